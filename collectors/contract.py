@@ -1,0 +1,105 @@
+"""The collector contract: what a plugin is, and what the host promises it.
+
+A collector reads one source. It does not schedule, time out, retry, stamp, filter, count or log failures: the host does.
+A plugin from another distribution needs no import from here: any class of this shape, named by an entry point in the
+group `muster.collectors`, is one. (It will want `schemas` for `MetricSpec` and what it yields.)
+
+Orders that are safe, and that the contract tests (`collectors.testing`) try on every collector:
+
+- construct, never start, stop;
+- start, collect any number of times, stop, stop again;
+- start that raises, then start again on the same object;
+- start, stop, start again.
+
+Every call is made in a helper process, never in the one that holds the spool. `start`, `collect`, `describe` and `stop`
+of one collector never overlap each other; `watch` runs beside them in a thread of its own.
+"""
+
+import logging
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any, ClassVar, Protocol, runtime_checkable
+
+import msgspec
+
+from schemas.device import Document
+from schemas.metrics import MetricSpec
+from schemas.rows import Item
+from schemas.verbosity import Level
+
+GROUP = "muster.collectors"
+"""The entry-point group."""
+
+
+class Context(msgspec.Struct, kw_only=True):
+    """What the host hands to a collector. The seam for tests: move `root`, and the collector reads a recorded machine."""
+
+    subject: str
+    """The id of this node: what rows speak about unless they say otherwise."""
+    log: logging.Logger
+    """For what the collector carries on from; what it cannot carry on from it raises."""
+    root: Path = Path("/")
+    """Where `/proc`, `/sys`, `/dev` and `/run` are looked for."""
+    state_dir: Path | None = None
+    """A folder that outlives the process, for files of its own; None under `--test`."""
+    level: Callable[[], Level] = lambda: Level.DEBUG
+    """Gives the level in force: what is above it need not be read at all. The host filters again."""
+    positions: Mapping[str, str] = {}
+    """By source, the last `Position` that was taken with its rows: resume after it. Fresh at every start."""
+
+
+class Collector(Protocol):
+    """A source of telemetry, logs or events.
+
+    `__init__` does no I/O. `collect` yields what there is now; what was yielded before an exception stands.
+    """
+
+    name: ClassVar[str]
+    """The source's own word, snake_case: module, configuration section and case folder carry the same."""
+    METRICS: ClassVar[tuple[MetricSpec, ...]]
+    """Every metric that it can ever yield."""
+    Config: ClassVar[type[Any]]
+    """A frozen msgspec.Struct with a default for every field; an attribute docstring per field becomes its help."""
+
+    def __init__(self, config: Any, context: Context) -> None: ...
+
+    def start(self) -> None:
+        """Open what is needed. Raises StartupError, or NoDataError when there is nothing of the kind here."""
+
+    def collect(self) -> Iterable[Item]:
+        """Read once. Raises PartialCollectError after yielding what could be read, NoDataError when all is gone."""
+
+    def stop(self) -> None:
+        """Close everything. Safe twice, and without `start`."""
+
+
+@runtime_checkable
+class DescribesDevices(Protocol):
+    """An ability: it knows devices and what they can do."""
+
+    def describe(self) -> Iterable[Document]:
+        """Give the document of every device there is now. Called at start, every `agent.describe_every`, and on events."""
+
+
+@runtime_checkable
+class Watches(Protocol):
+    """An ability: it waits for what comes by itself (log records, Xid events, uevents)."""
+
+    def watch(self, emit: "Emit", stopping: threading.Event) -> None:
+        """Wait and emit until `stopping` is set, and notice that within a second. Returning earlier is a failure."""
+
+
+@runtime_checkable
+class Probes(Protocol):
+    """An ability: it can tell, cheaply and without `start`, whether there is anything here for it."""
+
+    def probe(self) -> str:
+        """Give "" when it can run here, else one sentence that says what is missing and how to get it."""
+
+
+class Emit(Protocol):
+    """What `watch` hands its items to."""
+
+    def __call__(self, items: Iterable[Item]) -> None:
+        """Take items as one unit (a `Position` is committed with the rows beside it). Blocks while the host is behind."""

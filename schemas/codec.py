@@ -1,0 +1,201 @@
+"""How blocks and batches become bytes, and how bytes from anybody become blocks or a typed error.
+
+msgpack (msgspec, array-like) inside one zstd frame, level 1 with checksum, for the body; plain msgpack around it.
+Every message starts with its wire version, which is read before anything else is believed. Whatever the bytes are,
+decoding takes time and memory bounded by the limits below, and raises nothing but `WireError`.
+
+Source: RFC 8878 (zstd), the msgpack specification (github.com/msgpack/msgpack, spec.md).
+"""
+
+import threading
+from collections.abc import Sequence
+from typing import Final
+
+import msgspec
+import zstandard
+
+from schemas.batch import UNDERSTOOD, WIRE_VERSION, Batch, Block, Envelope
+from schemas.errors import MalformedError, TooLargeError, UnknownVersionError
+from schemas.metrics import NAME
+
+MAX_BODY_BYTES: Final = 8 << 20
+"""A body's largest size, decompressed."""
+MAX_BATCH_BYTES: Final = 4 << 20
+"""A batch's largest size as it travels."""
+MAX_ROWS: Final = 1 << 16
+"""Rows of one batch."""
+MAX_COLUMNS: Final = 512
+"""Columns of one block."""
+MAX_ATTRIBUTES: Final = 16
+"""Attributes of one block."""
+MAX_TIME: Final = 1 << 62
+"""The year 2116; later times are refused as nonsense."""
+MAX_NUMBER: Final = 1 << 62
+"""The largest row number; no publisher lives long enough to reach it."""
+
+
+class _Codec(threading.local):
+    """One encoder, compressor and decompressor per thread: zstandard's are not safe to share."""
+
+    def __init__(self) -> None:
+        self.encoder = msgspec.msgpack.Encoder()
+        self.compressor = zstandard.ZstdCompressor(level=1, write_checksum=True, write_content_size=True)
+        self.decompressor = zstandard.ZstdDecompressor(max_window_size=MAX_BODY_BYTES)
+
+
+_codec = _Codec()
+_blocks_decoder = msgspec.msgpack.Decoder(list[Block])
+_batch_decoder = msgspec.msgpack.Decoder(Batch)
+
+
+def encode_body(blocks: Sequence[Block]) -> bytes:
+    """Encode and compress blocks. Raises TooLargeError when they exceed what a receiver takes."""
+    raw = _codec.encoder.encode(blocks)
+    if len(raw) > MAX_BODY_BYTES:
+        raise TooLargeError(f"a body of {len(raw)} bytes exceeds {MAX_BODY_BYTES}; send fewer rows a batch")
+    return _codec.compressor.compress(raw)
+
+
+def decode_body(body: bytes | memoryview) -> list[Block]:
+    """Decompress, decode and check blocks. Raises MalformedError or TooLargeError, nothing else."""
+    blocks = _decode_blocks(_decompress(body))
+    rows = 0
+    for block in blocks:
+        rows += len(block.rows)
+        _check_block(block)
+    if rows > MAX_ROWS:
+        raise TooLargeError(f"a batch of {rows} rows exceeds {MAX_ROWS}")
+    return blocks
+
+
+def encode_batch(envelope: Envelope, body: bytes) -> bytes:
+    """Give the bytes of one batch as it travels and as the log keeps it."""
+    return _codec.encoder.encode(Batch(WIRE_VERSION, envelope, body))
+
+
+def decode_batch(data: bytes | memoryview) -> Batch:
+    """Read a batch's envelope, its body left closed. Raises a WireError, nothing else."""
+    if len(data) > MAX_BATCH_BYTES:
+        raise TooLargeError(f"a batch of {len(data)} bytes exceeds {MAX_BATCH_BYTES}")
+    check_version(data)
+    try:
+        batch = _batch_decoder.decode(data)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise MalformedError(f"not a batch: {error}") from None
+    _check_envelope(batch.envelope)
+    return batch
+
+
+def check_batch(batch: Batch) -> list[Block]:
+    """Open a batch and check that it holds what its envelope says. Raises a WireError, nothing else."""
+    if not batch.envelope.rows:
+        if batch.body:
+            raise MalformedError("a heartbeat has a body")
+        return []
+    blocks = decode_body(batch.body)
+    rows = sum(len(block.rows) for block in blocks)
+    if rows != batch.envelope.rows:
+        raise MalformedError(f"the envelope says {batch.envelope.rows} rows, the body holds {rows}")
+    return blocks
+
+
+def check_version(data: bytes | memoryview) -> None:
+    """Read the version that every message starts with. Raises UnknownVersionError or MalformedError."""
+    version = _peek_version(data)
+    if version is None:
+        raise MalformedError("not a Muster message: it does not start with a wire version")
+    if version not in UNDERSTOOD:
+        raise UnknownVersionError(version, UNDERSTOOD)
+
+
+def _peek_version(data: bytes | memoryview) -> int | None:
+    """Give the first element of a msgpack array when it is a whole number below 2**16, else None."""
+    head = bytes(data[:8])
+    if not head:
+        return None
+    if 0x91 <= head[0] <= 0x9F:
+        at = 1
+    elif head[0] == 0xDC:
+        at = 3
+    else:
+        return None
+    marker = head[at : at + 1]
+    if not marker:
+        return None
+    if marker[0] < 0x80:
+        return marker[0]
+    if marker == b"\xcc" and len(head) > at + 1:
+        return head[at + 1]
+    if marker == b"\xcd" and len(head) > at + 2:
+        return int.from_bytes(head[at + 1 : at + 3], "big")
+    return None
+
+
+def _decompress(body: bytes | memoryview) -> bytes:
+    try:
+        size = zstandard.frame_content_size(body)
+        if size > MAX_BODY_BYTES:
+            raise TooLargeError(f"a body of {size} bytes exceeds {MAX_BODY_BYTES}")
+        if size < 0:  # a frame of unknown size is never ours, and could be a bomb
+            raise MalformedError("the body's compressed frame does not state its size")
+        return _codec.decompressor.decompress(body, allow_extra_data=False)
+    except zstandard.ZstdError as error:
+        raise MalformedError(f"the body is not a sound zstd frame: {error}") from None
+
+
+def _decode_blocks(raw: bytes) -> list[Block]:
+    try:
+        return _blocks_decoder.decode(raw)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise MalformedError(f"the body does not hold blocks: {error}") from None
+
+
+def _check_envelope(envelope: Envelope) -> None:
+    if not (envelope.publisher and envelope.epoch):
+        raise MalformedError("the envelope names no publisher or no epoch")
+    if len(envelope.publisher) > 255 or len(envelope.epoch) > 64 or len(envelope.grant) > 64:
+        raise MalformedError("the envelope's names are too long")
+    if not (0 <= envelope.first <= MAX_NUMBER and 0 <= envelope.order <= MAX_NUMBER and envelope.age_ns >= 0):
+        raise MalformedError("the envelope's numbers are out of range")
+    if not 0 <= envelope.rows <= MAX_ROWS:
+        raise TooLargeError(f"the envelope says {envelope.rows} rows; at most {MAX_ROWS} travel together")
+
+
+def _check_block(block: Block) -> None:
+    """Check what the types cannot say."""
+    count = len(block.rows)
+    if not count or len(block.steps) != count:
+        raise MalformedError(f"block {block.measurement!r}: {count} rows but {len(block.steps)} steps")
+    _check_names(block)
+    width = 1 + len(block.attributes)
+    if any(len(key) != width for key in block.keys):
+        raise MalformedError(f"block {block.measurement!r}: a key does not have {width} parts")
+    if min(block.rows) < 0 or max(block.rows) >= len(block.keys):
+        raise MalformedError(f"block {block.measurement!r}: a row points to a key that is not there")
+    if block.steps[0] != 0 or (count > 1 and min(block.steps[1:]) < 1):
+        raise MalformedError(f"block {block.measurement!r}: times do not increase")
+    if not (0 <= block.start < MAX_TIME and block.end < MAX_TIME):
+        raise MalformedError(f"block {block.measurement!r}: times out of range")
+    _check_columns(block, count)
+
+
+def _check_names(block: Block) -> None:
+    columns = [*block.floats, *block.ints, *block.bools, *block.strings]
+    if len(columns) > MAX_COLUMNS or len(block.attributes) > MAX_ATTRIBUTES:
+        raise TooLargeError(f"block {block.measurement!r}: {len(columns)} columns, {len(block.attributes)} attributes")
+    if not (block.subject and len(block.subject) <= 255):
+        raise MalformedError(f"block {block.measurement!r} names no subject")
+    names = [*columns, *block.attributes]
+    for name in (block.measurement, *names):
+        if not NAME.match(name):
+            raise MalformedError(f"{name[:80]!r} is not a usable name")
+    if len(set(names)) != len(names):
+        raise MalformedError(f"block {block.measurement!r}: two columns or attributes of one name")
+
+
+def _check_columns(block: Block, count: int) -> None:
+    groups = (block.floats, block.ints, block.bools, block.strings)
+    for group in groups:
+        for name, column in group.items():
+            if len(column) != count:
+                raise MalformedError(f"{block.measurement}.{name}: {len(column)} values for {count} rows")

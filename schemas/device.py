@@ -1,0 +1,116 @@
+"""Devices and what they can do: identity, slot and part, and the capability document that describes one device."""
+
+import hashlib
+import re
+from enum import Enum
+from typing import Final
+
+import msgspec
+
+
+class DeviceKind(Enum):
+    """What a device is."""
+
+    GPU = "gpu"
+    GPU_PARTITION = "gpu-partition"
+    NIC = "nic"
+    VF = "vf"
+    NVME = "nvme"
+    NVME_NAMESPACE = "nvme-namespace"
+    DPU = "dpu"
+    BMC = "bmc"
+    PSU = "psu"
+    FAN = "fan"
+    SENSOR_HUB = "sensor-hub"
+    CPU = "cpu"
+    MEMORY_MODULE = "memory-module"
+    PCI_FUNCTION = "pci"
+    NODE = "node"
+    """The machine itself, as the parent of everything in it."""
+
+
+class Slot(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Where a device sits. "" means not known. A slot outlives the parts that sit in it."""
+
+    path: str = ""
+    """Root port and bridges down to the device; bus numbers move between boots, the path does not."""
+    location: str = ""
+    """What is printed on the machine: `CPU2 SLOT2`."""
+    address: str = ""
+    """The PCI address of this boot, in normal form."""
+
+
+class Part(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What a device is, wherever it sits. "" means that the device did not say."""
+
+    vendor: str = ""
+    model: str = ""
+    part_number: str = ""
+    serial: str = ""
+    uuid: str = ""
+    revision: str = ""
+    firmware: str = ""
+
+
+Value = bool | int | float | str | list[str]
+
+
+class Document(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The capability document of one device, as one collector sees it.
+
+    Several collectors may describe one device; documents that share a merge key are one device.
+    """
+
+    device: str
+    """The id within its subject: `gpu:GPU-6f0c...`, `nvme:S64HNE0`, `pci:0000:3b:00.0`."""
+    kind: DeviceKind
+    merge_keys: list[str] = []
+    """Stated identities, strongest first, each `<namespace>:<value>`: `pci:0000:3b:00.0`, `serial:S64HNE0`."""
+    parent: str = ""
+    """The device that this one is a part of (a VF's PF); "" for the node."""
+    slot: Slot = Slot()
+    part: Part = Part()
+    capabilities: dict[str, Value] = {}
+    """What it can do, by name; a number's name ends in its base unit: `memory_bytes`, `link_rate_bytes_per_second`."""
+    unsupported: list[str] = []
+    """Metrics that this device lastingly does not report (promise: absent is not zero, and this is why)."""
+
+
+_document_decoder = msgspec.json.Decoder(Document, strict=True)
+
+
+def encode_document(document: Document) -> str:
+    """Give the document as JSON in one form only, so that equal documents have equal texts."""
+    return msgspec.json.encode(document, order="sorted").decode()
+
+
+def decode_document(text: str) -> Document:
+    """Read a document. Raises msgspec.ValidationError or msgspec.DecodeError."""
+    return _document_decoder.decode(text)
+
+
+def documents_hash(texts: list[str]) -> str:
+    """Give the hash of a publisher's set of documents: equal sets, equal hashes, whatever their order."""
+    digest = hashlib.blake2b(digest_size=16)
+    for text in sorted(texts):
+        digest.update(hashlib.blake2b(text.encode(), digest_size=16).digest())
+    return digest.hexdigest()
+
+
+_PCI: Final = re.compile(
+    r"(?:(?P<domain>[0-9a-fA-F]{1,8}):)?(?P<bus>[0-9a-fA-F]{1,2}):(?P<device>[0-9a-fA-F]{1,2})(?:\.(?P<function>[0-7]))?\Z"
+)
+
+
+def pci_address(text: str) -> str:
+    """Give a PCI address in its one normal form, `0000:3b:00.0`.
+
+    Takes what drivers, NVML (`00000000:3B:00.0`), kernel messages (`0000:3b:00`, no function: 0) and people (`3b:00.0`)
+    write. Raises ValueError on anything else. Domains above 16 bits (VMD) keep their digits.
+    """
+    match = _PCI.match(text.strip())
+    if match is None or int(match["device"], 16) > 0x1F:
+        raise ValueError(f"{text!r} is not a PCI address such as 0000:3b:00.0")
+    domain = int(match["domain"] or "0", 16)
+    bus, device, function = int(match["bus"], 16), int(match["device"], 16), int(match["function"] or "0")
+    return f"{domain:04x}:{bus:02x}:{device:02x}.{function}"

@@ -1,0 +1,131 @@
+"""Every error that Muster raises on purpose.
+
+    MusterError
+    |-- ConfigError            the operator's configuration, before any I/O; exit status 78
+    |-- StartupError           a collector cannot start now (`retry` says whether to try again)
+    |-- NoDataError            the hardware or interface is not there: a fact, not a failure
+    |-- PartialCollectError    some devices or values of one collection failed
+    |-- WireError              bytes from another program
+    |   |-- MalformedError     not what the codec describes
+    |   |-- UnknownVersionError  a wire version that this program does not speak
+    |   `-- TooLargeError      over a stated limit
+    |-- QueryError             a question that cannot be answered as asked
+    |-- AccessError            who is asking may not do that
+    |-- SpoolError             the spool cannot keep what it is given
+    `-- StoreError             the store cannot keep what it is given
+
+Each class has a `code`: a stable string that API answers carry. Once released, a code is never changed.
+"""
+
+from difflib import get_close_matches
+from typing import ClassVar
+
+
+class MusterError(Exception):
+    """The base of every deliberate error."""
+
+    code: ClassVar[str] = "error"
+
+
+class ConfigError(MusterError):
+    """A configuration that cannot be used; `places` lists one line per problem: place, what, remedy."""
+
+    code = "config.invalid"
+
+    def __init__(self, *places: str) -> None:
+        super().__init__("\n".join(places))
+        self.places = places
+
+
+class StartupError(MusterError):
+    """A collector cannot start. `retry` false: never again in this process (wrong platform, say)."""
+
+    code = "collector.startup"
+
+    def __init__(self, message: str, *, retry: bool = True) -> None:
+        super().__init__(message)
+        self.retry = retry
+
+
+class NoDataError(MusterError):
+    """There is nothing here to read: no such hardware, no such kernel interface. Logged at debug level."""
+
+    code = "collector.no_data"
+
+
+class PartialCollectError(MusterError):
+    """Part of a collection failed; what was read before stands. `failed` counts the values or devices."""
+
+    code = "collector.partial"
+
+    def __init__(self, message: str, *, failed: int) -> None:
+        super().__init__(message)
+        self.failed = failed
+
+
+class WireError(MusterError):
+    """Bytes from another program that cannot be taken."""
+
+    code = "wire.invalid"
+
+
+class MalformedError(WireError):
+    """The bytes are not what the codec describes."""
+
+    code = "wire.malformed"
+
+
+class UnknownVersionError(WireError):
+    """The sender speaks a wire version that this program does not; `understood` lists those that it does."""
+
+    code = "wire.unknown_version"
+
+    def __init__(self, version: int, understood: tuple[int, ...]) -> None:
+        super().__init__(
+            f"wire version {version} is not understood here; understood: "
+            f"{', '.join(map(str, understood))}. Upgrade the older side first."
+        )
+        self.version = version
+        self.understood = understood
+
+
+class TooLargeError(WireError):
+    """Over a stated limit of size, rows or nesting."""
+
+    code = "wire.too_large"
+
+
+class QueryError(MusterError):
+    """A question that cannot be answered as asked."""
+
+    code = "query.invalid"
+
+
+class AccessError(MusterError):
+    """Who is asking may not do that. `authenticated` false: nobody knows who is asking."""
+
+    code = "access.denied"
+
+    def __init__(self, message: str, *, authenticated: bool = True) -> None:
+        super().__init__(message)
+        self.authenticated = authenticated
+
+
+class SpoolError(MusterError):
+    """The spool cannot keep what it is given; nothing of the request was kept."""
+
+    code = "spool.failed"
+
+
+class StoreError(MusterError):
+    """The store cannot keep what it is given; nothing of the transaction was kept."""
+
+    code = "store.failed"
+
+
+def near_names(name: str, known: "list[str] | tuple[str, ...] | set[str]") -> str:
+    """Give the end of an error message: " Did you mean 'x' or 'y'?", or "" when nothing is near."""
+    near = get_close_matches(name, list(known), n=3, cutoff=0.6)
+    if not near:
+        return ""
+    return " Did you mean " + " or ".join(repr(candidate) for candidate in near) + "?"

@@ -1,7 +1,7 @@
 """The collector contract: what a plugin is, and what the host promises it.
 
-A collector reads one source. It does not schedule, time out, retry, stamp, filter, count or log failures: the host does.
-A plugin from another distribution needs no import from here: any class of this shape, named by an entry point in the
+A collector reads one source. It does not schedule, time out, retry, stamp, filter, count or log failures: the host
+does. A plugin from another distribution needs no import from here: any class of this shape, named by an entry point in the
 group `muster.collectors`, is one. (It will want `schemas` for `MetricSpec` and what it yields.)
 
 Orders that are safe, and that the contract tests (`collectors.testing`) try on every collector:
@@ -33,7 +33,7 @@ GROUP = "muster.collectors"
 
 
 class Context(msgspec.Struct, kw_only=True):
-    """What the host hands to a collector. The seam for tests: move `root`, and the collector reads a recorded machine."""
+    """What the host hands to a collector. The seam for tests: move `root`, and it reads a recorded machine."""
 
     subject: str
     """The id of this node: what rows speak about unless they say otherwise."""
@@ -79,7 +79,7 @@ class DescribesDevices(Protocol):
     """An ability: it knows devices and what they can do."""
 
     def describe(self) -> Iterable[Document]:
-        """Give the document of every device there is now. Called at start, every `agent.describe_every`, and on events."""
+        """Give the document of every device there is now. Called at start, every `describe_every`, and on events."""
 
 
 @runtime_checkable
@@ -102,4 +102,4 @@ class Emit(Protocol):
     """What `watch` hands its items to."""
 
     def __call__(self, items: Iterable[Item]) -> None:
-        """Take items as one unit (a `Position` is committed with the rows beside it). Blocks while the host is behind."""
+        """Take items as one unit (a `Position` is committed with the rows beside it). Blocks while it is behind."""

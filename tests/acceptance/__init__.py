@@ -1,0 +1,1 @@
+"""One runnable script for each thing that Muster promises to a person."""

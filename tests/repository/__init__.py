@@ -1,0 +1,1 @@
+"""Claims about the repository itself: what is shipped, what is generated, what is pinned."""

@@ -1,0 +1,1 @@
+"""Claims about the shared words and the wire codec."""

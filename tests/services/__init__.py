@@ -1,0 +1,1 @@
+"""Real servers for tests: found, installed, started on a free port, stopped."""

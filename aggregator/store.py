@@ -52,12 +52,16 @@ class Position(msgspec.Struct, frozen=True, gc=False):
 
 
 class Word(msgspec.Struct, frozen=True):
-    """The latest account that a publisher gave of itself, and when the log took it."""
+    """The latest account that a publisher gave of itself, and when the log took it. One is kept for each publisher."""
 
     publisher: str
     epoch: str
+    """The live epoch, that gave it."""
     received_ns: int
     account: Account
+    """What it said, merged with what it had said before and need not repeat (settled epochs, dropped rows)."""
+    named: list[str] = []
+    """The epochs that it named itself: rows spooled under any other epoch are stranded."""
 
 
 class Progress(msgspec.Struct):

@@ -1,0 +1,250 @@
+"""The publisher: hands the spool's batches to an aggregator and forgets each only when the log has it.
+
+One thread, one request at a time. Events and documents go first; after an outage the newest rows and the backlog travel
+side by side, so that the present is visible while the past arrives.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from typing import Final, Protocol
+
+import msgspec
+
+from collectors.spool import Held, Spool
+from collectors.transport import Answer, Backoff, Transport, TransportError
+from schemas.account import Account
+from schemas.batch import Envelope
+from schemas.codec import encode_batch
+from schemas.errors import SpoolError, WireError
+from schemas.publish import CONTENT_TYPE, Status, decode_answer, encode_request
+from schemas.verbosity import Level, RowClass
+
+_log = logging.getLogger("muster.publisher")
+HEARTBEAT_SECONDS: Final = 10.0
+ACCOUNT_SECONDS: Final = 1.0
+"""At most so often is the account of a busy publisher sent along."""
+REQUEST_BYTES: Final = 1 << 20
+REQUEST_BATCHES: Final = 256
+_URGENT: Final = (RowClass.EVENT, RowClass.CAPABILITY)
+
+
+class Sender(Protocol):
+    """What carries a request: `Transport`, or in tests whatever answers."""
+
+    def request(
+        self, method: str, path: str, body: bytes | None = None, headers: dict[str, str] | None = None
+    ) -> Answer: ...
+
+    def close(self) -> None: ...
+
+
+class PublisherStatus(msgspec.Struct):
+    """What the publisher can say of itself."""
+
+    sent_batches: int = 0
+    sent_rows: int = 0
+    sent_bytes: int = 0
+    quarantined_batches: int = 0
+    failures: int = 0
+    last_error: str = ""
+    """Empty when the last request was answered well."""
+    last_success_ns: int = 0
+    """Wall clock; 0: never yet."""
+
+
+class Publisher:
+    """Sends what a spool holds until it is stopped."""
+
+    def __init__(
+        self,
+        spool: Spool,
+        sender: Sender,
+        *,
+        token: Callable[[], str],
+        host_name: str = "",
+        documents: Callable[[], str] = lambda: "",
+        clock: Callable[[], float] = time.monotonic,
+        backoff: Backoff | None = None,
+    ) -> None:
+        self._spool = spool
+        self._sender = sender
+        self._token = token
+        self._host_name = host_name
+        self._documents = documents
+        self._clock = clock
+        self._backoff = backoff or Backoff()
+        self._wake = threading.Event()
+        self._stopping = threading.Event()
+        self._last_heartbeat = -HEARTBEAT_SECONDS
+        self._last_account = -HEARTBEAT_SECONDS
+        self.status = PublisherStatus()
+        self._thread = threading.Thread(target=self._run, name="publisher", daemon=True)
+
+    def start(self) -> None:
+        """Begin to send."""
+        self._thread.start()
+
+    def wake(self) -> None:
+        """There is something new in the spool."""
+        self._wake.set()
+
+    def stop(self, linger: float = 3.0) -> None:
+        """Send what is there for at most `linger` seconds, then end. The rest stays in the spool. Safe twice."""
+        deadline = self._clock() + linger
+        while self._thread.is_alive() and len(self._spool) and self._clock() < deadline and not self.status.last_error:
+            self._wake.set()
+            time.sleep(0.02)
+        self._stopping.set()
+        self._wake.set()
+        if self._thread.is_alive():
+            self._thread.join(5.0)
+        self._sender.close()
+
+    # --- the thread ------------------------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        while not self._stopping.is_set():
+            self._wake.clear()
+            try:
+                wait = self.send_once()
+            except (TransportError, WireError, SpoolError) as error:
+                wait = self._failed(str(error), None)
+            if wait:
+                # a new batch does not cut a back-off short
+                (self._stopping if self._backoff.failures else self._wake).wait(wait)
+
+    def send_once(self) -> float:
+        """Send one request if there is something to say; give the seconds until there may be more, 0 for at once."""
+        chosen = choose(self._spool.pending())
+        now = self._clock()
+        heartbeat = now - self._last_heartbeat >= HEARTBEAT_SECONDS
+        if not chosen and not heartbeat:
+            return self._last_heartbeat + HEARTBEAT_SECONDS - now
+        account = self._spool.account() if heartbeat or now - self._last_account >= ACCOUNT_SECONDS else None
+        held, batches = self._encode(chosen, account, heartbeat=heartbeat)
+        if not batches:
+            return 0.0
+        body = encode_request(
+            self._spool.publisher,
+            self._spool.epoch,
+            self._spool.boot,
+            self._spool.predecessors(),
+            self._host_name,
+            batches,
+        )
+        headers = {"Content-Type": CONTENT_TYPE, "Authorization": f"Bearer {self._token()}"}
+        answer = self._sender.request("POST", "/v1/publish", body, headers)
+        if answer.status != 200:
+            problem = answer.problem()
+            return self._failed(f"{problem.get('code', answer.status)}: {problem.get('detail', '')}", answer.retry_after)
+        return self._answered(answer, held, account, len(body), heartbeat=heartbeat)
+
+    def _encode(
+        self, chosen: list[Held], account: Account | None, *, heartbeat: bool
+    ) -> tuple[list[Held], list[bytes]]:
+        held, batches = [], []
+        for one in chosen:
+            body = self._spool.body(one)
+            if body is not None:
+                held.append(one)
+                batches.append(encode_batch(self._envelope(one), body))
+        if heartbeat or account is not None:
+            batches.append(encode_batch(self._heartbeat(account), b""))
+        return held, batches
+
+    def _envelope(self, held: Held) -> Envelope:
+        return Envelope(
+            publisher=self._spool.publisher,
+            epoch=held.epoch,
+            row_class=held.row_class,
+            level=held.level,
+            first=held.first,
+            rows=held.rows,
+            order=held.order,
+            age_ns=held.age_ns(self._spool.boot),
+            grant=held.grant,
+        )
+
+    def _heartbeat(self, account: Account | None) -> Envelope:
+        return Envelope(
+            publisher=self._spool.publisher,
+            epoch=self._spool.epoch,
+            row_class=RowClass.EVENT,
+            level=Level.ESSENTIAL,
+            first=self._spool.numbered(RowClass.EVENT, Level.ESSENTIAL),
+            rows=0,
+            order=self._spool.next_order(),
+            account=account,
+            documents=self._documents(),
+        )
+
+    def _answered(
+        self, answer: Answer, held: list[Held], account: Account | None, size: int, *, heartbeat: bool
+    ) -> float:
+        results = decode_answer(answer.body).results
+        done, waiting = [], ""
+        for one, result in zip(held, results, strict=False):
+            if result.status is Status.RETRY:
+                waiting = result.reason
+                continue
+            done.append(one)
+            if result.status is Status.QUARANTINED:
+                self.status.quarantined_batches += 1
+                _log.warning("batch_quarantined class=%s level=%s rows=%d reason=%s",
+                             one.row_class.word, one.level.word, one.rows, result.reason)  # fmt: skip
+        self._spool.forget([one.id for one in done])
+        told = len(results) == len(held) + 1 and results[-1].status is Status.ACCEPTED
+        if told and account is not None:
+            self._spool.acknowledge(account)
+            self._last_account = self._clock()
+        if told and heartbeat:
+            self._last_heartbeat = self._clock()
+        if waiting:
+            return self._failed(waiting, answer.retry_after)
+        self.status.sent_batches += len(done)
+        self.status.sent_rows += sum(one.rows for one in done)
+        self.status.sent_bytes += size
+        self.status.last_success_ns = time.time_ns()
+        if self.status.last_error:
+            _log.info("publishing_again batches=%d", len(self._spool))
+        self.status.last_error = ""
+        self._backoff.reset()
+        return 0.0
+
+    def _failed(self, reason: str, retry_after: float | None) -> float:
+        wait = self._backoff.next(retry_after)
+        self.status.failures += 1
+        if reason != self.status.last_error:  # once for a standing condition
+            _log.warning("publish_failed retry_seconds=%.1f spooled_batches=%d reason=%s", wait, len(self._spool), reason)
+        self.status.last_error = reason
+        return wait
+
+
+def choose(pending: list[Held], limit_bytes: int = REQUEST_BYTES, limit_batches: int = REQUEST_BATCHES) -> list[Held]:
+    """Choose what the next request carries: events and documents first, then the newest and the oldest in turn."""
+    urgent = [held for held in pending if held.row_class in _URGENT]
+    rest = [held for held in pending if held.row_class not in _URGENT]
+    chosen: list[Held] = []
+    size = 0
+
+    def add(held: Held) -> bool:
+        nonlocal size
+        if chosen and (size + held.size > limit_bytes or len(chosen) >= limit_batches):
+            return False
+        chosen.append(held)
+        size += held.size
+        return True
+
+    for held in urgent:
+        if not add(held):
+            return chosen
+    low, high = 0, len(rest) - 1
+    while low <= high:
+        newest = len(chosen) % 2 == 0
+        if not add(rest[high] if newest else rest[low]):
+            break
+        low, high = (low, high - 1) if newest else (low + 1, high)
+    chosen.sort(key=lambda held: held.id)
+    return chosen

@@ -1,0 +1,169 @@
+"""The agent's HTTP client: one kept-open connection to an aggregator, over TCP, TLS or a unix socket.
+
+Standard library only, and `ssl` only when an address asks for it: a TLS context costs the agent 10 MB.
+"""
+
+import http.client
+import random
+import socket
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+from urllib.parse import urlsplit
+
+import msgspec
+
+from schemas.errors import ConfigError
+
+if TYPE_CHECKING:
+    import ssl
+
+MAX_ANSWER_BYTES: Final = 8 << 20
+
+
+class TransportError(Exception):
+    """No answer: nothing is known of what the other side did."""
+
+
+class Answer(msgspec.Struct):
+    """An HTTP answer."""
+
+    status: int
+    headers: dict[str, str]
+    """Names in lower case."""
+    body: bytes
+
+    @property
+    def retry_after(self) -> float | None:
+        """Seconds that the other side asks us to wait; None when it does not say."""
+        try:
+            return max(0.0, float(self.headers["retry-after"]))
+        except (KeyError, ValueError):
+            return None
+
+    def problem(self) -> dict[str, object]:
+        """The problem details (RFC 9457) of a refusal; a substitute when the body is not one."""
+        try:
+            details = msgspec.json.decode(self.body)
+        except msgspec.DecodeError:
+            details = None
+        if isinstance(details, dict):
+            return details
+        return {"code": f"http.{self.status}", "detail": self.body[:200].decode("latin-1")}
+
+
+class _UnixConnection(http.client.HTTPConnection):
+    def __init__(self, path: str, timeout: float) -> None:
+        super().__init__("localhost", timeout=timeout)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(self._path)
+
+
+class Transport:
+    """Talks to the first of several addresses that answers, and stays with it. Not safe for several threads at once."""
+
+    def __init__(self, addresses: list[str], *, ca_file: Path | None = None, timeout: float = 30.0) -> None:
+        self._addresses = addresses
+        self._timeout = timeout
+        self._ca_file = ca_file
+        self._tls: ssl.SSLContext | None = None
+        self._current = 0
+        self._connection: http.client.HTTPConnection | None = None
+        for address in addresses:
+            check_address(address)
+
+    @property
+    def address(self) -> str:
+        """The address in use."""
+        return self._addresses[self._current]
+
+    def request(
+        self, method: str, path: str, body: bytes | None = None, headers: Mapping[str, str] | None = None
+    ) -> Answer:
+        """Ask and wait for the answer. Raises TransportError; the next call then tries the next address."""
+        for fresh in (False, True):
+            reused = self._connection is not None
+            try:
+                return self._exchange(method, path, body, dict(headers or {}))
+            except (OSError, http.client.HTTPException) as error:
+                self.close()
+                # a kept connection may just have been closed as idle: once more on a new one
+                if reused and not fresh and isinstance(error, (ConnectionError, http.client.RemoteDisconnected)):
+                    continue
+                failed = self.address
+                self._current = (self._current + 1) % len(self._addresses)
+                raise TransportError(f"{failed}: {str(error) or type(error).__name__}") from error
+        raise AssertionError("unreachable")
+
+    def close(self) -> None:
+        """Close the connection; the next request opens one. Safe twice."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def _exchange(self, method: str, path: str, body: bytes | None, headers: dict[str, str]) -> Answer:
+        if self._connection is None:
+            self._connection = self._connect()
+        self._connection.request(method, path, body, headers)
+        response = self._connection.getresponse()
+        data = response.read(MAX_ANSWER_BYTES + 1)
+        if len(data) > MAX_ANSWER_BYTES:
+            raise http.client.HTTPException(f"an answer of more than {MAX_ANSWER_BYTES} bytes")
+        return Answer(response.status, {name.lower(): value for name, value in response.getheaders()}, data)
+
+    def _connect(self) -> http.client.HTTPConnection:
+        url = urlsplit(self.address)
+        if url.scheme == "unix":
+            return _UnixConnection(url.path, self._timeout)
+        host, port = url.hostname or "", url.port or 8420
+        if url.scheme == "https":
+            return http.client.HTTPSConnection(host, port, timeout=self._timeout, context=self._tls_context())
+        return http.client.HTTPConnection(host, port, timeout=self._timeout)
+
+    def _tls_context(self) -> "ssl.SSLContext":
+        if self._tls is None:
+            import ssl
+
+            # with a pinned authority only that one counts: no public one may vouch for an aggregator
+            self._tls = ssl.create_default_context(cafile=str(self._ca_file) if self._ca_file else None)
+            self._tls.minimum_version = ssl.TLSVersion.TLSv1_2
+        return self._tls
+
+
+class Backoff:
+    """How long to wait after failures: doubling, with full jitter, so that a fleet does not come back as one."""
+
+    def __init__(self, first: float = 0.5, most: float = 30.0, seed: int | None = None) -> None:
+        self._first = first
+        self._most = most
+        self._random = random.Random(seed)
+        self.failures = 0
+
+    def next(self, asked: float | None = None) -> float:
+        """Give the seconds to wait now; at least what the other side asked for."""
+        limit = min(self._most, self._first * 2 ** min(self.failures, 16))
+        self.failures += 1
+        wait = self._random.uniform(limit / 2, limit)
+        if asked is None:
+            return wait
+        return max(wait, min(asked, 300.0) + wait / 10)
+
+    def reset(self) -> None:
+        """It worked."""
+        self.failures = 0
+
+
+def check_address(address: str) -> None:
+    """Raise ConfigError unless `address` is one that an aggregator can have."""
+    url = urlsplit(address)
+    try:
+        known = (url.scheme in ("http", "https") and url.hostname) or (url.scheme == "unix" and url.path)
+        port_ok = url.scheme == "unix" or url.port is None or url.port > 0
+    except ValueError:
+        known = port_ok = False
+    if not (known and port_ok):
+        raise ConfigError(f"{address!r} is no address: write https://host:8420, http://host:8420 or unix:///path/to.sock")

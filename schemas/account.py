@@ -10,7 +10,7 @@ from schemas.intervals import Interval
 from schemas.verbosity import Level, RowClass
 
 
-class Dropped(msgspec.Struct, frozen=True, array_like=True):
+class Dropped(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
     """Rows that the publisher gave up after numbering them."""
 
     reason: str
@@ -19,7 +19,7 @@ class Dropped(msgspec.Struct, frozen=True, array_like=True):
     """Their row numbers, half open."""
 
 
-class StreamAccount(msgspec.Struct, frozen=True, array_like=True):
+class StreamAccount(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
     """The account of one stream: one class and level of one epoch."""
 
     row_class: RowClass
@@ -38,7 +38,7 @@ class StreamAccount(msgspec.Struct, frozen=True, array_like=True):
     """Of the numbered, given up."""
 
 
-class EpochAccount(msgspec.Struct, frozen=True, array_like=True):
+class EpochAccount(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
     """The account of one run of a publisher."""
 
     epoch: str
@@ -47,7 +47,7 @@ class EpochAccount(msgspec.Struct, frozen=True, array_like=True):
     streams: list[StreamAccount]
 
 
-class Account(msgspec.Struct, frozen=True, array_like=True):
+class Account(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
     """A publisher's word: everything that it knows of its rows, as of sending."""
 
     word: int

@@ -1,6 +1,6 @@
 """What travels: blocks of rows in batches, each under an envelope that can be read without opening the batch."""
 
-from typing import Final
+from typing import Annotated, Final
 
 import msgspec
 
@@ -13,13 +13,26 @@ WIRE_VERSION: Final = 1
 UNDERSTOOD: Final = (1,)
 """The versions that this program reads; from version 2 on, the one before as well."""
 
-FloatColumn = list[float | None]
-IntColumn = list[int | None]
-BoolColumn = list[bool | None]
-StrColumn = list[str | None]
+MAX_ROWS: Final = 1 << 16
+"""Rows of one batch."""
+MAX_COLUMNS: Final = 512
+"""Columns of one block."""
+MAX_ATTRIBUTES: Final = 16
+"""Attributes of one block."""
+
+# The lengths are checked before a list is made, so that a few bytes cannot ask for much memory.
+_PerRow = msgspec.Meta(max_length=MAX_ROWS)
+_PerColumn = msgspec.Meta(max_length=MAX_COLUMNS)
+
+FloatColumn = Annotated[list[float | None], _PerRow]
+IntColumn = Annotated[list[int | None], _PerRow]
+BoolColumn = Annotated[list[bool | None], _PerRow]
+StrColumn = Annotated[list[str | None], _PerRow]
+Key = Annotated[list[str], msgspec.Meta(min_length=1, max_length=1 + MAX_ATTRIBUTES)]
+"""`[device, value of each attribute ...]`."""
 
 
-class Block(msgspec.Struct, array_like=True):
+class Block(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
     """A small table: one measurement, one subject; rows are (key, time), columns are fields.
 
     A None in a column means that the value was not reported. It is never 0.
@@ -29,21 +42,21 @@ class Block(msgspec.Struct, array_like=True):
     """The table's name."""
     subject: str
     """What the rows speak about: the publisher itself, or what it polls, relays or simulates."""
-    attributes: list[str]
+    attributes: Annotated[list[str], msgspec.Meta(max_length=MAX_ATTRIBUTES)]
     """The names of what tells rows of one device apart."""
-    keys: list[list[str]]
+    keys: Annotated[list[Key], _PerRow]
     """Each `[device, value of each attribute ...]`; the device is "" for the subject itself."""
-    rows: list[int]
+    rows: Annotated[list[int], _PerRow]
     """For each row the index of its key."""
     start: int
     """The time of the first row: nanoseconds since 1970, UTC."""
-    steps: list[int]
+    steps: Annotated[list[int], _PerRow]
     """For each row the nanoseconds since the row before; 0 for the first row, at least 1 for every other."""
-    floats: dict[str, FloatColumn] = {}
-    ints: dict[str, IntColumn] = {}
+    floats: Annotated[dict[str, FloatColumn], _PerColumn] = {}
+    ints: Annotated[dict[str, IntColumn], _PerColumn] = {}
     """Whole numbers, -2**63 to 2**64 - 1."""
-    bools: dict[str, BoolColumn] = {}
-    strings: dict[str, StrColumn] = {}
+    bools: Annotated[dict[str, BoolColumn], _PerColumn] = {}
+    strings: Annotated[dict[str, StrColumn], _PerColumn] = {}
 
     @property
     def end(self) -> int:
@@ -51,7 +64,7 @@ class Block(msgspec.Struct, array_like=True):
         return self.start + sum(self.steps)
 
 
-class Envelope(msgspec.Struct, array_like=True, frozen=True):
+class Envelope(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
     """What is known of a batch without opening it. Small, uncompressed, and enough to count it."""
 
     publisher: str
@@ -81,7 +94,7 @@ class Envelope(msgspec.Struct, array_like=True, frozen=True):
         return self.first + self.rows
 
 
-class Batch(msgspec.Struct, array_like=True, frozen=True):
+class Batch(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
     """An envelope and its body: blocks, encoded and compressed; empty for a heartbeat."""
 
     wire: int

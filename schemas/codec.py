@@ -9,25 +9,21 @@ Source: RFC 8878 (zstd), the msgpack specification (github.com/msgpack/msgpack, 
 
 import threading
 from collections.abc import Sequence
-from typing import Final
+from typing import Annotated, Final
 
 import msgspec
 import zstandard
 
-from schemas.batch import UNDERSTOOD, WIRE_VERSION, Batch, Block, Envelope
+from schemas.account import Account, StreamAccount
+from schemas.batch import MAX_ATTRIBUTES, MAX_COLUMNS, MAX_ROWS, UNDERSTOOD, WIRE_VERSION, Batch, Block, Envelope
 from schemas.errors import MalformedError, TooLargeError, UnknownVersionError
-from schemas.metrics import NAME
+from schemas.intervals import Interval
+from schemas.metrics import NAME, RESERVED
 
 MAX_BODY_BYTES: Final = 8 << 20
-"""A body's largest size, decompressed."""
+"""A body's largest size, decompressed. Blocks that are refused take at most about 50 times that while it is read."""
 MAX_BATCH_BYTES: Final = 4 << 20
 """A batch's largest size as it travels."""
-MAX_ROWS: Final = 1 << 16
-"""Rows of one batch."""
-MAX_COLUMNS: Final = 512
-"""Columns of one block."""
-MAX_ATTRIBUTES: Final = 16
-"""Attributes of one block."""
 MAX_TIME: Final = 1 << 62
 """The year 2116; later times are refused as nonsense."""
 MAX_NUMBER: Final = 1 << 62
@@ -44,13 +40,22 @@ class _Codec(threading.local):
 
 
 _codec = _Codec()
-_blocks_decoder = msgspec.msgpack.Decoder(list[Block])
+_blocks_decoder: msgspec.msgpack.Decoder[list[Block]] = msgspec.msgpack.Decoder(
+    Annotated[list[Block], msgspec.Meta(max_length=MAX_ROWS)]
+)
 _batch_decoder = msgspec.msgpack.Decoder(Batch)
 
 
 def encode_body(blocks: Sequence[Block]) -> bytes:
-    """Encode and compress blocks. Raises TooLargeError when they exceed what a receiver takes."""
-    raw = _codec.encoder.encode(blocks)
+    """Encode and compress blocks.
+
+    Raises TooLargeError when they exceed what a receiver takes, MalformedError when a value does not fit its column:
+    an integer beyond 64 bits, a text with half a surrogate pair.
+    """
+    try:
+        raw = _codec.encoder.encode(blocks)
+    except (OverflowError, UnicodeEncodeError, TypeError) as error:
+        raise MalformedError(f"a value cannot travel: {error}") from None
     if len(raw) > MAX_BODY_BYTES:
         raise TooLargeError(f"a body of {len(raw)} bytes exceeds {MAX_BODY_BYTES}; send fewer rows a batch")
     return _codec.compressor.compress(raw)
@@ -69,8 +74,11 @@ def decode_body(body: bytes | memoryview) -> list[Block]:
 
 
 def encode_batch(envelope: Envelope, body: bytes) -> bytes:
-    """Give the bytes of one batch as it travels and as the log keeps it."""
-    return _codec.encoder.encode(Batch(WIRE_VERSION, envelope, body))
+    """Give the bytes of one batch as it travels and as the log keeps it. Raises TooLargeError over MAX_BATCH_BYTES."""
+    data = _codec.encoder.encode(Batch(WIRE_VERSION, envelope, body))
+    if len(data) > MAX_BATCH_BYTES:
+        raise TooLargeError(f"a batch of {len(data)} bytes exceeds {MAX_BATCH_BYTES}; send fewer rows a batch")
+    return data
 
 
 def decode_batch(data: bytes | memoryview) -> Batch:
@@ -153,12 +161,46 @@ def _decode_blocks(raw: bytes) -> list[Block]:
 def _check_envelope(envelope: Envelope) -> None:
     if not (envelope.publisher and envelope.epoch):
         raise MalformedError("the envelope names no publisher or no epoch")
-    if len(envelope.publisher) > 255 or len(envelope.epoch) > 64 or len(envelope.grant) > 64:
+    short = (envelope.epoch, envelope.grant, envelope.documents)
+    if len(envelope.publisher) > 255 or max(map(len, short)) > 64:
         raise MalformedError("the envelope's names are too long")
-    if not (0 <= envelope.first <= MAX_NUMBER and 0 <= envelope.order <= MAX_NUMBER and envelope.age_ns >= 0):
+    if not (envelope.publisher.isprintable() and all(map(str.isprintable, short))):
+        raise MalformedError("the envelope's names are not printable")
+    if min(envelope.first, envelope.order, envelope.age_ns) < 0:
+        raise MalformedError("the envelope's numbers are below 0")
+    if max(envelope.first, envelope.order, envelope.age_ns) > MAX_NUMBER:
         raise MalformedError("the envelope's numbers are out of range")
     if not 0 <= envelope.rows <= MAX_ROWS:
         raise TooLargeError(f"the envelope says {envelope.rows} rows; at most {MAX_ROWS} travel together")
+    if envelope.account is not None:
+        _check_account(envelope.account)
+
+
+def _check_account(account: Account) -> None:
+    """Check that everything in a publisher's word can be put into interval sets and added up."""
+    if not 0 <= account.word <= MAX_NUMBER:
+        raise MalformedError("the account's number is out of range")
+    for epoch in account.epochs:
+        if not epoch.epoch or len(epoch.epoch) > 64 or len(epoch.boot) > 64:
+            raise MalformedError("the account names no epoch, or a name in it is too long")
+        for stream in epoch.streams:
+            _check_stream_account(stream)
+
+
+def _check_stream_account(stream: StreamAccount) -> None:
+    counts = (stream.produced, stream.filtered, stream.folded, stream.numbered)
+    if min(counts) < 0 or max(counts) > MAX_NUMBER:
+        raise MalformedError("the account's counts are out of range")
+    _check_intervals(stream.spooled)
+    for dropped in stream.dropped:
+        if not NAME.match(dropped.reason):
+            raise MalformedError(f"{dropped.reason[:80]!r} is not a usable name of a reason")
+        _check_intervals(dropped.intervals)
+
+
+def _check_intervals(intervals: list[Interval]) -> None:
+    if not all(0 <= first < end <= MAX_NUMBER for first, end in intervals):
+        raise MalformedError("the account holds row numbers that cannot be")
 
 
 def _check_block(block: Block) -> None:
@@ -183,12 +225,14 @@ def _check_names(block: Block) -> None:
     columns = [*block.floats, *block.ints, *block.bools, *block.strings]
     if len(columns) > MAX_COLUMNS or len(block.attributes) > MAX_ATTRIBUTES:
         raise TooLargeError(f"block {block.measurement!r}: {len(columns)} columns, {len(block.attributes)} attributes")
-    if not (block.subject and len(block.subject) <= 255):
-        raise MalformedError(f"block {block.measurement!r} names no subject")
+    if not (block.subject and len(block.subject) <= 255 and block.subject.isprintable()):
+        raise MalformedError(f"block {block.measurement!r} names no subject, or not a printable one")
     names = [*columns, *block.attributes]
     for name in (block.measurement, *names):
         if not NAME.match(name):
             raise MalformedError(f"{name[:80]!r} is not a usable name")
+    if not RESERVED.isdisjoint(names):
+        raise MalformedError(f"block {block.measurement!r}: {RESERVED.intersection(names)} are every table's own")
     if len(set(names)) != len(names):
         raise MalformedError(f"block {block.measurement!r}: two columns or attributes of one name")
 

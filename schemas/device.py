@@ -92,7 +92,7 @@ def decode_document(text: str) -> Document:
 def documents_hash(texts: list[str]) -> str:
     """Give the hash of a publisher's set of documents: equal sets, equal hashes, whatever their order."""
     digest = hashlib.blake2b(digest_size=16)
-    for text in sorted(texts):
+    for text in sorted(set(texts)):
         digest.update(hashlib.blake2b(text.encode(), digest_size=16).digest())
     return digest.hexdigest()
 

@@ -110,9 +110,12 @@ class MetricSpec(msgspec.Struct, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         measurement, _, field = self.name.partition(".")
-        for part in (measurement, field, *self.attributes):
-            if not NAME.match(part) or (part in RESERVED and part != measurement):
+        columns = (field, *self.attributes)
+        for part in (measurement, *columns):
+            if not NAME.match(part) or (part in RESERVED and part in columns):
                 raise ValueError(f"metric {self.name!r}: {part!r} is not a usable name")
+        if len(set(columns)) != len(columns):
+            raise ValueError(f"metric {self.name!r}: field and attributes have the same name")
         suffix = self.unit.value.strip()
         ending = "_total" if self.kind is Kind.COUNTER else ""
         stem = field.removesuffix("_total") if ending else field
@@ -120,6 +123,8 @@ class MetricSpec(msgspec.Struct, frozen=True, kw_only=True):
             raise ValueError(f"metric {self.name!r}: a counter's name ends in '_total'")
         if suffix and stem != suffix and not stem.endswith("_" + suffix):
             raise ValueError(f"metric {self.name!r}: the name must end in its unit, '{suffix}{ending}'")
+        if ending and self.unit is Unit.NONE:
+            raise ValueError(f"metric {self.name!r}: a counter is a number")
         if (self.unit is Unit.NONE) != (self.type in (ValueType.STR, ValueType.BOOL)):
             raise ValueError(f"metric {self.name!r}: texts and booleans have Unit.NONE, and numbers have a unit")
 

@@ -1,0 +1,311 @@
+"""The store consumer: reads every topic, opens each batch once, and commits rows together with what it has dealt with.
+
+A transaction every half second or 4,000 rows over all streams. When the store fails, everything since the last commit is
+read from the log again; what was committed is known, so no row is lost and none is stored twice.
+"""
+
+import asyncio
+import concurrent.futures
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from typing import Final, TypeVar
+
+import msgspec
+
+from aggregator.log import TOPICS, Log, OffsetOutOfRangeError, Record
+from aggregator.progress import Tracker
+from aggregator.store import Bad, Outcome, Rows, Store, Stream, Transaction
+from schemas.batch import Batch, Block, Envelope
+from schemas.codec import check_batch, decode_batch
+from schemas.errors import StoreError, WireError
+from schemas.intervals import Interval
+from schemas.verbosity import Level
+
+_log = logging.getLogger("muster.store")
+T = TypeVar("T")
+COMMIT_ROWS: Final = 4000
+COMMIT_SECONDS: Final = 0.5
+READ_BYTES: Final = 1 << 20
+MAINTAIN_SECONDS: Final = 60.0
+RECORD_TOPICS: Final = TOPICS[:4]
+"""The topics whose records are batches."""
+
+Quarantine = Callable[[Envelope, bytes, str, str], Awaitable[None]]
+"""Keeps a batch aside: envelope, its bytes, the stage (the consumer's name) and the reason; durable when it returns."""
+
+
+class ConsumerStatus(msgspec.Struct):
+    """What the consumer can say of itself."""
+
+    records: int = 0
+    rows_done: int = 0
+    rows_filtered: int = 0
+    rows_quarantined: int = 0
+    rows_repeated: int = 0
+    """Rows that came again and were known: not an error, but what at-least-once delivery costs."""
+    commits: int = 0
+    failures: int = 0
+    last_error: str = ""
+    """Empty while the store takes rows."""
+    last_commit_ns: int = 0
+    lateness_seconds: float = 0.0
+    """Of the newest record read: age at sending plus time in the log."""
+
+
+class StoreConsumer:
+    """Feeds a store from the log until it is stopped."""
+
+    name: Final = "store"
+
+    def __init__(
+        self,
+        log: Log,
+        store: Store,
+        quarantine: Quarantine,
+        *,
+        keep: Level = Level.DEBUG,
+        stored: Callable[[list[Rows]], None] = lambda rows: None,
+    ) -> None:
+        self._log = log
+        self._store = store
+        self._quarantine = quarantine
+        self._keep = keep
+        self._stored = stored
+        self._thread = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="store")
+        self._stopping = asyncio.Event()
+        self._rows: list[tuple[Rows, Stream, list[Interval], Record, Envelope]] = []
+        self._row_count = 0
+        self._began = 0.0
+        self._maintained = time.monotonic()
+        self.tracker = Tracker()
+        self.ready = False
+        """Whether the store is open and follows the log."""
+        self.status = ConsumerStatus()
+
+    async def run(self) -> None:
+        """Follow the log until `stop`; reopen the store after a failure, with back-off."""
+        backoff = 0.1
+        while not self._stopping.is_set():
+            try:
+                await self._open()
+                backoff = 0.1
+                await self._follow()
+            except StoreError as error:
+                self.ready = False
+                self.status.failures += 1
+                if str(error) != self.status.last_error:
+                    _log.error("store_failed retry_seconds=%.1f error=%s", backoff, error)
+                self.status.last_error = str(error)
+                await self._call(self._store.close)
+                await self._pause(backoff)
+                backoff = min(10.0, backoff * 2)
+        await self._close()
+
+    def stop(self) -> None:
+        """Commit what was read and end."""
+        self._stopping.set()
+
+    async def in_store_thread(self, function: Callable[[], T]) -> T:
+        """Run something on the one thread that writes to the store."""
+        return await self._call(function)
+
+    # --- inside ------------------------------------------------------------------------------------------------------
+
+    async def _open(self) -> None:
+        progress = await self._call(self._store.open)
+        if progress.log_id and progress.log_id != self._log.id:
+            _log.warning("log_recreated was=%s is=%s: reading from its beginning", progress.log_id, self._log.id)
+            progress = msgspec.structs.replace(progress, positions=[])
+        self.tracker = Tracker(progress)
+        self._rows, self._row_count = [], 0
+        self.ready = True
+        if self.status.last_error:
+            _log.info("store_again")
+        self.status.last_error = ""
+
+    async def _follow(self) -> None:
+        moment = 0
+        while not self._stopping.is_set():
+            read = await self._read_all()
+            if self._due():
+                await self._commit()
+            if time.monotonic() - self._maintained >= MAINTAIN_SECONDS:
+                self._maintained = time.monotonic()
+                await self._call(lambda: self._store.maintain(time.time_ns()))
+            if not read:
+                left = self._began + COMMIT_SECONDS - time.monotonic() if self.tracker.changed else 1.0
+                moment = await self._log.wait(moment, max(0.001, min(left, 1.0)))
+
+    def _due(self) -> bool:
+        return self.tracker.changed and (
+            self._row_count >= COMMIT_ROWS or time.monotonic() - self._began >= COMMIT_SECONDS
+        )
+
+    async def _read_all(self) -> bool:
+        """Read on in every partition that we own; tell whether there was anything."""
+        found = False
+        for partition in sorted(await self._log.owned()):
+            for topic in RECORD_TOPICS:
+                found |= await self._read(topic, partition)
+                if self._row_count >= COMMIT_ROWS:
+                    await self._commit()
+        return found
+
+    async def _read(self, topic: str, partition: int) -> bool:
+        offset = self.tracker.positions.get((topic, partition))
+        if offset is None:
+            offset = await self._log.begin(topic, partition)
+        try:
+            records = await self._log.read(topic, partition, offset, READ_BYTES)
+        except OffsetOutOfRangeError as error:
+            # retention took what we had not read, and has counted it; or the log lost its tail
+            _log.warning("log_skipped topic=%s partition=%d from=%d to=%d", topic, partition, offset, error.begin)
+            self.tracker.move(topic, partition, error.begin if offset < error.begin else error.end)
+            return True
+        if not records:
+            return False
+        if not self.tracker.changed:
+            self._began = time.monotonic()
+        for record in records:
+            await self._take(record)
+        self.tracker.move(topic, partition, records[-1].offset + 1)
+        return True
+
+    async def _take(self, record: Record) -> None:
+        self.status.records += 1
+        try:
+            batch = decode_batch(record.value)
+        except WireError as error:  # ingest lets nothing of the kind pass; another writer may have
+            _log.error("log_record_unreadable offset=%d error=%s", record.offset, error)
+            return
+        envelope = batch.envelope
+        if envelope.account is not None:
+            self.tracker.hear(envelope.publisher, envelope.epoch, record.appended_ns, envelope.account)
+        if not envelope.rows:
+            return
+        self.status.lateness_seconds = (envelope.age_ns + max(0, time.time_ns() - record.appended_ns)) / 1e9
+        stream = Stream(envelope.publisher, envelope.epoch, envelope.row_class, envelope.level)
+        missing = self.tracker.missing(stream, envelope.first, envelope.end)
+        fresh = sum(end - first for first, end in missing)
+        self.status.rows_repeated += envelope.rows - fresh
+        if not fresh:
+            return
+        if envelope.level > self._keep and not envelope.grant:
+            self._mark(stream, missing, Outcome.FILTERED)
+            self.status.rows_filtered += fresh
+            return
+        await self._open_batch(record, batch, stream, missing)
+
+    async def _open_batch(self, record: Record, batch: Batch, stream: Stream, missing: list[Interval]) -> None:
+        envelope = batch.envelope
+        try:
+            blocks = check_batch(batch)
+        except WireError as error:
+            await self._set_aside(record, envelope, stream, missing, f"{error.code}: {error}")
+            return
+        if missing != [(envelope.first, envelope.end)]:
+            blocks = cut_blocks(blocks, envelope.first, missing)
+        rows = Rows(envelope.publisher, envelope.row_class, envelope.level, blocks)
+        self._rows.append((rows, stream, missing, record, envelope))
+        self._row_count += sum(end - first for first, end in missing)
+        self._mark(stream, missing, Outcome.DONE)
+
+    def _mark(self, stream: Stream, parts: list[Interval], outcome: Outcome) -> None:
+        for first, end in parts:
+            self.tracker.mark(stream, first, end, outcome)
+
+    async def _set_aside(
+        self, record: Record, envelope: Envelope, stream: Stream, missing: list[Interval], reason: str
+    ) -> None:
+        await self._quarantine(envelope, record.value, self.name, reason)
+        self._mark(stream, missing, Outcome.QUARANTINED)
+        self.status.rows_quarantined += sum(end - first for first, end in missing)
+
+    async def _commit(self) -> None:
+        """Commit what was read since the last commit. Raises StoreError; then nothing of it was kept."""
+        taken, self._rows, self._row_count = self._rows, [], 0
+        rows = [one[0] for one in taken]
+        bad = {one.index: one for one in await self._call(lambda: self._store.check(rows))} if rows else {}
+        progress = self.tracker.take_changes(self._log.id)
+        if bad:
+            await self._remove_bad(taken, bad)
+            rows = [one for index, one in enumerate(rows) if index not in bad]
+            refused = {(taken[index][1], *part) for index in bad for part in taken[index][2]}
+            progress.seen = [
+                msgspec.structs.replace(seen, outcome=Outcome.QUARANTINED)
+                if (seen.stream, seen.first, seen.end) in refused
+                else seen
+                for seen in progress.seen
+            ]
+        await self._call(lambda: self._store.commit(Transaction(rows, progress)))
+        self._began = time.monotonic()
+        self.status.commits += 1
+        self.status.rows_done += sum(len(block.rows) for one in rows for block in one.blocks)
+        self.status.last_commit_ns = time.time_ns()
+        if bad:  # the sets in memory said DONE: take them as committed
+            self.tracker = Tracker(await self._call(self._store.open))
+        self._stored(rows)
+
+    async def _remove_bad(
+        self, taken: list[tuple[Rows, Stream, list[Interval], Record, Envelope]], bad: dict[int, Bad]
+    ) -> None:
+        for index, one in bad.items():
+            _, _, missing, record, envelope = taken[index]
+            await self._quarantine(envelope, record.value, self.name, f"store.unstorable: {one.reason}")
+            self.status.rows_quarantined += sum(end - first for first, end in missing)
+
+    async def _call(self, function: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, function)
+
+    async def _pause(self, seconds: float) -> None:
+        try:
+            await asyncio.wait_for(self._stopping.wait(), seconds)
+        except TimeoutError:
+            pass
+
+    async def _close(self) -> None:
+        try:
+            if self.ready and self.tracker.changed:
+                await self._commit()
+            await self._call(self._store.close)
+        except StoreError as error:
+            _log.error("store_failed_at_stop error=%s (the log still has the rows)", error)
+        self.ready = False
+        self._thread.shutdown()
+
+
+def cut_blocks(blocks: list[Block], first: int, wanted: list[Interval]) -> list[Block]:
+    """Give only the rows whose numbers are in `wanted`; the rows of a batch are numbered in the order of its blocks."""
+    result = []
+    number = first
+    for block in blocks:
+        count = len(block.rows)
+        picks = [at for at in range(count) if any(low <= number + at < high for low, high in wanted)]
+        number += count
+        if len(picks) == count:
+            result.append(block)
+        elif picks:
+            result.append(_pick(block, picks))
+    return result
+
+
+def _pick(block: Block, picks: list[int]) -> Block:
+    times, now = [], block.start
+    for step in block.steps:
+        now += step
+        times.append(now)
+    chosen = [times[at] for at in picks]
+    return Block(
+        block.measurement,
+        block.subject,
+        block.attributes,
+        block.keys,
+        [block.rows[at] for at in picks],
+        chosen[0],
+        [0, *(later - earlier for earlier, later in zip(chosen, chosen[1:], strict=False))],
+        {name: [column[at] for at in picks] for name, column in block.floats.items()},
+        {name: [column[at] for at in picks] for name, column in block.ints.items()},
+        {name: [column[at] for at in picks] for name, column in block.bools.items()},
+        {name: [column[at] for at in picks] for name, column in block.strings.items()},
+    )

@@ -1,0 +1,188 @@
+"""The agent's configuration: its sections as frozen Structs, and how they are read."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from collectors.settings import Settings, convert_section, load_settings, unknown_keys
+from collectors.transport import check_address
+from schemas.errors import ConfigError
+from schemas.verbosity import Level, level_of
+
+DEFAULT_COLLECTORS: Final = ("host", "syslog")
+"""What runs when the configuration names no collector."""
+LEVEL_WORDS: Final = tuple(level.word for level in Level)
+
+
+class AgentSection(msgspec.Struct, frozen=True):
+    """`[agent]`: the node and what it sends."""
+
+    node_id: str = ""
+    """The id of this node; empty: system UUID, else chassis serial, else machine id, decided once and kept."""
+    level: str = "standard"
+    """Verbosity: essential, standard, detailed or debug. Grants raise it for a while."""
+    describe_every_seconds: float = 300.0
+    """How often devices are described again; events that concern a device do it at once."""
+    only: list[str] = []
+    """Run just these collectors; empty: host and syslog, and every other that has a section of its own."""
+
+    def __post_init__(self) -> None:
+        level_of(self.level)
+        _positive(describe_every_seconds=self.describe_every_seconds)
+
+
+class PublishSection(msgspec.Struct, frozen=True):
+    """`[publish]`: where rows go."""
+
+    aggregators: list[str] = []
+    """Addresses, tried in order: https://host:8420, http://host:8420, unix:///path. Empty: the aggregator of this machine."""
+    token: str = ""
+    """The node's token; empty: the one kept in the data folder since enrolment. Write file:/path, not the token."""
+    enrolment_token: str = ""
+    """A one-time token (muster token enrol), exchanged for the node's own at the first start."""
+    ca_file: str = ""
+    """The authority that aggregators' certificates must come from; empty: the system's."""
+    timeout_seconds: float = 30.0
+    """How long to wait for an answer."""
+
+    def __post_init__(self) -> None:
+        for address in self.aggregators:
+            try:
+                check_address(address)
+            except ConfigError as error:
+                raise ValueError(str(error)) from None
+        _positive(timeout_seconds=self.timeout_seconds)
+
+
+class SpoolSection(msgspec.Struct, frozen=True):
+    """`[spool]`: what is kept until an aggregator has it."""
+
+    max_bytes: int = 256 << 20
+    """Room for rows not yet acknowledged; when it is full the least important, oldest go first, and are counted."""
+
+    def __post_init__(self) -> None:
+        if self.max_bytes < 1 << 16:
+            raise ValueError("max_bytes: at least 65536, or not even one batch fits")
+
+
+class CollectorSection(msgspec.Struct, frozen=True):
+    """What every `[collectors.<name>]` may say besides the collector's own options."""
+
+    enabled: bool = True
+    """Whether it runs."""
+    interval_seconds: float = 5.0
+    """How often it collects."""
+    timeout_seconds: float = 0.0
+    """When a collection is given up; 0: the interval, but at least 1 s and at most 10 s."""
+    level: str = ""
+    """Verbosity of this collector alone; empty: that of [agent]."""
+
+    def __post_init__(self) -> None:
+        if self.level:
+            level_of(self.level)
+        _positive(interval_seconds=self.interval_seconds)
+
+
+class CollectorSettings(msgspec.Struct, frozen=True):
+    """One collector to run: what the host does with it, and its own options as written."""
+
+    name: str
+    host: CollectorSection
+    options: Mapping[str, Any]
+
+
+class AgentConfig(msgspec.Struct, frozen=True):
+    """Everything that the agent is told."""
+
+    data_dir: Path
+    agent: AgentSection
+    publish: PublishSection
+    spool: SpoolSection
+    collectors: list[CollectorSettings]
+
+    @property
+    def level(self) -> Level:
+        """The configured level."""
+        return level_of(self.agent.level)
+
+    @property
+    def collector_levels(self) -> dict[str, Level]:
+        """The levels of collectors that have one of their own."""
+        return {one.name: level_of(one.host.level) for one in self.collectors if one.host.level}
+
+    @property
+    def addresses(self) -> list[str]:
+        """Where to publish."""
+        return self.publish.aggregators or [f"unix://{socket_path(self.data_dir)}"]
+
+
+def default_data_dir(env: Mapping[str, str] | None = None) -> Path:
+    """Give the data folder: MUSTER_DATA_DIR, else under the user's state folder."""
+    env = os.environ if env is None else env
+    if env.get("MUSTER_DATA_DIR"):
+        return Path(env["MUSTER_DATA_DIR"]).absolute()
+    if env.get("STATE_DIRECTORY"):  # systemd
+        return Path(env["STATE_DIRECTORY"].split(":")[0])
+    state = env.get("XDG_STATE_HOME") or os.path.join(env.get("HOME", "/root"), ".local/state")
+    return Path(state) / "muster"
+
+
+def socket_path(data_dir: Path) -> Path:
+    """Give the unix socket on which the aggregator of this machine listens."""
+    return data_dir / "muster.sock"
+
+
+def load_agent_config(
+    config: Path | None, known: Mapping[str, type[Any] | None], env: Mapping[str, str] | None = None
+) -> AgentConfig:
+    """Read and check the configuration. `known`: installed collectors and the Structs of their options, None if unknown.
+
+    Raises ConfigError with every problem found, each with its place and a remedy.
+    """
+    settings = load_settings(config, env)
+    agent = convert_section(settings, ("agent",), settings.section("agent"), AgentSection)
+    publish = convert_section(settings, ("publish",), settings.section("publish"), PublishSection)
+    spool = convert_section(settings, ("spool",), settings.section("spool"), SpoolSection)
+    collectors = _collectors(settings, agent or AgentSection(), known)
+    if settings.problems:
+        raise ConfigError(*settings.problems)
+    return AgentConfig(default_data_dir(env), agent, publish, spool, collectors)
+
+
+def _collectors(
+    settings: Settings, agent: AgentSection, known: Mapping[str, type[Any] | None]
+) -> list[CollectorSettings]:
+    sections = settings.section("collectors")
+    settings.problems.extend(unknown_keys(settings, ("collectors",), sections, known))
+    for name in agent.only:
+        if name not in known:
+            settings.problems.extend(unknown_keys(settings, ("agent", "only"), {name: None}, known))
+    names = agent.only or [*DEFAULT_COLLECTORS, *(name for name in sections if name not in DEFAULT_COLLECTORS)]
+    chosen = []
+    common = {field.name for field in msgspec.structs.fields(CollectorSection)}
+    for name in names:
+        if name not in known:
+            continue
+        written = sections.get(name, {})
+        path = ("collectors", name)
+        if not isinstance(written, dict):
+            settings.problems.append(f"{settings.place(path)}: {'.'.join(path)} is a section: write [{'.'.join(path)}]")
+            continue
+        mine = {key: value for key, value in written.items() if key in common}
+        options = {key: value for key, value in written.items() if key not in common}
+        host = convert_section(settings, path, mine, CollectorSection)
+        kind = known[name]
+        if kind is not None:
+            convert_section(settings, path, options, kind)
+        if host is not None and host.enabled:
+            chosen.append(CollectorSettings(name, host, options))
+    return chosen
+
+
+def _positive(**values: float) -> None:
+    for name, value in values.items():
+        if value <= 0:
+            raise ValueError(f"{name}: must be more than 0, not {value}")

@@ -1,0 +1,226 @@
+"""Reads configuration: TOML files and environment into one tree, and remembers where each value was written.
+
+Precedence, lowest first: the file, `conf.d/*.toml` beside it in order of names, the environment. One file may hold the
+sections of agent and aggregator together; each takes its own. `${NAME}` in a text is replaced from the environment, and
+`file:/path` as a whole text by that file's content, so that secrets need not stand in the configuration.
+"""
+
+import os
+import re
+import tomllib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from schemas.errors import ConfigError, near_names
+
+ENV_PREFIX: Final = "MUSTER_"
+PLAIN_ENV: Final = frozenset({
+    "CONFIG", "DATA_DIR", "LISTEN", "TOKEN", "SERVER", "CACHE", "RECORDED_DATA", "LIFELINE_FD", "LOG_LEVEL", "FAILPOINT",
+})  # fmt: skip
+"""Variables that are not `MUSTER_<SECTION>__<KEY>`."""
+AGENT_SECTIONS: Final = ("agent", "publish", "spool", "collectors")
+AGGREGATOR_SECTIONS: Final = ("aggregator", "access", "log", "store", "retention", "verbosity")
+Path_ = tuple[str, ...]
+
+
+class Settings(msgspec.Struct):
+    """The tree, and the place of each value."""
+
+    tree: dict[str, Any] = {}
+    places: dict[Path_, str] = {}
+    """By path of keys: `file:line` or the name of the variable."""
+    problems: list[str] = []
+    """What is wrong already, each with place and remedy."""
+
+    def place(self, path: Path_) -> str:
+        """Give where a value, or the nearest thing around it, was written."""
+        while path:
+            if path in self.places:
+                return self.places[path]
+            path = path[:-1]
+        return "configuration"
+
+    def section(self, name: str) -> dict[str, Any]:
+        """Give one section, empty when it is not written."""
+        section = self.tree.get(name, {})
+        return section if isinstance(section, dict) else {}
+
+
+def load_settings(config: Path | None = None, env: Mapping[str, str] | None = None) -> Settings:
+    """Read everything. Raises ConfigError when a file cannot be read or is no TOML; other problems are collected."""
+    env = os.environ if env is None else env
+    settings = Settings()
+    for path in _files(config):
+        text = _read(path)
+        tree = _parse(path, text)
+        _note_places(settings, path, text, tree)
+        _merge(settings.tree, tree)
+    _take_environment(settings, env)
+    settings.tree = _expand(settings, settings.tree, (), env)
+    known = (*AGENT_SECTIONS, *AGGREGATOR_SECTIONS)
+    for name in settings.tree:
+        if name not in known:
+            settings.problems.append(f"{settings.place((name,))}: unknown section [{name}].{near_names(name, known)}")
+    return settings
+
+
+def unknown_keys(settings: Settings, path: Path_, written: Mapping[str, Any], known: Iterable[str]) -> list[str]:
+    """Give one problem for each key of a table that nobody knows."""
+    names = sorted(known)
+    return [
+        f"{settings.place((*path, key))}: unknown option {'.'.join((*path, key))!r}."
+        f"{near_names(key, names) or ' Options here: ' + ', '.join(names) + '.'}"
+        for key in written
+        if key not in names
+    ]
+
+
+def convert_section(settings: Settings, path: Path_, written: Mapping[str, Any], kind: type[Any]) -> Any:
+    """Make a Struct of a table. On failure notes the problems and returns None."""
+    fields = msgspec.structs.fields(kind)
+    problems = unknown_keys(settings, path, written, [field.encode_name for field in fields])
+    values = {}
+    for field in fields:
+        if field.encode_name not in written:
+            continue
+        try:
+            values[field.name] = msgspec.convert(written[field.encode_name], field.type, strict=False)
+        except msgspec.ValidationError as error:
+            where = (*path, field.encode_name)
+            problems.append(f"{settings.place(where)}: {'.'.join(where)}: {_plain(error)}")
+    made = None
+    try:
+        made = kind(**values)
+    except (ValueError, TypeError) as error:
+        problems.append(f"{_place_of(settings, path, values, str(error))}: [{'.'.join(path)}]: {error}")
+    settings.problems.extend(problems)
+    return None if problems else made
+
+
+def _place_of(settings: Settings, path: Path_, values: Mapping[str, Any], error: str) -> str:
+    """Give the place of the value that an error names by itself or by its key."""
+    for key, value in values.items():
+        if error.startswith(key) or (isinstance(value, str) and value and repr(value) in error):
+            return settings.place((*path, key))
+    return settings.place(path)
+
+
+def _plain(error: Exception) -> str:
+    """msgspec's words, in ours."""
+    return re.sub(r" - at `\$[^`]*`", "", str(error)).replace("`", "'") + "."
+
+
+def _files(config: Path | None) -> list[Path]:
+    if config is None:
+        return []
+    if config.is_dir():
+        raise ConfigError(f"{config}: is a folder; name the file in it, such as {config / 'muster.toml'}")
+    return [config, *sorted((config.parent / "conf.d").glob("*.toml"))]
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: not UTF-8 text (byte {error.start}): save it as UTF-8") from None
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}. Name another with --config") from None
+
+
+def _parse(path: Path, text: str) -> dict[str, Any]:
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        match = re.search(r"\(at line (\d+), column \d+\)", str(error))
+        line = match[1] if match else str(text.count("\n") + 1)
+        reason = re.sub(r" \(at .*\)", "", str(error))
+        raise ConfigError(f"{path}:{line}: not TOML: {reason}. See https://toml.io for the form") from None
+
+
+_HEADER: Final = re.compile(r"\s*\[+\s*([^\[\]]+?)\s*\]+\s*(?:#.*)?$")
+_KEY: Final = re.compile(r"\s*([A-Za-z0-9_.\-\"']+)\s*=")
+
+
+def _note_places(settings: Settings, path: Path, text: str, tree: Mapping[str, Any]) -> None:
+    """tomllib does not tell lines: find each key by its table header and name."""
+    table: Path_ = ()
+    for number, line in enumerate(text.splitlines(), 1):
+        header = _HEADER.match(line)
+        if header:
+            table = _split(header[1])
+            settings.places.setdefault(table[:1], f"{path}:{number}")
+            settings.places[table] = f"{path}:{number}"
+            continue
+        key = _KEY.match(line)
+        if key:
+            settings.places[table + _split(key[1])] = f"{path}:{number}"
+
+
+def _split(dotted: str) -> Path_:
+    return tuple(part.strip().strip("\"'") for part in dotted.split("."))
+
+
+def _merge(into: dict[str, Any], tree: Mapping[str, Any]) -> None:
+    for key, value in tree.items():
+        if isinstance(value, dict) and isinstance(into.get(key), dict):
+            _merge(into[key], value)
+        else:
+            into[key] = value
+
+
+def _take_environment(settings: Settings, env: Mapping[str, str]) -> None:
+    for name in sorted(env):
+        if not name.startswith(ENV_PREFIX) or name.removeprefix(ENV_PREFIX) in PLAIN_ENV:
+            continue
+        path = tuple(part.lower() for part in name.removeprefix(ENV_PREFIX).split("__"))
+        if len(path) < 2 or not all(path):
+            known = [ENV_PREFIX + plain for plain in PLAIN_ENV]
+            settings.problems.append(
+                f"{name}: not an option; options are MUSTER_<SECTION>__<KEY>.{near_names(name, known)}"
+            )
+            continue
+        table = settings.tree
+        for part in path[:-1]:
+            inner = table.setdefault(part, {})
+            if not isinstance(inner, dict):
+                settings.problems.append(f"{name}: {part!r} is a value, not a section")
+                break
+            table = inner
+        else:
+            table[path[-1]] = _environment_value(env[name])
+            for length in range(1, len(path)):
+                settings.places.setdefault(path[:length], name)
+            settings.places[path] = name
+
+
+def _environment_value(text: str) -> Any:
+    """Read a variable as a TOML value where it is one (`5`, `true`, `["a"]`), else as text."""
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+_VARIABLE: Final = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+
+
+def _expand(settings: Settings, value: Any, path: Path_, env: Mapping[str, str]) -> Any:
+    if isinstance(value, dict):
+        return {key: _expand(settings, inner, (*path, key), env) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_expand(settings, inner, path, env) for inner in value]
+    if not isinstance(value, str):
+        return value
+    for name in _VARIABLE.findall(value):
+        if name not in env:
+            settings.problems.append(f"{settings.place(path)}: {'.'.join(path)}: the variable {name} is not set")
+    value = _VARIABLE.sub(lambda match: env.get(match[1], ""), value)
+    if value.startswith("file:"):
+        try:
+            return Path(value.removeprefix("file:")).read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            settings.problems.append(f"{settings.place(path)}: {'.'.join(path)}: cannot read the file: {error}")
+    return value

@@ -52,6 +52,18 @@ class LogFullError(MusterError):
     code = "log.full"
 
 
+class LogOpenError(MusterError):
+    """The log cannot be used at all: locked, damaged, or made by a newer program. The message says what to do."""
+
+    code = "log.open"
+
+
+class LogReadError(MusterError):
+    """What the log holds cannot be read now; trying again may help, as when a disk fails and comes back."""
+
+    code = "log.read"
+
+
 class OffsetOutOfRangeError(MusterError):
     """The offset asked for is no longer, or not yet, in the log; `begin` and `end` say what is."""
 
@@ -80,7 +92,7 @@ class Log(Protocol):
     async def read(self, topic: str, partition: int, offset: int, max_bytes: int) -> list[Record]:
         """Give records from `offset` on: at least one if there is one, then up to `max_bytes`; [] at the end.
 
-        Raises OffsetOutOfRangeError when `offset` is before the begin or behind the end.
+        Raises OffsetOutOfRangeError when `offset` is before the begin or behind the end, LogReadError when it cannot.
         """
 
     async def begin(self, topic: str, partition: int) -> int:
@@ -90,7 +102,10 @@ class Log(Protocol):
         """The offset that the next record will get."""
 
     async def trim(self, topic: str, partition: int, before: int) -> None:
-        """Forget every record below `before`. Later offsets stay what they are."""
+        """Forget every record below `before`. Later offsets stay what they are; nothing happens below the begin.
+
+        Raises OffsetOutOfRangeError when `before` is behind the end.
+        """
 
     async def wait(self, since: int, timeout: float) -> int:
         """Return when something was appended since the moment `since` (a count this method gave; 0 at first), or late."""

@@ -1,0 +1,1 @@
+"""How the control database came to be: one folder of alembic revisions for each schema."""

@@ -1,0 +1,1 @@
+"""The revisions of the control database's schema, oldest first."""

@@ -1,0 +1,1 @@
+"""What is decided once: the control database and all that is decided in it."""

@@ -14,6 +14,7 @@ from typing import Final, TypeVar
 import msgspec
 
 from aggregator.log import TOPICS, Log, OffsetOutOfRangeError, Record
+from aggregator.opened import OpenedBatches
 from aggregator.progress import Tracker
 from aggregator.store import Bad, Outcome, Rows, Store, Stream, Transaction
 from schemas.batch import Batch, Block, Envelope
@@ -65,12 +66,14 @@ class StoreConsumer:
         quarantine: Quarantine,
         *,
         keep: Level = Level.DEBUG,
+        opened: OpenedBatches | None = None,
         stored: Callable[[list[Rows]], None] = lambda rows: None,
     ) -> None:
         self._log = log
         self._store = store
         self._quarantine = quarantine
         self._keep = keep
+        self._opened = opened or OpenedBatches()
         self._stored = stored
         self._thread = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="store")
         self._stopping = asyncio.Event()
@@ -168,14 +171,14 @@ class StoreConsumer:
         if not self.tracker.changed:
             self._began = time.monotonic()
         for record in records:
-            await self._take(record)
+            await self._take(record, self._opened.get((topic, partition, record.offset)))
         self.tracker.move(topic, partition, records[-1].offset + 1)
         return True
 
-    async def _take(self, record: Record) -> None:
+    async def _take(self, record: Record, opened: tuple[Batch, list[Block]] | None) -> None:
         self.status.records += 1
         try:
-            batch = decode_batch(record.value)
+            batch, blocks = opened or (decode_batch(record.value), None)
         except WireError as error:  # ingest lets nothing of the kind pass; another writer may have
             _log.error("log_record_unreadable offset=%d error=%s", record.offset, error)
             return
@@ -195,12 +198,14 @@ class StoreConsumer:
             self._mark(stream, missing, Outcome.FILTERED)
             self.status.rows_filtered += fresh
             return
-        await self._open_batch(record, batch, stream, missing)
+        await self._add(record, batch, blocks, stream, missing)
 
-    async def _open_batch(self, record: Record, batch: Batch, stream: Stream, missing: list[Interval]) -> None:
+    async def _add(
+        self, record: Record, batch: Batch, blocks: list[Block] | None, stream: Stream, missing: list[Interval]
+    ) -> None:
         envelope = batch.envelope
         try:
-            blocks = check_batch(batch)
+            blocks = check_batch(batch) if blocks is None else blocks
         except WireError as error:
             await self._set_aside(record, envelope, stream, missing, f"{error.code}: {error}")
             return

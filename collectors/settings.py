@@ -22,7 +22,7 @@ PLAIN_ENV: Final = frozenset({
 })  # fmt: skip
 """Variables that are not `MUSTER_<SECTION>__<KEY>`."""
 AGENT_SECTIONS: Final = ("agent", "publish", "spool", "collectors")
-AGGREGATOR_SECTIONS: Final = ("aggregator", "access", "log", "store", "retention", "verbosity")
+AGGREGATOR_SECTIONS: Final = ("aggregator", "log", "store", "retention", "verbosity")
 Path_ = tuple[str, ...]
 
 

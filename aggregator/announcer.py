@@ -1,0 +1,111 @@
+"""What the aggregator itself has to tell goes into the log like any publisher's rows: numbered, in epochs, with an account."""
+
+import asyncio
+import logging
+import secrets
+import time
+from typing import Final
+
+import msgspec
+
+from aggregator.log import Entry, Log, LogFullError, partition_of, topic_of
+from schemas.account import Account, EpochAccount, StreamAccount
+from schemas.batch import Block, Envelope
+from schemas.codec import encode_batch, encode_body
+from schemas.rows import EVENT, Event
+from schemas.verbosity import Level, RowClass
+
+_log = logging.getLogger("muster.announcer")
+PUBLISHER: Final = "aggregator"
+"""The publisher's name; no node may have it."""
+
+
+class Announcer:
+    """Publishes events of the aggregator's own. A run of it is an epoch; what the log does not take never existed."""
+
+    def __init__(self, log: Log, boot: str) -> None:
+        self._log = log
+        self._boot = boot
+        self._epoch = secrets.token_hex(8)
+        self._numbered = 0
+        self._order = 0
+        self._last_ns = 0
+        self._lock = asyncio.Lock()
+        self.failed = 0
+        """Events that the log did not take."""
+
+    async def announce(self, events: list[Event]) -> None:
+        """Append events, one batch a subject. Never raises for a log that is full: that is counted."""
+        if not events:
+            return
+        async with self._lock:
+            for subject in sorted({event.subject or PUBLISHER for event in events}):
+                mine = [event for event in events if (event.subject or PUBLISHER) == subject]
+                await self._append(subject, mine)
+
+    async def _append(self, subject: str, events: list[Event]) -> None:
+        count = len(events)
+        account = Account(
+            self._order + 1,
+            [
+                EpochAccount(
+                    self._epoch,
+                    self._boot,
+                    [
+                        StreamAccount(
+                            RowClass.EVENT,
+                            Level.ESSENTIAL,
+                            self._numbered + count,
+                            0,
+                            0,
+                            self._numbered + count,
+                            [],
+                            [],
+                        )
+                    ],
+                )
+            ],
+        )
+        envelope = Envelope(
+            publisher=PUBLISHER,
+            epoch=self._epoch,
+            row_class=RowClass.EVENT,
+            level=Level.ESSENTIAL,
+            first=self._numbered,
+            rows=count,
+            order=self._order,
+            account=account,
+        )
+        value = encode_batch(envelope, encode_body([self._block(subject, events)]))
+        entry = Entry(topic_of(RowClass.EVENT), partition_of(PUBLISHER, self._log.partitions), value)
+        try:
+            await self._log.append([entry])
+        except LogFullError as error:
+            self.failed += count
+            _log.error("event_not_announced types=%s error=%s", [event.type for event in events], error)
+            return
+        self._numbered += count
+        self._order += 1
+
+    def _block(self, subject: str, events: list[Event]) -> Block:
+        start = max(time.time_ns(), self._last_ns + 1)
+        self._last_ns = start + len(events) - 1
+        devices = sorted({event.device for event in events})
+        return Block(
+            EVENT,
+            subject,
+            [],
+            [[device] for device in devices],
+            [devices.index(event.device) for event in events],
+            start,
+            [0] + [1] * (len(events) - 1),
+            ints={
+                "severity": [int(event.severity) for event in events],
+                "source_time_ns": [event.source_time_ns for event in events],
+            },
+            strings={
+                "type": [event.type for event in events],
+                "message": [event.message for event in events],
+                "detail": [msgspec.json.encode(event.detail).decode() for event in events],
+            },
+        )

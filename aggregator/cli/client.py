@@ -1,0 +1,85 @@
+"""How the command line talks to an aggregator: over this machine's socket, or over the network with a token."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+import msgspec
+
+from collectors.config import default_data_dir, socket_path
+from collectors.transport import Answer, Transport, TransportError
+from schemas.errors import MusterError
+
+
+class ServerError(MusterError):
+    """The aggregator refused, or did not answer."""
+
+    code = "cli.server"
+
+
+class Client:
+    """Asks one aggregator."""
+
+    def __init__(self, server: str = "", token: str = "", ca_file: Path | None = None) -> None:
+        self.address = server or os.environ.get("MUSTER_SERVER", "") or _local_address()
+        self._token = token or os.environ.get("MUSTER_TOKEN", "")
+        self._transport = Transport([self.address], ca_file=ca_file, timeout=60.0)
+
+    def get(self, path: str, **parameters: object) -> Any:
+        """Ask; give the decoded answer. Raises ServerError."""
+        return self.call("GET", path, None, parameters)
+
+    def post(self, path: str, body: object) -> Any:
+        """Send a JSON body; give the decoded answer. Raises ServerError."""
+        return self.call("POST", path, body, {})
+
+    def delete(self, path: str) -> Any:
+        """Delete; give the decoded answer. Raises ServerError."""
+        return self.call("DELETE", path, None, {})
+
+    def call(self, method: str, path: str, body: object, parameters: Mapping[str, object]) -> Any:
+        """Ask anything; give the decoded answer, None when it is empty. Raises ServerError."""
+        answer = self.raw(method, path, body, parameters)
+        if answer.status >= 400:
+            problem = answer.problem()
+            detail = problem.get("detail") or problem.get("title") or problem
+            raise ServerError(f"{detail}" + (_access_hint(self.address) if answer.status in (401, 403) else ""))
+        if not answer.body:
+            return None
+        return msgspec.json.decode(answer.body)
+
+    def raw(self, method: str, path: str, body: object = None, parameters: Mapping[str, object] | None = None) -> Answer:
+        """Ask anything; give the answer as it is. Raises ServerError when there is none."""
+        query = [
+            (name, str(value))
+            for name, values in (parameters or {}).items()
+            for value in (values if isinstance(values, (list, tuple)) else [values])
+            if value is not None and value != ""
+        ]
+        url = path + ("?" + urlencode(query) if query else "")
+        data = None if body is None else msgspec.json.encode(body)
+        headers = {"Content-Type": "application/json"} if data is not None else {}
+        if self._token:
+            headers["Authorization"] = f"Bearer {self._token}"
+        try:
+            return self._transport.request(method, url, data, headers)
+        except TransportError as error:
+            raise ServerError(
+                f"no aggregator answers at {error}. Start one with 'muster up', or name one with --server or MUSTER_SERVER"
+            ) from None
+
+
+def _local_address() -> str:
+    socket = socket_path(default_data_dir())
+    if socket.exists():
+        return f"unix://{socket}"
+    listen = os.environ.get("MUSTER_LISTEN", "127.0.0.1:8420")
+    return f"http://{listen}"
+
+
+def _access_hint(address: str) -> str:
+    if address.startswith("unix:"):
+        return ""
+    return " Give a token with --token or MUSTER_TOKEN ('muster token create' on the aggregator's machine makes one)."

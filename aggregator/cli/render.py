@@ -1,0 +1,118 @@
+"""How the command line shows things: tables for people, JSON and YAML for programs."""
+
+import sys
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import msgspec
+
+FORMATS = ("table", "json", "yaml")
+
+
+def show(value: Any, output: str, table: "Table | Iterable[Table]") -> None:
+    """Print `value` as JSON or YAML, or the table made of it."""
+    if output == "json":
+        sys.stdout.write(msgspec.json.format(msgspec.json.encode(value), indent=2).decode() + "\n")
+    elif output == "yaml":
+        sys.stdout.write("\n".join(_yaml(msgspec.to_builtins(value), 0)) + "\n")
+    else:
+        for one in [table] if isinstance(table, Table) else table:
+            one.print()
+
+
+class Table:
+    """A table that fits 80 columns where its content does; numbers to the right."""
+
+    def __init__(self, columns: Sequence[str], title: str = "", empty: str = "nothing") -> None:
+        self.columns = list(columns)
+        self.title = title
+        self.empty = empty
+        self.rows: list[list[str]] = []
+        self._right: set[int] = set()
+
+    def add(self, *cells: Any) -> None:
+        """Add a row. None shows as `-`: absent is not zero."""
+        self.rows.append([_cell(cell) for cell in cells])
+        self._right |= {at for at, cell in enumerate(cells) if isinstance(cell, (int, float)) and cell is not True}
+
+    def lines(self) -> list[str]:
+        """Give the lines, without colour."""
+        if not self.rows:
+            return [self.empty]
+        widths = [max(len(row[at]) for row in [self.columns, *self.rows]) for at in range(len(self.columns))]
+        lines = [self.title] if self.title else []
+        for row in [self.columns, *self.rows]:
+            cells = [
+                cell.rjust(width) if at in self._right else cell.ljust(width)
+                for at, (cell, width) in enumerate(zip(row, widths, strict=True))
+            ]
+            lines.append("  ".join(cells).rstrip())
+        return lines
+
+    def print(self) -> None:
+        """Print to standard output, the head bold on a terminal."""
+        lines = self.lines()
+        if self.rows and sys.stdout.isatty():
+            head = 1 if self.title else 0
+            lines[head] = f"\x1b[1m{lines[head]}\x1b[0m"
+        sys.stdout.write("\n".join(lines) + "\n")
+
+
+def number(value: float | int | None, unit: str = "") -> str:
+    """Give a number as people read it: `41.2 GiB`, `37 %`, `1.2 ms`; `-` when it is absent."""
+    if value is None:
+        return "-"
+    if unit == "ratio":
+        return f"{value * 100:.1f} %"
+    if unit in ("bytes", "bytes_per_second"):
+        text = _binary(float(value))
+        return text + ("/s" if unit == "bytes_per_second" else "")
+    if unit == "hertz":
+        return f"{value / 1e9:.2f} GHz" if value >= 1e9 else f"{value / 1e6:.0f} MHz"
+    text = f"{value:,}" if isinstance(value, int) else f"{value:,.4g}" if abs(value) < 1e4 else f"{value:,.0f}"
+    short = {"seconds": " s", "watts": " W", "joules": " J", "celsius": " °C", "volts": " V", "amperes": " A", "rpm": " rpm"}
+    return text + short.get(unit, "")
+
+
+def _binary(value: float) -> str:
+    for prefix in ("", "Ki", "Mi", "Gi", "Ti"):
+        if abs(value) < 1024:
+            return f"{value:.0f} B" if not prefix else f"{value:.1f} {prefix}B"
+        value /= 1024
+    return f"{value:.1f} PiB"
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:,.4g}" if abs(value) < 1e6 else f"{value:,.0f}"
+    if isinstance(value, int):
+        return f"{value:,}"
+    # a log line must not steer the terminal
+    return "".join(char if char.isprintable() else f"\\x{ord(char):02x}" for char in str(value))
+
+
+def _yaml(value: Any, depth: int) -> list[str]:
+    """Every JSON text is YAML, so that only the shape needs care."""
+    pad = "  " * depth
+    if isinstance(value, dict) and value:
+        lines = []
+        for key, inner in value.items():
+            nested = _yaml(inner, depth + 1)
+            simple = not (isinstance(inner, (dict, list)) and inner)
+            lines += [f"{pad}{_scalar(key)}: {nested[0].strip()}"] if simple else [f"{pad}{_scalar(key)}:", *nested]
+        return lines
+    if isinstance(value, list) and value:
+        lines = []
+        for inner in value:
+            nested = _yaml(inner, depth + 1)
+            lines += [f"{pad}- {nested[0].strip()}", *nested[1:]]
+        return lines
+    return [pad + _scalar(value)]
+
+
+def _scalar(value: Any) -> str:
+    return msgspec.json.encode(value).decode()

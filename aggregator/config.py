@@ -1,0 +1,172 @@
+"""The aggregator's configuration: its sections as pydantic models, and how they are read."""
+
+import ipaddress
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from collectors.config import default_data_dir
+from collectors.settings import Settings, load_settings, unknown_keys
+from schemas.errors import ConfigError
+
+INSECURE_WORDS: Final = "tokens and data travel unencrypted"
+"""What `aggregator.insecure_listen` must say before Muster listens beyond this machine without TLS."""
+LevelWord = Literal["essential", "standard", "detailed", "debug"]
+Bytes = Annotated[int, Field(ge=1 << 20)]
+Days = Annotated[float, Field(gt=0)]
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+class AggregatorSection(Section):
+    """`[aggregator]`: where it listens."""
+
+    listen: str = "127.0.0.1:8420"
+    """Address and port; MUSTER_LISTEN overrides it."""
+    tls_certificate: str = ""
+    """A PEM file with the certificate and its chain; empty: no TLS."""
+    tls_key: str = ""
+    """The PEM file of its private key."""
+    insecure_listen: str = ""
+    """To listen beyond loopback without TLS write here, in so many words: tokens and data travel unencrypted."""
+    max_request_bytes: Bytes = 8 << 20
+    """The largest request body; a larger one is refused with 413."""
+
+    @property
+    def host(self) -> str:
+        """The address without the port, brackets of IPv6 taken off."""
+        return self.listen.rpartition(":")[0].strip("[]")
+
+    @property
+    def port(self) -> int:
+        """The port."""
+        return int(self.listen.rpartition(":")[2])
+
+    @property
+    def beyond_loopback(self) -> bool:
+        """Whether other machines can reach it."""
+        try:
+            return not ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return self.host != "localhost"
+
+    @field_validator("listen")
+    @classmethod
+    def _listen(cls, value: str) -> str:
+        host, _, port = value.rpartition(":")
+        if not host or not port.isdigit() or int(port) > 65535:
+            raise ValueError(f"{value!r} is no address: write 127.0.0.1:8420 or [::]:8420")
+        return value
+
+    @model_validator(mode="after")
+    def _secure(self) -> "AggregatorSection":
+        if bool(self.tls_certificate) != bool(self.tls_key):
+            raise ValueError("tls_certificate and tls_key go together: set both or none")
+        if self.beyond_loopback and not self.tls_certificate and self.insecure_listen != INSECURE_WORDS:
+            raise ValueError(
+                f"listening on {self.listen} without TLS would let everybody on the network read tokens and data:"
+                f" set tls_certificate and tls_key, or write insecure_listen = {INSECURE_WORDS!r}"
+            )
+        return self
+
+
+class LogSection(Section):
+    """`[log]`: how long the log keeps what has been handed in."""
+
+    partitions: Annotated[int, Field(ge=1, le=256)] = 8
+    """Partitions of every topic; fixed when the log is made."""
+    max_age_hours: Annotated[float, Field(gt=0)] = 24.0
+    """Older records are forgotten; what a consumer had not read is counted as expired."""
+    max_bytes: Bytes = 2 << 30
+    """Beyond this size the oldest are forgotten."""
+
+
+class StoreSection(Section):
+    """`[store]`: the embedded store."""
+
+    level: LevelWord = "debug"
+    """Rows above this level are counted as filtered, and not stored."""
+    memory_limit_bytes: Annotated[int, Field(ge=128 << 20)] = 512 << 20
+    """What DuckDB may use for itself."""
+    query_timeout_seconds: Annotated[float, Field(gt=0)] = 10.0
+    """A query that takes longer is stopped."""
+
+
+class RetentionSection(Section):
+    """`[retention]`: how much the store keeps."""
+
+    telemetry_days: Days = 14.0
+    """Age after which telemetry is deleted."""
+    log_days: Days = 14.0
+    """Age after which log records are deleted."""
+    event_days: Days = 90.0
+    """Age after which events are deleted."""
+    capability_days: Days = 365.0
+    """Age after which superseded capability documents are deleted."""
+    max_bytes: Bytes = 20 << 30
+    """Beyond this size of the store the oldest rows are deleted."""
+
+
+class VerbositySection(Section):
+    """`[verbosity]`: limits of grants."""
+
+    max_grant_seconds: Annotated[float, Field(gt=0)] = 86400.0
+    """The longest grant."""
+    max_nodes: Annotated[int, Field(ge=1)] = 50
+    """The fleet's budget: nodes that grants may raise above the configured level at one time."""
+
+
+class AggregatorConfig(BaseModel):
+    """Everything that the aggregator is told."""
+
+    model_config = ConfigDict(frozen=True)
+    data_dir: Path
+    aggregator: AggregatorSection = AggregatorSection()
+    log: LogSection = LogSection()
+    store: StoreSection = StoreSection()
+    retention: RetentionSection = RetentionSection()
+    verbosity: VerbositySection = VerbositySection()
+
+
+SECTIONS: Final[Mapping[str, type[Section]]] = {
+    "aggregator": AggregatorSection,
+    "log": LogSection,
+    "store": StoreSection,
+    "retention": RetentionSection,
+    "verbosity": VerbositySection,
+}
+
+
+def load_aggregator_config(config: Path | None, env: Mapping[str, str] | None = None) -> AggregatorConfig:
+    """Read and check the configuration. Raises ConfigError with every problem, each with its place and a remedy."""
+    import os
+
+    env = os.environ if env is None else env
+    settings = load_settings(config, env)
+    if env.get("MUSTER_LISTEN"):
+        settings.tree.setdefault("aggregator", {})["listen"] = env["MUSTER_LISTEN"]
+        settings.places["aggregator", "listen"] = "MUSTER_LISTEN"
+    sections: dict[str, Any] = {}
+    for name, model in SECTIONS.items():
+        sections[name] = _convert(settings, name, model)
+    if settings.problems:
+        raise ConfigError(*settings.problems)
+    return AggregatorConfig(data_dir=default_data_dir(env), **sections)
+
+
+def _convert(settings: Settings, name: str, model: type[Section]) -> Section | None:
+    written = settings.section(name)
+    settings.problems.extend(unknown_keys(settings, (name,), written, model.model_fields))
+    known = {key: value for key, value in written.items() if key in model.model_fields}
+    try:
+        return model(**known)
+    except ValidationError as error:
+        for one in error.errors():
+            path = (name, *(str(part) for part in one["loc"]))
+            message = one["msg"].removeprefix("Value error, ")
+            settings.problems.append(f"{settings.place(path)}: {'.'.join(path)}: {message}")
+        return None

@@ -1,0 +1,165 @@
+"""`muster up`: a supervised tree of an aggregator and an agent on this machine.
+
+Children are started by exec, never by a bare fork. Each inherits the reading end of a pipe that nobody writes to: when the
+supervisor dies, however it dies, the pipe closes and they end by themselves, each after its own last commit.
+"""
+
+import logging
+import os
+import signal
+import subprocess  # noqa: S404 - the supervisor is the one place that starts programs
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import IO, Final
+
+import msgspec
+
+_log = logging.getLogger("muster.up")
+FIRST_BACKOFF: Final = 0.2
+MOST_BACKOFF: Final = 10.0
+STEADY_SECONDS: Final = 20.0
+"""A child that ran so long has started well: the next restart is quick again."""
+STOP_SECONDS: Final = 15.0
+EXIT_CONFIG: Final = 78
+"""sysexits.h EX_CONFIG: starting again would not help."""
+
+
+class ChildSpec(msgspec.Struct, frozen=True):
+    """A program to keep running."""
+
+    name: str
+    module: str
+    """Run as `python -P -m <module>`: with -P a folder of the user's own called `schemas` cannot take our place."""
+    arguments: tuple[str, ...] = ()
+
+
+class ChildStatus(msgspec.Struct):
+    """What is known of a child."""
+
+    name: str
+    pid: int | None = None
+    starts: int = 0
+    last_exit: str = ""
+
+
+class _Child:
+    def __init__(self, spec: ChildSpec, log_path: Path | None) -> None:
+        self.spec = spec
+        self.status = ChildStatus(spec.name)
+        self.process: subprocess.Popen[bytes] | None = None
+        self.started = 0.0
+        self.next_start = 0.0
+        self.backoff = FIRST_BACKOFF
+        self.log_path = log_path
+
+
+class Supervisor:
+    """Keeps children alive until `stop`. `poll` is called often, from one thread."""
+
+    def __init__(
+        self,
+        specs: list[ChildSpec],
+        env: Mapping[str, str],
+        *,
+        log_dir: Path | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._children = [_Child(spec, log_dir / f"{spec.name}.log" if log_dir else None) for spec in specs]
+        self._env = dict(env)
+        self._clock = clock
+        self._lifeline, self._lifeline_end = os.pipe()
+        self.failed: str = ""
+        """Set when a child ended in a way that starting it again cannot mend."""
+
+    def poll(self) -> None:
+        """Start what is not running, notice what has ended."""
+        for child in self._children:
+            if child.process is not None and child.process.poll() is not None:
+                self._ended(child)
+            if child.process is None and self._clock() >= child.next_start and not self.failed:
+                self._start(child)
+
+    def statuses(self) -> list[ChildStatus]:
+        """What is known of each child."""
+        return [child.status for child in self._children]
+
+    def stop(self) -> None:
+        """End the children, last started first, each by SIGTERM, and by SIGKILL if it does not end. Safe twice."""
+        for child in reversed(self._children):
+            process = child.process
+            if process is None:
+                continue
+            process.send_signal(signal.SIGTERM)
+            try:
+                process.wait(STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                _log.error("child_killed name=%s pid=%d (did not end in %.0f s)", child.spec.name, process.pid, STOP_SECONDS)
+                process.kill()
+                process.wait()
+            child.process = None
+            child.status.pid = None
+
+    def _start(self, child: _Child) -> None:
+        command = [sys.executable, "-P", "-m", child.spec.module, *child.spec.arguments]
+        output: IO[bytes] | None = None
+        if child.log_path is not None:
+            child.log_path.parent.mkdir(parents=True, exist_ok=True)
+            output = child.log_path.open("ab")
+        env = self._env | {"MUSTER_LIFELINE_FD": str(self._lifeline)}
+        try:
+            child.process = subprocess.Popen(  # noqa: S603 - our own interpreter and modules
+                command,
+                env=env,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                pass_fds=(self._lifeline,),
+                start_new_session=True,  # Ctrl-C reaches the supervisor alone, which ends them in order
+            )
+        finally:
+            if output is not None:
+                output.close()
+        child.started = self._clock()
+        child.status.pid = child.process.pid
+        child.status.starts += 1
+        _log.info("child_started name=%s pid=%d", child.spec.name, child.process.pid)
+
+    def _ended(self, child: _Child) -> None:
+        assert child.process is not None
+        code = child.process.returncode
+        word = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit status {code}"
+        child.status.last_exit = word
+        child.process = None
+        child.status.pid = None
+        if code == EXIT_CONFIG:
+            self.failed = f"the {child.spec.name} cannot run with this configuration; its words are above or in its log"
+            return
+        if self._clock() - child.started >= STEADY_SECONDS:
+            child.backoff = FIRST_BACKOFF
+        child.next_start = self._clock() + child.backoff
+        _log.warning("child_ended name=%s by=%r restart_seconds=%.1f", child.spec.name, word, child.backoff)
+        child.backoff = min(MOST_BACKOFF, child.backoff * 2)
+
+
+def watch_lifeline(ended: Callable[[], None], env: Mapping[str, str] | None = None) -> None:
+    """In a child: call `ended` (from a thread) when the supervisor is gone. Does nothing without a supervisor."""
+    import threading
+
+    env = os.environ if env is None else env
+    text = env.get("MUSTER_LIFELINE_FD", "")
+    if not text.isdigit():
+        return
+    descriptor = int(text)
+    try:
+        os.set_inheritable(descriptor, False)
+    except OSError:
+        return  # set by hand, or left over: nobody holds the other end
+
+    def wait() -> None:
+        while os.read(descriptor, 1):
+            pass
+        ended()
+
+    threading.Thread(target=wait, name="lifeline", daemon=True).start()

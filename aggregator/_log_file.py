@@ -216,7 +216,8 @@ def _number_topics(connection: sqlite3.Connection) -> dict[str, int]:
     numbers: dict[str, int] = {name: number for number, name in connection.execute("SELECT number, name FROM topic")}
     missing = [name for name in TOPICS if name not in numbers]
     if missing:
-        fresh = range(len(numbers), len(numbers) + len(missing))
+        start = max(numbers.values(), default=-1) + 1
+        fresh = range(start, start + len(missing))
         if fresh.stop > _MAX_TOPICS:
             raise LogOpenError(f"a log holds at most {_MAX_TOPICS} topics")
         connection.execute("BEGIN IMMEDIATE")

@@ -26,6 +26,7 @@ WAL_BYTES: Final = 16 << 20
 """From here on the checkpoint waits for readers, so that the write-ahead log begins again at its start."""
 _TRIM_RECORDS: Final = 512
 _TRIM_BYTES: Final = 1 << 20
+_SLACK_BYTES: Final = 1 << 20  # what pages waste, and the inner pages of the tree, at most, for one commit
 _FRAME_BYTES: Final = PAGE_BYTES + 24
 
 
@@ -131,8 +132,9 @@ class LogWriter(threading.Thread):
                 rows.append((key_of(slot, mark.end), mark.appended_ns, value))
                 mark.end += 1
                 mark.bytes += len(value)
-        error = self._no_room() or self._transact(changed, "INSERT INTO record VALUES (?, ?, ?)", rows)
-        self._unchecked += sum(append.size for append in appends)
+        size = sum(append.size for append in appends)
+        error = self._no_room(size) or self._transact(changed, "INSERT INTO record VALUES (?, ?, ?)", rows)
+        self._unchecked += size
         self._deliver(Outcome(appends=appends, marks=changed, error=error))
 
     def _trim(self, trim: Trim) -> None:
@@ -193,13 +195,22 @@ class LogWriter(threading.Thread):
         except sqlite3.Error:
             pass  # SQLite rolls back by itself on the errors after which ROLLBACK fails
 
-    def _no_room(self) -> str:
-        """Tell whether the file system is so full that appending must stop, so that trimming and others can go on."""
+    def _no_room(self, size: int) -> str:
+        """Tell whether the file system is so full that appending must stop, so that trimming and others can go on.
+
+        Pages that trimming freed inside the file are room as well: the file keeps them.
+        """
         if not self._min_free_bytes:
             return ""
-        state = os.statvfs(self._file.path.parent)
-        free = state.f_bavail * state.f_frsize
-        if free >= self._min_free_bytes:
+        try:
+            state = os.statvfs(self._file.path.parent)
+            free = state.f_bavail * state.f_frsize
+            if free >= self._min_free_bytes:
+                return ""
+            (pages,) = self._file.connection.execute("PRAGMA freelist_count").fetchone()
+        except (OSError, sqlite3.Error):
+            return ""  # the transaction will say what is wrong
+        if pages * PAGE_BYTES >= size + _SLACK_BYTES:
             return ""
         return f"the disk is nearly full: {free} bytes free, and {self._min_free_bytes} are kept for trimming"
 

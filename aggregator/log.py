@@ -108,7 +108,7 @@ class Log(Protocol):
         """
 
     async def wait(self, since: int, timeout: float) -> int:
-        """Return when something was appended since the moment `since` (a count this method gave; 0 at first), or late."""
+        """Return when something was appended after the moment `since` (a count this gave; 0 at first), or late."""
 
     async def owned(self) -> frozenset[int]:
         """The partitions that this process owns now: all of them when the log is embedded."""

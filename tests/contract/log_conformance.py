@@ -253,15 +253,15 @@ class LogConformance:
     async def test_what_was_acknowledged_survives_a_killed_process(self, place: Place) -> None:
         """Promise 1, SIGKILL; `tests/vm` proves it against power loss."""
         log = place.open()
-        name = log.id
+        identity = log.id
         await log.close()
         acknowledged: dict[tuple[str, int], int] = {}
         for _ in range(3):
             for line in _killed_appender(place, lines=150):
-                topic, partition, _, end = line.split()
-                acknowledged[topic, int(partition)] = int(end)
+                name, number, _, last = line.split()
+                acknowledged[name, int(number)] = int(last)
             log = place.open()
-            assert name == log.id
+            assert identity == log.id
             for (topic, partition), end in acknowledged.items():
                 records = await read_all(log, topic, partition)
                 assert len(records) >= end

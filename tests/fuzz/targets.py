@@ -1,0 +1,78 @@
+"""What reads bytes from elsewhere, and how: for each reader sound seeds, and the errors that it may raise.
+
+Whoever writes a parser adds one line to `TARGETS`.
+"""
+
+from collections.abc import Callable
+
+import msgspec
+
+from schemas.account import Account, Dropped, EpochAccount, StreamAccount
+from schemas.batch import Block, Envelope
+from schemas.codec import check_batch, decode_batch, decode_body, encode_batch, encode_body
+from schemas.device import DeviceKind, Document, decode_document, encode_document, pci_address
+from schemas.errors import WireError
+from schemas.publish import Result, Status, decode_answer, decode_request, encode_answer, encode_request
+from schemas.verbosity import Level, RowClass
+
+
+class Target(msgspec.Struct, frozen=True):
+    """One reader of bytes."""
+
+    read: Callable[[bytes], object]
+    seeds: tuple[bytes, ...]
+    """Sound inputs, from which others are made."""
+    errors: tuple[type[Exception], ...]
+    """What it may raise; anything else is a find."""
+
+
+_block = Block(
+    "gpu",
+    "node-1",
+    ["link"],
+    [["gpu:0", "a"], ["gpu:1", "b"]],
+    [0, 1, 0],
+    1_700_000_000_000_000_000,
+    [0, 5, 7],
+    floats={"power_watts": [1.5, None, 3.0]},
+    ints={"memory_bytes": [1, 2**63, None]},
+    bools={"persistent": [True, None, False]},
+    strings={"state": ["P0", None, "\N{SNOWMAN}"]},
+)
+_stream = StreamAccount(RowClass.LOG, Level.DEBUG, 9, 1, 0, 8, [(0, 3)], [Dropped("spool_full", [(5, 8)])])
+_account = Account(4, [EpochAccount("e1", "b1", [_stream])])
+_envelope = Envelope("node-1", "e1", RowClass.TELEMETRY, Level.STANDARD, 0, 3, 1, 5, "g", _account, "d")
+_batch = encode_batch(_envelope, encode_body([_block]))
+_heartbeat = encode_batch(Envelope("n", "e", RowClass.EVENT, Level.ESSENTIAL, 0, 0, 0), b"")
+_raw = msgspec.msgpack.encode([_block, _block])
+
+
+def _body_of(raw: bytes) -> object:
+    """Read a body whose frame is sound and whose blocks are whatever they are: mutations get past the checksum."""
+    import zstandard
+
+    return decode_body(zstandard.ZstdCompressor().compress(raw))
+
+
+TARGETS: dict[str, Target] = {
+    "body": Target(decode_body, (encode_body([_block]), encode_body([])), (WireError,)),
+    "blocks": Target(_body_of, (_raw,), (WireError,)),
+    "batch": Target(lambda data: check_batch(decode_batch(data)), (_batch, _heartbeat), (WireError,)),
+    "request": Target(decode_request, (encode_request("n", "e", "b", ["p"], "h", [_batch]),), (WireError,)),
+    "answer": Target(
+        decode_answer, (encode_answer([Result(Status.ACCEPTED), Result(Status.RETRY, "x")]),), (WireError,)
+    ),
+    "document": Target(
+        lambda data: decode_document(data.decode("utf-8", "replace")),
+        (
+            encode_document(
+                Document("gpu:0", DeviceKind.GPU, capabilities={"memory_bytes": 5, "modes": ["a"]})
+            ).encode(),
+        ),
+        (msgspec.ValidationError, msgspec.DecodeError),
+    ),
+    "pci_address": Target(
+        lambda data: pci_address(data.decode("utf-8", "replace")), (b"0000:3b:00.0", b"00000000:3B:00.0"), (ValueError,)
+    ),
+}
+"""By name."""

@@ -1,0 +1,194 @@
+"""Logs: the kernel's, and those that programs and devices send as syslog over UDP, TCP and unix sockets.
+
+The kernel log is on from the start and is read without loss across restarts on one boot. Sockets are opened where the
+operator says. A relayed host stays in the column `host`; rows speak about the node that received them.
+
+Source: RFC 3164, RFC 5424, RFC 6587, the kernel's `Documentation/ABI/testing/dev-kmsg`.
+"""
+
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC
+from functools import partial
+
+from collectors.contract import Context, Emit
+from collectors.syslog_config import SyslogConfig, each
+from collectors.syslog_datagrams import DatagramListener
+from collectors.syslog_kmsg import SOURCE as KMSG
+from collectors.syslog_kmsg import KernelLog, open_kmsg, resume_after
+from collectors.syslog_listener import METRICS, Counts, Listener
+from collectors.syslog_loop import Loop
+from collectors.syslog_parser import Parser
+from collectors.syslog_rows import Rows
+from collectors.syslog_sockets import open_tcp, open_udp, open_unix
+from collectors.syslog_streams import StreamListener
+from schemas.errors import NoDataError, PartialCollectError, StartupError
+from schemas.rows import Event, Reading, Severity
+
+_RETRY = 30.0
+"""After how many seconds a listener that could not be opened is tried again."""
+_STOP = 5.0
+
+Opener = Callable[[Counts], Listener]
+
+
+class SyslogCollector:
+    """Receives logs by every way the configuration names, and counts what came and what was lost.
+
+    One listener that cannot be opened does not keep the others from working: it is told by an event and by
+    `syslog.listening`, and tried again every half minute.
+    """
+
+    name = "syslog"
+    METRICS = METRICS
+    Config = SyslogConfig
+
+    def __init__(self, config: SyslogConfig, context: Context) -> None:
+        self._config = config
+        self._context = context
+        self._parser = Parser(time.time_ns, UTC if config.time_zone == "utc" else None)
+        self._openers = self._plan()
+        self._counts = {name: Counts() for name in self._openers}
+        self._open: dict[str, Listener] = {}
+        self._failed: dict[str, str] = {}
+        self._after: int | None = None
+        self._retry_at = 0.0
+        self._halt = threading.Event()
+        self._idle = threading.Event()
+        self._idle.set()
+
+    def _plan(self) -> dict[str, Opener]:
+        """Give, by the listener's name, what opens it."""
+        config, plan = self._config, dict[str, Opener]()
+        if config.kmsg:
+            plan[KMSG] = self._open_kmsg
+        for address in each(config.udp):
+            plan[f"udp:{address}"] = partial(self._open_udp, address)
+        for address in each(config.tcp):
+            plan[f"tcp:{address}"] = partial(self._open_tcp, address)
+        for path in each(config.unix_datagram):
+            plan[f"unix_datagram:{path}"] = partial(self._open_unix_datagram, path)
+        for path in each(config.unix_stream):
+            plan[f"unix_stream:{path}"] = partial(self._open_unix_stream, path)
+        return plan
+
+    def _open_kmsg(self, counts: Counts) -> KernelLog:
+        root = self._context.root
+        return KernelLog(open_kmsg(root / "dev/kmsg"), root, self._after, counts)
+
+    def _open_udp(self, address: str, counts: Counts) -> DatagramListener:
+        sock = open_udp(address, self._config.udp_receive_buffer_bytes, self._context.log)
+        return DatagramListener(sock, "udp", self._parser, self._config.max_message_bytes, counts)
+
+    def _open_tcp(self, address: str, counts: Counts) -> StreamListener:
+        return StreamListener(open_tcp(address), "tcp", self._parser, self._config, counts)
+
+    def _open_unix_datagram(self, path: str, counts: Counts) -> DatagramListener:
+        sock = open_unix(path, socket.SOCK_DGRAM, self._config.unix_mode)
+        return DatagramListener(sock, "unix", self._parser, self._config.max_message_bytes, counts)
+
+    def _open_unix_stream(self, path: str, counts: Counts) -> StreamListener:
+        sock = open_unix(path, socket.SOCK_STREAM, self._config.unix_mode)
+        return StreamListener(sock, "unix", self._parser, self._config, counts)
+
+    def probe(self) -> str:
+        """Give "" when there is a log to read, else what is missing."""
+        if not self._openers:
+            return "no log is configured: set kmsg = true, or an address to listen on"
+        if len(self._openers) > 1 or not self._config.kmsg:
+            return ""
+        try:
+            open_kmsg(self._context.root / "dev/kmsg").close()
+        except (NoDataError, StartupError) as error:
+            return str(error)
+        return ""
+
+    def start(self) -> None:
+        """Open every listener. Raises StartupError when none can be, NoDataError when there is none to open."""
+        self.stop()
+        self._after = resume_after(self._context.positions, self._context.root)
+        self._failed.clear()
+        absent = ""
+        for name in self._openers:
+            try:
+                self._open[name] = self._openers[name](self._counts[name])
+            except NoDataError as error:  # a machine without a kernel log (most containers): a fact, not a failure
+                absent = str(error)
+            except StartupError as error:
+                self._failed[name] = str(error)
+        if self._open:
+            return
+        if self._failed:
+            raise StartupError("; ".join(self._failed.values()))
+        raise NoDataError(absent or "no log is configured: set kmsg = true, or an address to listen on")
+
+    def watch(self, emit: Emit, stopping: threading.Event) -> None:
+        """Read all listeners until told to stop; then emit what has been received, and return."""
+        self._halt.clear()
+        self._idle.clear()
+        loop = Loop(Rows(self._context.subject, time.time_ns), emit, self._config.gather_seconds, self._lose)
+        try:
+            for name, reason in self._failed.items():
+                loop.rows.add(_down(name, reason))
+            for name, listener in self._open.items():
+                loop.attach(name, listener)
+            self._retry_at = time.monotonic() + _RETRY
+            while not (stopping.is_set() or self._halt.is_set()):
+                loop.turn()
+                if self._failed and time.monotonic() >= self._retry_at:
+                    self._retry(loop)
+            loop.finish()
+        finally:
+            loop.close()
+            self._idle.set()
+
+    def _lose(self, name: str, error: OSError, rows: Rows) -> None:
+        """Close a listener that failed while it was read, to be opened anew."""
+        listener = self._open.pop(name)
+        if isinstance(listener, KernelLog):
+            self._after = listener.last
+        listener.close()
+        self._failed[name] = f"{name} failed: {error.strerror or error}"
+        rows.add(_down(name, self._failed[name]))
+
+    def _retry(self, loop: Loop) -> None:
+        self._retry_at = time.monotonic() + _RETRY
+        for name in list(self._failed):
+            try:
+                listener = self._openers[name](self._counts[name])
+            except (NoDataError, StartupError) as error:
+                self._failed[name] = str(error)
+                continue
+            del self._failed[name]
+            self._open[name] = listener
+            loop.attach(name, listener)
+            loop.rows.add(Event(type="syslog.listener.up", message=f"logs come in by {name} again"))
+
+    def collect(self) -> Iterator[Reading]:
+        """Give the counts of every listener. Raises PartialCollectError while one cannot be opened."""
+        for name, listener in list(self._open.items()):
+            yield Reading("syslog", {**listener.tell(), "listening": True}, attributes={"listener": name})
+        failed = dict(self._failed)
+        for name in failed:
+            yield Reading("syslog", {"listening": False}, attributes={"listener": name})
+        if failed:
+            raise PartialCollectError("; ".join(failed.values()), failed=len(failed))
+
+    def stop(self) -> None:
+        """Close everything; a `watch` that still runs first emits what it has received."""
+        self._halt.set()
+        self._idle.wait(_STOP)
+        for listener in self._open.values():
+            listener.close()
+        self._open.clear()
+
+
+def _down(name: str, reason: str) -> Event:
+    return Event(
+        type="syslog.listener.down",
+        message=f"no logs come in by {name}: {reason}",
+        severity=Severity.ERROR,
+        detail={"listener": name},
+    )

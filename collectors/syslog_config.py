@@ -1,0 +1,72 @@
+"""What the operator can set about logs."""
+
+from typing import Annotated, Literal
+
+import msgspec
+
+from collectors.syslog_framing import Framing
+
+Addresses = str | tuple[str, ...]
+
+
+class SyslogConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The section `syslog`. Raises ValueError on an address or path that cannot be one."""
+
+    kmsg: bool = True
+    """Read the kernel log. Needs root or CAP_SYSLOG where `kernel.dmesg_restrict` is 1."""
+    udp: Addresses = ()
+    """Where to listen on UDP, one address or a list: `127.0.0.1:5514`, `[::1]:5514`, `:514` for all of IPv4."""
+    tcp: Addresses = ()
+    """Where to listen on TCP, plain text; framing by RFC 6587. One address or a list."""
+    unix_datagram: Addresses = ()
+    """Paths of datagram sockets to make, such as programs write to at `/dev/log`."""
+    unix_stream: Addresses = ()
+    """Paths of stream sockets to make; messages end in LF or NUL, or are counted."""
+    unix_mode: Annotated[int, msgspec.Meta(ge=0, le=0o777)] = 0o666
+    """The access mode of the socket files: 0o666 lets every local program log, as with `/dev/log`."""
+    udp_receive_buffer_bytes: Annotated[int, msgspec.Meta(ge=1024, le=1 << 30)] = 4 << 20
+    """How much the kernel may hold for a UDP socket in a burst; beyond, it drops, and the drops are counted. Without
+    CAP_NET_ADMIN the kernel grants no more than `net.core.rmem_max`."""
+    max_message_bytes: Annotated[int, msgspec.Meta(ge=480, le=1 << 20)] = 64 << 10
+    """Longer messages are cut to this, marked and counted; RFC 5424 asks for 480 at least and 2048 if possible."""
+    max_connections: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 200
+    """How many connections a stream listener keeps; further ones are closed at once, and counted."""
+    idle_timeout_seconds: Annotated[float, msgspec.Meta(ge=0)] = 3600.0
+    """Close a connection on which nothing came for so long; 0 never does. A sender that wakes up on a closed connection
+    loses a message, so keep it long; dead peers are found by TCP keepalive in minutes."""
+    framing: Framing = Framing.AUTO
+    """How stream messages are told apart: `auto` (by each frame's first byte), `octet` or `line`."""
+    time_zone: Literal["local", "utc"] = "local"
+    """The zone of times that name none (RFC 3164): this machine's, or UTC."""
+    gather_seconds: Annotated[float, msgspec.Meta(ge=0, le=0.5)] = 0.01
+    """How long to let messages gather after a reading; a first message never waits. 0 reads at once, and costs more."""
+
+    def __post_init__(self) -> None:
+        for address in (*each(self.udp), *each(self.tcp)):
+            split_address(address)
+        for path in (*each(self.unix_datagram), *each(self.unix_stream)):
+            if not path.startswith("/") or len(path.encode()) > _LONGEST_PATH:
+                raise ValueError(f"{path!r} is not an absolute path of at most {_LONGEST_PATH} bytes")
+
+
+_LONGEST_PATH = 107
+"""sockaddr_un holds 108 bytes with the final NUL."""
+
+
+def each(addresses: Addresses) -> tuple[str, ...]:
+    """Give the addresses one by one; a single one may be written without a list, and "" is none."""
+    if isinstance(addresses, str):
+        return (addresses,) if addresses else ()
+    return addresses
+
+
+def split_address(text: str) -> tuple[str, int]:
+    """Give host and port of `127.0.0.1:5514`, `[::1]:5514`, `localhost:5514`, `:5514`. Raises ValueError otherwise."""
+    host, colon, port = text.rpartition(":")
+    if host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
+    elif ":" in host:
+        raise ValueError(f"{text!r}: write an IPv6 address in brackets, as [::1]:5514")
+    if not (colon and port.isascii() and port.isdigit() and int(port) < 1 << 16):
+        raise ValueError(f"{text!r} is not an address such as 127.0.0.1:5514")
+    return host, int(port)

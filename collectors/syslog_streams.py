@@ -1,0 +1,155 @@
+"""Logs by streams: TCP, and unix stream sockets; many connections, of which none can hurt the others."""
+
+import errno
+import socket
+import time
+from typing import Final
+
+from collectors.syslog_config import SyslogConfig
+from collectors.syslog_framing import Framer
+from collectors.syslog_listener import ALWAYS, Counts, Poller
+from collectors.syslog_parser import Parser
+from collectors.syslog_rows import Rows
+from collectors.syslog_sockets import file_identity, keep_alive, remove_own
+
+_READ = 1 << 16
+_ACCEPTS = 64
+_ACCEPT_PAUSE = 1.0
+_NO_ROOM = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+_TOLD: Final = (
+    *ALWAYS,
+    "truncated_total",
+    "connections",
+    "accepted_total",
+    "refused_total",
+    "idle_closed_total",
+    "framing_errors_total",
+)
+
+
+class Connection:
+    """One sender on a stream."""
+
+    def __init__(self, sock: socket.socket, framer: Framer, listener: "StreamListener") -> None:
+        self.sock = sock
+        self.framer = framer
+        self.last = time.monotonic()
+        self._listener = listener
+
+    def read(self, rows: Rows) -> None:
+        """Take one read's worth, so that no sender keeps the others waiting."""
+        try:
+            data = self.sock.recv(_READ)
+        except BlockingIOError:
+            return
+        except OSError:  # reset by the peer, or given up by keepalive
+            self._listener.drop(self, rows, orderly=False)
+            return
+        if not data:
+            self._listener.drop(self, rows, orderly=True)
+            return
+        self.last = time.monotonic()
+        self._listener.take(self.framer.feed(data), self.framer, rows, len(data))
+        if self.framer.broken:
+            self._listener.counts.framing_errors_total += 1
+            self._listener.drop(self, rows, orderly=False)
+
+
+class StreamListener:
+    """A TCP or unix stream socket and its connections."""
+
+    def __init__(self, sock: socket.socket, source: str, parser: Parser, config: SyslogConfig, counts: Counts) -> None:
+        self.counts = counts
+        counts.connections = 0
+        self._sock = sock
+        self._source = source
+        self._parser = parser
+        self._config = config
+        self._connections: set[Connection] = set()
+        self._poller: Poller | None = None
+        self._resume_at = 0.0
+        self._unix = sock.family == socket.AF_UNIX
+        self._path = sock.getsockname() if self._unix else ""
+        self._identity = file_identity(self._path) if self._path else None
+
+    def attach(self, poller: Poller) -> None:
+        """Ask to be called for connections."""
+        self._poller = poller
+        poller.add(self._sock.fileno(), self.accept)
+
+    def accept(self, rows: Rows) -> None:  # noqa: ARG002 (called as any reader is)
+        """Take the connections that wait; those above the limit are closed at once."""
+        assert self._poller is not None  # only an attached listener is called
+        for _ in range(_ACCEPTS):
+            try:
+                sock, _peer = self._sock.accept()
+            except (BlockingIOError, ConnectionAbortedError):
+                return
+            except OSError as error:
+                if error.errno not in _NO_ROOM:
+                    raise
+                self._poller.remove(self._sock.fileno())  # else it would be called again and again
+                self._resume_at = time.monotonic() + _ACCEPT_PAUSE
+                return
+            if len(self._connections) >= self._config.max_connections:
+                self.counts.refused_total += 1
+                sock.close()
+                continue
+            sock.setblocking(False)
+            if not self._unix:
+                keep_alive(sock)
+            framer = Framer(self._config.max_message_bytes, self._config.framing, b"\n\0" if self._unix else b"\n")
+            connection = Connection(sock, framer, self)
+            self._connections.add(connection)
+            self.counts.accepted_total += 1
+            self.counts.connections = len(self._connections)
+            self._poller.add(sock.fileno(), connection.read)
+
+    def take(self, messages: list[bytes], framer: Framer, rows: Rows, size: int) -> None:
+        """Make rows of messages that came as `size` bytes."""
+        counts = self.counts
+        rows.bytes += size
+        counts.received_bytes_total += size
+        counts.truncated_total += framer.truncated
+        framer.truncated = 0
+        counts.messages_total += self._parser.parse(messages, self._source, rows, counts)
+
+    def drop(self, connection: Connection, rows: Rows, *, orderly: bool) -> None:
+        """Close a connection, after taking what it left."""
+        if self._poller is not None:
+            self._poller.remove(connection.sock.fileno())
+        connection.sock.close()
+        self._connections.discard(connection)
+        self.counts.connections = len(self._connections)
+        left = connection.framer.close(orderly=orderly)
+        self.take(left, connection.framer, rows, 0)
+
+    def tick(self, now: float, rows: Rows) -> None:
+        """Close idle connections; accept again after the process ran out of descriptors."""
+        if self._resume_at and now >= self._resume_at and self._poller is not None:
+            self._resume_at = 0.0
+            self._poller.add(self._sock.fileno(), self.accept)
+        timeout = self._config.idle_timeout_seconds
+        if not timeout:
+            return
+        for connection in [each for each in self._connections if now - each.last >= timeout]:
+            self.counts.idle_closed_total += 1
+            self.drop(connection, rows, orderly=False)
+
+    def finish(self, rows: Rows) -> None:
+        """Close every connection, with what was read of incomplete messages as truncated ones."""
+        for connection in list(self._connections):
+            self.drop(connection, rows, orderly=False)
+
+    def tell(self) -> dict[str, int]:
+        """Give the counts of the listener and of all its connections."""
+        return {name: getattr(self.counts, name) for name in _TOLD}
+
+    def close(self) -> None:
+        """Close everything and remove the socket file."""
+        for connection in self._connections:
+            connection.sock.close()
+        self._connections.clear()
+        self.counts.connections = 0
+        self._sock.close()
+        remove_own(self._path, self._identity)

@@ -27,7 +27,7 @@ def unmet(reason: str) -> NoReturn:
 
 
 def recorded_data() -> Path:
-    """Give the folder of data recorded from real machines, `MUSTER_RECORDED_DATA`, or skip: it is no part of the source."""
+    """Give the folder of data recorded from real machines, or skip: it is no part of the source."""
     folder = Path(os.environ.get("MUSTER_RECORDED_DATA", REPOSITORY.parent / "shared" / "data"))
     if not folder.is_dir():
         pytest.skip(f"no recorded data in {folder}; set MUSTER_RECORDED_DATA")

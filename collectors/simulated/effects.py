@@ -1,0 +1,28 @@
+"""What the faults in force do to the physics, as plain facts that every step can look up fast."""
+
+import msgspec
+
+
+class Effects(msgspec.Struct, kw_only=True):
+    """The sum of all faults in force on one node; empty on a healthy one."""
+
+    gpus_lost: set[int] = msgspec.field(default_factory=set)
+    heat_celsius: dict[int, float] = msgspec.field(default_factory=dict)
+    """By GPU, how much warmer its cooling air is."""
+    limit_watts: dict[int, float] = msgspec.field(default_factory=dict)
+    """By GPU, the power limit in force instead of its usual one."""
+    remap_pending: set[int] = msgspec.field(default_factory=set)
+    """GPUs with a memory row that waits for a reset."""
+    links_down: set[tuple[int, int]] = msgspec.field(default_factory=set)
+    """(GPU, NVLink)."""
+    driver_gone: bool = False
+    """The GPU driver is being reloaded: no GPU can be read."""
+    media_errors_per_second: dict[int, float] = msgspec.field(default_factory=dict)
+    spare_ratio: dict[int, float] = msgspec.field(default_factory=dict)
+    """By drive, what is left of its spare blocks."""
+    vfs_missing: set[int] = msgspec.field(default_factory=set)
+    """Counted over all ports of the node."""
+    ports_down: set[int] = msgspec.field(default_factory=set)
+    bmc_dead: bool = False
+    silent: bool = False
+    """The node says nothing at all."""

@@ -52,6 +52,7 @@ TOKEN: Final = Table(
     Column("node", _NAME),
     Column("who", _NAME, nullable=False),
     Column("created_ns", BigInteger, nullable=False),
+    Column("life_ns", BigInteger),  # rotation shortens `expires_ns`; its heirs live as long as it would have
     Column("expires_ns", BigInteger),
     Column("revoked_ns", BigInteger),
     Column("used_ns", BigInteger),

@@ -125,6 +125,7 @@ def upgrade() -> None:
         sa.Column("node", sa.String(length=255), nullable=True),
         sa.Column("who", sa.String(length=255), nullable=False),
         sa.Column("created_ns", sa.BigInteger(), nullable=False),
+        sa.Column("life_ns", sa.BigInteger(), nullable=True),
         sa.Column("expires_ns", sa.BigInteger(), nullable=True),
         sa.Column("revoked_ns", sa.BigInteger(), nullable=True),
         sa.Column("used_ns", sa.BigInteger(), nullable=True),

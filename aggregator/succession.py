@@ -1,0 +1,302 @@
+"""Which run of a publisher is the current one: one epoch per id, decided once, kept in the control database.
+
+The rule (DESIGN part 3, "node"): a start that names the current epoch as its predecessor, on the same boot, takes over
+at once. Any other is refused, and may come again, until the current one has been silent for 30 s; then it takes over
+with an event, and its devices are unverified. So a clone of a machine's disk cannot push the machine aside while it
+speaks (it names the epoch, but under another boot), and a machine that rebooted waits out what is left of the 30 s,
+its rows safe in its spool.
+
+The ordinary request, from the epoch that is current, costs a look into a dictionary. Silence is measured by this
+process's monotonic clock and begins anew when it starts: nobody was heard before, because nobody listened.
+"""
+
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from enum import Enum
+from functools import partial
+from typing import Final
+
+import msgspec
+from sqlalchemy import Connection, insert, select, update
+
+from aggregator.access import check_subject
+from aggregator.control import Control
+from aggregator.tables import EPOCH, NODE
+from schemas.errors import MusterError
+from schemas.rows import Event, FieldValue, Severity
+
+SILENCE_S: Final = 30.0
+"""How long the current epoch must be silent before another one takes over without its word."""
+_GONE_RETRY_S: Final = 300.0
+_TOLD: Final = 4096
+_TRIES: Final = 4
+
+
+class Hello(msgspec.Struct, frozen=True):
+    """What every request of a publisher says about its run."""
+
+    publisher: str
+    epoch: str
+    boot: str
+    """The boot id of its machine; "" never counts as the same boot."""
+    predecessors: tuple[str, ...] = ()
+    host_name: str = ""
+
+
+class Verdict(Enum):
+    """What the rule says. The value is stored as the reason why the epoch before ended."""
+
+    CURRENT = "current"
+    """It is the current epoch."""
+    FIRST = "first"
+    """Nobody was current."""
+    HANDOVER = "handover"
+    """The ordinary restart of an agent."""
+    TAKEOVER = "takeover"
+    """The one before is silent."""
+    REFUSED = "refused"
+
+
+class Holder(msgspec.Struct, frozen=True):
+    """The epoch that is current, and the boot that it runs on."""
+
+    epoch: str
+    boot: str
+
+
+class Decision(msgspec.Struct, frozen=True):
+    """What became of a request."""
+
+    accepted: bool
+    code: str = ""
+    """When refused: `node.contested` or `node.decommissioned`."""
+    message: str = ""
+    retry_after_s: float | None = None
+    """When refused: come again after so long."""
+    unverified: bool = False
+    """The devices of the node are to be taken as unverified from here on."""
+    events: tuple[Event, ...] = ()
+    """To be published, about the publisher."""
+
+
+ACCEPTED: Final = Decision(True)
+"""The ordinary answer: nothing changed."""
+
+
+class RefusedError(MusterError):
+    """Another run of this publisher is current, or the node was decommissioned; come again later (HTTP 409)."""
+
+    code = "node.refused"
+
+    def __init__(self, decision: Decision) -> None:
+        super().__init__(decision.message)
+        self.decision = decision
+        self.reason = decision.code
+        self.retry_after = decision.retry_after_s or SILENCE_S
+
+
+class _Settled(msgspec.Struct, frozen=True):
+    """What the database says after a transaction: settled when `holder` is the one that asked."""
+
+    holder: Holder | None
+    gone: str | None = None
+    """Why the node may not speak at all; None when it may."""
+    settled: bool = False
+
+
+def judge(holder: Holder | None, hello: Hello, silent_s: float) -> Verdict:
+    """Apply the rule. `silent_s`: how long the current epoch has not been heard."""
+    if holder is None:
+        return Verdict.FIRST
+    if holder.epoch == hello.epoch:
+        return Verdict.CURRENT
+    if holder.epoch in hello.predecessors and holder.boot == hello.boot != "":
+        return Verdict.HANDOVER
+    return Verdict.TAKEOVER if silent_s >= SILENCE_S else Verdict.REFUSED
+
+
+def load(connection: Connection) -> tuple[dict[str, Holder], dict[str, str]]:
+    """Give the current epoch of every node that has one, and why some may not speak, by node id."""
+    holders: dict[str, Holder] = {}
+    gone: dict[str, str] = {}
+    join = NODE.outerjoin(EPOCH, (EPOCH.c.node == NODE.c.id) & (EPOCH.c.epoch == NODE.c.epoch))
+    columns = (NODE.c.id, NODE.c.epoch, EPOCH.c.boot, NODE.c.decommissioned_ns, NODE.c.replaced_by)
+    for row in connection.execute(select(*columns).select_from(join)):
+        if row.epoch is not None:
+            holders[row.id] = Holder(row.epoch, row.boot or "")
+        if why := _gone(row.id, row.decommissioned_ns, row.replaced_by):
+            gone[row.id] = why
+    return holders, gone
+
+
+def why_gone(connection: Connection, node: str) -> str | None:
+    """Give why a node may not speak; None when it may."""
+    columns = (NODE.c.decommissioned_ns, NODE.c.replaced_by)
+    row = connection.execute(select(*columns).where(NODE.c.id == node)).first()
+    return None if row is None else _gone(node, row.decommissioned_ns, row.replaced_by)
+
+
+def settle(connection: Connection, hello: Hello, expected: str | None, reason: str, now_ns: int) -> _Settled:
+    """Make an epoch the current one, if `expected` still is; otherwise change nothing and say who is."""
+    row = connection.execute(select(NODE).where(NODE.c.id == hello.publisher)).first()
+    if row is not None and (why := _gone(row.id, row.decommissioned_ns, row.replaced_by)):
+        return _Settled(None, why)
+    current = None if row is None else row.epoch
+    if current != expected:
+        boot = select(EPOCH.c.boot).where(EPOCH.c.node == hello.publisher, EPOCH.c.epoch == current)
+        return _Settled(Holder(str(current), connection.execute(boot).scalar() or "") if current else None)
+    if row is None:
+        connection.execute(insert(NODE).values(id=hello.publisher, facts={}, first_heard_ns=now_ns))
+    names = {"epoch": hello.epoch, "boot": hello.boot, "last_heard_ns": now_ns}
+    if hello.host_name:
+        names["host_name"] = hello.host_name
+    # the condition is in the statement: of two that decide at once, on one database, one changes nothing
+    still = NODE.c.epoch.is_(None) if expected is None else NODE.c.epoch == expected
+    if not connection.execute(update(NODE).where(NODE.c.id == hello.publisher, still).values(**names)).rowcount:
+        return _Settled(None)
+    _begin_epoch(connection, hello, expected, reason, now_ns)
+    return _Settled(Holder(hello.epoch, hello.boot), settled=True)
+
+
+def _begin_epoch(connection: Connection, hello: Hello, expected: str | None, reason: str, now_ns: int) -> None:
+    if expected is not None:
+        before = (EPOCH.c.node == hello.publisher) & (EPOCH.c.epoch == expected)
+        connection.execute(update(EPOCH).where(before).values(ended_ns=now_ns, end_reason=reason))
+    this = (EPOCH.c.node == hello.publisher) & (EPOCH.c.epoch == hello.epoch)
+    facts = {"boot": hello.boot, "predecessors": list(hello.predecessors), "ended_ns": None, "end_reason": None}
+    facts["lost_ns"] = None
+    if not connection.execute(update(EPOCH).where(this).values(**facts)).rowcount:  # else it was replaced, and is back
+        values = {"node": hello.publisher, "epoch": hello.epoch, "started_ns": now_ns, **facts}
+        connection.execute(insert(EPOCH).values(**values))
+
+
+def _gone(node: str, decommissioned_ns: int | None, replaced_by: str | None) -> str | None:
+    if replaced_by is not None:
+        return f"{node} was replaced by {replaced_by}"
+    return None if decommissioned_ns is None else f"{node} was decommissioned; enrol it again, or reinstate it"
+
+
+class Succession:
+    """Decides, and remembers who was heard when. For one event loop."""
+
+    def __init__(
+        self,
+        control: Control,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        wall_ns: Callable[[], int] = time.time_ns,
+    ) -> None:
+        self._control = control
+        self._clock = clock
+        self._wall_ns = wall_ns
+        self._started = clock()
+        self._holders: dict[str, Holder] = {}
+        self._gone: dict[str, str] = {}
+        self._heard: dict[str, float] = {}
+        self._told: OrderedDict[tuple[str, str], None] = OrderedDict()
+
+    async def load(self) -> None:
+        """Read what was decided. Called once before the first request, and again after nodes were changed."""
+        self._holders, self._gone = await self._control.read(load)
+
+    async def decide(self, hello: Hello) -> Decision:
+        """Say whether a request is taken. Raises ControlError, and ScopeError when the publisher's name is none."""
+        for _ in range(_TRIES):
+            if hello.publisher in self._gone and (why := await self._still_gone(hello.publisher)):
+                return Decision(False, "node.decommissioned", why, _GONE_RETRY_S)
+            holder = self._holders.get(hello.publisher)
+            silent = self.silent_s(hello.publisher)
+            verdict = judge(holder, hello, silent)
+            if verdict is Verdict.CURRENT:
+                self._heard[hello.publisher] = self._clock()
+                return ACCEPTED
+            if holder is not None and verdict is Verdict.REFUSED:
+                return self._refuse(holder, hello, silent)
+            check_subject(hello.publisher)
+            expected = None if holder is None else holder.epoch
+            change = partial(settle, hello=hello, expected=expected, reason=verdict.value, now_ns=self._wall_ns())
+            settled = await self._control.write(change)
+            self._learn(hello.publisher, settled)
+            if settled.settled:
+                return self._accept(holder, hello, verdict, silent)
+        # somebody else changed it under us each time: it is as good as contested
+        return Decision(False, "node.contested", f"another run of {hello.publisher} was faster; come again", 1.0)
+
+    async def admit(self, hello: Hello) -> Decision:
+        """Give the decision on a request that is taken, with its events. Raises RefusedError on any other."""
+        decision = await self.decide(hello)
+        if not decision.accepted:
+            raise RefusedError(decision)
+        return decision
+
+    def current(self, publisher: str) -> str | None:
+        """Give the epoch that is current; None when there is none."""
+        holder = self._holders.get(publisher)
+        return None if holder is None else holder.epoch
+
+    def silent_s(self, publisher: str) -> float:
+        """How long the current epoch has not been heard, at most since this process started."""
+        return self._clock() - self._heard.get(publisher, self._started)
+
+    def heard(self) -> dict[str, float]:
+        """For each publisher that was heard by this process: seconds since then."""
+        now = self._clock()
+        return {publisher: now - at for publisher, at in self._heard.items()}
+
+    async def _still_gone(self, publisher: str) -> str | None:
+        """Ask again: it may have been enrolled anew, and one that may not speak asks seldom."""
+        why = await self._control.read(partial(why_gone, node=publisher))
+        if why is None:
+            self._gone.pop(publisher, None)
+        return why
+
+    def _learn(self, publisher: str, settled: _Settled) -> None:
+        if settled.gone is not None:
+            self._gone[publisher] = settled.gone
+            return
+        if settled.holder is None:
+            self._holders.pop(publisher, None)
+        else:
+            self._holders[publisher] = settled.holder
+            self._heard[publisher] = self._clock()  # it speaks, or spoke to another aggregator just now
+
+    def _accept(self, before: Holder | None, hello: Hello, verdict: Verdict, silent: float) -> Decision:
+        name = hello.host_name or hello.publisher
+        detail = {"epoch": hello.epoch, "boot": hello.boot}
+        if before is None:
+            event = Event("node.new", f"{name} speaks for the first time", detail=detail, subject=hello.publisher)
+            return Decision(True, events=(event,))
+        detail |= {"before": before.epoch, "boot_before": before.boot}
+        if verdict is Verdict.HANDOVER:
+            text = f"the agent of {name} started again and goes on where it stopped"
+            event = Event("node.handover", text, detail=detail, subject=hello.publisher)
+            return Decision(True, events=(event,))
+        known = before.epoch in hello.predecessors
+        if known:
+            text = f"{name} booted again; its devices are unverified until they are seen"
+        else:
+            text = (
+                f"another run took the place of {name} after {silent:.0f} s of silence; its devices are unverified."
+                f" If two machines share this id, give one its own"
+            )
+        facts: dict[str, FieldValue] = {**detail, "silent_seconds": round(silent, 3), "named_predecessor": known}
+        severity = Severity.NOTICE if known else Severity.WARNING
+        event = Event("node.takeover", text, severity, detail=facts, subject=hello.publisher)
+        return Decision(True, unverified=True, events=(event,))
+
+    def _refuse(self, holder: Holder, hello: Hello, silent: float) -> Decision:
+        text = (
+            f"another run of {hello.publisher} is current and was heard {silent:.0f} s ago; this one may take over once"
+            f" that has been silent for {SILENCE_S:.0f} s. If two machines share this id, give one its own"
+        )
+        events: tuple[Event, ...] = ()
+        contest = (hello.publisher, hello.epoch)
+        if contest not in self._told:  # once for each that tries, not for each try
+            self._told[contest] = None
+            if len(self._told) > _TOLD:
+                self._told.popitem(last=False)
+            detail = {"current": holder.epoch, "refused": hello.epoch, "boot": hello.boot, "host_name": hello.host_name}
+            what = f"a second run claims to be {hello.publisher}, which still speaks; it was refused"
+            events = (Event("node.contested", what, Severity.WARNING, detail=detail, subject=hello.publisher),)
+        return Decision(False, "node.contested", text, max(1.0, SILENCE_S - silent), events=events)

@@ -4,6 +4,7 @@ Everything is read from `/proc` and `/sys` below `Context.root`, so that a recor
 are read at every collection stay open. One part that fails harms no other.
 """
 
+import os
 import select
 import socket
 import threading
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import ClassVar, Final
 
 from collectors._dbus import DBusError
+from collectors._statvfs import StatVfs
 from collectors.contract import Context, Emit
 from collectors.host_boot import BootSection
 from collectors.host_cpu import CpuSection
@@ -55,7 +57,13 @@ class HostCollector:
     )
     Config: ClassVar[type[HostConfig]] = HostConfig
 
-    def __init__(self, config: HostConfig, context: Context, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        config: HostConfig,
+        context: Context,
+        clock: Callable[[], float] = time.monotonic,
+        statvfs: StatVfs = os.statvfs,
+    ) -> None:
         self._config = config
         self._context = context
         self._clock = clock
@@ -71,7 +79,7 @@ class HostCollector:
             HostPart.MEMORY: MemorySection(root),
             HostPart.MEMORY_ERRORS: MemoryErrorSection(root),
             HostPart.DISK: DiskSection(root, config),
-            HostPart.FILE_SYSTEM: FileSystemSection(root, config),
+            HostPart.FILE_SYSTEM: FileSystemSection(root, config, statvfs),
             HostPart.NETWORK: self._network,
             HostPart.PROCESSES: ProcessSection(root, config, clock),
             HostPart.SYSTEMD: self._systemd,
@@ -186,7 +194,7 @@ class _Watcher:
         if bell is not None:
             poller.register(bell, select.POLLIN)
         units = None if self._systemd is None else self._systemd.fileno
-        if units is not None:
+        if units is not None and units >= 0:  # it may be closed at this moment
             poller.register(units, select.POLLIN)
         if bell is None and units is None:
             stopping.wait(_LOOK_S)

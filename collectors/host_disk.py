@@ -16,32 +16,31 @@ _SECTOR: Final = 512
 """Bytes of a sector in diskstats, whatever the disk's own sectors are."""
 
 _COLUMNS: Final = (
-    ("reads_total", 0, Level.STANDARD, "Reads completed."),
-    ("reads_merged_total", 0, Level.STANDARD, "Reads merged with another before they were issued."),
-    ("read_bytes_total", _SECTOR, Level.STANDARD, "Read."),
-    ("read_seconds_total", 1000, Level.STANDARD, "Time spent by all reads, overlapping ones each counted."),
-    ("writes_total", 0, Level.STANDARD, "Writes completed."),
-    ("writes_merged_total", 0, Level.STANDARD, "Writes merged with another before they were issued."),
-    ("write_bytes_total", _SECTOR, Level.STANDARD, "Written."),
-    ("write_seconds_total", 1000, Level.STANDARD, "Time spent by all writes, overlapping ones each counted."),
-    ("in_flight", 0, Level.STANDARD, "Operations issued and not yet completed."),
-    ("busy_seconds_total", 1000, Level.STANDARD, "Time in which at least one operation was in flight."),
-    ("queue_seconds_total", 1000, Level.STANDARD, "Time in flight, times the operations in flight."),
-    ("discards_total", 0, Level.STANDARD, "Discards completed; Linux 4.18 and later."),
-    ("discards_merged_total", 0, Level.STANDARD, "Discards merged with another."),
-    ("discard_bytes_total", _SECTOR, Level.STANDARD, "Discarded."),
-    ("discard_seconds_total", 1000, Level.STANDARD, "Time spent by all discards."),
-    ("flushes_total", 0, Level.STANDARD, "Flushes of the write cache completed; Linux 5.5 and later."),
-    ("flush_seconds_total", 1000, Level.STANDARD, "Time spent by all flushes."),
+    ("reads_total", 0, "Reads completed."),
+    ("reads_merged_total", 0, "Reads merged with another before they were issued."),
+    ("read_bytes_total", _SECTOR, "Read."),
+    ("read_seconds_total", 1000, "Time spent by all reads, overlapping ones each counted."),
+    ("writes_total", 0, "Writes completed."),
+    ("writes_merged_total", 0, "Writes merged with another before they were issued."),
+    ("write_bytes_total", _SECTOR, "Written."),
+    ("write_seconds_total", 1000, "Time spent by all writes, overlapping ones each counted."),
+    ("in_flight", 0, "Operations issued and not yet completed."),
+    ("busy_seconds_total", 1000, "Time in which at least one operation was in flight."),
+    ("queue_seconds_total", 1000, "Time in flight, times the operations in flight."),
+    ("discards_total", 0, "Discards completed; Linux 4.18 and later."),
+    ("discards_merged_total", 0, "Discards merged with another."),
+    ("discard_bytes_total", _SECTOR, "Discarded."),
+    ("discard_seconds_total", 1000, "Time spent by all discards."),
+    ("flushes_total", 0, "Flushes of the write cache completed; Linux 5.5 and later."),
+    ("flush_seconds_total", 1000, "Time spent by all flushes."),
 )
-"""In the order of diskstats: field, sectors (512) or milliseconds (1000) or a plain number (0), level, meaning."""
+"""In the order of diskstats: field, sectors (512) or milliseconds (1000) or a plain number (0), meaning."""
 
 
 def _metrics() -> tuple[MetricSpec, ...]:
     disk = Declare("disk", "/proc/diskstats, Documentation/admin-guide/iostats.rst", Category.USAGE, ("disk",))
     return tuple(
-        (disk.counter if field.endswith("_total") else disk.gauge)(field, meaning, level)
-        for field, _, level, meaning in _COLUMNS
+        (disk.counter if field.endswith("_total") else disk.gauge)(field, meaning) for field, _, meaning in _COLUMNS
     )
 
 
@@ -91,7 +90,7 @@ class DiskSection:
 
 def _fields(words: list[bytes]) -> dict[str, FieldValue]:
     fields: dict[str, FieldValue] = {}
-    for (field, per, _, _), value in zip(_COLUMNS, integers(words), strict=False):
+    for (field, per, _), value in zip(_COLUMNS, integers(words), strict=False):
         if value is None or not per:
             fields[field] = value
         elif per == _SECTOR:

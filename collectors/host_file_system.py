@@ -11,7 +11,7 @@ import msgspec
 from collectors._declare import Declare
 from collectors._names import NameFilter
 from collectors._procfs import RootedFile, ratio
-from collectors._statvfs import Asker
+from collectors._statvfs import Asker, StatVfs
 from collectors.host_section import HostConfig, Look
 from schemas.metrics import Category, MetricSpec
 from schemas.rows import Event, FieldValue, Item, Reading, Severity
@@ -81,13 +81,13 @@ class FileSystemSection:
 
     METRICS: ClassVar[tuple[MetricSpec, ...]] = _metrics()
 
-    def __init__(self, root: Path, config: HostConfig) -> None:
+    def __init__(self, root: Path, config: HostConfig, statvfs: StatVfs = os.statvfs) -> None:
         self._root = root
         # a sandboxed agent sees file systems as read-only that are not: the first process sees the machine's own table
         self._tables = tuple(RootedFile(root / name / "mountinfo") for name in ("proc/1", "proc/self"))
         self._wanted = NameFilter(config.file_systems_include, config.file_systems_exclude)
         self._wanted_type = NameFilter(exclude=config.file_system_types_exclude)
-        self._asker = Asker(config.file_system_timeout_s)
+        self._asker = Asker(config.file_system_timeout_s, statvfs)
         self._mounts: list[Mount] = []
         self._read_only: dict[str, bool] = {}
         self._locked: dict[str, bool] = {}

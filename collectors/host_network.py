@@ -153,7 +153,7 @@ class NetworkSection:
             head, colon, rest = line.rpartition(b":")
             if colon:
                 name = head.strip().decode("utf-8", "replace")
-                if self._wanted(name):
+                if name and self._wanted(name):
                     found.append((name, rest.split()))
         return found
 

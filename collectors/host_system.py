@@ -64,7 +64,7 @@ class SystemSection:
             fields["open_files_limit"] = limit if limit is not None and limit < 2**62 else None
         if look.slow and look.level >= Level.STANDARD:
             fields |= self._lasting()
-        if fields:
+        if any(value is not None for value in fields.values()):
             yield Reading("system", fields)
 
     def close(self) -> None:
@@ -101,16 +101,16 @@ _RESOURCES: Final = ("cpu", "memory", "io", "irq")
 
 def _pressure_metrics() -> tuple[MetricSpec, ...]:
     pressure = Declare("pressure", "/proc/pressure, Documentation/accounting/psi.rst", Category.LOAD, ("resource",))
-    specs = []
+    specs: list[MetricSpec] = []
     for share, who in (("some", "at least one task"), ("full", "all tasks that had work")):
         absent = "absent where the kernel does not tell"
-        for span in ("10s", "60s", "300s"):
-            specs.append(
-                pressure.gauge(
-                    f"{share}_{span}_ratio",
-                    f"Share of the last {span} in which {who} waited for the resource, 0 to 1; {absent}.",
-                )
+        specs += [
+            pressure.gauge(
+                f"{share}_{span}_ratio",
+                f"Share of the last {span} in which {who} waited for the resource, 0 to 1; {absent}.",
             )
+            for span in ("10s", "60s", "300s")
+        ]
         specs.append(pressure.counter(f"{share}_seconds_total", f"Time in which {who} waited; {absent}."))
     return tuple(specs)
 

@@ -101,7 +101,11 @@ class FakeSystemd:
     def change(self, unit: str, state: str) -> None:
         """Send that the unit's state changed, as systemd does."""
         self.units[unit] = state
-        body = ("org.freedesktop.systemd1.Unit", {"ActiveState": ("s", state), "SubState": ("s", "x")}, [])
+        body: tuple[Any, ...] = (
+            "org.freedesktop.systemd1.Unit",
+            {"ActiveState": ("s", state), "SubState": ("s", "x")},
+            [],
+        )
         path = "/org/freedesktop/systemd1/unit/" + unit.replace(".", "_2e").replace("-", "_2d").replace("@", "_40")
         fields = {1: path, 2: "org.freedesktop.DBus.Properties", 3: "PropertiesChanged"}
         self._send(encode(_dbus.SIGNAL, 9, fields, "sa{sv}as", *body))

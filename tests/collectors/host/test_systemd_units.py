@@ -26,6 +26,18 @@ def _wait(condition: Callable[[], object]) -> None:
         time.sleep(0.01)
 
 
+def _polled(section: SystemdSection, count: int) -> list[Event]:
+    """Poll until there are that many events."""
+    events: list[Event] = []
+
+    def enough() -> bool:
+        events.extend(section.poll())
+        return len(events) >= count
+
+    _wait(enough)
+    return events
+
+
 def _types(events: Iterable[Event]) -> list[tuple[str, object]]:
     return [(event.type, event.detail["unit"]) for event in events]
 
@@ -97,8 +109,7 @@ def test_changes_come_over_the_private_socket(tmp_path: Path) -> None:
         section = SystemdSection(tmp_path, HostConfig())
         assert [] == section.poll()
         systemd.change("b-c@1.service", "inactive")
-        events: list[Event] = []
-        _wait(lambda: events.extend(section.poll()) or events)
+        events = _polled(section, 1)
         assert [("systemd.unit.down", "b-c@1.service")] == _types(events)
         section.close()
 
@@ -108,8 +119,7 @@ def test_failure_says_why(tmp_path: Path) -> None:
         section = SystemdSection(tmp_path, HostConfig())
         section.poll()
         systemd.change("a.service", "failed")
-        events: list[Event] = []
-        _wait(lambda: events.extend(section.poll()) or events)
+        events = _polled(section, 1)
         assert {
             "unit": "a.service",
             "active_state": "failed",
@@ -128,8 +138,7 @@ def test_reload_and_removal_are_followed(tmp_path: Path) -> None:
         del systemd.units["a.service"]
         systemd.units["n.service"] = "active"
         systemd.signal("Reloading", "b", 0)
-        events: list[Event] = []
-        _wait(lambda: events.extend(section.poll()) or len(events) >= 3)
+        events = _polled(section, 3)
         assert [
             ("systemd.unit.down", "a.service"),
             ("systemd.unit.new", "n.service"),

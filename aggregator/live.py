@@ -14,6 +14,7 @@ import msgspec
 
 from aggregator.log import Log, OffsetOutOfRangeError, Record
 from aggregator.store_consumer import RECORD_TOPICS
+from collectors.show import rows_of_block
 from schemas.batch import Block, Envelope
 from schemas.codec import check_batch, decode_batch
 from schemas.errors import WireError
@@ -143,20 +144,4 @@ class LiveHub:
 
 def rows_of(seen: Seen) -> Iterator[dict[str, Any]]:
     """Give a block's rows one by one, as people and JSON read them; what was not reported is left out."""
-    block, now = seen.block, seen.block.start
-    columns = [*block.floats.items(), *block.ints.items(), *block.bools.items(), *block.strings.items()]
-    for at, step in enumerate(block.steps):
-        now += step
-        key = block.keys[block.rows[at]]
-        row: dict[str, Any] = {
-            "time": now,
-            "node": block.subject,
-            "measurement": block.measurement,
-            "class": seen.row_class.word,
-            "level": seen.level.word,
-        }
-        if key[0]:
-            row["device"] = key[0]
-        row.update(zip(block.attributes, key[1:], strict=True))
-        row.update((name, values[at]) for name, values in columns if values[at] is not None)
-        yield row
+    return rows_of_block(seen.block, seen.row_class, seen.level)

@@ -65,6 +65,15 @@ class Tracker:
         self._spoke = set()
         return changes
 
+    def apply(self, progress: Progress) -> None:
+        """Take in what another tracker gave for a transaction that is now committed."""
+        for seen in progress.seen:
+            self._note(seen)
+        for one in progress.positions:
+            self.positions[one.topic, one.partition] = one.offset
+        for word in progress.words:
+            self.words[word.publisher] = word
+
     @property
     def changed(self) -> bool:
         """Whether there is anything for a next transaction."""

@@ -82,6 +82,8 @@ class StoreConsumer:
         self._began = 0.0
         self._maintained = time.monotonic()
         self.tracker = Tracker()
+        self.committed = Tracker()
+        """What is on disk; `tracker` is ahead of it by the transaction that is being gathered."""
         self.ready = False
         """Whether the store is open and follows the log."""
         self.status = ConsumerStatus()
@@ -121,6 +123,7 @@ class StoreConsumer:
             _log.warning("log_recreated was=%s is=%s: reading from its beginning", progress.log_id, self._log.id)
             progress = msgspec.structs.replace(progress, positions=[])
         self.tracker = Tracker(progress)
+        self.committed = Tracker(progress)
         self._rows, self._row_count = [], 0
         self.ready = True
         if self.status.last_error:
@@ -235,6 +238,7 @@ class StoreConsumer:
         progress = self.tracker.take_changes(self._log.id)
         if bad:
             await self._remove_bad(taken, bad)
+            # the working sets go on saying DONE for these: all that they are asked is whether a row is new
             rows = [one for index, one in enumerate(rows) if index not in bad]
             refused = {(taken[index][1], *part) for index in bad for part in taken[index][2]}
             progress.seen = [
@@ -244,12 +248,11 @@ class StoreConsumer:
                 for seen in progress.seen
             ]
         await self._call(lambda: self._store.commit(Transaction(rows, progress)))
+        self.committed.apply(progress)
         self._began = time.monotonic()
         self.status.commits += 1
         self.status.rows_done += sum(len(block.rows) for one in rows for block in one.blocks)
         self.status.last_commit_ns = time.time_ns()
-        if bad:  # the sets in memory said DONE: take them as committed
-            self.tracker = Tracker(await self._call(self._store.open))
         self._stored(rows)
 
     async def _remove_bad(

@@ -141,25 +141,3 @@ class Supervisor:
         child.next_start = self._clock() + child.backoff
         _log.warning("child_ended name=%s by=%r restart_seconds=%.1f", child.spec.name, word, child.backoff)
         child.backoff = min(MOST_BACKOFF, child.backoff * 2)
-
-
-def watch_lifeline(ended: Callable[[], None], env: Mapping[str, str] | None = None) -> None:
-    """In a child: call `ended` (from a thread) when the supervisor is gone. Does nothing without a supervisor."""
-    import threading
-
-    env = os.environ if env is None else env
-    text = env.get("MUSTER_LIFELINE_FD", "")
-    if not text.isdigit():
-        return
-    descriptor = int(text)
-    try:
-        os.set_inheritable(descriptor, False)
-    except OSError:
-        return  # set by hand, or left over: nobody holds the other end
-
-    def wait() -> None:
-        while os.read(descriptor, 1):
-            pass
-        ended()
-
-    threading.Thread(target=wait, name="lifeline", daemon=True).start()

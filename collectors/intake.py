@@ -9,17 +9,18 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping
-from typing import Final, Protocol, TypeVar
+from typing import Final, TypeVar
 
 import msgspec
 
+from collectors.delivery import Delivery
 from collectors.spool import Counts, Key, NewBatch, Spool
 from collectors.verbosity import LevelPolicy
 from schemas.batch import Block
 from schemas.codec import encode_body
 from schemas.device import decode_document, documents_hash
 from schemas.errors import SpoolError
-from schemas.rows import CAPABILITY, Parcel, Position
+from schemas.rows import CAPABILITY, Parcel
 from schemas.verbosity import Level, RowClass
 
 _log = logging.getLogger("muster.intake")
@@ -32,31 +33,6 @@ MAX_WAITING_ROWS: Final = 20_000
 """Gathered or waiting for the disk: beyond this the intake is not ready and sources that can wait do."""
 _CLOCK_STEP_NS: Final = 1_000_000_000
 T = TypeVar("T")
-
-
-class Delivery(msgspec.Struct, array_like=True):
-    """What one collector yielded at once."""
-
-    parcels: list[Parcel]
-    positions: list[Position] = []
-    documents: list[str] | None = None
-    """The full set of the collector's capability documents, when it changed; None when nothing was described."""
-
-
-class IntakeLike(Protocol):
-    """What the scheduler needs of an intake."""
-
-    def level(self, collector: str) -> Level:
-        """The level in force for a collector."""
-
-    def positions(self, collector: str) -> dict[str, str]:
-        """The latest positions that were taken, committed or not, by source."""
-
-    def ready(self) -> bool:
-        """Whether more may be delivered now."""
-
-    def take(self, collector: str, delivery: Delivery) -> None:
-        """Take a delivery. Never blocks."""
 
 
 class _Pile:
@@ -206,7 +182,7 @@ class Intake:
         """Put a parcel on its pile; None when it was filtered."""
         key = (parcel.row_class, parcel.level)
         rows = len(parcel.block.rows)
-        grant = self._policy.admit(collector, parcel.level)
+        grant = self._policy.admit(collector, parcel.row_class, parcel.level)
         if parcel.row_class in (RowClass.EVENT, RowClass.CAPABILITY):
             grant = ""  # always essential, whatever a collector says
         if grant is None:

@@ -134,7 +134,9 @@ class Publisher:
             self._host_name,
             batches,
         )
-        headers = {"Content-Type": CONTENT_TYPE, "Authorization": f"Bearer {self._token()}"}
+        headers = {"Content-Type": CONTENT_TYPE}
+        if token := self._token():
+            headers["Authorization"] = f"Bearer {token}"
         answer = self._sender.request("POST", "/v1/publish", body, headers)
         if answer.status != 200:
             problem = answer.problem()

@@ -99,6 +99,16 @@ class Transport:
                 raise TransportError(f"{failed}: {str(error) or type(error).__name__}") from error
         raise AssertionError("unreachable")
 
+    def open_stream(self, method: str, path: str, headers: Mapping[str, str]) -> http.client.HTTPResponse:
+        """Ask for an answer without end, on a connection of its own that closes with it. Raises TransportError."""
+        connection = self._connect()
+        try:
+            connection.request(method, path, None, dict(headers))
+            return connection.getresponse()
+        except (OSError, http.client.HTTPException) as error:
+            connection.close()
+            raise TransportError(f"{self.address}: {str(error) or type(error).__name__}") from error
+
     def close(self) -> None:
         """Close the connection; the next request opens one. Safe twice."""
         if self._connection is not None:

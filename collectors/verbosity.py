@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 
 import msgspec
 
-from schemas.verbosity import Level
+from schemas.verbosity import Level, RowClass
 
 
 class Grant(msgspec.Struct, frozen=True):
@@ -19,6 +19,8 @@ class Grant(msgspec.Struct, frozen=True):
     level: Level
     collector: str
     """The collector that it is for; "" for all."""
+    row_class: RowClass | None
+    """The class that it is for; None for all."""
     expires: float
     """On the monotonic clock, seconds."""
 
@@ -73,12 +75,12 @@ class LevelPolicy:
         """Give the level that the configuration alone gives a collector."""
         return self._collectors.get(collector, self._default)
 
-    def admit(self, collector: str, level: Level) -> str | None:
-        """Tell whether rows of `level` are sent: "" by configuration, a grant's id by that grant alone, None: not."""
+    def admit(self, collector: str, row_class: RowClass, level: Level) -> str | None:
+        """Tell whether rows are sent: "" by configuration, a grant's id by that grant alone, None: not."""
         if level <= self.configured(collector):
             return ""
         for grant in self._applying(collector):
-            if level <= grant.level:
+            if level <= grant.level and grant.row_class in (None, row_class):
                 return grant.id
         return None
 

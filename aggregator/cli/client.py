@@ -1,7 +1,8 @@
 """How the command line talks to an aggregator: over this machine's socket, or over the network with a token."""
 
+import argparse
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -43,32 +44,51 @@ class Client:
         """Ask anything; give the decoded answer, None when it is empty. Raises ServerError."""
         answer = self.raw(method, path, body, parameters)
         if answer.status >= 400:
-            problem = answer.problem()
-            detail = problem.get("detail") or problem.get("title") or problem
-            raise ServerError(f"{detail}" + (_access_hint(self.address) if answer.status in (401, 403) else ""))
+            self._fail(answer)
         if not answer.body:
             return None
         return msgspec.json.decode(answer.body)
 
     def raw(self, method: str, path: str, body: object = None, parameters: Mapping[str, object] | None = None) -> Answer:
         """Ask anything; give the answer as it is. Raises ServerError when there is none."""
-        query = [
-            (name, str(value))
-            for name, values in (parameters or {}).items()
-            for value in (values if isinstance(values, (list, tuple)) else [values])
-            if value is not None and value != ""
-        ]
-        url = path + ("?" + urlencode(query) if query else "")
         data = None if body is None else msgspec.json.encode(body)
-        headers = {"Content-Type": "application/json"} if data is not None else {}
-        if self._token:
-            headers["Authorization"] = f"Bearer {self._token}"
+        headers = self._headers()
+        if data is not None:
+            headers["Content-Type"] = "application/json"
         try:
-            return self._transport.request(method, url, data, headers)
+            return self._transport.request(method, _url(path, parameters or {}), data, headers)
         except TransportError as error:
             raise ServerError(
                 f"no aggregator answers at {error}. Start one with 'muster up', or name one with --server or MUSTER_SERVER"
             ) from None
+
+    def stream(self, path: str, parameters: Mapping[str, object]) -> Iterator[bytes]:
+        """Ask for something endless; give its lines without their ends. Raises ServerError when it is refused."""
+        response = self._transport.open_stream("GET", _url(path, parameters), self._headers())
+        if response.status >= 400:
+            self._fail(Answer(response.status, {}, response.read()))
+        buffered = b""
+        while chunk := response.read1(65536):
+            *lines, buffered = (buffered + chunk).split(b"\n")
+            yield from (line for line in lines if line)
+
+    def _headers(self) -> dict[str, str]:
+        return {"Authorization": f"Bearer {self._token}"} if self._token else {}
+
+    def _fail(self, answer: Answer) -> None:
+        problem = answer.problem()
+        detail = problem.get("detail") or problem.get("title") or problem
+        raise ServerError(f"{detail}" + (_access_hint(self.address) if answer.status in (401, 403) else ""))
+
+
+def _url(path: str, parameters: Mapping[str, object]) -> str:
+    query = [
+        (name, str(value))
+        for name, values in parameters.items()
+        for value in (values if isinstance(values, (list, tuple)) else [values])
+        if value is not None and value != ""
+    ]
+    return path + ("?" + urlencode(query) if query else "")
 
 
 def _local_address() -> str:
@@ -83,3 +103,8 @@ def _access_hint(address: str) -> str:
     if address.startswith("unix:"):
         return ""
     return " Give a token with --token or MUSTER_TOKEN ('muster token create' on the aggregator's machine makes one)."
+
+
+def client_of(options: argparse.Namespace) -> Client:
+    """Make the client that `--server`, `--token` and `--ca-file` ask for."""
+    return Client(options.server, options.token, Path(options.ca_file) if options.ca_file else None)

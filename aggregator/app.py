@@ -1,0 +1,20 @@
+"""The HTTP application: routes, documentation and errors over one service."""
+
+from fastapi import FastAPI
+
+from aggregator.routes import common, enrolment, health, nodes, publish, quarantine, queries, tokens, verbosity
+from aggregator.service import Service
+from schemas import __version__
+
+_DESCRIPTION = """Muster's aggregator. Errors are problem details (RFC 9457) with a stable `code`. Over the network every
+route but health needs `Authorization: Bearer <token>`; over the local unix socket none does."""
+
+
+def make_app(service: Service) -> FastAPI:
+    """Make the application. It may be served on several sockets at once."""
+    app = FastAPI(title="Muster", version=__version__, description=_DESCRIPTION, redoc_url=None)
+    app.state.service = service
+    for module in (health, publish, enrolment, queries, nodes, verbosity, tokens, quarantine):
+        app.include_router(module.router)
+    common.install_errors(app)
+    return app

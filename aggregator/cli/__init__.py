@@ -1,0 +1,109 @@
+"""The command line `muster`: one module a group of commands, imported only when it is asked for."""
+
+import argparse
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+from typing import Final, NamedTuple
+
+EXIT_FAILED: Final = 1
+EXIT_USAGE: Final = 2
+EXIT_CONFIG: Final = 78
+"""sysexits.h EX_CONFIG: the configuration cannot be used."""
+
+
+class Command(NamedTuple):
+    """A command: its help, and the module that adds its arguments (`arguments`) and does it (`run`)."""
+
+    help: str
+    module: str
+
+
+COMMANDS: Final[dict[str, Command]] = {
+    "up": Command("run everything on this machine: aggregator and agent, supervised", "aggregator.cli.up"),
+    "aggregator": Command("run an aggregator alone", "aggregator.cli.server"),
+    "query": Command("ask for telemetry, logs and events", "aggregator.cli.query"),
+    "balance": Command("show where every row is", "aggregator.cli.balance"),
+    "nodes": Command("list nodes; decommission, replace", "aggregator.cli.nodes"),
+    "top": Command("watch the fleet, or one node", "aggregator.cli.top"),
+    "tap": Command("print rows as they pass", "aggregator.cli.tap"),
+    "verbosity": Command("raise the verbosity of nodes for a while: set, list, clear", "aggregator.cli.verbosity"),
+    "collectors": Command("list collectors, and how they fare", "aggregator.cli.collectors"),
+    "quarantine": Command("look at batches that could not be taken", "aggregator.cli.quarantine"),
+    "token": Command("make, list, rotate and revoke tokens; enrol nodes", "aggregator.cli.token"),
+    "validate": Command("check the configuration", "aggregator.cli.validate"),
+    "doctor": Command("check what this machine has and lacks; pack a support bundle", "aggregator.cli.doctor"),
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command. Returns the exit status: 0 for success, 78 for a bad configuration."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    parser = _parser(_named(arguments))
+    options = parser.parse_args(arguments)
+    if options.command is None:
+        parser.print_help()
+        return EXIT_USAGE
+    return _run(options)
+
+
+def _run(options: argparse.Namespace) -> int:
+    from schemas.errors import ConfigError, MusterError
+
+    module = importlib.import_module(COMMANDS[options.command].module)
+    try:
+        return int(module.run(options) or 0)
+    except ConfigError as error:
+        sys.stderr.write(f"muster: {error}\n")
+        return EXIT_CONFIG
+    except MusterError as error:
+        sys.stderr.write(f"muster: {error}\n")
+        return EXIT_FAILED
+    except BrokenPipeError:  # `muster tap | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except KeyboardInterrupt:
+        return 130
+
+
+def _named(arguments: list[str]) -> str:
+    """Give the command that is asked for: only its module is imported."""
+    return next((argument for argument in arguments if not argument.startswith("-")), "")
+
+
+def _parser(named: str) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="muster",
+        description="Telemetry and capability inventory for fleets of GPUs, DPUs, SR-IOV NICs and NVMe drives.",
+    )
+    parser.add_argument("--version", action=_Version, nargs=0, help="print the version and leave")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")
+    for name, command in COMMANDS.items():
+        sub = commands.add_parser(name, help=command.help, description=command.help.capitalize() + ".")
+        if name == named:
+            importlib.import_module(command.module).arguments(sub)
+    return parser
+
+
+class _Version(argparse.Action):
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        from schemas import __version__
+
+        sys.stdout.write(f"muster {__version__}\n")
+        parser.exit()
+
+
+def add_server_options(parser: argparse.ArgumentParser) -> None:
+    """Add what every command that asks an aggregator takes."""
+    parser.add_argument("--server", default="", metavar="ADDRESS", help="https://host:8420 or unix:///path; default:"
+                        " MUSTER_SERVER, else the aggregator of this machine")  # fmt: skip
+    parser.add_argument("--token", default="", help="a token; default: MUSTER_TOKEN")
+    parser.add_argument("--ca-file", default="", metavar="FILE", help="the authority of the aggregator's certificate")
+
+
+def add_output_option(parser: argparse.ArgumentParser) -> None:
+    """Add `-o`."""
+    from aggregator.cli.render import FORMATS
+
+    parser.add_argument("-o", "--output", choices=FORMATS, default="table", help="how to print (default: table)")

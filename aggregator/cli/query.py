@@ -1,0 +1,115 @@
+"""`muster query`: ask for telemetry, logs and events."""
+
+import argparse
+import datetime
+from typing import Any
+
+from aggregator.cli import add_output_option, add_server_options
+from aggregator.cli.client import Client, client_of
+from aggregator.cli.render import Table, number, show
+
+_EPILOG = """examples:
+  muster query                                  what there is to ask for
+  muster query cpu --last                       newest values of every field
+  muster query cpu usage_ratio --since 15m --every 1m
+  muster query disk read_bytes_total:rate,write_bytes_total:rate --every 10s --where disk=nvme*
+  muster query log --severity warning --contains nvme --since 1d
+  muster query event --limit 20"""
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare what the command takes."""
+    parser.epilog = _EPILOG
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    add_server_options(parser)
+    add_output_option(parser)
+    parser.add_argument("measurement", nargs="?", default="", help="the table; left out: list them")
+    parser.add_argument("fields", nargs="?", default="", help="field[:aggregate],...; left out: all")
+    parser.add_argument("--list", action="store_true", help="list the fields of the measurement")
+    parser.add_argument("--where", default="", metavar="SELECTOR", help="node=n1|n2,device=gpu*,cpu!=0")
+    parser.add_argument("--since", default="", help="how long ago (15m, 2d) or a time (RFC 3339); default 1h")
+    parser.add_argument("--until", default="", help="likewise; default: now")
+    parser.add_argument("--every", default="", metavar="DURATION", help="a value for each bucket of time")
+    parser.add_argument("--aggregate", default="", help="avg, min, max, sum, count, last, first, rate, p50, p95, p99")
+    parser.add_argument("--group", default=None, help="group by these (node, device, attributes), or all")
+    parser.add_argument("--last", action="store_true", help="the newest value of every field")
+    parser.add_argument("--limit", type=int, default=None, help="at most so many rows (default: 1000)")
+    parser.add_argument("--order", choices=("oldest", "newest"), default="", help="which rows come first")
+    parser.add_argument("--contains", default="", metavar="TEXT", help="logs and events with this in their message")
+    parser.add_argument("--matches", default="", metavar="REGEX", help="logs and events whose message matches")
+    parser.add_argument("--severity", default="", help="logs and events at least this bad: error, warning, 0 to 7")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Ask and print."""
+    client = client_of(options)
+    if not options.measurement or options.list:
+        return _list(client, options)
+    result = client.get(
+        "/v1/query",
+        measurement=options.measurement,
+        fields=options.fields,
+        where=options.where,
+        since=options.since,
+        until=options.until,
+        every=options.every,
+        aggregate=options.aggregate,
+        group=options.group,
+        last="true" if options.last else "",
+        limit=options.limit or 1000,
+        order=options.order,
+        contains=options.contains,
+        matches=options.matches,
+        severity=options.severity,
+    )
+    show(result, options.output, result_table(result, newest_last=options.measurement in ("log", "event")))
+    if options.output == "table" and result.get("truncated"):
+        Table([], empty=f"... cut at {result['rows']} rows: ask for less, or with --limit for more").print()
+    return 0
+
+
+def result_table(result: dict[str, Any], *, newest_last: bool = False) -> Table:
+    """Make the table of a query's answer, without the columns that are empty throughout."""
+    columns = result["columns"]
+    kept = [at for at, values in enumerate(result["data"]) if any(value not in (None, "") for value in values)]
+    table = Table([columns[at]["name"] for at in kept], empty="no rows: nothing matches in that time")
+    order = range(result["rows"])
+    for row in reversed(order) if newest_last else order:
+        table.add(*(_cell(columns[at], result["data"][at][row]) for at in kept))
+    return table
+
+
+def _cell(column: dict[str, Any], value: Any) -> Any:
+    if value is None:
+        return None
+    if column["role"] == "time" or column["name"].endswith("_time_ns"):
+        return clock_time(value)
+    if column["role"] == "value" and isinstance(value, (int, float)) and not isinstance(value, bool):
+        return number(value, column.get("unit", ""))
+    return value
+
+
+def clock_time(time_ns: int) -> str:
+    """Give a time as people at this machine read it, to the millisecond."""
+    moment = datetime.datetime.fromtimestamp(time_ns / 1e9).astimezone()
+    today = datetime.datetime.now().astimezone().date()
+    text = moment.strftime("%H:%M:%S.") + f"{time_ns % 1_000_000_000 // 1_000_000:03d}"
+    return text if moment.date() == today else moment.strftime("%Y-%m-%d ") + text
+
+
+def _list(client: Client, options: argparse.Namespace) -> int:
+    found = client.get("/v1/measurements", measurement=options.measurement)
+    if options.measurement:
+        table = Table(["field", "type", "kind", "unit", "level", "meaning"])
+        for field in found[0]["fields"]:
+            level = {0: "essential", 1: "standard", 2: "detailed", 3: "debug"}.get(field.get("level"))
+            table.add(field["name"], field["type"], field["kind"], field.get("unit") or None, level, field.get("meaning"))
+        more = f"attributes: {', '.join(found[0]['attributes'])}" if found[0]["attributes"] else ""
+        show(found, options.output, [table, Table([], empty=more)] if more else table)
+        return 0
+    table = Table(["measurement", "series", "rows", "fields"], empty="no measurement yet: nothing has arrived")
+    for one in found:
+        if one["rows"]:
+            table.add(one["name"], one["series"], one["rows"], len(one["fields"]))
+    show(found, options.output, table)
+    return 0

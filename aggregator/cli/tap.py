@@ -1,0 +1,42 @@
+"""`muster tap`: rows as they pass, one JSON object a line."""
+
+import argparse
+import http.client
+import sys
+
+from aggregator.cli import add_server_options
+from aggregator.cli.client import ServerError, client_of
+from schemas.verbosity import Level, RowClass
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare what the command takes."""
+    add_server_options(parser)
+    parser.add_argument("measurement", nargs="?", default="*", help="a name or pattern: cpu, gpu*, log (default: all)")
+    parser.add_argument("--node", default="*", help="a pattern over nodes")
+    parser.add_argument("--level", default="debug", choices=[level.word for level in Level], help="at most this level")
+    parser.add_argument("--class", dest="classes", action="append", choices=[one.word for one in RowClass],
+                        help="only this class; may be repeated")  # fmt: skip
+    parser.add_argument("--count", type=int, default=0, help="leave after so many rows")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Print until interrupted."""
+    client = client_of(options)
+    parameters = {
+        "measurement": options.measurement,
+        "node": options.node,
+        "level": options.level,
+        "class": options.classes,
+    }
+    printed = 0
+    try:
+        for line in client.stream("/v1/tap", parameters):
+            sys.stdout.write(line.decode() + "\n")
+            sys.stdout.flush()
+            printed += 1
+            if options.count and printed >= options.count:
+                return 0
+    except (OSError, http.client.HTTPException) as error:
+        raise ServerError(f"the aggregator went away: {error}") from None
+    return 0

@@ -1,0 +1,234 @@
+"""One aggregator process: its parts, put together, and what the HTTP API may ask of them."""
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, TypeVar
+
+from aggregator.announcer import Announcer
+from aggregator.balance import Balance, make_balance
+from aggregator.config import AggregatorConfig
+from aggregator.control_sqlite import SqliteControl
+from aggregator.expired import Expiry
+from aggregator.fleet import Fleet
+from aggregator.ingest import Ingest
+from aggregator.live import LiveHub
+from aggregator.log_sqlite import SqliteLog
+from aggregator.opened import OpenedBatches
+from aggregator.quarantine_service import QuarantineService
+from aggregator.query import MeasurementInfo, Query, Result
+from aggregator.retention import Limits, Retention
+from aggregator.store import Stream
+from aggregator.store_consumer import RECORD_TOPICS, StoreConsumer
+from aggregator.token_service import Tokens
+from collectors.spool import boot_id
+from schemas.batch import Envelope
+from schemas.codec import decode_batch
+from schemas.errors import ConfigError, WireError
+from schemas.intervals import Interval
+from schemas.metrics import Catalogue
+from schemas.verbosity import level_of
+
+if TYPE_CHECKING:
+    from aggregator.store_duckdb import DuckStore
+
+_log = logging.getLogger("muster.aggregator")
+T = TypeVar("T")
+RETENTION_SECONDS: Final = 60.0
+MAX_UNREAD_BYTES: Final = 256 << 20
+"""How much of the unread log a balance opens envelopes of."""
+
+
+class Service:
+    """An aggregator with everything embedded: log and control database in SQLite, store in DuckDB."""
+
+    def __init__(self, config: AggregatorConfig, catalogue: Catalogue) -> None:
+        """Open the files under the data folder. Raises ConfigError when another process has it."""
+        self.config = config
+        self.catalogue = catalogue
+        self.started = time.monotonic()
+        self.folder = config.data_dir / "aggregator"
+        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._lock = lock_folder(self.folder)
+        self.log = SqliteLog(self.folder / "log.db", partitions=config.log.partitions)
+        self.control = SqliteControl(self.folder / "control.db")
+        self.tokens = Tokens(self.control)
+        self.announcer = Announcer(self.log, boot_id())
+        self.fleet = Fleet(self.control, self.announcer, config.verbosity)
+        self.live = LiveHub(self.log, self.fleet.watch)
+        self.quarantine = QuarantineService(self.control)
+        self.expiry = Expiry(self.control)
+        opened = OpenedBatches()
+        self.ingest = Ingest(self.log, self.fleet, self.quarantine.from_ingest, opened)
+        self.store = self._make_store()
+        self.consumer = StoreConsumer(
+            self.log,
+            self.store,
+            self.quarantine.from_consumer,
+            keep=level_of(config.store.level),
+            opened=opened,
+        )
+        limits = Limits(age_seconds=config.log.max_age_hours * 3600, bytes=config.log.max_bytes // len(RECORD_TOPICS))
+        self.retention = Retention(
+            self.log,
+            dict.fromkeys(RECORD_TOPICS, limits),
+            positions=self._positions,
+            take=self.expiry.take,
+        )
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def _make_store(self) -> "DuckStore":
+        from aggregator.store_duckdb import DuckStore  # 70 ms and 30 MB: only when it is the store
+
+        return DuckStore(self.folder / "store.duckdb", self.catalogue, **self._store_options())
+
+    def _store_options(self) -> dict[str, object]:
+        return {}
+
+    async def start(self) -> None:
+        """Begin to work."""
+        self.control.open()
+        await self.fleet.load()
+        await self.expiry.load()
+        self._spawn("store", self.consumer.run())
+        self._spawn("live", self.live.run())
+        self._spawn("retention", self._every(RETENTION_SECONDS, self._retain))
+        self._spawn("fleet", self._every(1.0, self.fleet.tick))
+        self._spawn("tokens", self._every(RETENTION_SECONDS, self.tokens.flush))
+
+    async def stop(self) -> None:
+        """Commit what was taken, and let go of the files. Safe twice."""
+        self.fleet.close()
+        self.consumer.stop()
+        for task in self._tasks:
+            if task.get_name() != "store":
+                task.cancel()
+        for task in self._tasks:
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+        self._tasks = []
+        with contextlib.suppress(Exception):  # best effort: when tokens were last used
+            await self.tokens.flush()
+        await self.fleet.flush()
+        await self.control.close()
+        await self.log.close()
+        self._lock.close()
+
+    @property
+    def ready(self) -> bool:
+        """Whether the store follows the log, and nothing stands in the way of taking rows."""
+        return self.consumer.ready
+
+    async def query(self, query: Query) -> Result:
+        """Answer a query, on a thread. Raises QueryError or StoreError."""
+        return await asyncio.to_thread(self.store.queries.run, query)
+
+    async def describe(self, measurement: str = "") -> list[MeasurementInfo]:
+        """Tell what there is to ask for. Raises QueryError or StoreError."""
+        return await asyncio.to_thread(self.store.queries.describe, measurement)
+
+    async def balance(self) -> Balance:
+        """Add up where every row is."""
+        unread = await self._unread()
+        aside = await self.quarantine.intervals()
+        tracker = self.consumer.committed
+        return make_balance(
+            {self.consumer.name: tracker},
+            {self.consumer.name: unread},
+            aside,
+            {self.consumer.name: self.expiry.intervals(self.consumer.name)},
+        )
+
+    async def _unread(self) -> list[Envelope]:
+        """Open the envelopes of what the store consumer has yet to commit."""
+        found: list[Envelope] = []
+        size = 0
+        for partition in range(self.log.partitions):
+            for topic in RECORD_TOPICS:
+                position = self.consumer.committed.positions.get((topic, partition), 0)
+                position = max(position, await self.log.begin(topic, partition))
+                while size < MAX_UNREAD_BYTES:
+                    records = await self.log.read(topic, partition, position, 1 << 20)
+                    if not records:
+                        break
+                    position = records[-1].offset + 1
+                    size += sum(len(record.value) for record in records)
+                    found.extend(_envelopes(record.value for record in records))
+        return found
+
+    def _positions(self, topic: str, partition: int) -> dict[str, int]:
+        return {self.consumer.name: self.consumer.committed.positions.get((topic, partition), 0)}
+
+    async def _retain(self) -> None:
+        for trimmed in await self.retention.enforce(time.time_ns()):
+            if trimmed.unread:
+                _log.error(
+                    "log_expired_unread topic=%s partition=%d records=%s", trimmed.topic, trimmed.partition, trimmed.unread
+                )
+
+    async def _every(self, seconds: float, work: Callable[[], "asyncio.Future[T] | object"]) -> None:
+        while True:
+            await asyncio.sleep(seconds)
+            try:
+                result = work()
+                if asyncio.iscoroutine(result):
+                    await result
+            except Exception:
+                _log.exception("chore_failed; it is tried again in %.0f s", seconds)
+
+    def _spawn(self, name: str, work: "asyncio._CoroutineLike[None]") -> None:
+        task = asyncio.get_running_loop().create_task(work, name=name)
+        task.add_done_callback(_report)
+        self._tasks.append(task)
+
+
+def _report(task: "asyncio.Task[None]") -> None:
+    if not task.cancelled() and task.exception() is not None:
+        _log.critical("task_ended name=%s", task.get_name(), exc_info=task.exception())
+
+
+def _envelopes(values: Iterable[bytes]) -> Iterable[Envelope]:
+    for value in values:
+        try:
+            yield decode_batch(value).envelope
+        except WireError:
+            continue
+
+
+class FolderLock:
+    """A held lock on a data folder; gone with the process, however that ends."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("a+")
+
+    def acquire(self) -> bool:
+        """Take it, or tell that another process has it."""
+        import fcntl
+
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            return False
+        return True
+
+    def close(self) -> None:
+        """Let go. Safe twice."""
+        self._file.close()
+
+
+def lock_folder(folder: Path) -> FolderLock:
+    """Make sure that this is the only aggregator on this data folder. Raises ConfigError (exit status 78)."""
+    lock = FolderLock(folder / "lock")
+    if not lock.acquire():
+        lock.close()
+        raise ConfigError(
+            f"{folder}: another aggregator has this folder open, and embedded parts mean exactly one: stop the other,"
+            " or give this one a folder of its own with MUSTER_DATA_DIR"
+        )
+    return lock
+
+
+Quarantined = list[tuple[Stream, Interval]]

@@ -1,0 +1,293 @@
+"""The agent's main process, put together: scheduler, intake, spool, publisher and control channel."""
+
+import argparse
+import logging
+import os
+import signal
+import sys
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from collectors.config import AgentConfig, load_agent_config
+from collectors.control_client import ControlClient
+from collectors.enrolment import NodeToken
+from collectors.intake import Intake
+from collectors.node_identity import NodeIdentity, decide_node_id
+from collectors.publisher import Publisher
+from collectors.registry import discover
+from collectors.scheduler import Scheduler
+from collectors.spool import Spool
+from collectors.status import CollectorSetup, SchedulerOptions
+from collectors.transport import Backoff, Transport, TransportError
+from collectors.verbosity import LevelPolicy
+from schemas.errors import AccessError, ConfigError
+from schemas.verbosity import Level
+
+if TYPE_CHECKING:
+    from collectors.delivery import Delivery
+    from collectors.zygote import Zygote
+
+_log = logging.getLogger("muster.agent")
+
+
+def run_agent(zygote: "Zygote", options: argparse.Namespace) -> int:
+    """Run until SIGTERM or SIGINT, or once. Raises ConfigError and SpoolError."""
+    _start_logging(quiet=options.test)
+    config = _load(options)
+    if options.test:
+        return _test(zygote, config, options)
+    folder = config.data_dir / "agent"
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    identity = decide_node_id(folder, configured=config.agent.node_id)
+    agent = Agent(zygote, config, identity, folder)
+    return agent.once(options.test_wait) if options.once else agent.run(options)
+
+
+class Agent:
+    """One running agent."""
+
+    def __init__(self, zygote: "Zygote", config: AgentConfig, identity: NodeIdentity, folder: Path) -> None:
+        self.config = config
+        self.identity = identity
+        self._lock = _lock(folder)
+        self.spool = Spool.open(folder / "spool.db", identity.id, identity.boot_id, max_bytes=config.spool.max_bytes)
+        self.policy = LevelPolicy(config.level, config.collector_levels)
+        self.intake = Intake(self.spool, self.policy, identity.id, committed=self._committed)
+        self.token = NodeToken(folder / "token", config.publish.token)
+        self._reload = threading.Event()
+        self.publisher = Publisher(
+            self.spool,
+            self._transport(),
+            token=self.token,
+            host_name=identity.host_name,
+            documents=self.intake.documents_hash,
+        )
+        self.scheduler = Scheduler(setups_of(config), self.intake, zygote, scheduler_options(config, identity, folder))
+        self.control = ControlClient(
+            self._transport(),
+            token=self.token,
+            keep_token=self.token.keep,
+            publisher=identity.id,
+            epoch=self.spool.epoch,
+            boot=identity.boot_id,
+            host_name=identity.host_name,
+            predecessors=self.spool.predecessors,
+            policy=self.policy,
+            status=self.scheduler.status,
+            resend_documents=self.intake.resend_documents,
+            levels_changed=self.scheduler.levels_changed,
+        )
+
+    def run(self, options: argparse.Namespace) -> int:
+        """Work until a signal."""
+        self._handle_signals(options)
+        self._enrol()
+        self.intake.start()
+        self.publisher.start()
+        self.control.start()
+        _log.info(
+            "agent_started node=%s host=%s epoch=%s decided_by=%s collectors=%s to=%s",
+            self.identity.id,
+            self.identity.host_name,
+            self.spool.epoch,
+            self.identity.decided_by,
+            [one.name for one in self.config.collectors],
+            self.config.addresses,
+        )
+        self.scheduler.run()
+        self._stop()
+        return 0
+
+    def once(self, wait: float) -> int:
+        """Collect once, publish, and leave. The exit status tells whether everything was taken."""
+        self._enrol()
+        self.intake.start()
+        results = self.scheduler.once(wait)
+        for result in results:
+            for delivery in result.deliveries:
+                self.intake.take(result.status.name, delivery)
+        self.publisher.start()
+        self._stop(linger=self.config.publish.timeout_seconds)
+        left = len(self.spool.pending()) if self.publisher.status.last_error else 0
+        if left:
+            sys.stderr.write(f"muster-agent: {left} batches stay in the spool: {self.publisher.status.last_error}\n")
+        return 1 if left else 0
+
+    def _stop(self, linger: float = 3.0) -> None:
+        self.control.stop()
+        self.intake.stop()
+        self.publisher.stop(linger)
+        self.spool.close()
+        self._lock.close()
+        _log.info("agent_stopped spooled_batches=%d", len(self.spool))
+
+    def _transport(self) -> Transport:
+        publish = self.config.publish
+        ca_file = Path(publish.ca_file) if publish.ca_file else None
+        return Transport(self.config.addresses, ca_file=ca_file, timeout=publish.timeout_seconds)
+
+    def _committed(self) -> None:
+        self.publisher.wake()
+
+    def _enrol(self) -> None:
+        """Get a token in the background if one can be got: rows are spooled meanwhile."""
+        if not self.config.publish.enrolment_token or self.token():
+            return
+
+        def work() -> None:
+            backoff = Backoff()
+            transport = self._transport()
+            while True:
+                try:
+                    self.token.enrol(transport, self.config.publish.enrolment_token, self.identity.id)
+                except TransportError as error:
+                    _log.warning("enrolment_waits error=%s", error)
+                    threading.Event().wait(backoff.next())
+                except AccessError as error:
+                    _log.error("enrolment_refused error=%s (give another enrolment token and restart)", error)
+                    return
+                else:
+                    _log.info("enrolled node=%s", self.identity.id)
+                    self.publisher.wake()
+                    return
+
+        threading.Thread(target=work, name="enrolment", daemon=True).start()
+
+    def _handle_signals(self, options: argparse.Namespace) -> None:
+        from collectors.lifeline import watch_lifeline
+
+        def stop(*_: object) -> None:
+            self.scheduler.stop()
+
+        def reload(*_: object) -> None:
+            threading.Thread(target=self._read_again, args=(options,), name="reload", daemon=True).start()
+
+        signal.signal(signal.SIGTERM, stop)
+        signal.signal(signal.SIGINT, stop)
+        signal.signal(signal.SIGHUP, reload)
+        watch_lifeline(self.scheduler.stop)
+
+    def _read_again(self, options: argparse.Namespace) -> None:
+        """SIGHUP: take the new configuration of collectors and levels; a bad one changes nothing."""
+        from collectors.main import check_in_child
+
+        try:
+            if check_in_child(options.config) != 0:
+                raise ConfigError("the configuration is bad; the one in force stays")
+            config = _load(options)
+        except ConfigError as error:
+            _log.error("reload_refused error=%s", error)
+            return
+        self.policy.configure(config.level, config.collector_levels)
+        self.scheduler.reload(setups_of(config))
+        self.config = config
+        _log.info("reloaded collectors=%s", [one.name for one in config.collectors])
+
+
+def setups_of(config: AgentConfig) -> list[CollectorSetup]:
+    """Give what the scheduler is to run."""
+    return [
+        CollectorSetup(
+            name=one.name,
+            config=dict(one.options),
+            interval=one.host.interval_seconds,
+            timeout=one.host.timeout_seconds or None,
+        )
+        for one in config.collectors
+    ]
+
+
+def scheduler_options(config: AgentConfig, identity: NodeIdentity, folder: Path | None) -> SchedulerOptions:
+    """Give what holds for all collectors."""
+    return SchedulerOptions(
+        node_id=identity.id,
+        state_dir=folder / "collectors" if folder else None,
+        describe_every=config.agent.describe_every_seconds,
+        first_within=1.0,
+    )
+
+
+def _load(options: argparse.Namespace) -> AgentConfig:
+    config = load_agent_config(options.config, dict.fromkeys(discover()))
+    if not options.only:
+        return config
+    chosen = [one for one in config.collectors if one.name in options.only]
+    missing = set(options.only) - {one.name for one in chosen}
+    if missing:
+        raise ConfigError(f"--only: {', '.join(sorted(missing))}: not installed, or not switched on in the configuration")
+    return msgspec.structs.replace(config, collectors=chosen)
+
+
+def _test(zygote: "Zygote", config: AgentConfig, options: argparse.Namespace) -> int:
+    """Collect once and print every row as a JSON line; errors go to standard error."""
+    from tempfile import TemporaryDirectory
+
+    with TemporaryDirectory(prefix="muster-test-") as folder:
+        identity = decide_node_id(Path(folder), configured=config.agent.node_id)
+    policy = LevelPolicy(Level.DEBUG)
+    scheduler = Scheduler(setups_of(config), _NoIntake(policy), zygote, scheduler_options(config, identity, None))
+    results = scheduler.once(options.test_wait)
+    failed = 0
+    for result in results:
+        for delivery in result.deliveries:
+            _print(delivery)
+        status = result.status
+        failed += bool(status.last_error)
+        word = f"{status.name}: {status.state.value}, {status.rows} rows"
+        sys.stderr.write(word + (f", {status.last_error}" if status.last_error else "") + "\n")
+    return 1 if failed == len(results) and results else 0
+
+
+def _print(delivery: "Delivery") -> None:
+    from collectors.show import rows_of_parcel
+
+    for parcel in delivery.parcels:
+        for row in rows_of_parcel(parcel):
+            sys.stdout.write(msgspec.json.encode(row).decode() + "\n")
+    for document in delivery.documents or []:
+        sys.stdout.write(document + "\n")
+
+
+class _NoIntake:
+    """Takes nothing: under --test the scheduler hands results back instead."""
+
+    def __init__(self, policy: LevelPolicy) -> None:
+        self._policy = policy
+
+    def level(self, collector: str) -> Level:
+        return self._policy.in_force(collector)
+
+    def positions(self, collector: str) -> dict[str, str]:
+        return {}
+
+    def ready(self) -> bool:
+        return True
+
+    def take(self, collector: str, delivery: "Delivery") -> None:
+        pass
+
+
+def _start_logging(*, quiet: bool) -> None:
+    stamp = "" if os.environ.get("JOURNAL_STREAM") else "%(asctime)s "
+    level = "WARNING" if quiet else os.environ.get("MUSTER_LOG_LEVEL", "INFO").upper()
+    logging.basicConfig(format=f"{stamp}%(levelname)s %(name)s %(message)s", level=level)
+
+
+def _lock(folder: Path) -> Any:
+    """One agent a folder: two would number rows under one spool."""
+    import fcntl
+
+    file = (folder / "lock").open("a+")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        file.close()
+        raise ConfigError(
+            f"{folder}: another agent has this folder open: stop it, or give this one its own with MUSTER_DATA_DIR"
+        ) from None
+    return file
+
+

@@ -1,0 +1,192 @@
+"""The agent's end of the control channel: asks, acts on what it is told, acknowledges, and reports how collectors fare."""
+
+import logging
+import platform
+import threading
+import time
+from collections.abc import Callable
+from typing import Final
+
+from collectors.publisher import Sender
+from collectors.status import CollectorStatus
+from collectors.transport import Backoff, TransportError
+from collectors.verbosity import Grant, LevelPolicy
+from schemas import __version__
+from schemas.batch import WIRE_VERSION
+from schemas.control import (
+    CONTENT_TYPE,
+    Ack,
+    CollectorReport,
+    ControlRequest,
+    Machine,
+    Message,
+    ResendDocuments,
+    SetGrants,
+    TokenRotated,
+    Watch,
+    decode_answer,
+    encode_request,
+)
+from schemas.errors import WireError
+
+_log = logging.getLogger("muster.control")
+REPORT_SECONDS: Final = 15.0
+WAIT_SECONDS: Final = 20.0
+"""How long the aggregator may keep us waiting; below the transport's own timeout."""
+
+
+class ControlClient:
+    """Keeps the channel open until it is stopped. What was granted stays granted while the aggregator is away."""
+
+    def __init__(
+        self,
+        sender: Sender,
+        *,
+        token: Callable[[], str],
+        keep_token: Callable[[str], None],
+        publisher: str,
+        epoch: str,
+        boot: str,
+        host_name: str,
+        predecessors: Callable[[], list[str]],
+        policy: LevelPolicy,
+        status: Callable[[], list[CollectorStatus]],
+        resend_documents: Callable[[], None],
+        levels_changed: Callable[[], None],
+        backoff: Backoff | None = None,
+    ) -> None:
+        self._sender = sender
+        self._token = token
+        self._keep_token = keep_token
+        self._identity = (publisher, epoch, boot)
+        self._host_name = host_name
+        self._predecessors = predecessors
+        self._policy = policy
+        self._status = status
+        self._resend_documents = resend_documents
+        self._levels_changed = levels_changed
+        self._backoff = backoff or Backoff()
+        self._acks: list[Ack] = []
+        self._handled: dict[str, Ack] = {}
+        self._revision = -1
+        self._introduced = False
+        self._reported = -REPORT_SECONDS
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="control", daemon=True)
+
+    def start(self) -> None:
+        """Begin to ask."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Ask no more. A request that is being waited for is left to its own end."""
+        self._stopping.set()
+
+    def _run(self) -> None:
+        while not self._stopping.is_set():
+            try:
+                wait = self.ask_once()
+            except (TransportError, WireError) as error:
+                wait = self._backoff.next()
+                _log.debug("control_waits seconds=%.1f error=%s", wait, error)
+            if wait:
+                self._stopping.wait(wait)
+
+    def ask_once(self, wait: float = WAIT_SECONDS) -> float:
+        """Ask once and act; give the seconds to pause. Raises TransportError and WireError."""
+        now = time.monotonic()
+        report = now - self._reported >= REPORT_SECONDS
+        publisher, epoch, boot = self._identity
+        acks = self._acks
+        request = ControlRequest(
+            WIRE_VERSION,
+            publisher,
+            epoch,
+            boot,
+            self._predecessors(),
+            acks,
+            min(wait, REPORT_SECONDS),
+            None if self._introduced else self._machine(),
+            [report_of(one) for one in self._status()] if report else None,
+        )
+        headers = {"Content-Type": CONTENT_TYPE}
+        if token := self._token():
+            headers["Authorization"] = f"Bearer {token}"
+        answer = self._sender.request("POST", "/v1/control", encode_request(request), headers)
+        if answer.status != 200:
+            if answer.status in (400, 404, 413):
+                self._acks = []  # it will never be taken like this
+            _log.debug("control_refused status=%d problem=%s", answer.status, answer.problem())
+            self._introduced = False
+            self._revision = -1
+            return self._backoff.next(answer.retry_after)
+        self._backoff.reset()
+        self._introduced = True
+        if report:
+            self._reported = now
+        self._acks = [self._handle(message) for message in decode_answer(answer.body).messages]
+        return 0.0
+
+    def _handle(self, message: Message) -> Ack:
+        """Act once on each id, however often it comes."""
+        if message.id in self._handled:
+            return self._handled[message.id]
+        problem = ""
+        try:
+            self._act(message)
+        except (OSError, ValueError) as error:
+            problem = str(error)
+            _log.error("control_failed message=%s error=%s", type(message).__name__, error)
+        ack = Ack(message.id, problem)
+        self._handled[message.id] = ack
+        if len(self._handled) > 1024:
+            del self._handled[next(iter(self._handled))]
+        return ack
+
+    def _act(self, message: Message) -> None:
+        match message:
+            case SetGrants():
+                self._set_grants(message)
+            case Watch():
+                self._policy.watch(message.seconds)
+            case ResendDocuments():
+                self._resend_documents()
+            case TokenRotated():
+                self._keep_token(message.token)
+
+    def _set_grants(self, message: SetGrants) -> None:
+        if message.revision < self._revision:
+            return
+        self._revision = message.revision
+        now = time.monotonic()
+        grants = [
+            Grant(one.id, one.level, one.collector, one.row_class, now + one.seconds) for one in message.grants
+        ]
+        self._policy.set_grants(grants)
+        self._levels_changed()
+        _log.info("grants_set count=%d levels=%s", len(grants), sorted({one.level.word for one in grants}))
+
+    def _machine(self) -> Machine:
+        facts = {"kernel": platform.release(), "machine": platform.machine(), "python": platform.python_version()}
+        return Machine(self._host_name, __version__, facts)
+
+
+def report_of(status: CollectorStatus) -> CollectorReport:
+    """Give what the aggregator is told of a collector: ages instead of times, for its clock is another one."""
+    now = time.time_ns()
+
+    def age(when: int | None) -> float | None:
+        return None if when is None else max(0.0, (now - when) / 1e9)
+
+    return CollectorReport(
+        status.name,
+        status.state.value,
+        status.runs,
+        status.rows,
+        sum(status.errors.values()),
+        status.last_error,
+        status.last_seconds,
+        age(status.last_success_ns),
+        age(status.last_error_ns),
+        status.next_try_seconds,
+    )

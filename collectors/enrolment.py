@@ -1,0 +1,78 @@
+"""The node's token: kept in a 0600 file, got once in exchange for a one-time enrolment token."""
+
+import os
+import secrets
+import threading
+from pathlib import Path
+
+import msgspec
+
+from collectors.transport import Transport, TransportError
+from schemas.errors import AccessError
+
+
+class NodeToken:
+    """The token that this node shows. Safe for several threads: the control channel may bring a new one."""
+
+    def __init__(self, path: Path, configured: str = "") -> None:
+        self._path = path
+        self._lock = threading.Lock()
+        self._token = configured or _read(path)
+
+    def __call__(self) -> str:
+        """Give the token; "" where none is needed (the local socket) or none was got yet."""
+        return self._token
+
+    def keep(self, token: str) -> None:
+        """Take a new token and keep it, on disk before it is used."""
+        with self._lock:
+            temporary = self._path.with_name(self._path.name + ".new")
+            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+            with os.fdopen(descriptor, "w", encoding="ascii") as file:
+                file.write(token + "\n")
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, self._path)
+            folder = os.open(self._path.parent, os.O_RDONLY)
+            try:
+                os.fsync(folder)
+            finally:
+                os.close(folder)
+            self._token = token
+
+    def enrol(self, transport: Transport, enrolment_token: str, node: str) -> None:
+        """Exchange an enrolment token for the node's own, unless there is one.
+
+        Asked again after an answer that got lost, the aggregator knows the request by its nonce.
+        Raises TransportError without an answer, and AccessError when the aggregator refuses.
+        """
+        if self._token:
+            return
+        nonce = self._nonce()
+        body = msgspec.json.encode({"token": enrolment_token, "node": node, "nonce": nonce})
+        answer = transport.request("POST", "/v1/enrol", body, {"Content-Type": "application/json"})
+        if answer.status >= 500:
+            raise TransportError(f"{transport.address}: {answer.problem().get('detail')}")
+        if answer.status != 200:
+            raise AccessError(f"enrolment refused: {answer.problem().get('detail')}")
+        self.keep(msgspec.json.decode(answer.body)["token"])
+        self._path.with_name("enrolment-nonce").unlink(missing_ok=True)
+
+    def _nonce(self) -> str:
+        path = self._path.with_name("enrolment-nonce")
+        nonce = _read(path)
+        if not nonce:
+            nonce = secrets.token_hex(16)
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+            with os.fdopen(descriptor, "w", encoding="ascii") as file:
+                file.write(nonce)
+                file.flush()
+                os.fsync(file.fileno())
+        return nonce
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="ascii").strip()
+    except FileNotFoundError:
+        return ""

@@ -1,0 +1,109 @@
+"""`muster-agent`: the agent's process, and its other ways to run: `--test`, `--once`, `validate`, `collectors`.
+
+The zygote is forked before anything heavy is imported, so imports stand inside functions here; that is also why the
+configuration is checked in a child, which may import every collector and takes the memory with it when it ends.
+"""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+EXIT_FAILED: Final = 1
+EXIT_CONFIG: Final = 78
+"""sysexits.h EX_CONFIG: the configuration cannot be used."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the agent. Returns the exit status."""
+    options = _parser().parse_args(argv)
+    if options.command == "validate":
+        return _validate(options.config)
+    if options.command == "collectors":
+        return _list_collectors()
+    from collectors.zygote import start_zygote
+
+    zygote = start_zygote()
+    if (status := check_in_child(options.config)) != 0:
+        zygote.close()
+        return status
+    from collectors.agent import run_agent
+    from schemas.errors import ConfigError, MusterError
+
+    try:
+        return run_agent(zygote, options)
+    except ConfigError as error:
+        sys.stderr.write(f"muster-agent: {error}\n")
+        return EXIT_CONFIG
+    except MusterError as error:
+        sys.stderr.write(f"muster-agent: {error}\n")
+        return EXIT_FAILED
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="muster-agent", description="Read this node's devices and logs, and publish what is seen."
+    )
+    default = os.environ.get("MUSTER_CONFIG")
+    parser.add_argument("--config", type=Path, default=Path(default) if default else None, metavar="FILE",
+                        help="a TOML file (default: MUSTER_CONFIG); conf.d/*.toml beside it are read too")  # fmt: skip
+    parser.add_argument("--test", action="store_true", help="collect once, print what was read, keep and send nothing")
+    parser.add_argument("--test-wait", type=float, default=1.0, metavar="SECONDS",
+                        help="with --test: how long to listen to what comes by itself")  # fmt: skip
+    parser.add_argument("--once", action="store_true", help="collect once, publish, and leave")
+    parser.add_argument("--only", action="append", default=[], metavar="COLLECTOR", help="just this one; may be repeated")
+    parser.add_argument("command", nargs="?", choices=("run", "validate", "collectors"), default="run",
+                        help="run (default), validate the configuration, or list installed collectors")  # fmt: skip
+    return parser
+
+
+def check_in_child(config: Path | None) -> int:
+    """Check the whole configuration, options of collectors included, in a process of its own; give its status."""
+    pid = os.fork()
+    if pid == 0:
+        status = EXIT_FAILED
+        try:
+            status = _validate(config, quiet=True)
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(status)
+    _, state = os.waitpid(pid, 0)
+    return os.waitstatus_to_exitcode(state)
+
+
+def _validate(config: Path | None, *, quiet: bool = False) -> int:
+    from collectors.config import load_agent_config
+    from collectors.registry import discover, load_factory
+    from schemas.errors import ConfigError
+
+    known = {}
+    for name, entry in discover().items():
+        try:
+            known[name] = load_factory(entry.factory).Config
+        except Exception as error:  # noqa: BLE001 - a broken plugin is told when it is asked for; it stops nobody
+            known[name] = None
+            if not quiet:
+                sys.stderr.write(f"muster-agent: {name} ({entry.distribution}): {type(error).__name__}: {error}\n")
+    try:
+        load_agent_config(config, known)
+    except ConfigError as error:
+        sys.stderr.write("".join(f"muster-agent: {place}\n" for place in error.places))
+        return EXIT_CONFIG
+    if not quiet:
+        sys.stdout.write(f"{config or 'defaults'}: the agent's configuration is good\n")
+    return 0
+
+
+def _list_collectors() -> int:
+    from collectors.registry import discover
+
+    for name, entry in discover().items():
+        sys.stdout.write(f"{name:<12} {entry.distribution} {entry.version}  {entry.factory}\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -79,7 +79,7 @@ class StoreConsumer:
         self._stopping = asyncio.Event()
         self._rows: list[tuple[Rows, Stream, list[Interval], Record, Envelope]] = []
         self._row_count = 0
-        self._began = 0.0
+        self._committed_at = 0.0
         self._maintained = time.monotonic()
         self.tracker = Tracker()
         self.committed = Tracker()
@@ -140,12 +140,23 @@ class StoreConsumer:
                 self._maintained = time.monotonic()
                 await self._call(lambda: self._store.maintain(time.time_ns()))
             if not read:
-                left = self._began + COMMIT_SECONDS - time.monotonic() if self.tracker.changed else 1.0
-                moment = await self._log.wait(moment, max(0.001, min(left, 1.0)))
+                left = self._committed_at + COMMIT_SECONDS - time.monotonic() if self.tracker.changed else 30.0
+                moment = await self._wait(moment, max(0.001, left))
+
+    async def _wait(self, moment: int, seconds: float) -> int:
+        """Wait for the log, but not past `stop`."""
+        waiting = asyncio.ensure_future(self._log.wait(moment, min(seconds, MAINTAIN_SECONDS)))
+        stopping = asyncio.ensure_future(self._stopping.wait())
+        try:
+            await asyncio.wait((waiting, stopping), return_when=asyncio.FIRST_COMPLETED)
+            return waiting.result() if waiting.done() else moment
+        finally:
+            waiting.cancel()
+            stopping.cancel()
 
     def _due(self) -> bool:
         return self.tracker.changed and (
-            self._row_count >= COMMIT_ROWS or time.monotonic() - self._began >= COMMIT_SECONDS
+            self._row_count >= COMMIT_ROWS or time.monotonic() - self._committed_at >= COMMIT_SECONDS
         )
 
     async def _read_all(self) -> bool:
@@ -171,8 +182,6 @@ class StoreConsumer:
             return True
         if not records:
             return False
-        if not self.tracker.changed:
-            self._began = time.monotonic()
         for record in records:
             await self._take(record, self._opened.get((topic, partition, record.offset)))
         self.tracker.move(topic, partition, records[-1].offset + 1)
@@ -249,7 +258,7 @@ class StoreConsumer:
             ]
         await self._call(lambda: self._store.commit(Transaction(rows, progress)))
         self.committed.apply(progress)
-        self._began = time.monotonic()
+        self._committed_at = time.monotonic()
         self.status.commits += 1
         self.status.rows_done += sum(len(block.rows) for one in rows for block in one.blocks)
         self.status.last_commit_ns = time.time_ns()

@@ -1,0 +1,199 @@
+"""The store consumer over the real log: every row once, whatever is repeated, fails or is started again."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import hypothesis.strategies as st
+import pytest
+from hypothesis import HealthCheck, given, settings
+
+from aggregator.log import Entry, partition_of
+from aggregator.log_sqlite import SqliteLog
+from aggregator.store_consumer import StoreConsumer, cut_blocks
+from schemas.batch import Envelope
+from schemas.codec import check_batch, decode_batch
+from schemas.verbosity import Level
+from tests.aggregator.consumer.fakes import MemoryStore, account, batch, heartbeat
+
+
+class Rig:
+    """A log, a store, and consumers that come and go."""
+
+    def __init__(self, folder: Path) -> None:
+        self.log = SqliteLog(folder / "log.db", synchronous="OFF", min_free_bytes=0)
+        self.store = MemoryStore()
+        self.aside: list[tuple[str, int, int, str, str]] = []
+
+    async def append(self, *values: bytes) -> None:
+        entries = []
+        for value in values:
+            publisher = decode_batch(value).envelope.publisher
+            entries.append(Entry("telemetry", partition_of(publisher, self.log.partitions), value))
+        await self.log.append(entries)
+
+    async def keep_aside(self, envelope: Envelope, _: bytes, stage: str, reason: str) -> None:
+        self.aside.append((envelope.publisher, envelope.first, envelope.end, stage, reason))
+
+    @contextlib.asynccontextmanager
+    async def consumer(self, keep: Level = Level.DEBUG) -> AsyncIterator[StoreConsumer]:
+        consumer = StoreConsumer(self.log, self.store, self.keep_aside, keep=keep)
+        task = asyncio.create_task(consumer.run())
+        try:
+            yield consumer
+        finally:
+            consumer.stop()
+            await asyncio.wait_for(task, 10)
+
+    async def until(self, condition: Callable[[], bool], seconds: float = 5.0) -> None:
+        async with asyncio.timeout(seconds):
+            while not condition():
+                await asyncio.sleep(0.005)
+
+
+@pytest.fixture
+async def rig(tmp_path: Path) -> AsyncIterator[Rig]:
+    made = Rig(tmp_path)
+    yield made
+    await made.log.close()
+
+
+async def test_rows_are_stored_once_however_often_they_come(rig: Rig) -> None:
+    """Promise 3: repetitions are known by publisher, epoch, stream and row number."""
+    async with rig.consumer() as consumer:
+        await rig.append(batch("n1", 0, 5), batch("n1", 0, 5), batch("n1", 5, 5))
+        await rig.append(batch("n1", 5, 5), batch("n2", 0, 3))
+        await rig.until(lambda: len(rig.store.rows) == 13)
+
+        assert consumer.status.rows_repeated == 10
+    assert sorted(rig.store.rows) == [*(("n1", n) for n in range(10)), *(("n2", n) for n in range(3))]
+
+
+async def test_of_a_batch_that_overlaps_only_the_new_rows_are_stored(rig: Rig) -> None:
+    async with rig.consumer():
+        await rig.append(batch("n1", 2, 3), batch("n1", 0, 8))
+        await rig.until(lambda: len(rig.store.rows) == 8)
+
+    assert sorted(rig.store.rows) == [("n1", number) for number in range(8)]
+
+
+async def test_a_new_consumer_goes_on_where_the_store_says(rig: Rig) -> None:
+    async with rig.consumer():
+        await rig.append(batch("n1", 0, 5))
+        await rig.until(lambda: len(rig.store.rows) == 5)
+    await rig.append(batch("n1", 0, 5), batch("n1", 5, 2))
+
+    async with rig.consumer():
+        await rig.until(lambda: len(rig.store.rows) == 7)
+
+    assert sorted(rig.store.rows) == [("n1", number) for number in range(7)]
+
+
+async def test_a_failed_commit_loses_nothing_and_doubles_nothing(rig: Rig) -> None:
+    rig.store.failures = ["disk full", "disk full"]
+    async with rig.consumer() as consumer:
+        await rig.append(batch("n1", 0, 5), batch("n2", 0, 5))
+        await rig.until(lambda: len(rig.store.rows) == 10)
+
+        assert consumer.status.failures == 2
+        assert consumer.status.last_error == ""
+    assert sorted(rig.store.rows) == [*(("n1", n) for n in range(5)), *(("n2", n) for n in range(5))]
+
+
+async def test_what_cannot_be_stored_is_set_aside_and_the_rest_goes_on(rig: Rig) -> None:
+    rig.store.bad = {"odd"}
+    async with rig.consumer() as consumer:
+        await rig.append(batch("n1", 0, 5), batch("n1", 5, 5, subject="odd"), batch("n1", 10, 5))
+        await rig.until(lambda: len(rig.store.rows) == 10)
+
+        assert consumer.status.rows_quarantined == 5
+    assert rig.aside == [("n1", 5, 10, "store", "store.unstorable: a text in a column of numbers")]
+    outcomes = {(seen.first, seen.end): seen.outcome.name for seen in rig.store.progress.seen}
+    assert outcomes[5, 10] == "QUARANTINED"
+
+
+async def test_a_body_that_does_not_open_is_set_aside(rig: Rig) -> None:
+    async with rig.consumer():
+        await rig.append(batch("n1", 0, 5, body=b"rubbish"), batch("n1", 5, 5))
+        await rig.until(lambda: len(rig.store.rows) == 5)
+
+    assert [(first, end, stage) for _, first, end, stage, _ in rig.aside] == [(0, 5, "store")]
+
+
+async def test_rows_above_the_level_that_is_kept_are_counted_as_filtered(rig: Rig) -> None:
+    """R001-12: filtering at the aggregator as well."""
+    async with rig.consumer(keep=Level.STANDARD) as consumer:
+        await rig.append(batch("n1", 0, 5, level=Level.DEBUG), batch("n1", 0, 4))
+        await rig.until(lambda: len(rig.store.rows) == 4)
+
+        assert consumer.status.rows_filtered == 5
+
+
+async def test_the_latest_word_is_kept(rig: Rig) -> None:
+    async with rig.consumer() as consumer:
+        await rig.append(heartbeat("n1", account(9, [(5, 9)], word=2)), heartbeat("n1", account(5, [(0, 5)], word=1)))
+        await rig.until(lambda: bool(rig.store.progress.words))
+
+        assert consumer.committed.words["n1"].account.word == 2
+
+
+async def test_a_recreated_log_is_read_from_its_beginning(rig: Rig, tmp_path: Path) -> None:
+    async with rig.consumer():
+        await rig.append(batch("n1", 0, 5))
+        await rig.until(lambda: len(rig.store.rows) == 5)
+    await rig.log.close()
+    (tmp_path / "second").mkdir()
+    rig.log = SqliteLog(tmp_path / "second" / "log.db", synchronous="OFF", min_free_bytes=0)
+    await rig.append(batch("n1", 0, 5), batch("n1", 5, 1))
+
+    async with rig.consumer():
+        await rig.until(lambda: len(rig.store.rows) == 6)
+
+    assert rig.store.progress.log_id == rig.log.id
+
+
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    steps=st.lists(
+        st.one_of(
+            st.tuples(st.just("send"), st.sampled_from(["n1", "n2", "n3"]), st.integers(0, 6)),
+            st.tuples(st.just("fail"), st.just(""), st.integers(1, 2)),
+            st.tuples(st.just("restart"), st.just(""), st.just(0)),
+        ),
+        max_size=25,
+    )
+)
+def test_any_mixture_of_repeats_failures_and_restarts_stores_each_row_once(
+    steps: list[tuple[str, str, int]], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    async def run() -> None:
+        rig = Rig(tmp_path_factory.mktemp("log"))
+        sent: set[tuple[str, int]] = set()
+        async with contextlib.AsyncExitStack() as stack:
+            await stack.enter_async_context(rig.consumer())
+            for what, publisher, number in steps:
+                if what == "send":
+                    await rig.append(batch(publisher, number * 4, 4))
+                    sent |= {(publisher, row) for row in range(number * 4, number * 4 + 4)}
+                elif what == "fail":
+                    rig.store.failures = ["no"] * number
+                else:
+                    await stack.aclose()
+                    await stack.enter_async_context(rig.consumer())
+            rig.store.failures = []
+            await rig.until(lambda: len(rig.store.rows) >= len(sent))
+        await rig.log.close()
+        assert sorted(rig.store.rows) == sorted(sent)
+
+    asyncio.run(run())
+
+
+def test_cutting_keeps_times_and_columns_together() -> None:
+    [block] = check_batch(decode_batch(batch("n1", 10, 6)))
+
+    [cut] = cut_blocks([block], 10, [(11, 13), (15, 16)])
+
+    assert cut.ints == {"number": [11, 12, 15]}
+    assert cut.start == block.start + 1
+    assert cut.steps == [0, 1, 3]

@@ -83,13 +83,13 @@ format: $(VENV)/.dev ## format, and fix what can be fixed safely
 	$(BIN)/ruff check --fix .
 
 docs: $(VENV)/.dev ## write the generated reference, sample configuration and JSON Schema
-	$(PY) -m collectors.reference
+	$(PY) -m aggregator.reference
 
 bench: $(VENV)/.dev ## measure against the bars of the design, each beside its peer
 	$(PYTEST) -m bench tests/bench -s $(ARGS)
 
 soak: $(VENV)/.dev ## the faults again, for many rounds
-	MUSTER_SOAK=1 $(PYTEST) -m soak tests -s $(ARGS)
+	HYPOTHESIS_PROFILE=long $(PYTEST) -m soak tests -s $(ARGS)
 
 fuzz: $(VENV)/.dev ## throw bytes at everything that reads bytes (SECONDS_EACH=60)
 	$(PY) -m tests.fuzz --seconds $(or $(SECONDS_EACH),60) $(ARGS)

@@ -1,9 +1,13 @@
-"""What every test shares: how hard hypothesis tries."""
+"""What every test shares: how hard hypothesis tries, and the real servers."""
 
 import os
 
 from hypothesis import HealthCheck, settings
 from hypothesis.database import DirectoryBasedExampleDatabase
+
+from tests.services.fixtures import prometheus_binary, promtool, qemu, telegraf_binary
+
+__all__ = ["prometheus_binary", "promtool", "qemu", "telegraf_binary"]
 
 _slow_machines = [HealthCheck.too_slow, HealthCheck.data_too_large]
 settings.register_profile(
@@ -21,4 +25,4 @@ settings.register_profile(
     database=DirectoryBasedExampleDatabase(".cache/hypothesis"),
     suppress_health_check=_slow_machines,
 )
-settings.load_profile(os.environ.get("MUSTER_HYPOTHESIS", "small"))
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "small"))

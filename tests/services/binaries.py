@@ -1,0 +1,155 @@
+"""Finds the programs of real servers, or installs them by the ordinary package clients; nothing else is downloaded.
+
+What is built stays in `MUSTER_CACHE` (default `~/.cache/muster`), under a name that carries its version and how it was
+built, so that a change of either builds anew. A lock keeps two test runs from building the same thing at once.
+"""
+
+import fcntl
+import hashlib
+import os
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import msgspec
+
+
+class NotAvailableError(Exception):
+    """A program is neither here nor can it be installed here; the message says what would help."""
+
+
+def cache_dir() -> Path:
+    """Give the folder of what was built for tests, made if need be."""
+    folder = Path(os.environ.get("MUSTER_CACHE") or Path.home() / ".cache" / "muster")
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+@contextmanager
+def _locked(name: str) -> Iterator[None]:
+    with (cache_dir() / f"{name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _run(*command: str, seconds: float, **variables: str) -> None:
+    try:
+        done = subprocess.run(
+            command,
+            env={**os.environ, **variables},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=seconds,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise NotAvailableError(f"{' '.join(command)}: {error}") from error
+    if done.returncode:
+        raise NotAvailableError(f"{' '.join(command)} ended with {done.returncode}: {done.stderr.strip()[-600:]}")
+
+
+class GoProgram(msgspec.Struct, frozen=True):
+    """A program built by `go install` from the Go module proxy."""
+
+    name: str
+    package: str
+    version: str
+    tags: tuple[str, ...] = ()
+    """Build tags; they are a part of what it is."""
+
+    def path(self) -> Path:
+        """Say where it lies, or will lie, in the cache."""
+        built = hashlib.sha256(",".join(self.tags).encode()).hexdigest()[:12]
+        return cache_dir() / f"{self.name}-{self.version}-{built}" / self.name
+
+    def find(self) -> Path | None:
+        """Give the program: what `TEST_BINARY_<NAME>` names, else what the cache holds; None when neither is there."""
+        given = os.environ.get(f"TEST_BINARY_{self.name.upper()}")
+        if given:
+            return Path(given)
+        return self.path() if self.path().is_file() else None
+
+    def install(self) -> Path:
+        """Give the program, built if need be (minutes, once). Raises NotAvailableError."""
+        with _locked(self.name):
+            found = self.find()
+            if found:
+                return found
+            go = shutil.which("go") or shutil.which("go", path="/usr/local/go/bin")
+            if go is None:
+                raise NotAvailableError(f"{self.name} {self.version} is built with Go, which is not installed")
+            tags = ("-tags", ",".join(self.tags)) if self.tags else ()
+            folder = self.path().parent
+            folder.mkdir(exist_ok=True)
+            target = f"{self.package}@v{self.version}"
+            _run(go, "install", *tags, target, seconds=1800, GOBIN=str(folder), GOFLAGS="-trimpath -buildvcs=false")
+            return self.path()
+
+
+class DebianProgram(msgspec.Struct, frozen=True):
+    """A program of a Debian package."""
+
+    name: str
+    package: str
+
+    def find(self) -> Path | None:
+        """Give the program: what `TEST_BINARY_<NAME>` names, else what is on the search path; None without either."""
+        found = os.environ.get(f"TEST_BINARY_{self.name.upper()}") or shutil.which(self.name)
+        return Path(found) if found else None
+
+    def install(self) -> Path:
+        """Give the program, its package installed if need be, which takes root. Raises NotAvailableError."""
+        found = self.find()
+        if found:
+            return found
+        if os.geteuid() != 0 or not shutil.which("apt-get"):
+            raise NotAvailableError(f"{self.name} is not installed: apt-get install {self.package}")
+        with _locked("apt"):
+            _run("apt-get", "update", "-qq", seconds=600)
+            options = ("-y", "-qq", "--no-install-recommends")
+            _run("apt-get", "install", *options, self.package, seconds=900, DEBIAN_FRONTEND="noninteractive")
+        found = self.find()
+        if found is None:
+            raise NotAvailableError(f"the package {self.package} did not bring {self.name}")
+        return found
+
+
+Program = GoProgram | DebianProgram
+
+TELEGRAF = GoProgram(
+    name="telegraf",
+    package="github.com/influxdata/telegraf/cmd/telegraf",
+    version="1.37.2",
+    tags=(
+        "custom",
+        *(
+            f"inputs.{name}"
+            for name in ("cpu", "disk", "diskio", "kernel", "mem", "net", "processes", "swap", "system")
+        ),
+        *(f"inputs.{name}" for name in ("kafka_consumer", "syslog")),
+        *(f"outputs.{name}" for name in ("discard", "file", "health", "influxdb_v2")),
+        "parsers.influx",
+        "serializers.influx",
+    ),
+)
+"""The peer in benchmarks: only the plugins that are measured, as somebody who minds memory would build it."""
+PROMTOOL = DebianProgram("promtool", "prometheus")
+"""Checks names and types of metrics."""
+PROMETHEUS = DebianProgram("prometheus", "prometheus")
+"""Scrapes."""
+QEMU = DebianProgram("qemu-system-x86_64", "qemu-system-x86")
+"""Machines that may lose their power."""
+
+PROGRAMS: tuple[Program, ...] = (TELEGRAF, PROMTOOL, PROMETHEUS, QEMU)
+
+
+def provide(program: Program, *, may_install: bool) -> Path:
+    """Give a program, installing it only where that is asked for. Raises NotAvailableError."""
+    look: Callable[[], Path | None] = program.install if may_install else program.find
+    found = look()
+    if found is None:
+        raise NotAvailableError(f"{program.name} is not here; `python -m tests.services install` gets it")
+    return found

@@ -1,0 +1,89 @@
+"""Runs a real server for a test: a free loopback port, a wait until it answers, and an end, whatever happens."""
+
+import os
+import signal
+import socket
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import msgspec
+
+
+class DidNotStartError(Exception):
+    """A server ended, or did not answer in time; the message holds the end of what it said."""
+
+
+class Running(msgspec.Struct, frozen=True):
+    """A server that answers."""
+
+    address: str
+    """Where, as a URL; "" for one that has no port."""
+    pid: int
+    """Its process; 0 when it was there before and is not ours to end."""
+    output: Path
+    """What it writes to stdout and stderr."""
+
+
+def free_port() -> int:
+    """Give a TCP port on 127.0.0.1 that nobody uses now. It may be taken before it is used; then the start fails."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port: int = listener.getsockname()[1]
+        return port
+
+
+def answers(url: str) -> bool:
+    """Tell whether an HTTP GET is answered with success."""
+    try:
+        with urllib.request.urlopen(url, timeout=2) as answer:
+            return 200 <= int(answer.status) < 300
+    except (OSError, urllib.error.URLError):
+        return False
+
+
+@contextmanager
+def running(
+    command: Sequence[str | Path],
+    folder: Path,
+    *,
+    address: str = "",
+    healthy: Callable[[], bool] = lambda: True,
+    seconds: float = 30.0,
+) -> Iterator[Running]:
+    """Start a server in `folder` and end it again: SIGTERM, after 10 s SIGKILL. Raises DidNotStartError."""
+    folder.mkdir(parents=True, exist_ok=True)
+    output = folder / "output.log"
+    with output.open("wb") as sink:
+        process = subprocess.Popen(
+            list(command), cwd=folder, stdin=subprocess.DEVNULL, stdout=sink, stderr=sink, start_new_session=True
+        )
+    try:
+        _wait(process, output, healthy, seconds)
+        yield Running(address, process.pid, output)
+    finally:
+        _end(process)
+
+
+def _wait(process: subprocess.Popen[bytes], output: Path, healthy: Callable[[], bool], seconds: float) -> None:
+    until = time.monotonic() + seconds
+    while not healthy():
+        gone = process.poll()
+        if gone is not None or time.monotonic() > until:
+            reason = f"ended with {gone}" if gone is not None else f"does not answer after {seconds:.0f} s"
+            said = output.read_text(errors="replace")[-2000:]
+            raise DidNotStartError(f"{process.args!r} {reason}:\n{said}")
+        time.sleep(0.1)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    if process.poll() is None:
+        process.terminate()
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()

@@ -165,6 +165,15 @@ GPU_METRICS: Final[tuple[MetricSpec, ...]] = (
         "NVML field 6, ECC_DBE_AGG_TOTAL",
     ),
     _errors("gpu.pcie_replays_total", "PCIe packets that had to be sent again.", "NVML field 94"),
+    _metric(
+        "gpu.nvlinks_active",
+        "NVLinks of the GPU that carry traffic; absent without NVLink.",
+        "nvmlDeviceGetNvLinkState",
+        kind=Kind.STATE,
+        value_type=ValueType.INT,
+        level=Level.ESSENTIAL,
+        category=Category.ERROR,
+    ),
     _bytes(
         "gpu.nvlink_receive_bytes_total", "Bytes received over all NVLinks; absent without NVLink.", "NVML field 139"
     ),

@@ -59,8 +59,8 @@ class OracleConfig(msgspec.Struct, frozen=True):
     """Rows a second."""
     row_class: str = "telemetry"
     """Class of the rows: telemetry, log or event."""
-    level: str = "essential"
-    """Level of the rows."""
+    row_level: str = "essential"
+    """Level of the rows: essential, standard, detailed or debug."""
     payload_bytes: int = 0
     """Length of a text in each row; 0 for none."""
     burst_rows: int = 0
@@ -74,7 +74,7 @@ class OracleConfig(msgspec.Struct, frozen=True):
         """Check ranges. Raises ValueError, which becomes an error of configuration."""
         if class_of(self.row_class) is RowClass.CAPABILITY:
             raise ValueError("row_class: capabilities are documents, not rows; use telemetry, log or event")
-        level_of(self.level)
+        level_of(self.row_level)
         if not 0 <= self.rate <= 1_000_000:
             raise ValueError("rate: rows a second, 0 to 1,000,000")
         if not 0 <= self.payload_bytes <= 65_536:
@@ -112,7 +112,7 @@ class OracleCollector:
         self._monotonic = monotonic
         self._wall_ns = wall_ns
         self._row_class = class_of(config.row_class)
-        self._level = level_of(config.level)
+        self._level = level_of(config.row_level)
         self._payload = _text(config.payload_bytes)
         self._next = 0
 

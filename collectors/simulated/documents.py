@@ -186,7 +186,7 @@ def _unsupported(hardware: Hardware) -> list[str]:
     if not model.row_remap:
         missing += ["gpu.row_remap_failed", "gpu.row_remap_pending"]
     if not hardware.layout.links:
-        missing += ["gpu.nvlink_receive_bytes_total", "gpu.nvlink_transmit_bytes_total"]
+        missing += ["gpu.nvlink_receive_bytes_total", "gpu.nvlink_transmit_bytes_total", "gpu.nvlinks_active"]
     return sorted(missing)
 
 

@@ -53,15 +53,13 @@ class SimulatedNode:
         moves nothing. Times of rows are distinct and grow from step to step. Log lines and events come before
         telemetry; what happens while a fault keeps the node silent is never told.
         """
-        dt_ns = 0
-        if self._now is None:
-            for fault in self._waiting:
-                self._schedule(fault, now_ns)
-            self._waiting.clear()
-        else:
-            dt_ns = max(now_ns - self._now, 0)
-            now_ns = self._now + dt_ns
+        dt_ns = 0 if self._now is None else max(now_ns - self._now, 0)
+        now_ns = now_ns if self._now is None else self._now + dt_ns
         self._now = now_ns
+        if self._waiting:
+            self._active += [active for fault in self._waiting for active in schedule(fault, now_ns)]
+            self._waiting = []
+            self._next_change = 0.0
         self.machine.advance(self.effects, now_ns, dt_ns)
         clock = Clock(max(now_ns, self._stamped + 1))
         parcels = list(self._changes(now_ns, clock, level))
@@ -76,12 +74,9 @@ class SimulatedNode:
         return list(describe(self.hardware, self.effects))
 
     def inject(self, fault: Fault) -> None:
-        """Let something go wrong from the next step on. Raises ConfigError when the node has nothing of the kind."""
+        """Let something go wrong, counted from the next step. Raises ConfigError when it cannot happen here."""
         self._check(fault)
-        if self._now is None:
-            self._waiting.append(fault)
-        else:
-            self._schedule(fault, self._now)
+        self._waiting.append(fault)
 
     def clear(self, name: str) -> int:
         """End all faults of a kind at the next step, whatever their duration; give how many. Raises ConfigError."""
@@ -116,10 +111,6 @@ class SimulatedNode:
         links = self.machine.gpu_plan.links
         if kind.name == "nvlink_down" and (not links or fault.link >= links[fault.target]):
             raise ConfigError(f"{where} has no NVLink {fault.link} at GPU {fault.target}")
-
-    def _schedule(self, fault: Fault, now_ns: int) -> None:
-        self._active += schedule(fault, now_ns)
-        self._next_change = 0.0
 
     def _changes(self, now_ns: int, clock: Clock, level: Level) -> Iterator[Parcel]:
         """Begin and end the faults that are due, and yield what there is to say of it."""

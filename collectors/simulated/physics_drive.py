@@ -87,6 +87,7 @@ def drive_columns(state: DriveState, plan: DrivePlan, effects: Effects, now_ns: 
     written = [int(rate * load) for rate, load in zip(plan.write_rate, integrals, strict=True)]
     media = [int(errors) for errors in state.media_errors]
     spare = [effects.spare_ratio.get(drive, 1.0) for drive in range(plan.count)]
+    rated = plan.capacity_bytes * RATED_WRITES
     celsius = [float(int(31.0 + 11.0 * load)) for load in loads]
     return {
         "critical_warning": [
@@ -98,7 +99,7 @@ def drive_columns(state: DriveState, plan: DrivePlan, effects: Effects, now_ns: 
         "media_errors_total": media,
         "available_spare_ratio": spare,
         "temperature_celsius": celsius,
-        "used_ratio": [min(int(amount * 100 / (plan.capacity_bytes * RATED_WRITES)), 255) / 100 for amount in written],
+        "used_ratio": [min(amount * 100 // rated, 255) / 100 for amount in written],
         "read_bytes_total": [amount // DATA_UNIT_BYTES * DATA_UNIT_BYTES for amount in read],
         "written_bytes_total": [amount // DATA_UNIT_BYTES * DATA_UNIT_BYTES for amount in written],
         "read_commands_total": [amount // 65536 for amount in read],

@@ -181,10 +181,11 @@ def advance_gpus(state: GpuState, plan: GpuPlan, effects: Effects, now_ns: int, 
     decay = exp(-dt / model.lag_seconds)
     idle_watts, span, top = model.idle_watts, model.limit_watts - model.idle_watts, model.max_clock_hertz
     powers, utils, uses, clocks, reasons, heats, memory_heats, limits = [], [], [], [], [], [], [], []
-    for gpu in range(plan.count):
-        util = 0.0 if gpu in effects.gpus_lost else job_load(plan, gpu, second)
-        limit = effects.limit_watts.get(gpu, model.limit_watts)
-        allowed, why = throttle(model, state.temperature[gpu])
+    lost, capped, heated = effects.gpus_lost, effects.limit_watts, effects.heat_celsius
+    for gpu, (heat, memory_heat) in enumerate(zip(state.temperature, state.memory_temperature, strict=True)):
+        util = 0.0 if gpu in lost else job_load(plan, gpu, second)
+        limit = capped.get(gpu, model.limit_watts)
+        allowed, why = (1.0, 0) if heat < model.slowdown_celsius else throttle(model, heat)
         if util < IDLE_BELOW:
             watts, clock, why = idle_watts, model.idle_clock_hertz, why | THROTTLE_IDLE
         else:
@@ -194,10 +195,10 @@ def advance_gpus(state: GpuState, plan: GpuPlan, effects: Effects, now_ns: int, 
                 watts = idle_watts + span * util * allowed * allowed
                 why |= THROTTLE_POWER_CAP
             clock = int(top * allowed) // 15_000_000 * 15_000_000  # clocks come in steps of 15 MHz
-        goal = INLET_CELSIUS + effects.heat_celsius.get(gpu, 0.0) + plan.rise[gpu] * watts
-        heats.append(goal + (state.temperature[gpu] - goal) * decay)
+        goal = INLET_CELSIUS + heated.get(gpu, 0.0) + plan.rise[gpu] * watts
+        heats.append(goal + (heat - goal) * decay)
         goal += 3.0 + 8.0 * util
-        memory_heats.append(goal + (state.memory_temperature[gpu] - goal) * decay)
+        memory_heats.append(goal + (memory_heat - goal) * decay)
         powers.append(round(watts * 1000.0))
         utils.append(util)
         uses.append(CONTEXT_BYTES if util < IDLE_BELOW else plan.fill[gpu])
@@ -218,15 +219,24 @@ def advance_gpus(state: GpuState, plan: GpuPlan, effects: Effects, now_ns: int, 
         reasons=reasons,
         pcie_receive=[had + more for had, more in zip(state.pcie_receive, work, strict=True)],
         pcie_transmit=[had + more // 3 for had, more in zip(state.pcie_transmit, work, strict=True)],
-        lane_bytes=[had + int(util * lane) for had, util in zip(state.lane_bytes, utils, strict=True)],
-        corrected=[
-            had + int(second * rate) - int((second - dt) * rate)
-            for had, rate in zip(state.corrected, plan.corrected_per_second, strict=True)
-        ],
+        lane_bytes=[had + int(util * lane) for had, util in zip(state.lane_bytes, utils, strict=True)]
+        if plan.links
+        else state.lane_bytes,
+        corrected=_corrected(state, plan, second, dt),
         uncorrected=state.uncorrected,
         lifetime_uncorrected=state.lifetime_uncorrected,
         limit_watts=limits,
     )
+
+
+def _corrected(state: GpuState, plan: GpuPlan, second: float, dt: float) -> list[int]:
+    """Give the errors that ECC corrected so far; most nodes have no weak GPU."""
+    if not any(plan.corrected_per_second):
+        return state.corrected
+    return [
+        had + int(second * rate) - int((second - dt) * rate)
+        for had, rate in zip(state.corrected, plan.corrected_per_second, strict=True)
+    ]
 
 
 def total_watts(state: GpuState) -> float:

@@ -114,7 +114,7 @@ class Fault(_Section, frozen=True):
     link: Annotated[int, Meta(ge=0, le=63)] = 0
     """Which NVLink of the GPU."""
     after_seconds: Seconds = 0.0
-    """When, counted from the node's first step, or from the injection."""
+    """When, counted from the node's first step, or from the first one after the injection."""
     duration_seconds: Seconds | None = None
     """How long; absent: as long as the fault usually lasts."""
     value: Annotated[float, Meta(ge=0, le=1e9)] | None = None

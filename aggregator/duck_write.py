@@ -1,0 +1,179 @@
+# ruff: noqa: S608  # names of tables and columns have passed schemas.metrics.NAME, and are quoted
+"""The embedded store's write path: the columns of many batches, joined by measurement, into Arrow and into DuckDB.
+
+Nothing here is done per value in Python: columns are extended by columns, and arro3 and DuckDB do the rest. Explicit
+Arrow types keep values what they are; NaN, which means "not reported", becomes absent.
+
+Source: measured on DuckDB 2.0 with arro3-core 0.9; Arrow C stream interface (arrow.apache.org).
+"""
+
+from collections.abc import Iterable, Sequence
+from itertools import accumulate, repeat
+from math import isnan
+from typing import Any, Final
+
+import msgspec
+from arro3.core import Array, DataType
+from arro3.core import Table as ArrowTable
+from duckdb import DuckDBPyConnection
+
+from aggregator.duck_connection import quoted
+from aggregator.duck_schema import Draft, Fit, Stored, Table, Values, converted
+from aggregator.last_values import Noted
+from aggregator.series_index import Fresh, SeriesIndex
+from aggregator.store import Rows
+from schemas.batch import Block
+from schemas.verbosity import RowClass
+
+_ARROW: Final = {
+    Stored.DOUBLE: DataType.float64(),
+    Stored.BIGINT: DataType.int64(),
+    Stored.BOOLEAN: DataType.bool(),
+    Stored.VARCHAR: DataType.string(),
+}
+_INT32: Final = DataType.int32()
+_INT64: Final = DataType.int64()
+_STRING: Final = DataType.string()
+
+
+class Columns:
+    """The rows of one measurement in one transaction, by columns."""
+
+    def __init__(self, table: Table) -> None:
+        self.table = table
+        self.series: list[int] = []
+        self.times: list[int] = []
+        self._fields: dict[str, list[Any]] = {}
+
+    def add(self, block: Block, numbers: Sequence[int], fit: Fit) -> list[int]:
+        """Append a block whose keys have these series numbers; give the time of each of its rows."""
+        before = len(self.times)
+        times = list(accumulate(block.steps, initial=block.start))
+        del times[0]  # the first step is 0: the first two are the same
+        self.times += times
+        self.series.extend(map(numbers.__getitem__, block.rows))
+        casts = {name: (wire, stored) for name, wire, stored in fit.casts}
+        for group in (block.floats, block.ints, block.bools, block.strings):
+            values: Values
+            for name, values in group.items():
+                column = self._fields.get(name)
+                if column is None:
+                    column = self._fields[name] = []
+                if len(column) < before:
+                    column.extend(repeat(None, before - len(column)))
+                column += converted(values, *casts[name]) if name in casts else values
+        return times
+
+    def too_wide(self) -> list[str]:
+        """Give the columns of 64 bits that hold a whole number beyond them."""
+        return [
+            name
+            for name, values in self._fields.items()
+            if self.table.columns[name] is Stored.BIGINT and not _fits_int64(values)
+        ]
+
+    def arrow(self) -> ArrowTable:
+        """Give the rows as an Arrow table with the table's own types, columns that nothing came for left out."""
+        data: dict[str, Array] = {
+            "_series": Array(self.series, type=_INT32),
+            "_time": Array(self.times, type=_INT64),
+        }
+        for name, values in self._fields.items():
+            if len(values) < len(self.times):
+                values.extend(repeat(None, len(self.times) - len(values)))
+            data[name] = _array(values, self.table.columns[name])
+        return ArrowTable(data)
+
+
+class Prepared(msgspec.Struct):
+    """Everything of one transaction's rows that can be worked out before it begins."""
+
+    draft: Draft
+    tables: dict[str, ArrowTable]
+    noted: list[Noted]
+    """The telemetry, for the last values."""
+    rows: int
+    values: int
+
+
+def prepare(rows: Iterable[Rows], draft: Draft, index: SeriesIndex) -> Prepared:
+    """Join admitted batches by measurement, number their series, and make Arrow tables of them."""
+    columns: dict[str, Columns] = {}
+    noted: list[Noted] = []
+    values = 0
+    for batch in rows:
+        for block in batch.blocks:
+            name = block.measurement
+            into = columns.get(name)
+            if into is None:
+                into = columns[name] = Columns(draft.table(name))
+            numbers = index.numbers(batch.publisher, block)
+            times = into.add(block, numbers, draft.fit(block))
+            width = len(block.floats) + len(block.ints) + len(block.bools) + len(block.strings)
+            values += width * len(times)
+            if batch.row_class is RowClass.TELEMETRY:
+                noted.append((numbers, times, block))
+    for name, into in columns.items():
+        for field in into.too_wide():
+            draft.grow(name, field)
+        into.table = draft.table(name)
+    arrow = {name: into.arrow() for name, into in columns.items()}
+    return Prepared(draft, arrow, noted, sum(len(into.times) for into in columns.values()), values)
+
+
+def insert(writer: DuckDBPyConnection, prepared: Prepared, fresh: Sequence[Fresh]) -> None:
+    """Write what was prepared, inside the transaction that is open. Tables are changed before rows go in."""
+    for statement, parameters in prepared.draft.statements():
+        writer.execute(statement, parameters)
+    if fresh:
+        _insert_series(writer, fresh)
+    for name, table in prepared.tables.items():
+        insert_arrow(writer, name, table)
+
+
+def insert_arrow(writer: DuckDBPyConnection, name: str, table: ArrowTable) -> None:
+    """Insert an Arrow table's columns by name; the table's other columns are absent in these rows."""
+    _blk = table  # DuckDB finds it by this name, in this frame
+    writer.execute(f"INSERT INTO {quoted(name)} BY NAME SELECT * FROM _blk")
+
+
+def strings(values: Sequence[str | None]) -> Array:
+    """Give texts as an Arrow column."""
+    return Array(values, type=_STRING)
+
+
+def numbers(values: Sequence[int | None]) -> Array:
+    """Give whole numbers of 64 bits as an Arrow column."""
+    return Array(values, type=_INT64)
+
+
+def _insert_series(writer: DuckDBPyConnection, fresh: Sequence[Fresh]) -> None:
+    insert_arrow(
+        writer,
+        "_series",
+        ArrowTable(
+            {
+                "id": Array([one.id for one in fresh], type=_INT32),
+                "measurement": strings([one.group.measurement for one in fresh]),
+                "publisher": strings([one.group.publisher for one in fresh]),
+                "subject": strings([one.group.subject for one in fresh]),
+                "device": strings([one.key[0] for one in fresh]),
+                "attributes": strings([one.attributes for one in fresh]),
+            }
+        ),
+    )
+
+
+def _array(values: list[Any], stored: Stored) -> Array:
+    if stored is Stored.HUGEINT:  # Arrow has no such integers; DuckDB reads them from text as they are
+        return strings([None if value is None else str(value) for value in values])
+    if stored is Stored.DOUBLE:
+        total = sum(filter(None, values))  # one pass in C finds whether any is NaN
+        if isnan(total):
+            values = [None if value is None or isnan(value) else value for value in values]
+    return Array(values, type=_ARROW[stored])
+
+
+def _fits_int64(values: list[int | None]) -> bool:
+    largest, smallest = max(filter(None, values), default=0), min(filter(None, values), default=0)
+    return smallest >= -(1 << 63) and largest < 1 << 63

@@ -1,0 +1,161 @@
+"""Queries as people write them: the parameters of `GET /v1/query` and of `muster query`, checked by pydantic."""
+
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Annotated, Final
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from aggregator.query import (
+    DEFAULT_LAST,
+    DEFAULT_LIMIT,
+    DEFAULT_RANGE,
+    MAX_LIMIT,
+    SECOND,
+    Aggregate,
+    Asked,
+    Order,
+    Query,
+)
+from aggregator.selector import parse_selector
+from schemas.errors import QueryError, near_names
+from schemas.rows import Severity
+
+_UNITS: Final[Mapping[str, int]] = {
+    "ns": 1,
+    "us": 1_000,
+    "ms": 1_000_000,
+    "s": SECOND,
+    "m": 60 * SECOND,
+    "h": 3_600 * SECOND,
+    "d": 86_400 * SECOND,
+    "w": 604_800 * SECOND,
+}
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ns|us|ms|s|m|h|d|w)")
+_RFC3339 = re.compile(r"(\d{4}-\d\d-\d\d)[Tt ](\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?([Zz]|[+-]\d\d:\d\d)\Z")
+_MAX_NS: Final = 1 << 62
+
+Text = Annotated[str, Field(max_length=4_096)]
+
+
+class QueryParameters(BaseModel):
+    """One query, as text. Unknown parameters are refused."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    measurement: Annotated[str, Field(max_length=64, description="The table: `cpu`, `gpu`, `log`, `event`.")]
+    fields: Text = Field("", description="Comma-separated, each `field` or `field:aggregate`; all when left out.")
+    where: Text = Field("", description="A selector: `node=n1|n2,gpu!=3,interface=eth*`.")
+    since: Text = Field("", description="RFC 3339, nanoseconds since 1970, or how long ago: `15m`. Default `1h`.")
+    until: Text = Field("", description="Likewise; no end when left out.")
+    every: Text = Field("", description="Width of a bucket: `10s`, `5m`.")
+    aggregate: Text = Field("", description="For every field that names none: avg, min, max, sum, count, last, ...")
+    group: Text | None = Field(None, description="Comma-separated names to group by; `all` puts everything in one.")
+    last: bool = Field(False, description="The newest value of every field.")
+    limit: int = Field(DEFAULT_LIMIT, ge=1, le=MAX_LIMIT, description="Rows of the answer.")
+    order: Order | None = Field(None, description="Which rows come first: `oldest` or `newest`.")
+    contains: Text = Field("", description="Logs and events whose message contains this, case ignored.")
+    matches: Text = Field("", description="Logs and events whose message matches this regular expression.")
+    severity: Text = Field("", description="Logs and events at least this bad: `warning`, or 0 to 7.")
+
+    def query(self, now_ns: int) -> Query:
+        """Give the query, relative times resolved against `now_ns`. Raises QueryError."""
+        back = DEFAULT_LAST if self.last else DEFAULT_RANGE
+        return Query(
+            measurement=self.measurement,
+            since=parse_time(self.since, now_ns) if self.since else now_ns - back,
+            until=parse_time(self.until, now_ns) if self.until else None,
+            asked=_asked(self.fields, self.aggregate),
+            where=parse_selector(self.where),
+            every=parse_duration(self.every) if self.every else None,
+            group=_group(self.group),
+            last=self.last,
+            limit=self.limit,
+            order=self.order,
+            contains=self.contains,
+            matches=self.matches,
+            severity=parse_severity(self.severity) if self.severity else None,
+        )
+
+
+def parse_duration(text: str) -> int:
+    """Give the nanoseconds of `90s`, `15m`, `1h30m`. Raises QueryError unless it is more than nothing."""
+    parts = _DURATION.findall(text)
+    if not parts or "".join(number + unit for number, unit in parts) != text.strip():
+        raise QueryError(f"{text!r} is not a duration such as 30s, 15m, 1h30m or 7d")
+    total = sum(round(float(number) * _UNITS[unit]) for number, unit in parts)
+    if not 0 < total < _MAX_NS:
+        raise QueryError(f"{text!r} is no usable duration")
+    return total
+
+
+def parse_time(text: str, now_ns: int) -> int:
+    """Give the nanoseconds since 1970 of an RFC 3339 time, a bare number of them, or of `15m` ago. Raises QueryError.
+
+    Source: RFC 3339; fractions are read to the nanosecond.
+    """
+    word = text.strip()
+    if word.isascii() and word.isdigit():
+        if int(word) >= _MAX_NS:
+            raise QueryError(f"{text!r} is beyond the year 2116; times in numbers are nanoseconds since 1970")
+        return int(word)
+    if word == "now":
+        return now_ns
+    match = _RFC3339.match(word)
+    if match is None:
+        try:
+            return max(0, now_ns - parse_duration(word.removeprefix("-")))
+        except QueryError:
+            raise QueryError(f"{text!r} is neither RFC 3339, nor nanoseconds since 1970, nor how long ago") from None
+    day, clock, fraction, zone = match.groups()
+    try:
+        moment = datetime.fromisoformat(f"{day}T{clock}{'+00:00' if zone in 'Zz' else zone}")
+    except ValueError as error:
+        raise QueryError(f"{text!r} is not a time: {error}") from None
+    since_epoch = moment - datetime(1970, 1, 1, tzinfo=UTC)
+    whole = since_epoch.days * 86_400 + since_epoch.seconds
+    if whole < 0:
+        raise QueryError(f"{text!r} is before 1970")
+    return whole * SECOND + int((fraction or "0").ljust(9, "0"))
+
+
+def parse_severity(text: str) -> Severity:
+    """Give the severity spelled `warning` or `4`. Raises QueryError that lists the words."""
+    word = text.strip().upper()
+    if word in Severity.__members__:
+        return Severity[word]
+    if word.isdigit() and int(word) <= Severity.DEBUG:
+        return Severity(int(word))
+    words = [severity.name.lower() for severity in Severity]
+    raise QueryError(
+        f"{text!r} is not a severity.{near_names(word.lower(), words)} There is: {', '.join(words)}, or 0 to 7."
+    )
+
+
+def _asked(fields: str, aggregate: str) -> tuple[Asked, ...]:
+    common = _aggregate(aggregate) if aggregate else None
+    asked: list[Asked] = []
+    for part in filter(None, (part.strip() for part in fields.split(","))):
+        name, colon, word = part.partition(":")
+        asked.append(Asked(name, _aggregate(word) if colon else common))
+    if common and not asked:
+        raise QueryError("an aggregate needs fields to apply to: name them")
+    return tuple(asked)
+
+
+def _aggregate(word: str) -> Aggregate:
+    try:
+        return Aggregate(word.strip().lower())
+    except ValueError:
+        words = [aggregate.value for aggregate in Aggregate]
+        raise QueryError(f"no aggregate {word!r}.{near_names(word, words)} There is: {', '.join(words)}.") from None
+
+
+def _group(text: str | None) -> tuple[str, ...] | None:
+    if text is None:
+        return None
+    if text.strip() in ("", "all"):
+        return ()
+    names = (name.strip() for name in text.split(","))
+    return tuple("node" if name == "subject" else name for name in names)

@@ -81,7 +81,7 @@ def test_every_number_goes_with_its_check() -> None:
 
 
 def test_rows_have_the_configured_class_level_and_payload() -> None:
-    (parcel, _) = oracle(row_class="event", row_row_level="detailed", payload_bytes=100).unit(3)
+    (parcel, _) = oracle(row_class="event", row_level="detailed", payload_bytes=100).unit(3)
     assert isinstance(parcel, Parcel)
     assert (parcel.row_class, parcel.level) == (RowClass.EVENT, Level.DETAILED)
     assert [100] * 3 == [len(text or "") for text in parcel.block.strings["payload"]]

@@ -35,14 +35,14 @@ class Archive:
         self._add(name, stat.S_IFREG | mode, content)
 
     def tree(self, source: Path, name: str) -> None:
-        """Add a folder with everything in it, byte code caches left out; symbolic links stay links."""
+        """Add a folder with everything in it; symbolic links stay links."""
         self.folder(name)
         for path in sorted(source.iterdir()):
             inside = f"{name}/{path.name}" if name else path.name
             mode = path.lstat().st_mode
             if stat.S_ISLNK(mode):
                 self._add(inside, mode, bytes(path.readlink()))
-            elif stat.S_ISDIR(mode) and path.name != "__pycache__":
+            elif stat.S_ISDIR(mode):
                 self.tree(path, inside)
             elif stat.S_ISREG(mode):
                 self._add(inside, mode, path.read_bytes())

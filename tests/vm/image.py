@@ -6,10 +6,12 @@ recipe builds anew and an unchanged one costs nothing. Building needs root, mmde
 travels in a second archive, which the kernel unpacks over the first.
 """
 
+import compileall
 import fcntl
 import hashlib
 import inspect
 import json
+import lzma
 import os
 import shutil
 import subprocess
@@ -17,6 +19,7 @@ import sys
 import tempfile
 from importlib.util import find_spec
 from pathlib import Path
+from py_compile import PycInvalidationMode
 from typing import Final, NamedTuple
 
 import pytest
@@ -27,7 +30,11 @@ ROOT: Final = Path(__file__).parents[2]
 SUITE: Final = "bookworm"  # its Python is 3.11, for which the host's wheels are made
 PACKAGES: Final = ("linux-image-amd64", "python3.11-minimal", "libpython3.11-stdlib", "busybox-static")
 MODULES: Final = ("virtio_pci", "virtio_blk", "virtio_net", "ext4", "nvme")
-NEEDLESS: Final = ("usr/share/doc", "usr/share/man", "usr/share/locale", "usr/share/info", "usr/share/bug", "var")
+NEEDLESS: Final = (
+    *("usr/share", "var", "lib/modules", "lib/udev", "lib/systemd", "usr/lib/udev", "usr/lib/systemd", "usr/bin/perl"),
+    *("usr/lib/x86_64-linux-gnu/gconv", "usr/lib/x86_64-linux-gnu/perl-base"),
+    *(f"usr/lib/python3.11/{name}" for name in ("test", "pydoc_data", "lib2to3", "ensurepip", "idlelib")),
+)
 OUR_PACKAGES: Final = ("schemas", "collectors", "aggregator")
 LIBRARIES: Final = ("msgspec", "zstandard", "psutil")
 
@@ -44,13 +51,13 @@ busybox ip link set lo up
 for module in $(busybox cat /modules.order); do busybox insmod "$module"; done
 busybox stty -F /dev/ttyS1 raw -echo 115200
 exec </dev/ttyS1 >/dev/ttyS1
-if [ -b /dev/vda ]; then busybox mount -t ext4 /dev/vda /disk || echo "MUSTER no disk"; fi
+[ ! -b /dev/vda ] || busybox mount -t ext4 /dev/vda /disk || echo "MUSTER no disk"
 cd /muster
 export PYTHONPATH=/muster:/muster/lib PYTHONDONTWRITEBYTECODE=1 HOME=/tmp
 echo "MUSTER ready"
 busybox sh /muster/command
 echo "MUSTER exit $?"
-busybox umount /disk
+[ ! -b /dev/vda ] || busybox umount /disk
 busybox sync
 busybox poweroff -f
 """
@@ -65,12 +72,11 @@ class Image(NamedTuple):
 
 def image() -> Image:
     """Give the guest's kernel and root file system, built now if need be. Skips the test when that cannot be."""
-    recipe = json.dumps(
-        [SUITE, PACKAGES, MODULES, NEEDLESS, INIT, inspect.getsource(_build), inspect.getsource(Archive)]
-    )
+    sources = [inspect.getsource(part) for part in (_build, _unpacked, _compile, _modules, Archive)]
+    recipe = json.dumps([SUITE, PACKAGES, MODULES, NEEDLESS, INIT, sources])
     cache = Path(os.environ.get("MUSTER_CACHE", "~/.cache/muster/vm")).expanduser()
     home = cache / hashlib.sha256(recipe.encode()).hexdigest()[:16]
-    made = Image(home / "vmlinuz", home / "initramfs.cpio")
+    made = Image(home / "vmlinux", home / "initramfs.cpio")
     if sys.version_info[:2] != (3, 11):
         pytest.skip("the guest's Python is 3.11, and is given the libraries that this Python uses")
     for program in ("qemu-system-x86_64", "mkfs.ext4"):
@@ -100,12 +106,12 @@ def _build(home: Path) -> None:
         version = kernel.name.removeprefix("vmlinuz-")
         modules = _modules(root, version)
         kept = {name: (root / name).read_bytes() for name in modules}
-        for name in (*NEEDLESS, "lib/modules"):
-            shutil.rmtree(root / name, ignore_errors=True)
         ready = Path(place) / "ready"
         ready.mkdir()
-        shutil.move(kernel, ready / "vmlinuz")
-        shutil.rmtree(root / "boot")
+        (ready / "vmlinux").write_bytes(_unpacked(kernel.read_bytes()))
+        for name in (*NEEDLESS, "boot"):
+            shutil.rmtree(root / name, ignore_errors=True)
+        _compile(root / "usr/lib/python3.11")
         with Archive(ready / "initramfs.cpio") as archive:
             archive.tree(root, "")
             archive.folder("modules")
@@ -115,6 +121,18 @@ def _build(home: Path) -> None:
             archive.file("init", INIT.encode(), 0o755)
         shutil.rmtree(home, ignore_errors=True)
         ready.rename(home)
+
+
+def _unpacked(kernel: bytes) -> bytes:
+    """Give the ELF image inside a bzImage: QEMU boots it directly, five seconds before the guest has unpacked it."""
+    at = kernel.find(b"\xfd7zXZ\0")
+    assert at > 0, "the kernel is not compressed by xz"
+    return lzma.LZMADecompressor().decompress(kernel[at:])
+
+
+def _compile(folder: Path) -> None:
+    """Compile Python code beforehand: emulated, that takes seconds."""
+    compileall.compile_dir(folder, quiet=2, invalidation_mode=PycInvalidationMode.UNCHECKED_HASH)
 
 
 def _modules(root: Path, version: str) -> list[str]:
@@ -133,19 +151,21 @@ def _modules(root: Path, version: str) -> list[str]:
 
 def code(path: Path, command: str) -> None:
     """Write the second archive: our packages, the libraries that they need, and the command that the guest runs."""
-    with Archive(path) as archive:
-        archive.folder("muster")
-        archive.file("muster/command", f"{command}\n".encode())
-        for name in OUR_PACKAGES:
-            archive.tree(ROOT / name, f"muster/{name}")
+    trees = {name: ROOT / name for name in (*OUR_PACKAGES, "tests/vm/guest")}
+    for name in LIBRARIES:
+        found = find_spec(name)
+        assert found is not None
+        assert found.origin is not None
+        trees[f"lib/{name}"] = Path(found.origin).parent
+    with tempfile.TemporaryDirectory(dir=path.parent) as place:
+        base = Path(place)
+        for name, source in trees.items():
+            shutil.copytree(source, base / name, ignore=shutil.ignore_patterns("__pycache__", "tests"))
         for name in ("tests", "tests/contract", "tests/vm"):
-            archive.folder(f"muster/{name}")
-            archive.file(f"muster/{name}/__init__.py", b"")
-        archive.file("muster/tests/contract/log_appender.py", (ROOT / "tests/contract/log_appender.py").read_bytes())
-        archive.tree(ROOT / "tests/vm/guest", "muster/tests/vm/guest")
-        archive.folder("muster/lib")
-        for name in LIBRARIES:
-            found = find_spec(name)
-            assert found is not None
-            assert found.origin is not None
-            archive.tree(Path(found.origin).parent, f"muster/lib/{name}")
+            (base / name).mkdir(exist_ok=True)
+            (base / name / "__init__.py").touch()
+        shutil.copy(ROOT / "tests/contract/log_appender.py", base / "tests/contract")
+        (base / "command").write_text(f"{command}\n")
+        _compile(base)
+        with Archive(path) as archive:
+            archive.tree(base, "muster")

@@ -27,7 +27,7 @@ class SyslogConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     udp_receive_buffer_bytes: Annotated[int, msgspec.Meta(ge=1024, le=1 << 30)] = 4 << 20
     """How much the kernel may hold for a UDP socket in a burst; beyond, it drops, and the drops are counted. Without
     CAP_NET_ADMIN the kernel grants no more than `net.core.rmem_max`."""
-    max_message_bytes: Annotated[int, msgspec.Meta(ge=480, le=1 << 20)] = 64 << 10
+    max_message_bytes: Annotated[int, msgspec.Meta(ge=480, le=128 << 10)] = 64 << 10
     """Longer messages are cut to this, marked and counted; RFC 5424 asks for 480 at least and 2048 if possible."""
     max_connections: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 200
     """How many connections a stream listener keeps; further ones are closed at once, and counted."""

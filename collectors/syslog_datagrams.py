@@ -9,7 +9,7 @@ from collectors.syslog_rows import Rows
 from collectors.syslog_sockets import Drops, file_identity, remove_own
 
 _PORTION = 500
-_PORTION_BYTES = 1 << 18
+_PORTION_BYTES = 1 << 17
 
 
 class DatagramListener:

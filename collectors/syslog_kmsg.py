@@ -31,7 +31,7 @@ _PCI_IN_PATH = re.compile(r"/([0-9a-f]{4,8}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7])(?=/|
 _BUFFER = 8192
 """The largest record that the kernel hands out: CONSOLE_EXT_LOG_MAX, from 6.4 on PRINTK_MESSAGE_MAX, which is less."""
 _PORTION = 500
-_MAX_SEQUENCE = 1 << 63
+_LARGEST = 1 << 63
 _FACILITIES = 24
 
 Clocks = tuple[Callable[[], int], Callable[[], int]]
@@ -46,7 +46,7 @@ class Reader(Protocol):
         """Give one record. Raises BlockingIOError when there is none now, BrokenPipeError once when some were lost."""
 
     def fileno(self) -> int:
-        """The descriptor that is readable when there is a record; -1 when nothing can come any more."""
+        """The descriptor that is readable when there is a record."""
 
     def close(self) -> None:
         """Give the descriptor back."""
@@ -84,20 +84,24 @@ class RecordedReader:
     def __init__(self, data: bytes) -> None:
         self._records = [record + b"\n" for record in re.split(rb"\n(?! )", data) if record]
         self._records.reverse()
+        self._descriptor = os.eventfd(1, os.EFD_NONBLOCK | os.EFD_CLOEXEC)  # readable until there is nothing left
 
     def read(self) -> bytes:
         """Give the next record; BlockingIOError after the last."""
         if not self._records:
+            os.eventfd_read(self._descriptor)  # raises it by itself from the second time on
             raise BlockingIOError
         return self._records.pop()
 
     def fileno(self) -> int:
-        """There is nothing to wait for."""
-        return -1
+        """What is readable while there are records."""
+        return self._descriptor
 
     def close(self) -> None:
         """Forget the records."""
-        self._records = []
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
 
 
 def open_kmsg(path: Path) -> Reader:
@@ -133,14 +137,11 @@ class KernelLog:
         self._wall_ns, self._monotonic_ns = clocks
 
     def attach(self, poller: Poller) -> None:
-        """Ask to be called for records; a recorded log, with nothing to wait for, is read by ticks."""
-        if self._reader.fileno() >= 0:
-            poller.add(self._reader.fileno(), self.read)
+        """Ask to be called for records."""
+        poller.add(self._reader.fileno(), self.read)
 
-    def tick(self, now: float, rows: Rows) -> None:  # noqa: ARG002 (nothing is due by time)
-        """Read a recorded log on."""
-        if self._reader.fileno() < 0:
-            self.read(rows)
+    def tick(self, now: float, rows: Rows) -> None:
+        """Nothing is due."""
 
     def read(self, rows: Rows) -> None:
         """Append up to a portion of what is there now, and the position after it."""
@@ -148,6 +149,8 @@ class KernelLog:
         # The kernel stamps with a clock that stands still in suspend, as CLOCK_MONOTONIC does.
         started_ns = self._wall_ns() - self._monotonic_ns()
         for _ in range(_PORTION):
+            if rows.full:
+                break
             try:
                 record = self._reader.read()
             except BlockingIOError:
@@ -162,7 +165,7 @@ class KernelLog:
 
     def _take(self, record: bytes, rows: Rows, started_ns: int) -> None:
         match = _RECORD.match(record)
-        if match is None or int(match[2]) >= _MAX_SEQUENCE:
+        if match is None or int(match[2]) >= _LARGEST:
             self.counts.malformed_total += 1
             self._append(rows, len(record), (13, None, None, "", record.rstrip(b"\n")))
             return
@@ -177,7 +180,7 @@ class KernelLog:
         self.last = number
         device = self._devices.of_properties(properties) if properties else ""
         when = started_ns + int(microseconds) * 1000
-        self._append(rows, len(record), (int(prefix), number, when if when >= 0 else None, device, text))
+        self._append(rows, len(record), (int(prefix), number, when if 0 <= when < _LARGEST else None, device, text))
 
     def _append(self, rows: Rows, size: int, fields: tuple[int, int | None, int | None, str, bytes]) -> None:
         prefix, number, when, device, data = fields

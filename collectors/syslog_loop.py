@@ -9,10 +9,10 @@ from collectors.contract import Emit
 from collectors.syslog_listener import Listener, Ready
 from collectors.syslog_rows import Rows
 
-_WAIT = 0.5
+_WAIT = 0.25
 """How soon a request to stop is noticed, in seconds."""
 _TICK = 1.0
-_LAST_READ = 0.5
+_LAST_READ = 0.4
 """How long, at the end, what the kernel already holds is still read."""
 _BUSY_ROWS = 250
 _BUSY_BYTES = 48 << 10

@@ -39,7 +39,7 @@ _RFC3164 = re.compile(
     rf"((?:{'|'.join(_MONTHS)}) [ \d]?\d(?: \d{{4}})? \d\d:\d\d:\d\d)(?:\.(\d{{1,9}}))?"
     rf"|{_SECOND}(?:[.,](\d{{1,9}}))?(Z|[+-]\d\d:?\d\d)?"
     r"):?(?:[ ]++|\Z)"
-    r"(?:(?![^\s\[\]:]{1,128}+(?:\[[^\]\s]{0,128}+\]:?|:)(?:\s|\Z))([^\s\[\]]{1,255}+)(?:[ ]|\Z))?)?"
+    r"(?:(?![^\s\[\]:]{1,128}+(?:\[[^\]\s]{0,128}+\]:?|:)(?:\s|\Z))([^\s\[\]]{1,255}+)(?:[ ](?::[ ])?|\Z))?)?"
     rf"(?:{_TAG}[ ]?)?"
     r"(.*)",
     re.ASCII | re.DOTALL,
@@ -47,6 +47,9 @@ _RFC3164 = re.compile(
 _ENDS = "\0\r\n"
 _SCALE = tuple(10 ** (9 - digits) for digits in range(10))
 _DAY_NS = 86_400_000_000_000
+_AHEAD_NS = 7 * _DAY_NS
+"""How far a sender's clock may run ahead before its time without year is taken for last year's."""
+_WORDS_WITH_YEAR = 4
 _LATEST = (1 << 63) - 1_000_000_000
 """The year 2262: later times, and those before 1970, are no times of a log record."""
 _REMEMBERED = 4096
@@ -180,16 +183,20 @@ class Parser:
         return when
 
     def _of_text(self, text: str, now: int) -> int | None:
-        """Give the time of `Oct 11 22:14:15`, in the year that brings it closest to `now`."""
+        """Give the time of `Oct 11 22:14:15`. Where the year is not told, it is the last one that is not ahead of `now`.
+
+        Clocks may run ahead a little, and in January, December is past. A leap day may need a year that is ahead.
+        """
         words = text.split()
         month, day, clock = _MONTHS.index(words[0]) + 1, int(words[1]), words[-1]
-        if len(words) == 4:
+        if len(words) == _WORDS_WITH_YEAR:
             return self._of_moment(_moment(f"{words[2]}-{month:02}-{day:02}T{clock}"))
         this = datetime.fromtimestamp(now / 1e9, self._zone).year
-        candidates = [
-            self._of_moment(_moment(f"{year:04}-{month:02}-{day:02}T{clock}")) for year in (this - 1, this, this + 1)
-        ]
-        return min((when for when in candidates if when is not None), key=lambda when: abs(when - now), default=None)
+        for year in (this + 1, this, this - 1):
+            when = self._of_moment(_moment(f"{year:04}-{month:02}-{day:02}T{clock}"))
+            if when is not None and when <= now + _AHEAD_NS:
+                return when
+        return self._of_moment(_moment(f"{this:04}-{month:02}-{day:02}T{clock}"))
 
     def _of_moment(self, moment: datetime | None) -> int | None:
         if moment is None:

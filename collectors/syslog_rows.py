@@ -28,8 +28,8 @@ Table = list[list[Row]]
 
 ROWS_A_BLOCK = 500
 ROWS_A_UNIT = 500
-BYTES_A_UNIT = 1 << 18
-"""A unit is full at either; with the largest read, four-fold escaped, it stays far below what a batch may hold."""
+BYTES_A_UNIT = 1 << 17
+"""A unit is full at either; with the largest read, four-fold escaped, a block stays below what the host takes."""
 
 _ATTRIBUTES = ["source"]
 

@@ -1,0 +1,1 @@
+"""The collector `syslog`: kernel log, UDP, TCP and unix sockets."""

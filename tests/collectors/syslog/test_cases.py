@@ -1,0 +1,51 @@
+"""Recorded and hand-written logs become the expected rows (R001-11, R001-13)."""
+
+import json
+import os
+import tomllib
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from collectors.syslog_framing import Framer
+from collectors.syslog_kmsg import KernelLog, RecordedReader
+from collectors.syslog_listener import Counts
+from collectors.syslog_parser import Parser
+from collectors.syslog_rows import Rows
+from schemas.rows import Event
+from tests.collectors.syslog.harness import flat
+
+CASES = Path(__file__).parents[2] / "cases" / "syslog"
+
+
+def result_of(case: Path) -> tuple[list[dict[str, Any]], Counts]:
+    """Run a case; give its rows and events as they stand in `expected.jsonl`, and the counts."""
+    config = tomllib.loads((case / "config.toml").read_text())
+    now = int(datetime.fromisoformat(config["now"]).timestamp()) * 10**9
+    rows, counts = Rows("node-1", lambda: now), Counts()
+    data = (case / "input.bin").read_bytes()
+    if config.get("kind") == "kmsg":
+        clocks = (lambda: now, lambda: int(config["monotonic"] * 1e9))
+        KernelLog(RecordedReader(data), Path("/nonexistent"), None, counts, clocks).read(rows)
+    else:
+        framer = Framer(65536)
+        frames = framer.feed(data) + framer.close(orderly=True)
+        counts.messages_total = Parser(lambda: now, UTC).parse(frames, "tcp", rows, counts)
+    items = rows.take()
+    found = [{name: value for name, value in row.items() if name != "time"} for row in flat(items)]
+    found += [{"event": item.type, **item.detail} for item in items if isinstance(item, Event)]
+    return found, counts
+
+
+@pytest.mark.parametrize("case", sorted(path for path in CASES.iterdir() if path.is_dir()), ids=lambda case: case.name)
+def test_case_gives_the_expected_rows(case: Path) -> None:
+    expected = case / "expected.jsonl"
+    found, counts = result_of(case)
+    if os.environ.get("MUSTER_WRITE_EXPECTED"):
+        expected.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in found))
+    assert [json.loads(line) for line in expected.read_text().splitlines()] == found
+    assert tomllib.loads((case / "config.toml").read_text())["malformed"] == counts.malformed_total
+    assert len([row for row in found if "event" not in row]) == counts.messages_total
+    assert (case / "ORIGIN").read_text().strip()

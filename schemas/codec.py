@@ -67,7 +67,7 @@ def decode_body(body: bytes | memoryview) -> list[Block]:
     rows = 0
     for block in blocks:
         rows += len(block.rows)
-        _check_block(block)
+        check_block(block)
     if rows > MAX_ROWS:
         raise TooLargeError(f"a batch of {rows} rows exceeds {MAX_ROWS}")
     return blocks
@@ -203,7 +203,7 @@ def _check_intervals(intervals: list[Interval]) -> None:
         raise MalformedError("the account holds row numbers that cannot be")
 
 
-def _check_block(block: Block) -> None:
+def check_block(block: Block) -> None:
     """Check what the types cannot say."""
     count = len(block.rows)
     if not count or len(block.steps) != count:

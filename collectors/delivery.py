@@ -1,0 +1,37 @@
+"""What the scheduler hands over, and to whom: the seam between the collectors' runtime and the intake.
+
+A module of its own, because helper processes need the first and must not pay for what stands behind the second.
+"""
+
+from typing import Protocol
+
+import msgspec
+
+from schemas.rows import Parcel, Position
+from schemas.verbosity import Level
+
+
+class Delivery(msgspec.Struct, array_like=True):
+    """What one collector yielded at once."""
+
+    parcels: list[Parcel]
+    positions: list[Position] = []
+    """Committed in the same transaction as the parcels."""
+    documents: list[str] | None = None
+    """The full set of the collector's capability documents, when it changed; None when nothing was described."""
+
+
+class IntakeLike(Protocol):
+    """What the scheduler needs of an intake."""
+
+    def level(self, collector: str) -> Level:
+        """The level in force for a collector."""
+
+    def positions(self, collector: str) -> dict[str, str]:
+        """The latest positions that were taken, committed or not, by source."""
+
+    def ready(self) -> bool:
+        """Whether more may be delivered now."""
+
+    def take(self, collector: str, delivery: Delivery) -> None:
+        """Take a delivery. Never blocks; called only from the scheduler's thread."""

@@ -1,0 +1,146 @@
+"""From a helper to the intake: one delivery at a time, when the intake is ready, and no faster than is fair."""
+
+import logging
+from collections.abc import Callable
+
+import msgspec
+
+from collectors.counters import Counters
+from collectors.delivery import Delivery, IntakeLike
+from collectors.received import open_delivery
+from schemas.device import documents_hash
+from schemas.verbosity import RowClass
+
+_log = logging.getLogger("muster.scheduler")
+_NO_DOCUMENTS = documents_hash([])
+
+
+class Held(msgspec.Struct):
+    """Something that waits for the intake, or for a watch's turn."""
+
+    call: int
+    delivery: Delivery | None
+    answer: bool
+    """Whether the helper waits to be told that it was taken."""
+    not_before: float
+    watched: bool
+
+
+class Handover:
+    """The deliveries of one collector on their way.
+
+    `answer(call)` is called when the helper may send the next, `device_changed()` when a watch told of a device.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        intake: IntakeLike,
+        counters: Counters,
+        rate: float,
+        *,
+        wall_ns: Callable[[], int],
+        answer: Callable[[int], None],
+        device_changed: Callable[[], None],
+    ) -> None:
+        self._name = name
+        self._intake = intake
+        self._counters = counters
+        self._rate = rate
+        self._wall_ns = wall_ns
+        self._answer = answer
+        self._device_changed = device_changed
+        self._held: list[Held] = []
+        self._documents = _NO_DOCUMENTS
+        self._allowance = rate
+        self._allowed_at = 0.0
+
+    @property
+    def waiting(self) -> bool:
+        """Whether the intake has not taken everything yet."""
+        return any(held.delivery is not None for held in self._held)
+
+    @property
+    def watch_waiting(self) -> bool:
+        """Whether the watch was not answered yet."""
+        return any(held.watched for held in self._held)
+
+    def next_due(self, now: float) -> float:
+        """When to `release` again; the intake is asked every 50 ms."""
+        times = (now + 0.05 if held.delivery is not None else held.not_before for held in self._held)
+        return min(times, default=float("inf"))
+
+    def offer(self, call: int, data: bytes, now: float, *, answer: bool) -> None:
+        """Take what a call yielded, and answer if the call goes on."""
+        self._held.append(Held(call, self._open(data), answer, 0.0, watched=False))
+        self.release(now)
+
+    def offer_watched(self, call: int, data: bytes, rows: int, now: float) -> None:
+        """Take what a watch emitted, and answer when it is its turn: `rate` rows a second, a second's worth at once."""
+        self._allowance = min(self._rate, self._allowance + (now - self._allowed_at) * self._rate) - rows
+        self._allowed_at = now
+        turn = now + max(0.0, -self._allowance / self._rate)
+        self._held.append(Held(call, self._open(data), answer=True, not_before=turn, watched=True))
+        self.release(now)
+
+    def release(self, now: float) -> None:
+        """Give the intake what it is ready for, and answer those whose turn it is."""
+        for held in self._held:
+            if held.delivery is not None:
+                if not self._intake.ready():
+                    break
+                self._take(held.delivery, watched=held.watched)
+                held.delivery = None
+        due = [held for held in self._held if held.delivery is None and held.not_before <= now]
+        self._held = [held for held in self._held if held.delivery is not None or held.not_before > now]
+        for held in due:
+            if held.answer:
+                self._answer(held.call)
+
+    def forsake(self) -> None:
+        """The helper is gone: nobody waits for an answer.
+
+        What was to be committed with a position will be read again; the rest came whole and is kept.
+        """
+        self._held = [
+            Held(held.call, held.delivery, answer=False, not_before=0.0, watched=held.watched)
+            for held in self._held
+            if held.delivery is not None and not held.delivery.positions
+        ]
+
+    def nothing_there(self) -> None:
+        """Say that there are no devices any more, if there were."""
+        if self._documents != _NO_DOCUMENTS:
+            self._take(Delivery([], [], []), watched=False)
+
+    def _open(self, data: bytes) -> Delivery | None:
+        if not data:
+            return None
+        delivery, bad, note = open_delivery(data)
+        if bad:
+            self._counters.count("garbage", bad)
+            self._counters.note(f"garbage: {note}", self._wall_ns())
+        return delivery
+
+    def _take(self, delivery: Delivery, *, watched: bool) -> None:
+        if delivery.documents is not None:
+            digest = documents_hash(delivery.documents)
+            if digest == self._documents:
+                delivery.documents = None
+            self._documents = digest
+        if watched and _names_device(delivery):
+            self._device_changed()
+        if not (delivery.parcels or delivery.positions or delivery.documents is not None):
+            return
+        try:
+            self._intake.take(self._name, delivery)
+        except Exception:  # noqa: BLE001  # whatever the intake has, the collectors go on
+            self._counters.count("intake")
+            _log.exception("delivery_not_taken collector=%s", self._name)
+
+
+def _names_device(delivery: Delivery) -> bool:
+    """Whether an event tells of a device."""
+    return any(
+        parcel.row_class is RowClass.EVENT and any(key[0] for key in parcel.block.keys) for parcel in delivery.parcels
+    )

@@ -1,0 +1,253 @@
+"""Collectors that do what they should, and collectors that do what they must not: everything a helper has to survive."""
+
+import ctypes
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterable
+from typing import Any, ClassVar
+
+import msgspec
+
+from collectors.contract import Context, Emit
+from schemas.device import DeviceKind, Document
+from schemas.errors import NoDataError, PartialCollectError, StartupError
+from schemas.metrics import Category, Kind, MetricSpec, Unit, ValueType
+from schemas.rows import Event, Item, Position, Reading
+from schemas.verbosity import Level
+
+
+def metric(name: str, kind: ValueType = ValueType.INT, **other: Any) -> MetricSpec:
+    unit = Unit.NONE if kind in (ValueType.STR, ValueType.BOOL) else Unit.COUNT
+    fields = {
+        "kind": Kind.GAUGE,
+        "level": Level.STANDARD,
+        "category": Category.LOAD,
+        "meaning": "A test.",
+        "source": "the test",
+        **other,
+    }
+    return MetricSpec(name=name, unit=unit, type=kind, **fields)
+
+
+class Config(msgspec.Struct, frozen=True):
+    """Options of the test's collectors."""
+
+    word: str = ""
+    """A word."""
+    number: int = 0
+    """A number."""
+
+
+class Good:
+    """Reports when it was called, on the clock that all processes share."""
+
+    name: ClassVar[str] = "good"
+    isolation: ClassVar[str] = "node"
+    METRICS: ClassVar = (metric("good.began_ns"), metric("good.calls", level=Level.DETAILED))
+    Config: ClassVar = Config
+
+    def __init__(self, config: Config, context: Context) -> None:
+        self.config = config
+        self.context = context
+        self.calls = 0
+
+    def start(self) -> None: ...
+
+    def collect(self) -> Iterable[Item]:
+        self.calls += 1
+        yield Reading("good", {"began_ns": time.monotonic_ns(), "calls": self.calls})
+
+    def stop(self) -> None: ...
+
+
+class Alone(Good):
+    """The same in a helper of its own."""
+
+    isolation: ClassVar[str] = ""
+
+
+class Sleeper(Alone):
+    """Blocks in C, as a driver does."""
+
+    def collect(self) -> Iterable[Item]:
+        time.sleep(1000)
+        yield Reading("good", {})
+
+
+class GilHolder(Alone):
+    """Blocks in C and holds the interpreter's lock: no thread of its process runs."""
+
+    def collect(self) -> Iterable[Item]:
+        ctypes.PyDLL(None).sleep(1000)
+        yield Reading("good", {})
+
+
+class SharedGilHolder(GilHolder):
+    """The same, in the group's helper."""
+
+    isolation: ClassVar[str] = "node"
+
+
+class Raiser(Alone):
+    def collect(self) -> Iterable[Item]:
+        yield Reading("good", {"began_ns": 1})
+        raise ZeroDivisionError("a bug")
+
+
+class Flooder(Alone):
+    """Yields without end."""
+
+    def collect(self) -> Iterable[Item]:
+        while True:
+            yield Reading("good", {"began_ns": 1})
+
+
+class WatchFlooder(Alone):
+    """Emits without end."""
+
+    def watch(self, emit: Emit, stopping: threading.Event) -> None:
+        while not stopping.is_set():
+            emit([Reading("good", {"began_ns": 1})] * 1000)
+
+
+class Garbage(Alone):
+    """Yields what is no item, and items that hold nonsense."""
+
+    def collect(self) -> Iterable[Any]:
+        yield None
+        yield object()
+        yield Reading("good", {"began_ns": "text", "undeclared": 1})
+        yield Reading("good", None)  # type: ignore[arg-type]
+        yield Reading("unknown", {"x": 1})
+        yield Reading("good", {"began_ns": 7}, attributes={"no": "such"})
+        yield Reading("good", {"began_ns": 7})
+
+
+class Liar(Alone):
+    """Writes into the channel of its helper."""
+
+    def collect(self) -> Iterable[Item]:
+        os.write(3, b"\x00\x00\x00\x05hello" * 10)
+        time.sleep(1000)
+        yield Reading("good", {})
+
+
+class Exiter(Alone):
+    def collect(self) -> Iterable[Item]:
+        os._exit(3)
+
+
+class SysExiter(Alone):
+    def collect(self) -> Iterable[Item]:
+        sys.exit(3)
+
+
+class Crasher(Alone):
+    def collect(self) -> Iterable[Item]:
+        ctypes.string_at(0)
+        return ()
+
+
+class Closer(Alone):
+    """Closes every descriptor of its process."""
+
+    def collect(self) -> Iterable[Item]:
+        os.closerange(0, 1000)
+        time.sleep(0.2)
+        yield Reading("good", {"began_ns": 1})
+
+
+class Glutton(Alone):
+    """Allocates without bound."""
+
+    def collect(self) -> Iterable[Item]:
+        held = []
+        while True:
+            held.append(bytearray(8 << 20))
+        yield Reading("good", {"began_ns": len(held)})
+
+
+class Forker(Alone):
+    """Forks, and both processes go on as if they were the helper; the child stays."""
+
+    def collect(self) -> Iterable[Item]:
+        if os.fork() == 0:
+            time.sleep(1000)
+        yield Reading("good", {"began_ns": os.getpid()})
+
+
+class ZygoteKiller(Alone):
+    def collect(self) -> Iterable[Item]:
+        os.kill(os.getppid(), signal.SIGKILL)
+        time.sleep(1000)
+        yield Reading("good", {})
+
+
+class Unstoppable(Alone):
+    """Its watch does not end."""
+
+    def watch(self, emit: Emit, stopping: threading.Event) -> None:
+        emit([Reading("good", {"began_ns": 1})])
+        time.sleep(1000)
+
+
+class NoHardware(Alone):
+    def start(self) -> None:
+        raise NoDataError("no such device here")
+
+
+class NoPlatform(Alone):
+    def start(self) -> None:
+        raise StartupError("only on another platform", retry=False)
+
+
+class Shy(Alone):
+    """Starts at the third try."""
+
+    tries = 0
+
+    def start(self) -> None:
+        type(self).tries += 1
+        if self.tries < 3:
+            raise StartupError(f"try {self.tries}")
+
+
+class Partial(Alone):
+    def collect(self) -> Iterable[Item]:
+        yield Reading("good", {"began_ns": 5})
+        raise PartialCollectError("two fans did not answer", failed=2)
+
+
+class Watcher(Alone):
+    """Emits its positions and the level in force; describes a device."""
+
+    METRICS: ClassVar = (*Good.METRICS, metric("seen.in_force"), metric("seen.position", ValueType.STR))
+
+    def describe(self) -> Iterable[Document]:
+        yield Document(f"gpu:{self.config.word}", DeviceKind.GPU, ["serial:1"])
+
+    def watch(self, emit: Emit, stopping: threading.Event) -> None:
+        last = self.context.positions.get("tape", "none")
+        number = 0 if last == "none" else int(last)
+        emit([Reading("seen", {"position": last}), Event("test.changed", "A device changed.", device="gpu:0")])
+        while not stopping.is_set():
+            number += 1
+            emit([Reading("seen", {"in_force": int(self.context.level())}), Position("tape", str(number))])
+            stopping.wait(0.05)
+
+
+class Dying(Alone):
+    """Its watch ends though nobody asked."""
+
+    def watch(self, emit: Emit, stopping: threading.Event) -> None:
+        raise ConnectionResetError("the socket closed")
+
+
+class Printer(Alone):
+    def collect(self) -> Iterable[Item]:
+        print("I was here")
+        self.context.log.warning("fan stuck rpm=%d", 0)
+        yield Reading("good", {"began_ns": 1})

@@ -1,7 +1,8 @@
 """How batches are handed in: one request with many batches, one result for each.
 
-`POST /v1/publish`, body and answer msgpack. A request as a whole fails with problem details (RFC 9457) as JSON: 401 and 403
-(who are you), 409 (another run of this publisher is current), 413, 429 and 503 with Retry-After. A batch fails alone.
+`POST /v1/publish`, body and answer msgpack. A request as a whole fails with problem details (RFC 9457) as JSON: 401 and
+403 (who are you), 409 (another run of this publisher is current), 413, 429 and 503 with Retry-After. A batch
+fails alone.
 """
 
 from enum import IntEnum

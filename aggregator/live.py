@@ -59,7 +59,7 @@ class Watcher:
 
     def __init__(self, wanted: LiveFilter) -> None:
         self.filter = wanted
-        self.queue: asyncio.Queue[Seen] = asyncio.Queue(QUEUE_BLOCKS)
+        self.queue: asyncio.Queue[Seen | None] = asyncio.Queue(QUEUE_BLOCKS)
         self.missed_rows = 0
 
     def offer(self, seen: Seen) -> None:
@@ -70,9 +70,15 @@ class Watcher:
             self.missed_rows += len(seen.block.rows)
 
     async def blocks(self) -> AsyncIterator[Seen]:
-        """Give what passes, for ever."""
-        while True:
-            yield await self.queue.get()
+        """Give what passes, until the hub closes."""
+        while (seen := await self.queue.get()) is not None:
+            yield seen
+
+    def end(self) -> None:
+        """Have `blocks` end once what waits has been given."""
+        while self.queue.full():
+            self.queue.get_nowait()
+        self.queue.put_nowait(None)
 
 
 class LiveHub:
@@ -95,6 +101,11 @@ class LiveHub:
             yield watcher
         finally:
             self._watchers.discard(watcher)
+
+    def close(self) -> None:
+        """End every watch: the process is about to stop."""
+        for watcher in self._watchers:
+            watcher.end()
 
     async def run(self) -> None:
         """Follow for ever; asleep while nobody watches."""

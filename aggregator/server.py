@@ -81,13 +81,17 @@ async def _serve(config: AggregatorConfig) -> int:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    watch_lifeline(lambda: loop.call_soon_threadsafe(stop.set))
+    watch_lifeline(lambda: _set_from_thread(loop, stop))
     await service.start()
     try:
         await _listen(config, make_app(service), service.close_streams, stop)
     finally:
         await service.stop()
     return 0
+
+
+def _set_from_thread(loop: asyncio.AbstractEventLoop, event: asyncio.Event) -> None:
+    loop.call_soon_threadsafe(event.set)
 
 
 async def _listen(config: AggregatorConfig, app: object, close_streams: object, stop: asyncio.Event) -> None:

@@ -5,6 +5,7 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeVar
 
@@ -18,21 +19,21 @@ from aggregator.ingest import Ingest
 from aggregator.live import LiveHub
 from aggregator.log_sqlite import SqliteLog
 from aggregator.opened import OpenedBatches
-from aggregator.quarantine_service import QuarantineService
+from aggregator.quarantine import INGEST, Quarantine, intervals
 from aggregator.query import MeasurementInfo, Query, Result
 from aggregator.retention import Limits, Retention
-from aggregator.store import Stream
 from aggregator.store_consumer import RECORD_TOPICS, StoreConsumer
 from aggregator.token_service import Tokens
+from collectors.failpoint import failpoint
 from collectors.spool import boot_id
 from schemas.batch import Envelope
 from schemas.codec import decode_batch
 from schemas.errors import ConfigError, WireError
-from schemas.intervals import Interval
 from schemas.metrics import Catalogue
 from schemas.verbosity import level_of
 
 if TYPE_CHECKING:
+    from aggregator.duck_query import DuckQueries
     from aggregator.store_duckdb import DuckStore
 
 _log = logging.getLogger("muster.aggregator")
@@ -57,17 +58,17 @@ class Service:
         self.control = SqliteControl(self.folder / "control.db")
         self.tokens = Tokens(self.control)
         self.announcer = Announcer(self.log, boot_id())
-        self.fleet = Fleet(self.control, self.announcer, config.verbosity)
+        self.fleet = Fleet(self.control, self.tokens, self.announcer, config.verbosity)
         self.live = LiveHub(self.log, self.fleet.watch)
-        self.quarantine = QuarantineService(self.control)
+        self.quarantine = Quarantine(self.control)
         self.expiry = Expiry(self.control)
         opened = OpenedBatches()
-        self.ingest = Ingest(self.log, self.fleet, self.quarantine.from_ingest, opened)
-        self.store = self._make_store()
+        self.ingest = Ingest(self.log, self.fleet, self.quarantine.at_ingest, opened)
+        self.store, self.queries = self._make_store()
         self.consumer = StoreConsumer(
             self.log,
             self.store,
-            self.quarantine.from_consumer,
+            self.quarantine.at_consumer,
             keep=level_of(config.store.level),
             opened=opened,
         )
@@ -80,13 +81,29 @@ class Service:
         )
         self._tasks: list[asyncio.Task[None]] = []
 
-    def _make_store(self) -> "DuckStore":
-        from aggregator.store_duckdb import DuckStore  # 70 ms and 30 MB: only when it is the store
+    def _make_store(self) -> "tuple[DuckStore, DuckQueries]":
+        # 70 ms and 30 MB: imported only when DuckDB is the store
+        from aggregator.duck_maintain import ClassLimit, Retention
+        from aggregator.duck_query import DuckQueries, QueryConfig
+        from aggregator.store_duckdb import DuckConfig, DuckStore
 
-        return DuckStore(self.folder / "store.duckdb", self.catalogue, **self._store_options())
-
-    def _store_options(self) -> dict[str, object]:
-        return {}
+        keep, store = self.config.retention, self.config.store
+        duck = DuckStore(
+            self.folder / "store.duckdb",
+            self.catalogue,
+            DuckConfig(
+                memory_limit_mb=store.memory_limit_bytes >> 20,
+                retention=Retention(
+                    telemetry=ClassLimit(days=keep.telemetry_days),
+                    log=ClassLimit(days=keep.log_days),
+                    event=ClassLimit(days=keep.event_days),
+                    capability=ClassLimit(days=keep.capability_days),
+                    bytes=keep.max_bytes,
+                ),
+            ),
+            failpoint=failpoint,
+        )
+        return duck, DuckQueries(duck, QueryConfig(timeout_s=store.query_timeout_seconds), names=self.fleet.names)
 
     async def start(self) -> None:
         """Begin to work."""
@@ -101,7 +118,7 @@ class Service:
 
     async def stop(self) -> None:
         """Commit what was taken, and let go of the files. Safe twice."""
-        self.fleet.close()
+        self.close_streams()
         self.consumer.stop()
         for task in self._tasks:
             if task.get_name() != "store":
@@ -117,6 +134,22 @@ class Service:
         await self.log.close()
         self._lock.close()
 
+    def close_streams(self) -> None:
+        """Answer everybody who is being kept waiting: the process is about to stop."""
+        self.fleet.close()
+        self.live.close()
+
+    def status(self) -> dict[str, object]:
+        """Give how the parts fare."""
+        return {
+            "ready": self.ready,
+            "uptime_seconds": time.monotonic() - self.started,
+            "ingest": self.ingest.status,
+            "store": self.consumer.status,
+            "log": {"id": self.log.id, "bytes": self.log.size_bytes(), "last_failure": self.log.last_failure},
+            "events_not_announced": self.announcer.failed,
+        }
+
     @property
     def ready(self) -> bool:
         """Whether the store follows the log, and nothing stands in the way of taking rows."""
@@ -124,16 +157,16 @@ class Service:
 
     async def query(self, query: Query) -> Result:
         """Answer a query, on a thread. Raises QueryError or StoreError."""
-        return await asyncio.to_thread(self.store.queries.run, query)
+        return await self.queries.ask(query)
 
     async def describe(self, measurement: str = "") -> list[MeasurementInfo]:
         """Tell what there is to ask for. Raises QueryError or StoreError."""
-        return await asyncio.to_thread(self.store.queries.describe, measurement)
+        return await asyncio.to_thread(self.queries.describe, measurement)
 
     async def balance(self) -> Balance:
         """Add up where every row is."""
         unread = await self._unread()
-        aside = await self.quarantine.intervals()
+        aside = await self.control.read(partial(intervals, stage=INGEST))
         tracker = self.consumer.committed
         return make_balance(
             {self.consumer.name: tracker},
@@ -230,5 +263,3 @@ def lock_folder(folder: Path) -> FolderLock:
         )
     return lock
 
-
-Quarantined = list[tuple[Stream, Interval]]

@@ -184,6 +184,18 @@ QUARANTINED_ROWS: Final = Table(
     Column("end_row", BigInteger, nullable=False),
 )
 
+EXPIRED_ROWS: Final = Table(
+    "expired_rows",
+    METADATA,
+    Column("consumer", _ID, primary_key=True),
+    Column("publisher", _NAME, primary_key=True),
+    Column("epoch", _ID, primary_key=True),
+    Column("row_class", SmallInteger, primary_key=True, autoincrement=False),
+    Column("level", SmallInteger, primary_key=True, autoincrement=False),
+    Column("first_row", BigInteger, primary_key=True, autoincrement=False),
+    Column("end_row", BigInteger, nullable=False),
+)
+
 COUNTER: Final = Table(
     "counter",
     METADATA,

@@ -105,10 +105,7 @@ class Agent:
         """Collect once, publish, and leave. The exit status tells whether everything was taken."""
         self._enrol()
         self.intake.start()
-        results = self.scheduler.once(wait)
-        for result in results:
-            for delivery in result.deliveries:
-                self.intake.take(result.status.name, delivery)
+        self.scheduler.once(wait)  # the intake is given what comes
         self.publisher.start()
         self._stop(linger=self.config.publish.timeout_seconds)
         left = len(self.spool.pending()) if self.publisher.status.last_error else 0

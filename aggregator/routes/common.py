@@ -10,7 +10,10 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
 from aggregator.access import ANONYMOUS, LOCAL, Action, Caller, authorise
+from aggregator.control import ControlError
 from aggregator.ingest import BusyError
+from aggregator.nodes import NodeError
+from aggregator.quarantine import QuarantineError
 from schemas.errors import (
     AccessError,
     MalformedError,
@@ -93,6 +96,9 @@ _STATUS: Final[tuple[tuple[type[MusterError], int], ...]] = (
     (QueryError, 400),
     (StoreError, 503),
     (NotFoundError, 404),
+    (QuarantineError, 404),
+    (NodeError, 404),
+    (ControlError, 503),
 )
 
 

@@ -56,6 +56,19 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("node", "epoch", name=op.f("pk_epoch")),
     )
     op.create_table(
+        "expired_rows",
+        sa.Column("consumer", sa.String(length=64), nullable=False),
+        sa.Column("publisher", sa.String(length=255), nullable=False),
+        sa.Column("epoch", sa.String(length=64), nullable=False),
+        sa.Column("row_class", sa.SmallInteger(), autoincrement=False, nullable=False),
+        sa.Column("level", sa.SmallInteger(), autoincrement=False, nullable=False),
+        sa.Column("first_row", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("end_row", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint(
+            "consumer", "publisher", "epoch", "row_class", "level", "first_row", name=op.f("pk_expired_rows")
+        ),
+    )
+    op.create_table(
         "node",
         sa.Column("id", sa.String(length=255), nullable=False),
         sa.Column("host_name", sa.String(length=255), nullable=True),

@@ -1,0 +1,99 @@
+"""`muster up`: everything on this machine, supervised, with what it sees live in the terminal."""
+
+import argparse
+import logging
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Final
+
+from aggregator.cli import EXIT_CONFIG
+from aggregator.config import load_aggregator_config
+from aggregator.server import config_from_env
+from aggregator.up import ChildSpec, Supervisor
+from collectors.config import default_data_dir, socket_path
+
+POLL_SECONDS: Final = 0.1
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare what the command takes."""
+    parser.add_argument("--config", type=Path, metavar="FILE", help="a TOML file; conf.d/*.toml beside it are read too")
+    parser.add_argument("--simulate", type=int, default=0, metavar="N", help="also run a fleet of N simulated nodes")
+    parser.add_argument("--fleet", type=Path, metavar="FILE", help="the fleet file of the simulated nodes")
+    parser.add_argument("--quiet", action="store_true", help="show nothing but the log")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Run until a signal."""
+    config = options.config or config_from_env()
+    checked = load_aggregator_config(config)  # an error is told here, once, not by children in turn
+    from collectors.main import check_in_child
+
+    if check_in_child(config) != 0:
+        return EXIT_CONFIG
+    data_dir = default_data_dir()
+    data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    live = sys.stdout.isatty() and not options.quiet
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s %(message)s",
+                        level="WARNING" if live else os.environ.get("MUSTER_LOG_LEVEL", "INFO").upper())  # fmt: skip
+    supervisor = Supervisor(
+        specs(config, options),
+        os.environ | {"MUSTER_DATA_DIR": str(data_dir)},
+        log_dir=data_dir / "logs" if live else None,
+    )
+    stopping = _Stopping()
+    try:
+        _supervise(supervisor, stopping, data_dir, checked.aggregator.listen, live=live)
+    finally:
+        supervisor.stop()
+    if supervisor.failed:
+        sys.stderr.write(f"muster up: {supervisor.failed}\n")
+        return EXIT_CONFIG
+    return 0
+
+
+def specs(config: Path | None, options: argparse.Namespace) -> list[ChildSpec]:
+    """Give what is to be kept running."""
+    named = ("--config", str(config)) if config else ()
+    children = [ChildSpec("aggregator", "aggregator.server", named), ChildSpec("agent", "collectors.main", named)]
+    if options.simulate or options.fleet:
+        fleet = ("--fleet", str(options.fleet)) if options.fleet else ("--nodes", str(options.simulate))
+        children.append(ChildSpec("fleet", "collectors.fleet_main", fleet))
+    return children
+
+
+class _Stopping:
+    """Set by SIGTERM and SIGINT."""
+
+    def __init__(self) -> None:
+        self.set = False
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._stop)
+
+    def _stop(self, *_: object) -> None:
+        self.set = True
+
+
+def _supervise(supervisor: Supervisor, stopping: _Stopping, data_dir: Path, listen: str, *, live: bool) -> None:
+    supervisor.poll()
+    if live:
+        from aggregator.cli.live_view import LiveView
+
+        with LiveView(data_dir, listen) as view:
+            while not stopping.set and not supervisor.failed:
+                supervisor.poll()
+                view.update(supervisor.statuses())
+                time.sleep(POLL_SECONDS)
+        return
+    told = False
+    while not stopping.set and not supervisor.failed:
+        supervisor.poll()
+        if not told and socket_path(data_dir).exists():
+            told = True
+            sys.stdout.write(f"muster: listening on {listen}; in another terminal try: muster query, muster top,"
+                             " muster balance. Ctrl-C ends it\n")  # fmt: skip
+            sys.stdout.flush()
+        time.sleep(POLL_SECONDS)

@@ -1,0 +1,139 @@
+"""The fleet as the aggregator holds it: runs and their succession, nodes, grants, and the control channel to each."""
+
+import logging
+import time
+from collections.abc import Mapping
+from typing import Final
+
+import msgspec
+
+from aggregator.access import matches
+from aggregator.announcer import Announcer
+from aggregator.config import VerbositySection
+from aggregator.control import Control
+from aggregator.control_channel import ControlHub
+from aggregator.grants import Budget, GrantBook
+from aggregator.nodes import Nodes
+from aggregator.succession import Hello, RefusedError, Succession
+from aggregator.token_service import Tokens
+from schemas.control import CollectorReport, ControlRequest, Message
+from schemas.publish import PublishRequest
+
+_log = logging.getLogger("muster.fleet")
+CHORE_SECONDS: Final = 60.0
+
+
+class NodeCollector(msgspec.Struct, frozen=True):
+    """One collector of one node, as the node last reported it."""
+
+    node: str
+    reported_seconds: float | None
+    """How old the report is."""
+    collector: CollectorReport
+
+
+class Fleet:
+    """Everything about nodes that is not their rows. For one event loop."""
+
+    def __init__(self, control: Control, tokens: Tokens, announcer: Announcer, limits: VerbositySection) -> None:
+        self._announcer = announcer
+        self.succession = Succession(control)
+        self.nodes = Nodes(control, self.succession, tokens)
+        self.grants = GrantBook(control, Budget(limits.max_nodes, limits.max_grant_seconds))
+        self.hub = ControlHub(self.grants)
+        self._chores_at = time.monotonic()
+        self._names: dict[str, str] = {}
+
+    async def load(self) -> None:
+        """Read what was decided. Called before the first request, and after nodes changed."""
+        await self.succession.load()
+        await self.grants.load()
+        views = await self.nodes.views()
+        self._names = {view.node.id: view.node.host_name for view in views if view.node.host_name}
+
+    async def admit(self, request: PublishRequest) -> frozenset[str]:
+        """Give the epochs whose batches the sender may hand in. Raises RefusedError when another run is current."""
+        hello = Hello(
+            request.publisher, request.epoch, request.boot, tuple(request.predecessors), request.host_name
+        )
+        await self._admit(hello)
+        if request.host_name and self._names.get(request.publisher) != request.host_name:
+            self._names = {**self._names, request.publisher: request.host_name}
+        return frozenset((request.epoch, *request.predecessors))
+
+    async def poll(self, request: ControlRequest) -> list[Message]:
+        """Answer the control channel. Raises RefusedError when another run is current."""
+        machine = request.machine
+        await self._admit(
+            Hello(
+                request.publisher,
+                request.epoch,
+                request.boot,
+                tuple(request.predecessors),
+                machine.host_name if machine else "",
+            )
+        )
+        if machine is not None:
+            await self.nodes.describe(
+                request.publisher,
+                host_name=machine.host_name,
+                boot=request.boot,
+                agent_version=machine.agent_version,
+                facts=machine.facts,
+            )
+        return await self.hub.poll(request)
+
+    async def _admit(self, hello: Hello) -> None:
+        try:
+            decision = await self.succession.admit(hello)
+        except RefusedError as error:
+            await self._announcer.announce(list(error.decision.events))
+            raise
+        if decision.events:
+            await self._announcer.announce(list(decision.events))
+
+    def watch(self, pattern: str, seconds: float) -> None:
+        """Ask every node that a pattern stands for to flush within a second, for so long."""
+        for session in self.hub.sessions():
+            if session.connected and matches(pattern, session.publisher):
+                self.hub.watch(session.publisher, seconds)
+
+    def collectors(self, node: str = "") -> list[NodeCollector]:
+        """Give how the collectors fare, of one node or all."""
+        return [
+            NodeCollector(session.publisher, session.reported_s, report)
+            for session in self.hub.sessions()
+            if not node or session.publisher == node
+            for report in session.collectors
+        ]
+
+    async def node_named(self, name: str) -> str:
+        """Give the id of the node that people call `name`; the name itself when it is an id, a pattern or unknown."""
+        views = await self.nodes.views()
+        if any(view.node.id == name for view in views):
+            return name
+        named = [view.node.id for view in views if view.node.host_name == name and view.state != "replaced"]
+        return named[0] if len(named) == 1 else name
+
+    async def tick(self) -> None:
+        """Write down acknowledgements and end what expired; the rest once a minute. Called every second."""
+        await self.grants.maintain()
+        if time.monotonic() - self._chores_at < CHORE_SECONDS:
+            return
+        self._chores_at = time.monotonic()
+        self.hub.maintain()
+        await self.nodes.flush()
+
+    def names(self) -> Mapping[str, str]:
+        """Give the host name of each node that said one, by id. Safe on any thread."""
+        return self._names
+
+    async def flush(self) -> None:
+        """Keep what is only in memory yet: when nodes were last heard."""
+        await self.nodes.flush()
+
+    def close(self) -> None:
+        """Answer everybody who waits on the control channel."""
+        self.hub.close()
+
+

@@ -182,7 +182,7 @@ def _key(publisher: str, envelope: Envelope | None, data: bytes, stage: str) -> 
 def _count_rows(connection: Connection, stream: Stream, stage: str, first: int, end: int) -> None:
     """Put `[first, end)` into the stage's set, merged with what it touches."""
     columns = QUARANTINED_ROWS.c
-    key = {"publisher": stream.publisher, "epoch": stream.epoch, "stage": stage}
+    key: dict[str, Any] = {"publisher": stream.publisher, "epoch": stream.epoch, "stage": stage}
     key |= {"row_class": int(stream.row_class), "level": int(stream.level)}
     mine = [columns[name] == value for name, value in key.items()]
     touching = [*mine, columns.first_row <= end, columns.end_row >= first]

@@ -2,7 +2,9 @@
 
 import asyncio
 import resource
+import shutil
 import sqlite3
+import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -160,3 +162,42 @@ async def test_the_promise_of_durability_is_what_sqlite_runs_with(tmp_path: Path
         assert await control.write(pragmas) == ("wal", 2)
         assert await control.read(lambda connection: connection.execute(select(COUNTER)).all()) == []
         await control.close()
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A real file system of 2 MB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", folder], check=False, capture_output=True
+    )
+    if mounted.returncode:
+        pytest.skip(f"cannot mount a tmpfs here: {mounted.stderr.decode().strip()}")
+    yield folder
+    subprocess.run(["umount", folder], check=True)
+
+
+async def test_a_real_disk_that_fills_up_and_is_freed(small_disk: Path) -> None:
+    ballast = small_disk / "ballast"
+    with opened(small_disk / "c.db") as control:
+        await control.write(put("before", 1))
+        free = shutil.disk_usage(small_disk).free
+        await asyncio.to_thread(ballast.write_bytes, b"x" * (free - 64 * 1024))
+        told = await asyncio.gather(
+            *(control.write(large(100_000 + n)) for n in range(4)),
+            control.write(put("small", 2)),
+            return_exceptions=True,
+        )
+        assert [ControlFullError] * 4 == [type(result) for result in told[:4]]
+        await asyncio.to_thread(ballast.unlink)
+        await control.write(large(100_000))
+        await control.write(put("after", 3))
+        there = await control.read(value_of)
+        assert {"before": 1, "after": 3}.items() <= there.items()
+        assert ("small" in there) == (told[4] == 2)
+        await control.close()
+    again = SqliteControl(small_disk / "c.db")
+    again.open()
+    assert there == await again.read(value_of)
+    await again.close()

@@ -183,7 +183,7 @@ class Parser:
         return when
 
     def _of_text(self, text: str, now: int) -> int | None:
-        """Give the time of `Oct 11 22:14:15`. Where the year is not told, it is the last one that is not ahead of `now`.
+        """Give the time of `Oct 11 22:14:15`. A year that is not told is the last one not ahead of `now`.
 
         Clocks may run ahead a little, and in January, December is past. A leap day may need a year that is ahead.
         """

@@ -7,13 +7,13 @@ import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 from collectors.contract import Context
 from collectors.syslog import SyslogCollector
 from collectors.syslog_config import SyslogConfig
 from schemas.codec import decode_body, encode_body
-from schemas.rows import Event, Item, Parcel, Position, Reading
+from schemas.rows import Event, Item, Parcel, Position
 from schemas.verbosity import RowClass
 
 PATIENCE = 10.0
@@ -44,7 +44,7 @@ def free_port(kind: socket.SocketKind = socket.SOCK_STREAM) -> int:
 
 
 class Running:
-    """`with Running(config) as running:` starts the collector and its watch; leaving stops the watch, then the collector."""
+    """`with Running(config) as running:` starts the collector and its watch; leaving stops both, the watch first."""
 
     def __init__(
         self, config: SyslogConfig, root: Path = Path("/nonexistent"), positions: dict[str, str] | None = None
@@ -69,7 +69,7 @@ class Running:
         self.gate.wait(PATIENCE)
         self.units.append(list(items))
 
-    def __enter__(self) -> "Running":
+    def __enter__(self) -> Self:
         self.collector.start()
         self._thread.start()
         return self
@@ -118,8 +118,7 @@ class Running:
 
     def counts(self, listener: str) -> dict[str, Any]:
         """What the collector tells of one listener now."""
-        readings = [item for item in self.collector.collect() if isinstance(item, Reading)]
-        return next(dict(one.fields) for one in readings if one.attributes["listener"] == listener)
+        return next(dict(one.fields) for one in self.collector.collect() if one.attributes["listener"] == listener)
 
     def wait_for(self, done: Callable[[], bool], what: str) -> None:
         """Wait until `done`, or fail."""

@@ -291,8 +291,7 @@ def test_record_above_the_buffer_is_passed_over_and_told(monkeypatch: pytest.Mon
     mark = uuid.uuid4().hex
     monkeypatch.setattr("collectors.syslog_kmsg._BUFFER", 128)
     with Path("/dev/kmsg").open("wb", buffering=0) as device:
-        for text in ("before", "x" * 200, "after"):
-            device.write(f"<15>{mark} {text}".encode())
+        device.writelines(f"<15>{mark} {text}\n".encode() for text in ("before", "x" * 200, "after"))
     log.read(rows)
     log.close()
     items = rows.take()

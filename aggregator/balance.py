@@ -5,7 +5,7 @@ place, the first of the list that holds it. What no place holds is unaccounted: 
 """
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 import msgspec
 
@@ -41,6 +41,8 @@ class Line(msgspec.Struct, kw_only=True):
     """Still at the publisher: a live epoch says so."""
     stranded: int = 0
     """At the publisher by the last word of a run that no live one speaks for."""
+    lost: int = 0
+    """Was stranded, until somebody said that the publisher will not come back."""
     unaccounted: int = 0
     """In no place at all."""
     word_age_seconds: float | None = None
@@ -62,16 +64,20 @@ def make_balance(
     unread: Mapping[str, Iterable[Envelope]],
     quarantined: Iterable[tuple[Stream, Interval]] = (),
     expired: Mapping[str, Iterable[tuple[Stream, Interval]]] | None = None,
+    written_off: Collection[tuple[str, str]] = (),
     now_ns: int | None = None,
 ) -> Balance:
-    """Add up. `trackers` by consumer; `unread` are the envelopes that each has yet to read; `quarantined` holds for all."""
+    """Add up. `trackers` by consumer; `unread` are the envelopes that each has yet to read; `quarantined` holds for all.
+
+    `written_off`: (publisher, epoch) of which what is stranded counts as lost.
+    """
     now_ns = time.time_ns() if now_ns is None else now_ns
     aside = _by_stream(quarantined)
     lines: list[Line] = []
     for consumer, tracker in trackers.items():
         waiting = _unread_sets(unread.get(consumer, ()), tracker)
         gone = _by_stream((expired or {}).get(consumer, ()))
-        lines.extend(_lines(consumer, tracker, waiting, aside, gone, now_ns))
+        lines.extend(_lines(consumer, tracker, waiting, aside, gone, written_off, now_ns))
     closed = not any(line.unaccounted for line in lines)
     return Balance(lines, closed, closed and not any(line.spooled or line.in_log for line in lines))
 
@@ -99,6 +105,7 @@ def _lines(
     waiting: dict[Stream, Intervals],
     aside: dict[Stream, Intervals],
     gone: dict[Stream, Intervals],
+    written_off: Collection[tuple[str, str]],
     now_ns: int,
 ) -> list[Line]:
     told = _told(tracker.words.values())
@@ -126,6 +133,7 @@ def _lines(
             waiting.get(stream, empty),
             aside.get(stream, empty),
             gone.get(stream, empty),
+            "lost" if (stream.publisher, stream.epoch) in written_off else "stranded",
         )
     return list(lines.values())
 
@@ -154,6 +162,7 @@ def _add_stream(
     waiting: Intervals,
     aside: Intervals,
     gone: Intervals,
+    stranding: str,
 ) -> None:
     """Put every number of one stream into the first place that holds it, and add to the line."""
     places: list[tuple[str, Intervals]] = [
@@ -173,15 +182,15 @@ def _add_stream(
             else:
                 places.append((dropped.reason, Intervals(dropped.intervals)))
         spooled = Intervals(told.account.spooled)
-        places.append(("spooled" if told.named else "stranded", spooled))
-    places.append(("stranded", stranded))
+        places.append(("spooled" if told.named else stranding, spooled))
+    places.append((stranding, stranded))
     numbered = max([told.account.numbered if told else 0, *(held.end for _, held in places)])
     rest = Intervals([(0, numbered)] if numbered else [])
     for place, held in places:
         left = rest.minus(held) if held else rest
         count = rest.count - left.count
         rest = left
-        if place in ("done", "filtered", "quarantined", "expired", "in_log", "spooled", "stranded"):
+        if place in ("done", "filtered", "quarantined", "expired", "in_log", "spooled", "stranded", "lost"):
             setattr(line, place, getattr(line, place) + count)
         elif count:
             line.dropped[place] = line.dropped.get(place, 0) + count

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from aggregator.service import Service
 
 CONTENT_TYPE: Final = CONTENT_TYPE_LATEST
-_PLACES: Final = ("done", "filtered", "quarantined", "expired", "in_log", "spooled", "stranded", "unaccounted")
+_PLACES: Final = ("done", "filtered", "quarantined", "expired", "in_log", "spooled", "stranded", "lost", "unaccounted")
 
 
 async def render(service: "Service") -> bytes:

@@ -18,6 +18,7 @@ from aggregator.fleet import Fleet
 from aggregator.ingest import Ingest
 from aggregator.live import LiveHub
 from aggregator.log_sqlite import SqliteLog
+from aggregator.nodes import written_off
 from aggregator.opened import OpenedBatches
 from aggregator.quarantine import INGEST, Quarantine, intervals
 from aggregator.query import MeasurementInfo, Query, Result
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger("muster.aggregator")
 T = TypeVar("T")
 RETENTION_SECONDS: Final = 60.0
+SWEEP_SECONDS: Final = 86_400.0
 MAX_UNREAD_BYTES: Final = 256 << 20
 """How much of the unread log a balance opens envelopes of."""
 
@@ -115,6 +117,7 @@ class Service:
         self._spawn("retention", self._every(RETENTION_SECONDS, self._retain))
         self._spawn("fleet", self._every(1.0, self.fleet.tick))
         self._spawn("tokens", self._every(RETENTION_SECONDS, self.tokens.flush))
+        self._spawn("sweep", self._every(SWEEP_SECONDS, self._sweep))
 
     async def stop(self) -> None:
         """Commit what was taken, and let go of the files. Safe twice."""
@@ -173,6 +176,7 @@ class Service:
             {self.consumer.name: unread},
             aside,
             {self.consumer.name: self.expiry.intervals(self.consumer.name)},
+            await self.control.read(written_off),
         )
 
     async def _unread(self) -> list[Envelope]:
@@ -201,6 +205,10 @@ class Service:
                 _log.error(
                     "log_expired_unread topic=%s partition=%d records=%s", trimmed.topic, trimmed.partition, trimmed.unread
                 )
+
+    async def _sweep(self) -> None:
+        await self.tokens.sweep()
+        await self.fleet.grants.sweep()
 
     async def _every(self, seconds: float, work: Callable[[], "asyncio.Future[T] | object"]) -> None:
         while True:

@@ -64,7 +64,7 @@ def _tables(lines: list[dict[str, object]]) -> list[Table]:
                        line["numbered"])  # fmt: skip
         for reason, count in dropped.items():
             more.add(*name, f"dropped: {reason}", count)
-        for key in ("filtered", "expired", "stranded"):
+        for key in ("filtered", "expired", "stranded", "lost"):
             if line[key]:
                 more.add(*name, key, line[key])
     tables = [place]

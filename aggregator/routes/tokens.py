@@ -36,7 +36,7 @@ class EnrolmentRequest(BaseModel):
 @router.get("/v1/tokens", summary="List tokens", response_class=Response)
 async def list_tokens(service: ServiceOf, _: Reader, dead: bool = False) -> Response:
     """List access tokens, never their secrets; with `dead` those that ended as well."""
-    return answer(await service.tokens.list(dead=dead))
+    return answer(await service.tokens.access_tokens(dead=dead))
 
 
 @router.post("/v1/tokens", summary="Make a token", response_class=Response)

@@ -33,7 +33,10 @@ COMMANDS: Final[dict[str, Command]] = {
     "quarantine": Command("look at batches that could not be taken", "aggregator.cli.quarantine"),
     "token": Command("make, list, rotate and revoke tokens; enrol nodes", "aggregator.cli.token"),
     "validate": Command("check the configuration", "aggregator.cli.validate"),
+    "config": Command("show the effective configuration, and where each option comes from", "aggregator.cli.config_show"),
     "doctor": Command("check what this machine has and lacks; pack a support bundle", "aggregator.cli.doctor"),
+    "completion": Command("print the completion script of a shell", "aggregator.cli.completion"),
+    "version": Command("print the versions of Muster and of what it stands on", "aggregator.cli.version"),
 }
 
 
@@ -94,16 +97,30 @@ class _Version(argparse.Action):
         parser.exit()
 
 
-def add_server_options(parser: argparse.ArgumentParser) -> None:
-    """Add what every command that asks an aggregator takes."""
-    parser.add_argument("--server", default="", metavar="ADDRESS", help="https://host:8420 or unix:///path; default:"
+def add_server_options(parser: argparse.ArgumentParser, *, inner: bool = False) -> None:
+    """Add what every command that asks an aggregator takes.
+
+    `inner`: the parser belongs to a word below a command (`muster nodes replace`) that takes them too; left out there,
+    what stands before the word holds.
+    """
+    empty = argparse.SUPPRESS if inner else ""
+    parser.add_argument("--server", default=empty, metavar="ADDRESS", help="https://host:8420 or unix:///path; default:"
                         " MUSTER_SERVER, else the aggregator of this machine")  # fmt: skip
-    parser.add_argument("--token", default="", help="a token; default: MUSTER_TOKEN")
-    parser.add_argument("--ca-file", default="", metavar="FILE", help="the authority of the aggregator's certificate")
+    parser.add_argument("--token", default=empty, help="a token; default: MUSTER_TOKEN")
+    parser.add_argument("--ca-file", default=empty, metavar="FILE", help="the authority of the aggregator's certificate")
 
 
-def add_output_option(parser: argparse.ArgumentParser) -> None:
-    """Add `-o`."""
+def add_output_option(parser: argparse.ArgumentParser, *, inner: bool = False) -> None:
+    """Add `-o`; for `inner` see `add_server_options`."""
     from aggregator.cli.render import FORMATS
 
-    parser.add_argument("-o", "--output", choices=FORMATS, default="table", help="how to print (default: table)")
+    parser.add_argument("-o", "--output", choices=FORMATS, default=argparse.SUPPRESS if inner else "table",
+                        help="how to print (default: table)")  # fmt: skip
+
+
+def add_word(words: "argparse._SubParsersAction[argparse.ArgumentParser]", name: str, told: str) -> argparse.ArgumentParser:
+    """Add a word below a command, such as `list`; it takes the options of server and output too."""
+    parser = words.add_parser(name, help=told, description=told[:1].upper() + told[1:] + ".")
+    add_server_options(parser, inner=True)
+    add_output_option(parser, inner=True)
+    return parser

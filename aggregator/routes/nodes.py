@@ -2,6 +2,7 @@
 
 from typing import Annotated
 
+import msgspec
 from fastapi import APIRouter, Depends, Response
 
 from aggregator.access import Action, Caller
@@ -21,7 +22,12 @@ async def list_nodes(service: ServiceOf, _: Reader) -> Response:
 @router.get("/v1/collectors", summary="How collectors fare", response_class=Response)
 async def collectors(service: ServiceOf, _: Reader, node: str = "") -> Response:
     """List the collectors of every node (or one) with state, last error and next try, as the agents last reported."""
-    return answer(service.fleet.collectors(node))
+    return answer(
+        [
+            {"node": one.node, "reported_seconds": one.reported_seconds, **msgspec.structs.asdict(one.collector)}
+            for one in service.fleet.collectors(node)
+        ]
+    )
 
 
 @router.post("/v1/nodes/{node}/decommission", summary="Let a node go", response_class=Response)

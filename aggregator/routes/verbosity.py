@@ -1,11 +1,13 @@
 """Verbosity grants, and the control channel that brings them to the nodes."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
+import msgspec
 from fastapi import APIRouter, Depends, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from aggregator.access import Action, Caller, authorise
+from aggregator.grants import Grant
 from aggregator.routes.common import CallerOf, ServiceOf, allow, answer
 from aggregator.routes.publish import read_body
 from schemas.control import CONTENT_TYPE, MAX_CONTROL_BYTES, decode_request, encode_answer
@@ -13,7 +15,9 @@ from schemas.errors import QueryError
 from schemas.verbosity import class_of, level_of
 
 router = APIRouter()
-_BODY = {"requestBody": {"required": True, "content": {CONTENT_TYPE: {"schema": {"type": "string", "format": "binary"}}}}}
+_BODY = {
+    "requestBody": {"required": True, "content": {CONTENT_TYPE: {"schema": {"type": "string", "format": "binary"}}}}
+}
 
 
 class GrantRequest(BaseModel):
@@ -31,18 +35,18 @@ class GrantRequest(BaseModel):
 @router.post("/v1/control", openapi_extra=_BODY, tags=["publishers"], summary="Wait for what there is to be told",
              response_class=Response)  # fmt: skip
 async def control(request: Request, service: ServiceOf, caller: CallerOf) -> Response:
-    """Take a msgpack `ControlRequest`; answer with a `ControlAnswer` when there is something, or when the time is up."""
+    """Take a msgpack `ControlRequest`; answer with a `ControlAnswer` when there is news, or in the end."""
     asked = decode_request(await read_body(request, MAX_CONTROL_BYTES))
     authorise(caller, Action.CONTROL, asked.publisher)
     return Response(encode_answer(await service.fleet.poll(asked)), media_type=CONTENT_TYPE)
 
 
 @router.get("/v1/verbosity", tags=["verbosity"], summary="List grants", response_class=Response)
-async def list_grants(
-    service: ServiceOf, _: Annotated[Caller, Depends(allow(Action.VERBOSITY_READ))]
-) -> Response:
+async def list_grants(service: ServiceOf, _: Annotated[Caller, Depends(allow(Action.VERBOSITY_READ))]) -> Response:
     """List the live grants: who set them, for whom, until when, and which nodes act on them."""
-    return answer(service.fleet.grants.views())
+    return answer(
+        [{**msgspec.structs.asdict(view), "grant": _shown(view.grant)} for view in service.fleet.grants.views()]
+    )
 
 
 @router.post("/v1/verbosity", tags=["verbosity"], summary="Raise the verbosity for a while", response_class=Response)
@@ -59,13 +63,11 @@ async def set_grant(
     grant = await service.fleet.grants.set(
         nodes, level, asked.seconds, caller, collector=asked.collector, row_class=row_class, reason=asked.reason
     )
-    return answer(grant, 201)
+    return answer(_shown(grant), 201)
 
 
 @router.delete("/v1/verbosity", tags=["verbosity"], summary="Clear every grant", response_class=Response)
-async def clear_grants(
-    service: ServiceOf, _: Annotated[Caller, Depends(allow(Action.VERBOSITY_WRITE))]
-) -> Response:
+async def clear_grants(service: ServiceOf, _: Annotated[Caller, Depends(allow(Action.VERBOSITY_WRITE))]) -> Response:
     """End every grant before its time."""
     return answer({"cleared": await service.fleet.grants.clear()})
 
@@ -76,3 +78,9 @@ async def clear_grant(
 ) -> Response:
     """End one grant before its time."""
     return answer({"cleared": await service.fleet.grants.clear([grant])})
+
+
+def _shown(grant: Grant) -> dict[str, Any]:
+    """Give a grant with level and class as the words that one sets it with; numbers are for the wire."""
+    row_class = None if grant.row_class is None else grant.row_class.word
+    return {**msgspec.structs.asdict(grant), "level": grant.level.word, "row_class": row_class}

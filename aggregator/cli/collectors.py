@@ -1,0 +1,76 @@
+"""`muster collectors`: what is installed here, even with no server; and how collectors fare, node by node."""
+
+import argparse
+from collections.abc import Sequence
+from typing import Any
+
+from aggregator.cli import add_output_option, add_server_options
+from aggregator.cli.client import Client, ServerError, client_of
+from aggregator.cli.names import names_of, node_id
+from aggregator.cli.probing import Found, probe_installed
+from aggregator.cli.render import Table, show
+from aggregator.cli.words import age, shorten
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare what the command takes."""
+    add_server_options(parser)
+    add_output_option(parser)
+    parser.add_argument("node", nargs="?", default="", help="only this node's, by id or host name")
+    parser.add_argument("--installed", action="store_true", help="only what is installed here; ask no aggregator")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Print what is installed, and what agents report."""
+    found = [] if options.node else probe_installed()
+    tables = [] if options.node else [installed_table(found)]
+    reports: list[dict[str, Any]] | None = None
+    trouble = ""
+    if not options.installed:
+        try:
+            reports, names = _reports(client_of(options), options.node)
+            tables.append(reports_table(reports, names))
+        except ServerError as error:
+            if options.node or options.server:
+                raise
+            trouble = f"\nhow they fare is not known: {error}"
+            tables.append(Table([], empty=trouble))
+    show({"installed": found, "nodes": reports}, options.output, tables)
+    return 0
+
+
+def _reports(client: Client, node: str) -> tuple[list[dict[str, Any]], dict[str, str]]:
+    views = client.get("/v1/nodes")
+    id_ = node_id(views, node) if node else ""
+    return list(client.get("/v1/collectors", node=id_)), names_of(views)
+
+
+def installed_table(found: Sequence[Found]) -> Table:
+    """Make the table of what is installed here."""
+    table = Table(["collector", "distribution", "version", "here"], "installed here\n",
+                  empty="no collector is installed here: pip install rackmuster")  # fmt: skip
+    for one in found:
+        word = shorten(one.problem, 80) if one.problem else "ready"
+        table.add(one.name, one.distribution, one.version, word)
+    return table
+
+
+def reports_table(reports: Sequence[dict[str, Any]], names: dict[str, str]) -> Table:
+    """Make the table of an answer of `/v1/collectors`. Ages are as of now: the report's own age is added."""
+    table = Table(
+        ["node", "collector", "state", "rows", "errors", "took", "success", "next try", "last error"],
+        "\non the nodes\n",
+        empty="\nno agent has reported yet",
+    )
+    for one in reports:
+        old = one["reported_seconds"] or 0.0
+        success = None if one["success_age"] is None else one["success_age"] + old
+        # a report is not repeated while nothing changes; then the planned time has passed and come again
+        next_try = None if one["next_try"] is None else max(0.0, one["next_try"] - old)
+        took = "-" if one["last_seconds"] is None else f"{one['last_seconds'] * 1000:.1f} ms"
+        error = f"{shorten(one['last_error'], 60)}" if one["last_error"] else "-"
+        if one["last_error"] and one["error_age"] is not None:
+            error += f" ({age(one['error_age'] + old)} ago)"
+        table.add(shorten(names.get(one["node"], one["node"]), 16), one["name"], one["state"], one["rows"],
+                  one["errors"], took, age(success), age(next_try), error)  # fmt: skip
+    return table

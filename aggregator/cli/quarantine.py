@@ -1,0 +1,109 @@
+"""`muster quarantine`: batches that could not be taken, and why."""
+
+import argparse
+import base64
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from aggregator.cli import EXIT_FAILED, add_output_option, add_server_options, add_word
+from aggregator.cli.asking import add_yes_option, confirm
+from aggregator.cli.client import Client, client_of
+from aggregator.cli.render import Table, number, show
+from aggregator.cli.words import ago_ns, shorten
+from schemas.verbosity import Level, RowClass
+
+_SHOWN_BYTES = 256
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare what the command takes."""
+    add_server_options(parser)
+    add_output_option(parser)
+    deeds = parser.add_subparsers(dest="deed", metavar="{list,show,delete}")
+    listed = add_word(deeds, "list", "list them, newest first (default)")
+    listed.add_argument("--publisher", default="", help="only what this publisher sent")
+    listed.add_argument("--stage", default="", help="only what was set aside here: ingest, or a consumer's name")
+    listed.add_argument("--before", type=int, default=None, metavar="ID", help="the page after this entry")
+    listed.add_argument("--limit", type=int, default=100, help="at most so many (default: 100)")
+    shown = add_word(deeds, "show", "show one, with the beginning of its bytes")
+    shown.add_argument("id", type=int)
+    shown.add_argument("--save", type=Path, default=None, metavar="FILE", help="write its bytes to a file")
+    delete = add_word(deeds, "delete", "forget one and its bytes; its rows stay counted")
+    delete.add_argument("id", type=int)
+    add_yes_option(delete)
+
+
+def run(options: argparse.Namespace) -> int:
+    """List, show or delete."""
+    client = client_of(options)
+    if options.deed == "show":
+        return _show(client, options)
+    if options.deed == "delete":
+        if not confirm(f"Batch {options.id} and its bytes are forgotten. Go on?", yes=options.yes):
+            return EXIT_FAILED
+        answer = client.delete(f"/v1/quarantine/{options.id}")
+        show(answer, options.output, Table([], empty=f"forgot batch {options.id}; its rows stay counted as quarantined"))
+        return 0
+    asked = {name: getattr(options, name, None) for name in ("publisher", "stage", "before", "limit")}
+    entries = client.get("/v1/quarantine", **asked)
+    show(entries, options.output, entries_table(entries, time.time_ns()))
+    return 0
+
+
+def entries_table(entries: Sequence[dict[str, Any]], now_ns: int) -> Table:
+    """Make the table of an answer of `/v1/quarantine`."""
+    table = Table(["id", "publisher", "stage", "code", "class", "rows", "size", "times", "last"],
+                  empty="nothing is quarantined: every batch could be taken")  # fmt: skip
+    for entry in entries:
+        table.add(str(entry["id"]), shorten(entry["publisher"], 16), entry["stage"], entry["code"],
+                  _class(entry), entry["rows"], number(entry["size"], "bytes"), entry["times"],
+                  ago_ns(entry["last_ns"], now_ns))  # fmt: skip
+    return table
+
+
+def _class(entry: dict[str, Any]) -> str | None:
+    stream = entry["stream"]
+    return None if stream is None else RowClass(stream["row_class"]).word
+
+
+def _show(client: Client, options: argparse.Namespace) -> int:
+    entry = client.get(f"/v1/quarantine/{options.id}")
+    body = base64.b64decode(entry["body"]) if entry["body"] else b""
+    if options.save is not None:
+        options.save.write_bytes(body)
+        sys.stderr.write(f"muster: wrote {len(body)} of {entry['size']} bytes to {options.save}\n")
+    show(entry, options.output, _details(entry, body))
+    return 0
+
+
+def _details(entry: dict[str, Any], body: bytes) -> list[Table]:
+    now_ns, stream = time.time_ns(), entry["stream"]
+    facts = Table(["batch", str(entry["id"])])
+    facts.add("reason", entry["reason"])
+    facts.add("publisher", entry["publisher"])
+    if stream is None:
+        facts.add("rows", "not known: not even the envelope could be read")
+    else:
+        facts.add("stream", f"{RowClass(stream['row_class']).word}, {Level(stream['level']).word}, epoch {stream['epoch']}")
+        facts.add("rows", f"{entry['rows']} from number {entry['first']}")
+    facts.add("set aside by", entry["stage"])
+    facts.add("came", f"{entry['times']} times, first {ago_ns(entry['first_ns'], now_ns)} ago,"
+              f" last {ago_ns(entry['last_ns'], now_ns)} ago")  # fmt: skip
+    facts.add("size", f"{entry['size']} bytes, of which {len(body)} are kept")
+    dump = hex_dump(body[:_SHOWN_BYTES])
+    if len(body) > _SHOWN_BYTES:
+        dump.append(f"... {len(body) - _SHOWN_BYTES} more: --save FILE writes them all")
+    return [facts, Table([], empty="\n" + "\n".join(dump))] if body else [facts]
+
+
+def hex_dump(data: bytes) -> list[str]:
+    """Give lines of offset, 16 bytes in hexadecimal, and what of them is ASCII."""
+    lines = []
+    for at in range(0, len(data), 16):
+        part = data[at : at + 16]
+        text = "".join(chr(byte) if 32 <= byte < 127 else "." for byte in part)
+        lines.append(f"{at:08x}  {part.hex(' '):<47}  {text}")
+    return lines

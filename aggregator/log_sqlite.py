@@ -125,7 +125,9 @@ class SqliteLog:
         if offset == mark.end:
             return []
         records = self._tail.read(slot, offset, max_bytes)
-        if records is None:
+        if records is not None:
+            await asyncio.sleep(0)  # a consumer that catches up from memory must not keep the loop to itself
+        else:
             records = await self._ask(self._reader.records, slot, offset, mark.end, max_bytes)
             if not records or records[0].offset != offset:  # trimmed while we looked
                 begin = records[0].offset if records else mark.end

@@ -1,4 +1,4 @@
-"""What the aggregator itself has to tell goes into the log like any publisher's rows: numbered, in epochs, with an account."""
+"""What the aggregator itself has to tell goes into the log as any publisher's rows do: numbered, with an account."""
 
 import asyncio
 import logging

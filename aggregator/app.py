@@ -6,8 +6,8 @@ from aggregator.routes import common, enrolment, health, nodes, publish, quarant
 from aggregator.service import Service
 from schemas import __version__
 
-_DESCRIPTION = """Muster's aggregator. Errors are problem details (RFC 9457) with a stable `code`. Over the network every
-route but health needs `Authorization: Bearer <token>`; over the local unix socket none does."""
+_DESCRIPTION = """Muster's aggregator. Errors are problem details (RFC 9457) with a stable `code`. Over the network
+every route but health needs `Authorization: Bearer <token>`; over the local unix socket none does."""
 
 
 def make_app(service: Service) -> FastAPI:

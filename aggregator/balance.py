@@ -67,7 +67,7 @@ def make_balance(
     written_off: Collection[tuple[str, str]] = (),
     now_ns: int | None = None,
 ) -> Balance:
-    """Add up. `trackers` by consumer; `unread` are the envelopes that each has yet to read; `quarantined` holds for all.
+    """Add up. `trackers` by consumer; `unread`: the envelopes that each has yet to read; `quarantined` holds for all.
 
     `written_off`: (publisher, epoch) of which what is stranded counts as lost.
     """
@@ -75,7 +75,7 @@ def make_balance(
     aside = _by_stream(quarantined)
     lines: list[Line] = []
     for consumer, tracker in trackers.items():
-        waiting = _unread_sets(unread.get(consumer, ()), tracker)
+        waiting = _unread_sets(unread.get(consumer, ()))
         gone = _by_stream((expired or {}).get(consumer, ()))
         lines.extend(_lines(consumer, tracker, waiting, aside, gone, written_off, now_ns))
     closed = not any(line.unaccounted for line in lines)
@@ -89,8 +89,8 @@ def _by_stream(rows: Iterable[tuple[Stream, Interval]]) -> dict[Stream, Interval
     return sets
 
 
-def _unread_sets(envelopes: Iterable[Envelope], tracker: Tracker) -> dict[Stream, Intervals]:
-    """The rows that lie unread in the log; words on the way are heard too, into a copy that nobody else sees."""
+def _unread_sets(envelopes: Iterable[Envelope]) -> dict[Stream, Intervals]:
+    """The rows that lie unread in the log."""
     sets: dict[Stream, Intervals] = {}
     for one in envelopes:
         if one.rows:
@@ -145,9 +145,7 @@ class _Told(msgspec.Struct):
 
 def _told(words: Iterable[Word]) -> dict[Stream, _Told]:
     return {
-        Stream(word.publisher, epoch.epoch, account.row_class, account.level): _Told(
-            account, epoch.epoch in word.named
-        )
+        Stream(word.publisher, epoch.epoch, account.row_class, account.level): _Told(account, epoch.epoch in word.named)
         for word in words
         for epoch in word.account.epochs
         for account in epoch.streams

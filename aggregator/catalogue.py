@@ -16,6 +16,6 @@ def installed_catalogue() -> Catalogue:
         try:
             for spec in load(name).METRICS:
                 catalogue.add(spec)
-        except Exception as error:  # a plugin's import may raise anything
+        except Exception as error:  # noqa: BLE001 - a plugin's import may raise anything
             _log.warning("collector_left_out name=%s error=%s: %s", name, type(error).__name__, error)
     return catalogue

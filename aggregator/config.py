@@ -19,6 +19,8 @@ Days = Annotated[float, Field(gt=0)]
 
 
 class Section(BaseModel):
+    """What every section is: frozen, and refusing what it does not know."""
+
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
 

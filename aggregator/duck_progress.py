@@ -5,7 +5,7 @@
 checkpoints from running. Folding replaces all of it by what it amounts to.
 """
 
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 from arro3.core import Array, DataType
@@ -72,7 +72,7 @@ def insert_progress(writer: DuckDBPyConnection, serial: int, progress: Progress)
     if not facts:
         return 0
     kinds, names, scopes, parts, levels, outcomes, firsts, ends, blobs = zip(*facts, strict=True)
-    columns = {
+    columns: dict[str, Any] = {
         "serial": numbers([serial] * len(facts)),
         "kind": strings(kinds),
         "name": strings(names),

@@ -46,6 +46,9 @@ _INT32: Final = DataType.int32()
 _FETCH_FIRST: Final = 128
 """At first fewer: messages may be long."""
 
+_SPARSE: Final = 3
+"""Of so many series one must be wanted, for aggregating all of them to be cheaper than choosing rows."""
+
 Labels = tuple[str | None, ...]
 
 
@@ -108,7 +111,7 @@ class DuckQueries:
                 return _result(settled, [], truncated=False)
             if query.last and query.until is None and view.last.covers(query.since) and not _filters_text(query):
                 return _last_in_memory(view, settled, groups)
-            source = duck_sql.Source(settled, table.columns, groups.picked)
+            source = duck_sql.Source(settled, table.columns, groups.bounds)
             statement = duck_sql.last(source) if query.last else duck_sql.aggregated(source)
             rows, truncated = self._fetch(view, statement, groups.pick, query.limit)
             return _grouped(settled, groups, rows, truncated)
@@ -141,11 +144,14 @@ class DuckQueries:
     # --- inside ------------------------------------------------------------------------------------------------------
 
     def _raw(self, view: View, settled: Plan, columns: Mapping[str, Stored]) -> Result:
-        pick = None
+        pick, bounds = None, None
         if settled.query.where:
             matches = view.index.match(settled.query.measurement, settled.query.where, self._names())
-            pick = _pick_table({number: 0 for _, _, number in matches})
-        statement = duck_sql.raw(duck_sql.Source(settled, columns, pick is not None))
+            chosen = {number: 0 for _, _, number in matches}
+            if not chosen:
+                return _result(settled, [], truncated=False)
+            pick, bounds = _pick_table(chosen), duck_sql.Pick(min(chosen), max(chosen), late=False)
+        statement = duck_sql.raw(duck_sql.Source(settled, columns, bounds))
         rows, truncated = self._fetch(view, statement, pick, settled.query.limit)
         if not rows:
             return _result(settled, [], truncated=truncated)
@@ -228,9 +234,13 @@ class _Groups:
         self.pick = _pick_table(self.of) if self.of is not None else None
 
     @property
-    def picked(self) -> bool:
-        """Whether there is a table to pick from; else every series is in the one group."""
-        return self.pick is not None
+    def bounds(self) -> duck_sql.Pick | None:
+        """What the SQL needs to know of `pick`; None: every series is in the one group."""
+        if self.of is None:
+            return None
+        first, last = min(self.of), max(self.of)
+        late = len(self.labels) == len(self.of) and last - first < _SPARSE * len(self.of)
+        return duck_sql.Pick(first, last, late)
 
 
 class _Deadline:

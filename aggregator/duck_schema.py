@@ -169,24 +169,34 @@ class Draft:
         table.columns[field] = Stored.HUGEINT
         self.changed[measurement] = table
 
-    def statements(self) -> Iterable[tuple[str, list[object]]]:
-        """Give the SQL, with parameters, that makes the committed tables into these."""
+    def statements(self) -> Iterable[str]:
+        """Give the SQL that makes the committed tables into these."""
         for name, table in self.changed.items():
             before = self._committed.get(name)
             if before is None:
                 columns = "".join(f", {quoted(field)} {stored.value}" for field, stored in table.columns.items())
-                yield f"CREATE TABLE {quoted(name)} (_series INTEGER NOT NULL, _time BIGINT NOT NULL{columns})", []
-                yield "INSERT INTO _measurements VALUES (?, ?)", [name, int(table.row_class)]
-            known = before.columns if before is not None else {}
+                yield f"CREATE TABLE {quoted(name)} (_series INTEGER NOT NULL, _time BIGINT NOT NULL{columns})"
+                continue
             for field, stored in table.columns.items():
-                if known.get(field) is stored:
-                    continue
-                if field in known:  # of two rows of one field in `_fields` the later holds
-                    yield f"ALTER TABLE {quoted(name)} ALTER COLUMN {quoted(field)} TYPE {stored.value}", []
-                elif before is not None:
-                    yield f"ALTER TABLE {quoted(name)} ADD COLUMN {quoted(field)} {stored.value}", []
-                level = int(table.levels[field])
-                yield "INSERT INTO _fields VALUES (?, ?, ?, ?)", [name, field, stored.value, level]
+                if field not in before.columns:
+                    yield f"ALTER TABLE {quoted(name)} ADD COLUMN {quoted(field)} {stored.value}"
+                elif before.columns[field] is not stored:
+                    yield f"ALTER TABLE {quoted(name)} ALTER COLUMN {quoted(field)} TYPE {stored.value}"
+
+    def new_tables(self) -> list[tuple[str, int]]:
+        """Give what `_measurements` is to learn: measurement and class."""
+        changed = self.changed.items()
+        return [(name, int(table.row_class)) for name, table in changed if name not in self._committed]
+
+    def new_fields(self) -> list[tuple[str, str, str, int]]:
+        """Give what `_fields` is to learn: measurement, field, type, level. Of two rows of a field the later holds."""
+        found = []
+        for name, table in self.changed.items():
+            before = self._committed.get(name)
+            for field, stored in table.columns.items():
+                if before is None or before.columns.get(field) is not stored:
+                    found.append((name, field, stored.value, int(table.levels[field])))
+        return found
 
     def _new(self, measurement: str, row_class: RowClass) -> Table:
         table = Table(measurement, row_class, attributes=set(self._catalogue.attributes(measurement)))
@@ -216,7 +226,7 @@ class Draft:
 def converted(values: Values, wire: ValueType, stored: Stored) -> list[object]:
     """Give the values of a column whose wire type is not the stored one. `misfit` has found nothing to say."""
     if wire is ValueType.FLOAT and stored in (Stored.BIGINT, Stored.HUGEINT):
-        return [None if value is None or isnan(value) else int(value) for value in values]
+        return [None if value is None or isnan(float(value)) else int(value) for value in values]
     if wire is ValueType.INT and stored is Stored.DOUBLE:
         return [None if value is None else float(value) for value in values]
     return [None] * len(values)  # nothing but absent values fits any type

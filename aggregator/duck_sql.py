@@ -41,14 +41,27 @@ class Statement(msgspec.Struct, frozen=True):
     parameters: list[object]
 
 
+class Pick(msgspec.Struct, frozen=True):
+    """What `_pick` holds, as far as the SQL depends on it."""
+
+    first: int
+    last: int
+    """The smallest and the largest series."""
+    late: bool
+    """Join after aggregation: every group is one series, and few others lie between `first` and `last`.
+
+    Joining every row first costs more than the aggregation itself.
+    """
+
+
 class Source(msgspec.Struct, frozen=True):
     """The table asked, and how."""
 
     plan: Plan
     columns: Mapping[str, Stored]
     """What the table has; declared fields that never came are not in it."""
-    picked: bool
-    """Whether `_pick` says which series, and of which group; else every row is of group 0."""
+    pick: Pick | None
+    """Which series, and of which group; None: every row is of group 0."""
 
     @property
     def query(self) -> Query:
@@ -116,6 +129,13 @@ def first_bucket(query: Query) -> int:
 def _plain(source: Source, targets: list[Target]) -> Statement:
     where, parameters = _where(source, source.query.since)
     values = "".join(f", {_aggregate(source, target)} AS _v{_place(source, target)}" for target in targets)
+    if source.pick is not None and source.pick.late:
+        inner = (
+            f"SELECT {_bucket(source.query)} AS _b, _series{values} FROM {quoted(source.query.measurement)}"
+            f" WHERE {where} GROUP BY _b, _series"
+        )
+        own = "".join(f", _v{_place(source, target)}" for target in targets)
+        return Statement(f"SELECT _b, _g{own} FROM ({inner}) JOIN _pick USING (_series)", parameters)
     return Statement(
         f"SELECT {_bucket(source.query)} AS _b, {_group(source)} AS _g{values} FROM {_from(source)} WHERE {where}"
         " GROUP BY _b, _g",
@@ -140,15 +160,17 @@ def _rates(source: Source, targets: list[Target]) -> Statement:
         sums += f", sum(_d{at})::DOUBLE * {SECOND} / nullif(sum(_s{at}) FILTER (WHERE _d{at} IS NOT NULL), 0) AS _r{at}"
         totals += f", sum(_r{at}) AS _v{at}"
     inner = (
-        f"SELECT _time, _series, {_group(source)} AS _g{steps} FROM {_from(source)} WHERE {where}"
+        f"SELECT _time, _series{steps} FROM {_from(source)} WHERE {where}"
         " WINDOW own AS (PARTITION BY _series ORDER BY _time)"
     )
     by_series = (
-        f"SELECT {_bucket(query)} AS _b, _g, _series{sums} FROM ({inner}) WHERE _time >= {query.since}"
-        " GROUP BY _b, _g, _series"
+        f"SELECT {_bucket(query)} AS _b, _series{sums} FROM ({inner}) WHERE _time >= {query.since} GROUP BY _b, _series"
     )
+    grouped = f"({by_series})" + (" JOIN _pick USING (_series)" if source.pick is not None else "")
     some = " OR ".join(f"_v{_place(source, target)} IS NOT NULL" for target in targets)
-    return Statement(f"SELECT _b, _g{totals} FROM ({by_series}) GROUP BY _b, _g HAVING {some}", parameters)
+    return Statement(
+        f"SELECT _b, {_group(source)} AS _g{totals} FROM {grouped} GROUP BY _b, _g HAVING {some}", parameters
+    )
 
 
 def _where(source: Source, since: int) -> tuple[str, list[object]]:
@@ -156,6 +178,8 @@ def _where(source: Source, since: int) -> tuple[str, list[object]]:
     conditions, parameters = [f"_time >= {since}"], list[object]()
     if query.until is not None:
         conditions.append(f"_time < {query.until}")
+    if source.pick is not None:
+        conditions.append(f"_series BETWEEN {source.pick.first} AND {source.pick.last}")
     if query.contains:
         conditions.append("contains(lower(message), lower(?))")
         parameters.append(query.contains)
@@ -169,11 +193,13 @@ def _where(source: Source, since: int) -> tuple[str, list[object]]:
 
 def _from(source: Source) -> str:
     table = quoted(source.query.measurement)
-    return f"{table} JOIN _pick USING (_series)" if source.picked else table
+    if source.pick is None or (source.pick.late and not source.query.raw and not source.query.last):
+        return table
+    return f"{table} JOIN _pick USING (_series)"
 
 
 def _group(source: Source) -> str:
-    return "_g" if source.picked else "0"
+    return "_g" if source.pick is not None else "0"
 
 
 def _bucket(query: Query) -> str:

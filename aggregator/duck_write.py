@@ -45,13 +45,14 @@ class Columns:
         self.times: list[int] = []
         self._fields: dict[str, list[Any]] = {}
 
-    def add(self, block: Block, numbers: Sequence[int], fit: Fit) -> list[int]:
-        """Append a block whose keys have these series numbers; give the time of each of its rows."""
+    def add(self, block: Block, numbers: Sequence[int], fit: Fit) -> Noted:
+        """Append a block whose keys have these series numbers; give the series and time of each of its rows."""
         before = len(self.times)
         times = list(accumulate(block.steps, initial=block.start))
         del times[0]  # the first step is 0: the first two are the same
         self.times += times
-        self.series.extend(map(numbers.__getitem__, block.rows))
+        series = list(map(numbers.__getitem__, block.rows))
+        self.series += series
         casts = {name: (wire, stored) for name, wire, stored in fit.casts}
         for group in (block.floats, block.ints, block.bools, block.strings):
             values: Values
@@ -62,7 +63,7 @@ class Columns:
                 if len(column) < before:
                     column.extend(repeat(None, before - len(column)))
                 column += converted(values, *casts[name]) if name in casts else values
-        return times
+        return series, times, block
 
     def too_wide(self) -> list[str]:
         """Give the columns of 64 bits that hold a whole number beyond them."""
@@ -74,7 +75,7 @@ class Columns:
 
     def arrow(self) -> ArrowTable:
         """Give the rows as an Arrow table with the table's own types, columns that nothing came for left out."""
-        data: dict[str, Array] = {
+        data: dict[str, Any] = {
             "_series": Array(self.series, type=_INT32),
             "_time": Array(self.times, type=_INT64),
         }
@@ -108,11 +109,11 @@ def prepare(rows: Iterable[Rows], draft: Draft, index: SeriesIndex) -> Prepared:
             if into is None:
                 into = columns[name] = Columns(draft.table(name))
             numbers = index.numbers(batch.publisher, block)
-            times = into.add(block, numbers, draft.fit(block))
+            known = into.add(block, numbers, draft.fit(block))
             width = len(block.floats) + len(block.ints) + len(block.bools) + len(block.strings)
-            values += width * len(times)
+            values += width * len(block.rows)
             if batch.row_class is RowClass.TELEMETRY:
-                noted.append((numbers, times, block))
+                noted.append(known)
     for name, into in columns.items():
         for field in into.too_wide():
             draft.grow(name, field)
@@ -123,8 +124,10 @@ def prepare(rows: Iterable[Rows], draft: Draft, index: SeriesIndex) -> Prepared:
 
 def insert(writer: DuckDBPyConnection, prepared: Prepared, fresh: Sequence[Fresh]) -> None:
     """Write what was prepared, inside the transaction that is open. Tables are changed before rows go in."""
-    for statement, parameters in prepared.draft.statements():
-        writer.execute(statement, parameters)
+    for statement in prepared.draft.statements():
+        writer.execute(statement)
+    if prepared.draft.changed:
+        _insert_declarations(writer, prepared.draft)
     if fresh:
         _insert_series(writer, fresh)
     for name, table in prepared.tables.items():
@@ -145,6 +148,18 @@ def strings(values: Sequence[str | None]) -> Array:
 def numbers(values: Sequence[int | None]) -> Array:
     """Give whole numbers of 64 bits as an Arrow column."""
     return Array(values, type=_INT64)
+
+
+def _insert_declarations(writer: DuckDBPyConnection, draft: Draft) -> None:
+    tables = draft.new_tables()
+    if tables:
+        names, classes = zip(*tables, strict=True)
+        insert_arrow(writer, "_measurements", ArrowTable({"measurement": strings(names), "class": numbers(classes)}))
+    fields = draft.new_fields()
+    if fields:
+        names, own, types, levels = zip(*fields, strict=True)
+        columns: dict[str, Any] = {"measurement": strings(names), "field": strings(own), "type": strings(types)}
+        insert_arrow(writer, "_fields", ArrowTable({**columns, "level": numbers(levels)}))
 
 
 def _insert_series(writer: DuckDBPyConnection, fresh: Sequence[Fresh]) -> None:

@@ -1,4 +1,4 @@
-"""What retention of the log took from a consumer that had not read it: durable before it is taken, and in the balance."""
+"""What retention of the log took from a consumer that had not read it: durable first, and in the balance."""
 
 from collections.abc import Iterable
 from functools import partial
@@ -64,9 +64,7 @@ def _add(connection: Connection, consumer: str, added: dict[Stream, Intervals]) 
         for row in connection.execute(select(EXPIRED_ROWS).where(*where)):
             rows.add(row.first_row, row.end_row)
         connection.execute(delete(EXPIRED_ROWS).where(*where))
-        values = [
-            {**dict(zip(_KEY, names, strict=True)), "first_row": first, "end_row": end} for first, end in rows
-        ]
+        values = [{**dict(zip(_KEY, names, strict=True)), "first_row": first, "end_row": end} for first, end in rows]
         connection.execute(insert(EXPIRED_ROWS), values)
         merged[stream] = rows
     return merged

@@ -53,9 +53,7 @@ class Fleet:
 
     async def admit(self, request: PublishRequest) -> frozenset[str]:
         """Give the epochs whose batches the sender may hand in. Raises RefusedError when another run is current."""
-        hello = Hello(
-            request.publisher, request.epoch, request.boot, tuple(request.predecessors), request.host_name
-        )
+        hello = Hello(request.publisher, request.epoch, request.boot, tuple(request.predecessors), request.host_name)
         await self._admit(hello)
         if request.host_name and self._names.get(request.publisher) != request.host_name:
             self._names = {**self._names, request.publisher: request.host_name}
@@ -135,5 +133,3 @@ class Fleet:
     def close(self) -> None:
         """Answer everybody who waits on the control channel."""
         self.hub.close()
-
-

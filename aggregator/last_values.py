@@ -14,7 +14,7 @@ MAX_ENTRIES: Final = 500_000
 """Newest rows kept; beyond them the store answers."""
 
 Noted = tuple[Sequence[int], Sequence[int], Block]
-"""A block that was committed: the series of each key, the time of each row, and its columns."""
+"""A block that was committed: the series and the time of each of its rows, and its columns."""
 Value = tuple[int, Any]
 """Time in nanoseconds, and value."""
 
@@ -46,9 +46,9 @@ class LastValues:
 
     def note(self, noted: Iterable[Noted]) -> None:
         """Take blocks that are committed. Late rows do not displace newer ones."""
-        for numbers, times, block in noted:
+        for series, times, block in noted:
             columns: dict[str, Sequence[Any]] = {**block.floats, **block.ints, **block.bools, **block.strings}
-            self.put(block.measurement, [numbers[row] for row in block.rows], times, columns)
+            self.put(block.measurement, series, times, columns)
 
     def put(
         self, measurement: str, series: Sequence[int], times: Sequence[int], columns: Mapping[str, Sequence[Any]]
@@ -56,7 +56,7 @@ class LastValues:
         """Take rows by columns, times increasing for each series."""
         places = dict(zip(series, range(len(series)), strict=True))  # of each series the last row
         gaps = [name for name, column in columns.items() if None in column]
-        earlier = _earlier(series, times, columns, gaps) if gaps and len(places) < len(series) else {}
+        earlier = _earlier(series, times, columns, places, gaps) if gaps and len(places) < len(series) else {}
         if len(places) < len(series):  # keep alive only what is needed
             kept = list(places.values())
             times = [times[place] for place in kept]
@@ -121,18 +121,20 @@ def _absent(value: object) -> bool:
 
 
 def _earlier(
-    series: Sequence[int], times: Sequence[int], columns: Mapping[str, Sequence[Any]], gaps: Sequence[str]
+    series: Sequence[int],
+    times: Sequence[int],
+    columns: Mapping[str, Sequence[Any]],
+    places: Mapping[int, int],
+    gaps: Sequence[str],
 ) -> dict[int, dict[str, Value]]:
     """Give, of each series, what its earlier rows say of fields that are absent in its last one."""
-    rows: dict[int, list[int]] = {}
-    for row, number in enumerate(series):
-        rows.setdefault(number, []).append(row)
     earlier: dict[int, dict[str, Value]] = {}
     for field in gaps:
         column = columns[field]
-        for number, own in rows.items():
-            if column[own[-1]] is None:
-                found = next((row for row in reversed(own) if column[row] is not None), None)
+        for number, place in places.items():
+            if column[place] is None:
+                own = (row for row in range(place - 1, -1, -1) if series[row] == number)
+                found = next((row for row in own if column[row] is not None), None)
                 if found is not None:
                     earlier.setdefault(number, {})[field] = (times[found], column[found])
     return earlier

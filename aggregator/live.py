@@ -25,6 +25,10 @@ QUEUE_BLOCKS: Final = 256
 READ_BYTES: Final = 1 << 20
 
 
+def _nobody_is_told(_pattern: str, _seconds: float) -> None:
+    pass
+
+
 class LiveFilter(msgspec.Struct, frozen=True):
     """What a watcher wants to see."""
 
@@ -84,7 +88,7 @@ class Watcher:
 class LiveHub:
     """Follows the log's ends while somebody watches, and hands out what passes."""
 
-    def __init__(self, log: Log, watched: Callable[[str, float], None] = lambda pattern, seconds: None) -> None:
+    def __init__(self, log: Log, watched: Callable[[str, float], None] = _nobody_is_told) -> None:
         self._log = log
         self._watched = watched
         self._watchers: set[Watcher] = set()

@@ -141,7 +141,9 @@ def _unix_socket(path: Path) -> Iterator[socket.socket]:
     try:
         sock.bind(str(path))
     except OSError as error:
-        raise ConfigError(f"{path}: cannot listen there: {error.strerror or error}; a shorter MUSTER_DATA_DIR may help") from None
+        raise ConfigError(
+            f"{path}: cannot listen there: {error.strerror or error}; a shorter MUSTER_DATA_DIR may help"
+        ) from None
     finally:
         os.umask(old)
     try:

@@ -203,7 +203,10 @@ class Service:
         for trimmed in await self.retention.enforce(time.time_ns()):
             if trimmed.unread:
                 _log.error(
-                    "log_expired_unread topic=%s partition=%d records=%s", trimmed.topic, trimmed.partition, trimmed.unread
+                    "log_expired_unread topic=%s partition=%d records=%s",
+                    trimmed.topic,
+                    trimmed.partition,
+                    trimmed.unread,
                 )
 
     async def _sweep(self) -> None:
@@ -217,7 +220,7 @@ class Service:
                 result = work()
                 if asyncio.iscoroutine(result):
                     await result
-            except Exception:
+            except Exception:  # noqa: BLE001 - a chore that fails once must not end the others
                 _log.exception("chore_failed; it is tried again in %.0f s", seconds)
 
     def _spawn(self, name: str, work: "asyncio._CoroutineLike[None]") -> None:
@@ -270,4 +273,3 @@ def lock_folder(folder: Path) -> FolderLock:
             " or give this one a folder of its own with MUSTER_DATA_DIR"
         )
     return lock
-

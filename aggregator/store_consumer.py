@@ -1,11 +1,12 @@
 """The store consumer: reads every topic, opens each batch once, and commits rows together with what it has dealt with.
 
-A transaction every half second or 4,000 rows over all streams. When the store fails, everything since the last commit is
-read from the log again; what was committed is known, so no row is lost and none is stored twice.
+A transaction every half second or 4,000 rows over all streams. When the store fails, everything since the last commit
+is read from the log again; what was committed is known, so no row is lost and none is stored twice.
 """
 
 import asyncio
 import concurrent.futures
+import itertools
 import logging
 import time
 from collections.abc import Awaitable, Callable
@@ -67,7 +68,7 @@ class StoreConsumer:
         *,
         keep: Level = Level.DEBUG,
         opened: OpenedBatches | None = None,
-        stored: Callable[[list[Rows]], None] = lambda rows: None,
+        stored: Callable[[list[Rows]], None] = lambda _: None,
     ) -> None:
         self._log = log
         self._store = store
@@ -320,7 +321,7 @@ def _pick(block: Block, picks: list[int]) -> Block:
         block.keys,
         [block.rows[at] for at in picks],
         chosen[0],
-        [0, *(later - earlier for earlier, later in zip(chosen, chosen[1:], strict=False))],
+        [0, *(later - earlier for earlier, later in itertools.pairwise(chosen))],
         {name: [column[at] for at in picks] for name, column in block.floats.items()},
         {name: [column[at] for at in picks] for name, column in block.ints.items()},
         {name: [column[at] for at in picks] for name, column in block.bools.items()},

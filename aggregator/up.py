@@ -1,13 +1,13 @@
-"""`muster up`: a supervised tree of an aggregator and an agent on this machine.
+"""The supervisor of `muster up`: keeps an aggregator and an agent running on this machine.
 
-Children are started by exec, never by a bare fork. Each inherits the reading end of a pipe that nobody writes to: when the
-supervisor dies, however it dies, the pipe closes and they end by themselves, each after its own last commit.
+Children are started by exec, never by a bare fork. Each inherits the reading end of a pipe that nobody writes to: when
+the supervisor dies, however it dies, the pipe closes and they end by themselves, each after its own last commit.
 """
 
 import logging
 import os
 import signal
-import subprocess  # noqa: S404 - the supervisor is the one place that starts programs
+import subprocess  # noqa: TID251 - the supervisor is what starts programs
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -95,7 +95,9 @@ class Supervisor:
             try:
                 process.wait(STOP_SECONDS)
             except subprocess.TimeoutExpired:
-                _log.error("child_killed name=%s pid=%d (did not end in %.0f s)", child.spec.name, process.pid, STOP_SECONDS)
+                _log.error(
+                    "child_killed name=%s pid=%d (did not end in %.0f s)", child.spec.name, process.pid, STOP_SECONDS
+                )
                 process.kill()
                 process.wait()
             child.process = None

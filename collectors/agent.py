@@ -214,7 +214,9 @@ def _load(options: argparse.Namespace) -> AgentConfig:
     chosen = [one for one in config.collectors if one.name in options.only]
     missing = set(options.only) - {one.name for one in chosen}
     if missing:
-        raise ConfigError(f"--only: {', '.join(sorted(missing))}: not installed, or not switched on in the configuration")
+        raise ConfigError(
+            f"--only: {', '.join(sorted(missing))}: not installed, or not switched on in the configuration"
+        )
     return msgspec.structs.replace(config, collectors=chosen)
 
 
@@ -257,7 +259,7 @@ class _NoIntake:
     def level(self, collector: str) -> Level:
         return self._policy.in_force(collector)
 
-    def positions(self, collector: str) -> dict[str, str]:
+    def positions(self, collector: str) -> dict[str, str]:  # noqa: ARG002 - the contract's shape
         return {}
 
     def ready(self) -> bool:
@@ -286,5 +288,3 @@ def _lock(folder: Path) -> Any:
             f"{folder}: another agent has this folder open: stop it, or give this one its own with MUSTER_DATA_DIR"
         ) from None
     return file
-
-

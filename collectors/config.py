@@ -38,7 +38,7 @@ class PublishSection(msgspec.Struct, frozen=True):
     """`[publish]`: where rows go."""
 
     aggregators: list[str] = []
-    """Addresses, tried in order: https://host:8420, http://host:8420, unix:///path. Empty: the aggregator of this machine."""
+    """Addresses, tried in order: https://host:8420, http://host:8420, unix:///path. Empty: this machine's."""
     token: str = ""
     """The node's token; empty: the one kept in the data folder since enrolment. Write file:/path, not the token."""
     enrolment_token: str = ""
@@ -126,7 +126,7 @@ def default_data_dir(env: Mapping[str, str] | None = None) -> Path:
         return Path(env["MUSTER_DATA_DIR"]).absolute()
     if env.get("STATE_DIRECTORY"):  # systemd
         return Path(env["STATE_DIRECTORY"].split(":")[0])
-    state = env.get("XDG_STATE_HOME") or os.path.join(env.get("HOME", "/root"), ".local/state")
+    state = env.get("XDG_STATE_HOME") or f"{env.get('HOME', '/root')}/.local/state"
     return Path(state) / "muster"
 
 
@@ -138,7 +138,7 @@ def socket_path(data_dir: Path) -> Path:
 def load_agent_config(
     config: Path | None, known: Mapping[str, type[Any] | None], env: Mapping[str, str] | None = None
 ) -> AgentConfig:
-    """Read and check the configuration. `known`: installed collectors and the Structs of their options, None if unknown.
+    """Read and check the configuration. `known`: installed collectors and their options' Structs, None if unknown.
 
     Raises ConfigError with every problem found, each with its place and a remedy.
     """

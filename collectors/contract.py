@@ -1,8 +1,8 @@
 """The collector contract: what a plugin is, and what the host promises it.
 
 A collector reads one source. It does not schedule, time out, retry, stamp, filter, count or log failures: the host
-does. A plugin from another distribution needs no import from here: any class of this shape, named by an entry point in the
-group `muster.collectors`, is one. (It will want `schemas` for `MetricSpec` and what it yields.)
+does. A plugin from another distribution needs no import from here: any class of this shape, named by an entry point in
+the group `muster.collectors`, is one. (It will want `schemas` for `MetricSpec` and what it yields.)
 
 Orders that are safe, and that the contract tests (`collectors.testing`) try on every collector:
 

@@ -1,4 +1,4 @@
-"""The agent's end of the control channel: asks, acts on what it is told, acknowledges, and reports how collectors fare."""
+"""The agent's end of the control channel: asks, acts on what it is told, and reports how collectors fare."""
 
 import logging
 import platform
@@ -159,9 +159,7 @@ class ControlClient:
             return
         self._revision = message.revision
         now = time.monotonic()
-        grants = [
-            Grant(one.id, one.level, one.collector, one.row_class, now + one.seconds) for one in message.grants
-        ]
+        grants = [Grant(one.id, one.level, one.collector, one.row_class, now + one.seconds) for one in message.grants]
         self._policy.set_grants(grants)
         self._levels_changed()
         _log.info("grants_set count=%d levels=%s", len(grants), sorted({one.level.word for one in grants}))

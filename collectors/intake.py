@@ -45,6 +45,10 @@ class _Pile:
         self.rows = 0
         self.since = now
 
+    def all_blocks(self) -> list[Block]:
+        """Give the blocks, each table's together."""
+        return [block for blocks in self.blocks.values() for block in blocks]
+
 
 class _Ticket(msgspec.Struct):
     """A delivery with a position: its streams are flushed together."""
@@ -102,7 +106,7 @@ class Intake:
         self.commit_failures = 0
         self._thread = threading.Thread(target=self._run, name="spool", daemon=True)
 
-    # --- the scheduler's side ------------------------------------------------------------------------------------------
+    # --- the scheduler's side ----------------------------------------------------------------------------------------
 
     def start(self) -> None:
         """Begin to commit."""
@@ -176,7 +180,7 @@ class Intake:
         if self._thread.is_alive():
             self._thread.join(10.0)
 
-    # --- gathering -----------------------------------------------------------------------------------------------------
+    # --- gathering ---------------------------------------------------------------------------------------------------
 
     def _gather(self, collector: str, parcel: Parcel) -> Key | None:
         """Put a parcel on its pile; None when it was filtered."""
@@ -239,7 +243,7 @@ class Intake:
         for device in before.keys() - after.keys():
             self._new_documents.append((device, document_block(self._subject, device, "", now, collector)))
 
-    # --- committing ----------------------------------------------------------------------------------------------------
+    # --- committing --------------------------------------------------------------------------------------------------
 
     def _run(self) -> None:
         backoff = 0.1
@@ -327,7 +331,7 @@ class Intake:
         if not (piles or counts or positions or documents):
             return None
         return Flush(
-            [(key, grant, [block for blocks in pile.blocks.values() for block in blocks]) for key, grant, pile in piles],
+            [(key, grant, pile.all_blocks()) for key, grant, pile in piles],
             counts,
             positions,
             documents,
@@ -395,7 +399,8 @@ def _parts(blocks: list[Block]) -> list[list[Block]]:
 
 def document_block(subject: str, device: str, text: str, time_ns: int, collector: str) -> Block:
     """Give the block of one capability document; "" as its text says that the device is no longer described."""
-    return Block(CAPABILITY, subject, ["collector"], [[device, collector]], [0], time_ns, [0], strings={"document": [text]})
+    key = [device, collector]
+    return Block(CAPABILITY, subject, ["collector"], [key], [0], time_ns, [0], strings={"document": [text]})
 
 
 def event_parcel(

@@ -13,7 +13,7 @@ from typing import Final, Protocol
 import msgspec
 
 from collectors.spool import Held, Spool
-from collectors.transport import Answer, Backoff, Transport, TransportError
+from collectors.transport import Answer, Backoff, TransportError
 from schemas.account import Account
 from schemas.batch import Envelope
 from schemas.codec import encode_batch
@@ -35,9 +35,11 @@ class Sender(Protocol):
 
     def request(
         self, method: str, path: str, body: bytes | None = None, headers: dict[str, str] | None = None
-    ) -> Answer: ...
+    ) -> Answer:
+        """See `Transport.request`."""
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """See `Transport.close`."""
 
 
 class PublisherStatus(msgspec.Struct):
@@ -140,7 +142,8 @@ class Publisher:
         answer = self._sender.request("POST", "/v1/publish", body, headers)
         if answer.status != 200:
             problem = answer.problem()
-            return self._failed(f"{problem.get('code', answer.status)}: {problem.get('detail', '')}", answer.retry_after)
+            reason = f"{problem.get('code', answer.status)}: {problem.get('detail', '')}"
+            return self._failed(reason, answer.retry_after)
         return self._answered(answer, held, account, len(body), heartbeat=heartbeat)
 
     def _encode(
@@ -219,7 +222,8 @@ class Publisher:
         wait = self._backoff.next(retry_after)
         self.status.failures += 1
         if reason != self.status.last_error:  # once for a standing condition
-            _log.warning("publish_failed retry_seconds=%.1f spooled_batches=%d reason=%s", wait, len(self._spool), reason)
+            left = len(self._spool)
+            _log.warning("publish_failed retry_seconds=%.1f spooled_batches=%d reason=%s", wait, left, reason)
         self.status.last_error = reason
         return wait
 

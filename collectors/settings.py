@@ -17,9 +17,9 @@ import msgspec
 from schemas.errors import ConfigError, near_names
 
 ENV_PREFIX: Final = "MUSTER_"
-PLAIN_ENV: Final = frozenset({
-    "CONFIG", "DATA_DIR", "LISTEN", "TOKEN", "SERVER", "CACHE", "RECORDED_DATA", "LIFELINE_FD", "LOG_LEVEL", "FAILPOINT",
-})  # fmt: skip
+PLAIN_ENV: Final = frozenset(
+    ("CACHE", "CONFIG", "DATA_DIR", "FAILPOINT", "LIFELINE_FD", "LISTEN", "LOG_LEVEL", "RECORDED_DATA", "SERVER")
+) | {"TOKEN"}
 """Variables that are not `MUSTER_<SECTION>__<KEY>`."""
 AGENT_SECTIONS: Final = ("agent", "publish", "spool", "collectors")
 AGGREGATOR_SECTIONS: Final = ("aggregator", "log", "store", "retention", "verbosity")
@@ -56,7 +56,7 @@ def load_settings(config: Path | None = None, env: Mapping[str, str] | None = No
     for path in _files(config):
         text = _read(path)
         tree = _parse(path, text)
-        _note_places(settings, path, text, tree)
+        _note_places(settings, path, text)
         _merge(settings.tree, tree)
     _take_environment(settings, env)
     settings.tree = _expand(settings, settings.tree, (), env)
@@ -144,7 +144,7 @@ _HEADER: Final = re.compile(r"\s*\[+\s*([^\[\]]+?)\s*\]+\s*(?:#.*)?$")
 _KEY: Final = re.compile(r"\s*([A-Za-z0-9_.\-\"']+)\s*=")
 
 
-def _note_places(settings: Settings, path: Path, text: str, tree: Mapping[str, Any]) -> None:
+def _note_places(settings: Settings, path: Path, text: str) -> None:
     """tomllib does not tell lines: find each key by its table header and name."""
     table: Path_ = ()
     for number, line in enumerate(text.splitlines(), 1):

@@ -10,7 +10,8 @@ from schemas.verbosity import Level, RowClass
 
 def rows_of_block(block: Block, row_class: RowClass, level: Level) -> Iterator[dict[str, Any]]:
     """Give each row of a block with its time, keys and values; what was not reported is left out."""
-    columns = [*block.floats.items(), *block.ints.items(), *block.bools.items(), *block.strings.items()]
+    groups: tuple[dict[str, list[Any]], ...] = (block.floats, block.ints, block.bools, block.strings)
+    columns = [item for group in groups for item in group.items()]
     now = block.start
     for at, step in enumerate(block.steps):
         now += step

@@ -1,8 +1,8 @@
 """The spool: where rows begin to exist, and where they stay until the log has them.
 
-One SQLite file, WAL, synchronous=FULL. One transaction holds the rows, their numbers, the totals of their streams and the
-positions of the sources that they were read from; so after a crash or a power cut a source that can be read again goes
-on exactly behind the last row that exists. Full, it gives up the least important rows first, and counts which.
+One SQLite file, WAL, synchronous=FULL. One transaction holds the rows, their numbers, the totals of their streams and
+the positions of the sources that they were read from; so after a crash or a power cut a source that can be read again
+goes on exactly behind the last row that exists. Full, it gives up the least important rows first, and counts which.
 
 The file may hold several publishers (a simulated fleet shares one); an agent has one. Not safe for several threads at
 once: callers hold `lock`.

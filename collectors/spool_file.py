@@ -4,7 +4,6 @@ Source: SQLite 3.40, WAL mode with synchronous=FULL: a transaction that returned
 """
 
 import logging
-import os
 import sqlite3
 import time
 from collections.abc import Iterable, Mapping
@@ -32,8 +31,9 @@ CREATE TABLE stream (
     filtered INTEGER NOT NULL, folded INTEGER NOT NULL, numbered INTEGER NOT NULL,
     PRIMARY KEY (publisher, epoch, class, level)) WITHOUT ROWID;
 CREATE TABLE batch (
-    id INTEGER PRIMARY KEY, publisher TEXT NOT NULL, epoch TEXT NOT NULL, class INTEGER NOT NULL, level INTEGER NOT NULL,
-    first INTEGER NOT NULL, rows INTEGER NOT NULL, ord INTEGER NOT NULL, size INTEGER NOT NULL, grant_id TEXT NOT NULL,
+    id INTEGER PRIMARY KEY, publisher TEXT NOT NULL, epoch TEXT NOT NULL, class INTEGER NOT NULL,
+    level INTEGER NOT NULL, first INTEGER NOT NULL, rows INTEGER NOT NULL, ord INTEGER NOT NULL, size INTEGER NOT NULL,
+    grant_id TEXT NOT NULL,
     document TEXT NOT NULL, boottime INTEGER NOT NULL, wall INTEGER NOT NULL, boot TEXT NOT NULL, body BLOB NOT NULL);
 CREATE TABLE dropped (
     publisher TEXT NOT NULL, epoch TEXT NOT NULL, class INTEGER NOT NULL, level INTEGER NOT NULL, reason TEXT NOT NULL,
@@ -50,12 +50,16 @@ _TABLES: Final = ("epoch", "stream", "batch", "dropped", "position")
 
 
 class EpochRow(NamedTuple):
+    """A row of the table `epoch`."""
+
     epoch: str
     boot: str
     next_order: int
 
 
 class StreamRow(NamedTuple):
+    """A row of the table `stream`."""
+
     epoch: str
     row_class: int
     level: int
@@ -65,6 +69,8 @@ class StreamRow(NamedTuple):
 
 
 class DroppedRow(NamedTuple):
+    """A row of the table `dropped`."""
+
     epoch: str
     row_class: int
     level: int
@@ -89,14 +95,15 @@ class SpoolFile:
 
     def __init__(self, path: Path, connection: sqlite3.Connection, synchronous: str) -> None:
         self.path = path
-        self._db = connection
+        self.db = connection
+        """For what is done to a file as a whole (salvage, tests)."""
         self._synchronous = synchronous
 
     def load(self, publisher: str) -> State:
         """Read what is there, epochs oldest first."""
         from collectors.spool import Held
 
-        db, who = self._db, (publisher,)
+        db, who = self.db, (publisher,)
         epochs = db.execute("SELECT epoch, boot, next_order FROM epoch WHERE publisher = ? ORDER BY begun", who)
         streams = db.execute(
             "SELECT epoch, class, level, filtered, folded, numbered FROM stream WHERE publisher = ?", who
@@ -116,9 +123,9 @@ class SpoolFile:
 
     def begin_epoch(self, publisher: str, epoch: str, boot: str) -> None:
         """Note a new run, durably, before any of its rows."""
-        with self._db:
-            begun = self._db.execute("SELECT coalesce(max(begun), 0) + 1 FROM epoch").fetchone()[0]
-            self._db.execute("INSERT INTO epoch VALUES (?, ?, ?, 0, ?)", (publisher, epoch, boot, begun))
+        with self.db:
+            begun = self.db.execute("SELECT coalesce(max(begun), 0) + 1 FROM epoch").fetchone()[0]
+            self.db.execute("INSERT INTO epoch VALUES (?, ?, ?, 0, ?)", (publisher, epoch, boot, begun))
 
     def commit(
         self,
@@ -134,40 +141,40 @@ class SpoolFile:
             totals[row_class, level] = [count.filtered, count.folded, 0]
         for held, _ in plan:
             totals.setdefault((held.row_class, held.level), [0, 0, 0])[2] += held.rows
-        with self._db:
-            self._db.executemany(
+        with self.db:
+            self.db.executemany(
                 "INSERT INTO batch VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 [(*_batch_row(publisher, held), body) for held, body in plan],
             )
-            self._db.executemany(
+            self.db.executemany(
                 "INSERT INTO stream VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET filtered = filtered"
                 " + excluded.filtered, folded = folded + excluded.folded, numbered = numbered + excluded.numbered",
                 [(publisher, epoch, *key, *deltas) for key, deltas in totals.items()],
             )
             if plan:
-                self._db.execute(
+                self.db.execute(
                     "UPDATE epoch SET next_order = ? WHERE publisher = ? AND epoch = ?",
                     (plan[-1][0].order + 1, publisher, epoch),
                 )
-            self._db.executemany(
+            self.db.executemany(
                 "INSERT OR REPLACE INTO position VALUES (?, ?, ?, ?)",
                 [(publisher, collector, source, value) for (collector, source), value in positions.items()],
             )
 
     def delete(self, ids: list[int]) -> None:
         """Forget batches. Left to the next commit's fsync: were it lost, they would be sent again."""
-        self._db.execute("PRAGMA synchronous = NORMAL")
+        self.db.execute("PRAGMA synchronous = NORMAL")
         try:
-            with self._db:
-                self._db.executemany("DELETE FROM batch WHERE id = ?", [(batch_id,) for batch_id in ids])
+            with self.db:
+                self.db.executemany("DELETE FROM batch WHERE id = ?", [(batch_id,) for batch_id in ids])
         finally:
-            self._db.execute(f"PRAGMA synchronous = {self._synchronous}")
+            self.db.execute(f"PRAGMA synchronous = {self._synchronous}")
 
     def drop(self, publisher: str, gone: "list[Held]", reason: str) -> None:
         """Forget batches and remember, in the same transaction, which rows that were."""
-        with self._db:
-            self._db.executemany("DELETE FROM batch WHERE id = ?", [(held.id,) for held in gone])
-            self._db.executemany(
+        with self.db:
+            self.db.executemany("DELETE FROM batch WHERE id = ?", [(held.id,) for held in gone])
+            self.db.executemany(
                 "INSERT OR REPLACE INTO dropped VALUES (?, ?, ?, ?, ?, ?, ?)",
                 [
                     (publisher, held.epoch, held.row_class, held.level, reason, held.first, held.first + held.rows)
@@ -177,15 +184,15 @@ class SpoolFile:
 
     def body(self, batch_id: int) -> bytes | None:
         """Read one body; None when there is no such batch. Raises sqlite3.DatabaseError when it cannot be read."""
-        row = self._db.execute("SELECT body FROM batch WHERE id = ?", (batch_id,)).fetchone()
+        row = self.db.execute("SELECT body FROM batch WHERE id = ?", (batch_id,)).fetchone()
         return None if row is None else bytes(row[0])
 
     def forget_dropped(
         self, publisher: str, epoch: str, row_class: int, level: int, reason: str, intervals: Iterable[Interval]
     ) -> None:
         """Forget that rows were dropped: the aggregator knows."""
-        with self._db:
-            self._db.executemany(
+        with self.db:
+            self.db.executemany(
                 "DELETE FROM dropped WHERE publisher = ? AND epoch = ? AND class = ? AND level = ? AND reason = ?"
                 " AND first >= ? AND end <= ?",
                 [(publisher, epoch, row_class, level, reason, first, end) for first, end in intervals],
@@ -193,17 +200,17 @@ class SpoolFile:
 
     def forget_epoch(self, publisher: str, epoch: str) -> None:
         """Forget a run of which nothing is left to say."""
-        with self._db:
+        with self.db:
             for table in ("epoch", "stream", "dropped"):
-                self._db.execute(f"DELETE FROM {table} WHERE publisher = ? AND epoch = ?", (publisher, epoch))
+                self.db.execute(f"DELETE FROM {table} WHERE publisher = ? AND epoch = ?", (publisher, epoch))
 
     def shrink_wal(self) -> None:
         """Write the WAL back and cut it to nothing: frees disk when the disk is full."""
-        self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        self.db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
 
     def close(self) -> None:
         """Write the WAL back and let go. Safe twice."""
-        self._db.close()
+        self.db.close()
 
 
 def open_spool_file(path: Path, synchronous: str = "FULL") -> SpoolFile:
@@ -260,7 +267,7 @@ def _salvage(path: Path, synchronous: str, error: Exception) -> SpoolFile:
     for suffix in ("", "-wal", "-shm"):
         part = path.with_name(path.name + suffix)
         if part.exists():
-            os.rename(part, aside.with_name(aside.name + suffix))
+            part.rename(aside.with_name(aside.name + suffix))
     _log.error("spool_damaged file=%s set_aside=%s error=%s", path, aside, error)
     fresh = _open(path, synchronous)
     kept = {table: _carry_over(aside, fresh, table) for table in _TABLES}
@@ -278,9 +285,9 @@ def _carry_over(aside: Path, fresh: SpoolFile, table: str) -> int:
             keys = {"batch": "id"}.get(table, "publisher")
             rows: Iterable[tuple[Any, ...]] = old.execute(f"SELECT * FROM {table} ORDER BY {keys} {direction}")
             for row in rows:
-                with fresh._db:
+                with fresh.db:
                     marks = ", ".join("?" * len(row))
-                    count += fresh._db.execute(f"INSERT OR IGNORE INTO {table} VALUES ({marks})", row).rowcount
+                    count += fresh.db.execute(f"INSERT OR IGNORE INTO {table} VALUES ({marks})", row).rowcount
         except sqlite3.DatabaseError:
             continue  # the bad page; what lies behind it comes from the other end
         else:
@@ -297,7 +304,7 @@ def _mark_missing(fresh: SpoolFile) -> None:
     """
     from schemas.intervals import Intervals
 
-    db = fresh._db
+    db = fresh.db
     with db:
         for batch in db.execute("SELECT DISTINCT publisher, epoch, class, level FROM batch").fetchall():
             db.execute("INSERT OR IGNORE INTO epoch VALUES (?, ?, '', 0, 0)", batch[:2])

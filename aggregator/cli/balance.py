@@ -39,7 +39,9 @@ def run(options: argparse.Namespace) -> int:
     show(balance, options.output, _tables(balance["lines"]))
     missing = sum(line["unaccounted"] for line in balance["lines"])
     if missing:
-        raise UnbalancedError(f"{missing} rows are in no place at all: please report this, with 'muster doctor --bundle'")
+        raise UnbalancedError(
+            f"{missing} rows are in no place at all: please report this, with 'muster doctor --bundle'"
+        )
     if options.wait and not balance["settled"]:
         raise UnbalancedError(f"not settled after {options.wait:g} s: rows are still on their way")
     return 0

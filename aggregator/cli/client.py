@@ -49,7 +49,9 @@ class Client:
             return None
         return msgspec.json.decode(answer.body)
 
-    def raw(self, method: str, path: str, body: object = None, parameters: Mapping[str, object] | None = None) -> Answer:
+    def raw(
+        self, method: str, path: str, body: object = None, parameters: Mapping[str, object] | None = None
+    ) -> Answer:
         """Ask anything; give the answer as it is. Raises ServerError when there is none."""
         data = None if body is None else msgspec.json.encode(body)
         headers = self._headers()
@@ -59,7 +61,7 @@ class Client:
             return self._transport.request(method, _url(path, parameters or {}), data, headers)
         except TransportError as error:
             raise ServerError(
-                f"no aggregator answers at {error}. Start one with 'muster up', or name one with --server or MUSTER_SERVER"
+                f"no aggregator answers at {error}. Start one with 'muster up', or name one with --server"
             ) from None
 
     def stream(self, path: str, parameters: Mapping[str, object]) -> Iterator[bytes]:

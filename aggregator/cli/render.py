@@ -58,7 +58,7 @@ class Table:
         sys.stdout.write("\n".join(lines) + "\n")
 
 
-def number(value: float | int | None, unit: str = "") -> str:
+def number(value: float | None, unit: str = "") -> str:
     """Give a number as people read it: `41.2 GiB`, `37 %`, `1.2 ms`; `-` when it is absent."""
     if value is None:
         return "-"
@@ -70,7 +70,15 @@ def number(value: float | int | None, unit: str = "") -> str:
     if unit == "hertz":
         return f"{value / 1e9:.2f} GHz" if value >= 1e9 else f"{value / 1e6:.0f} MHz"
     text = f"{value:,}" if isinstance(value, int) else f"{value:,.4g}" if abs(value) < 1e4 else f"{value:,.0f}"
-    short = {"seconds": " s", "watts": " W", "joules": " J", "celsius": " °C", "volts": " V", "amperes": " A", "rpm": " rpm"}
+    short = {
+        "seconds": " s",
+        "watts": " W",
+        "joules": " J",
+        "celsius": " °C",
+        "volts": " V",
+        "amperes": " A",
+        "rpm": " rpm",
+    }
     return text + short.get(unit, "")
 
 

@@ -7,7 +7,9 @@ from schemas.errors import TooLargeError
 from schemas.publish import CONTENT_TYPE
 
 router = APIRouter(tags=["publishers"])
-_BODY = {"requestBody": {"required": True, "content": {CONTENT_TYPE: {"schema": {"type": "string", "format": "binary"}}}}}
+_BODY = {
+    "requestBody": {"required": True, "content": {CONTENT_TYPE: {"schema": {"type": "string", "format": "binary"}}}}
+}
 
 
 @router.post("/v1/publish", openapi_extra=_BODY, summary="Hand in batches", response_class=Response)

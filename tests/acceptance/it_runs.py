@@ -1,4 +1,4 @@
-"""Checkpoint 1, it runs: one command brings telemetry from collector to query; SIGKILL anything, and the balance closes.
+"""Checkpoint 1, it runs: one command, from collector to query; SIGKILL anything, and the balance closes.
 
 Requirements: R001-8, R001-9, R001-15, R003-1.
 """

@@ -17,7 +17,7 @@ import psutil
 T = TypeVar("T")
 
 
-class Failed(AssertionError):
+class FailedError(AssertionError):
     """The script did not show what it is named after."""
 
 
@@ -36,7 +36,7 @@ def until(what: str, condition: Callable[[], T | None], seconds: float = 20.0) -
         if found:
             return found
         if time.monotonic() >= deadline:
-            raise Failed(f"waited {seconds:g} s in vain for {what}; last seen: {found!r}")
+            raise FailedError(f"waited {seconds:g} s in vain for {what}; last seen: {found!r}")
         time.sleep(0.05)
 
 
@@ -49,7 +49,7 @@ def say(step: str) -> None:
 def check(condition: object, claim: str) -> None:
     """Fail unless a claim holds; say it when it does."""
     if not condition:
-        raise Failed(claim)
+        raise FailedError(claim)
     say(claim)
 
 
@@ -114,7 +114,7 @@ class Muster:
         """Run one command and give its JSON. Fails when the command does."""
         done = self.run(*arguments, "-o", "json")
         if done.returncode != 0:
-            raise Failed(f"muster {' '.join(arguments)}: {done.stderr or done.stdout}")
+            raise FailedError(f"muster {' '.join(arguments)}: {done.stderr or done.stdout}")
         return json.loads(done.stdout)
 
     def rows(self, measurement: str, *more: str) -> list[dict[str, Any]]:
@@ -160,7 +160,7 @@ class Muster:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
-                raise Failed(f"{one} did not end within {seconds:g} s of signal {number}") from None
+                raise FailedError(f"{one} did not end within {seconds:g} s of signal {number}") from None
             finally:
                 _, alive = psutil.wait_procs(family, timeout=20)
                 for child in alive:
@@ -191,7 +191,7 @@ def main(script: Callable[[Path], None], argv: Sequence[str] | None = None) -> i
     with tempfile.TemporaryDirectory(prefix="muster-acceptance-") as folder:
         try:
             script(Path(folder))
-        except Failed as error:
+        except FailedError as error:
             sys.stderr.write(f"FAILED  {error}\n")
             return 1
     return 0

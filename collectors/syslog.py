@@ -126,9 +126,9 @@ class SyslogCollector:
 
     def watch(self, emit: Emit, stopping: threading.Event) -> None:
         """Read all listeners until told to stop; then emit what has been received, and return."""
+        loop = Loop(Rows(self._context.subject, time.time_ns), emit, self._config.gather_seconds, self._lose)
         self._halt.clear()
         self._idle.clear()
-        loop = Loop(Rows(self._context.subject, time.time_ns), emit, self._config.gather_seconds, self._lose)
         try:
             for name, reason in self._failed.items():
                 loop.rows.add(_down(name, reason))

@@ -17,6 +17,7 @@ class DatagramListener:
 
     def __init__(self, sock: socket.socket, source: str, parser: Parser, limit: int, counts: Counts) -> None:
         self.counts = counts
+        self.hurried = sock.family == socket.AF_UNIX  # net.unix.max_dgram_qlen is 10 on many machines
         self._sock = sock
         self._source = source
         self._parser = parser

@@ -129,6 +129,7 @@ class KernelLog:
     def __init__(self, reader: Reader, root: Path, after: int | None, counts: Counts, clocks: Clocks = _CLOCKS) -> None:
         """Take up after sequence number `after`; None begins with the oldest record."""
         self.counts = counts
+        self.hurried = False
         self._reader = reader
         self.last = after
         """The number of the last record taken; None before the first."""

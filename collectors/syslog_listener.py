@@ -98,6 +98,9 @@ class Poller(Protocol):
 class Listener(Protocol):
     """One way that logs come in. All but `tell` is called by the one thread that reads."""
 
+    hurried: bool
+    """The kernel holds so little for it that senders would wait while messages gather."""
+
     def attach(self, poller: Poller) -> None:
         """Ask to be called when there is something to read."""
 

@@ -34,6 +34,7 @@ class Loop:
         self._selector = selectors.DefaultSelector()
         self._listeners: dict[str, Listener] = {}
         self._next_tick = 0.0
+        self._emit_at = 0.0
 
     def attach(self, name: str, listener: Listener) -> None:
         """Read `listener` from now on."""
@@ -47,17 +48,25 @@ class Loop:
             self._selector.unregister(key.fd)
 
     def turn(self, wait: float = _WAIT) -> bool:
-        """Wait for something to read, read a portion of each, emit it; give whether there was anything."""
+        """Wait for something to read, read a portion of each, emit it; give whether there was anything.
+
+        What comes shortly after an emission is gathered. By default the reading itself waits, which costs least; where
+        that would keep a sender waiting, only the emission does.
+        """
+        if wait and self.rows.pending:
+            wait = min(wait, max(self._emit_at - time.monotonic(), 0.0))
         ready = self._selector.select(wait)
-        busy = False
+        busy = hurried = False
         for key, _ in ready:
             read, name = key.data
-            if name not in self._listeners:  # detached by a reader before it in this turn
+            listener = self._listeners.get(name)
+            if listener is None:  # detached by a reader before it in this turn
                 continue
             try:
                 read(self.rows)
             except OSError as error:
                 self._give_up(name, error)
+            hurried = hurried or listener.hurried
             busy = busy or self.rows.number >= _BUSY_ROWS or self.rows.bytes >= _BUSY_BYTES
             if self.rows.full:
                 self.emit()
@@ -65,8 +74,9 @@ class Loop:
         if now >= self._next_tick:
             self._next_tick = now + _TICK
             self._tick(now)
-        self.emit()
-        if ready and not busy and wait:
+        if now >= self._emit_at:
+            self.emit()
+        if ready and wait and not (busy or hurried):
             time.sleep(self._gather)
         return bool(ready)
 
@@ -75,6 +85,7 @@ class Loop:
         items = self.rows.take()
         if items:
             self._emit(items)
+            self._emit_at = time.monotonic() + self._gather
 
     def finish(self) -> None:
         """Take what the kernel already holds, for a bounded time, and what was read but is not complete."""

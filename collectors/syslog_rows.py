@@ -64,13 +64,18 @@ class Rows:
         self._items.append(item)
 
     @property
+    def pending(self) -> bool:
+        """Whether there is anything to emit."""
+        return bool(self.number or self._items)
+
+    @property
     def full(self) -> bool:
         """Whether it is time to emit."""
         return self.number >= ROWS_A_UNIT or self.bytes >= BYTES_A_UNIT
 
     def take(self) -> list[Item]:
         """Give everything as one unit, blocks first, and begin the next one."""
-        if not (self.number or self._items):
+        if not self.pending:
             return []
         now = self._wall_ns()
         if self._last - 1_000_000_000 < now <= self._last:

@@ -60,6 +60,7 @@ class StreamListener:
 
     def __init__(self, sock: socket.socket, source: str, parser: Parser, config: SyslogConfig, counts: Counts) -> None:
         self.counts = counts
+        self.hurried = False
         counts.connections = 0
         self._sock = sock
         self._source = source

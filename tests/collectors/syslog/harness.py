@@ -78,8 +78,10 @@ class Running:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.gate.set()
-        self.end_watch()
-        self.collector.stop()
+        try:
+            self.end_watch()
+        finally:
+            self.collector.stop()
 
     def end_watch(self) -> float:
         """Tell the watch to stop and wait for it; give the seconds that it took."""

@@ -2,7 +2,7 @@
 
 from fastapi import FastAPI
 
-from aggregator.routes import common, enrolment, health, nodes, publish, quarantine, queries, tokens, verbosity
+from aggregator.routes import common, docs, enrolment, health, nodes, publish, quarantine, queries, tokens, verbosity
 from aggregator.service import Service
 from schemas import __version__
 
@@ -12,9 +12,9 @@ every route but health needs `Authorization: Bearer <token>`; over the local uni
 
 def make_app(service: Service) -> FastAPI:
     """Make the application. It may be served on several sockets at once."""
-    app = FastAPI(title="Muster", version=__version__, description=_DESCRIPTION, redoc_url=None)
+    app = FastAPI(title="Muster", version=__version__, description=_DESCRIPTION, docs_url=None, redoc_url=None)
     app.state.service = service
-    for module in (health, publish, enrolment, queries, nodes, verbosity, tokens, quarantine):
+    for module in (docs, health, publish, enrolment, queries, nodes, verbosity, tokens, quarantine):
         app.include_router(module.router)
     common.install_errors(app)
     return app

@@ -79,6 +79,7 @@ class Agent:
             status=self.scheduler.status,
             resend_documents=self.intake.resend_documents,
             levels_changed=self.scheduler.levels_changed,
+            watched=self.intake.wake,
         )
 
     def run(self, options: argparse.Namespace) -> int:

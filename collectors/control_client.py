@@ -53,6 +53,7 @@ class ControlClient:
         status: Callable[[], list[CollectorStatus]],
         resend_documents: Callable[[], None],
         levels_changed: Callable[[], None],
+        watched: Callable[[], None],
         backoff: Backoff | None = None,
     ) -> None:
         self._sender = sender
@@ -65,6 +66,7 @@ class ControlClient:
         self._status = status
         self._resend_documents = resend_documents
         self._levels_changed = levels_changed
+        self._watched = watched
         self._backoff = backoff or Backoff()
         self._acks: list[Ack] = []
         self._handled: dict[str, Ack] = {}
@@ -149,6 +151,7 @@ class ControlClient:
                 self._set_grants(message)
             case Watch():
                 self._policy.watch(message.seconds)
+                self._watched()
             case ResendDocuments():
                 self._resend_documents()
             case TokenRotated():

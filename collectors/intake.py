@@ -144,6 +144,11 @@ class Intake:
                     self._urgent = True
             self._lock.notify()
 
+    def wake(self) -> None:
+        """Look again at what is due: somebody began to watch this node."""
+        with self._lock:
+            self._lock.notify()
+
     def documents_hash(self) -> str:
         """Give the hash of the node's whole set of capability documents."""
         with self._lock:

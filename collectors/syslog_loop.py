@@ -15,7 +15,7 @@ _TICK = 1.0
 _LAST_READ = 0.4
 """How long, at the end, what the kernel already holds is still read."""
 _BUSY_ROWS = 250
-_BUSY_BYTES = 48 << 10
+_BUSY_BYTES = 24 << 10
 """A turn that brought so much is followed by the next at once: more is waiting."""
 
 Failed = Callable[[str, OSError, Rows], None]

@@ -9,10 +9,13 @@ import time
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
+from collectors.status import SchedulerOptions
 from collectors.syslog_config import SyslogConfig
 from collectors.syslog_framing import MARK, Framing
+from schemas.rows import Parcel
 from tests.collectors.syslog.harness import PATIENCE, Running, free_port
 
 
@@ -61,6 +64,17 @@ def test_none_is_lost_at_speed_over_many_connections_and_both_framings() -> None
     assert (8 * each, 8, 0, 0) == tuple(
         counts[key] for key in ("messages_total", "accepted_total", "malformed_total", "truncated_total")
     )
+
+
+def test_shortest_lines_never_make_a_unit_that_the_host_would_cut() -> None:
+    most = next(field.default for field in msgspec.structs.fields(SchedulerOptions) if field.name == "max_rows")
+    config, port, _ = tcp()
+    with Running(config) as running, connect(port) as sock:
+        sock.sendall(b"a\n" * 60_000)
+        running.wait_for_rows(60_000)
+    units = [sum(len(item.block.rows) for item in unit if isinstance(item, Parcel)) for unit in running.units]
+    assert 60_000 == sum(units)
+    assert max(units) <= most
 
 
 def test_stuck_and_slow_senders_keep_nobody_waiting() -> None:

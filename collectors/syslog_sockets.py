@@ -142,10 +142,11 @@ def remove_own(path: str, identity: tuple[int, int] | None) -> None:
 
 def keep_alive(sock: socket.socket) -> None:
     """Find a dead TCP peer within some five minutes."""
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 120)
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 30)
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 6)
+    with contextlib.suppress(OSError):  # the peer is gone already; the next read will tell
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 120)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 30)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 6)
 
 
 class Drops:

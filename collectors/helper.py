@@ -201,6 +201,8 @@ class _Worker:
         collector_class = load_factory(self._load.factory)
         check_class(collector_class)
         config = build_config(self.name, collector_class, self._load.config)
+        if self._context.state_dir is not None:
+            self._context.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._collector = collector_class(config, self._context)
         return Facts(
             isolation=getattr(collector_class, "isolation", ""),

@@ -114,8 +114,12 @@ class Zygote:
     def fork(self, token: int, title: str, memory_bytes: int) -> socket.socket:
         """Ask for a helper and give the agent's end of its channel; `Forked` or `ForkFailed` follows."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
-        with theirs:
-            self._send(Fork(token, title, memory_bytes), [theirs.fileno()])
+        try:
+            with theirs:
+                self._send(Fork(token, title, memory_bytes), [theirs.fileno()])
+        except ZygoteLostError:
+            ours.close()
+            raise
         return ours
 
     def kill(self, pid: int) -> None:

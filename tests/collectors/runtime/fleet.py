@@ -1,4 +1,4 @@
-"""Collectors that do what they should, and collectors that do what they must not: everything a helper has to survive."""
+"""Collectors that do what they should, and collectors that do what they must not: all that a helper has to survive."""
 
 import ctypes
 import os
@@ -46,10 +46,10 @@ class Good:
 
     name: ClassVar[str] = "good"
     isolation: ClassVar[str] = "node"
-    METRICS: ClassVar = (metric("good.began_ns"), metric("good.calls", level=Level.DETAILED))
-    Config: ClassVar = Config
+    METRICS: ClassVar[tuple[MetricSpec, ...]] = (metric("good.began_ns"), metric("good.calls", level=Level.DETAILED))
+    Config: ClassVar[type[Any]] = Config
 
-    def __init__(self, config: Config, context: Context) -> None:
+    def __init__(self, config: Any, context: Context) -> None:
         self.config = config
         self.context = context
         self.calls = 0
@@ -224,7 +224,11 @@ class Partial(Alone):
 class Watcher(Alone):
     """Emits its positions and the level in force; describes a device."""
 
-    METRICS: ClassVar = (*Good.METRICS, metric("seen.in_force"), metric("seen.position", ValueType.STR))
+    METRICS: ClassVar[tuple[MetricSpec, ...]] = (
+        *Good.METRICS,
+        metric("seen.in_force"),
+        metric("seen.position", ValueType.STR),
+    )
 
     def describe(self) -> Iterable[Document]:
         yield Document(f"gpu:{self.config.word}", DeviceKind.GPU, ["serial:1"])
@@ -248,6 +252,6 @@ class Dying(Alone):
 
 class Printer(Alone):
     def collect(self) -> Iterable[Item]:
-        print("I was here")
+        sys.stdout.write("I was here\n")
         self.context.log.warning("fan stuck rpm=%d", 0)
         yield Reading("good", {"began_ns": 1})

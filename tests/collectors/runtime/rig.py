@@ -48,7 +48,7 @@ class Intake:
         for parcel in self.parcels(collector):
             block = parcel.block
             for columns in (block.floats, block.ints, block.bools, block.strings):
-                found += [value for value in columns.get(field, []) if value is not None]  # type: ignore[attr-defined]
+                found += [value for value in columns.get(field, []) if value is not None]
         return found
 
     def documents(self, collector: str) -> list[list[str]]:

@@ -17,6 +17,7 @@ import msgspec
 
 from aggregator._log_file import PAGE_BYTES, LogFile, Mark, key_of, offset_of
 from aggregator.log import LogFullError, Record
+from collectors.failpoint import failpoint
 
 GROUP_BYTES: Final = 4 << 20
 """A commit takes no further append once it holds this much."""
@@ -178,7 +179,9 @@ class LogWriter(threading.Thread):
                 "INSERT OR REPLACE INTO mark VALUES (?, ?, ?, ?, ?)",
                 [(slot, mark.begin, mark.end, mark.bytes, mark.appended_ns) for slot, mark in changed.items()],
             )
+            failpoint("log.commit.written")
             connection.execute("COMMIT")
+            failpoint("log.commit.committed")
         except sqlite3.Error as error:
             self._undo()
             self._unchecked = max(self._unchecked, self._check_at)  # room in the write-ahead log may be all it needs
@@ -198,21 +201,23 @@ class LogWriter(threading.Thread):
     def _no_room(self, size: int) -> str:
         """Tell whether the file system is so full that appending must stop, so that trimming and others can go on.
 
-        Pages that trimming freed inside the file are room as well: the file keeps them.
+        Pages that trimming freed inside the file are room as well: the file keeps them. Of a small file system a quarter
+        is kept, or the log would never begin.
         """
         if not self._min_free_bytes:
             return ""
         try:
             state = os.statvfs(self._file.path.parent)
             free = state.f_bavail * state.f_frsize
-            if free >= self._min_free_bytes:
+            kept = min(self._min_free_bytes, state.f_blocks * state.f_frsize // 4)
+            if free >= kept:
                 return ""
             (pages,) = self._file.connection.execute("PRAGMA freelist_count").fetchone()
         except (OSError, sqlite3.Error):
             return ""  # the transaction will say what is wrong
         if pages * PAGE_BYTES >= size + _SLACK_BYTES:
             return ""
-        return f"the disk is nearly full: {free} bytes free, and {self._min_free_bytes} are kept for trimming"
+        return f"the disk is nearly full: {free} bytes free, and {kept} are kept for trimming"
 
     def _checkpoint(self) -> None:
         """Move the write-ahead log into the file; past its bound, wait (0.5 s at most) until it can restart."""

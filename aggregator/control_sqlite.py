@@ -29,6 +29,7 @@ from sqlalchemy.exc import DBAPIError
 
 from aggregator.control import ControlError, ControlFullError, ControlOpenError
 from aggregator.migrate import CONTROL, Schema, prepare
+from collectors.failpoint import failpoint
 
 T = TypeVar("T")
 
@@ -179,8 +180,10 @@ class SqliteControl:
                 try:
                     connection.begin()
                     outcomes = [self._one(connection, waiting) for waiting in batch]
+                    failpoint("control.commit.written")
                     with self._commit_allowed():
                         connection.commit()
+                    failpoint("control.commit.committed")
                 except BaseException:
                     connection.invalidate()  # whatever state it is in, closing undoes it; the next one is fresh
                     raise

@@ -14,7 +14,7 @@ from aggregator.control import Control
 from aggregator.control_channel import ControlHub
 from aggregator.grants import Budget, GrantBook
 from aggregator.nodes import Nodes
-from aggregator.succession import Hello, RefusedError, Succession
+from aggregator.succession import SILENCE_S, Hello, RefusedError, Succession
 from aggregator.token_service import Tokens
 from schemas.control import CollectorReport, ControlRequest, Message
 from schemas.publish import PublishRequest
@@ -35,9 +35,17 @@ class NodeCollector(msgspec.Struct, frozen=True):
 class Fleet:
     """Everything about nodes that is not their rows. For one event loop."""
 
-    def __init__(self, control: Control, tokens: Tokens, announcer: Announcer, limits: VerbositySection) -> None:
+    def __init__(
+        self,
+        control: Control,
+        tokens: Tokens,
+        announcer: Announcer,
+        limits: VerbositySection,
+        *,
+        silence_s: float = SILENCE_S,
+    ) -> None:
         self._announcer = announcer
-        self.succession = Succession(control)
+        self.succession = Succession(control, silence_s=silence_s)
         self.nodes = Nodes(control, self.succession, tokens)
         self.grants = GrantBook(control, Budget(limits.max_nodes, limits.max_grant_seconds))
         self.hub = ControlHub(self.grants)

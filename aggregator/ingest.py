@@ -15,6 +15,7 @@ import msgspec
 from aggregator.access import Action, Caller, authorise, may
 from aggregator.log import Entry, Log, LogFullError, partition_of, topic_of
 from aggregator.opened import OpenedBatches
+from collectors.failpoint import failpoint
 from schemas.batch import Batch, Block, Envelope
 from schemas.codec import check_batch, decode_batch
 from schemas.errors import MusterError, WireError
@@ -153,11 +154,13 @@ class Ingest:
         entries = [
             Entry(topic_of(batch.envelope.row_class), partition, request.batches[index]) for index, batch, _ in good
         ]
+        failpoint("ingest.append.begun")
         try:
             offsets = await self._log.append(entries)
         except LogFullError as error:
             self.status.busy += 1
             raise BusyError(str(error), status=503, retry_after=2.0) from error
+        failpoint("ingest.append.appended")
         for entry, offset, (_, batch, blocks) in zip(entries, offsets, good, strict=True):
             if batch.envelope.rows:
                 self._opened.put((entry.topic, entry.partition, offset), batch, blocks)

@@ -17,6 +17,7 @@ from sqlalchemy import Connection, Row, delete, func, insert, select, update
 from aggregator.control import Control
 from aggregator.store import Stream
 from aggregator.tables import QUARANTINE, QUARANTINED_ROWS, advance, counted
+from collectors.failpoint import failpoint
 from schemas.batch import Envelope
 from schemas.errors import MusterError
 from schemas.intervals import Interval
@@ -249,4 +250,6 @@ class Quarantine:
 
     async def _put(self, publisher: str, envelope: Envelope | None, data: bytes, stage: str, reason: str) -> None:
         aside = partial(put, publisher=publisher, envelope=envelope, data=data, stage=stage, reason=reason)
+        failpoint("quarantine.put.begun")
         await self._control.write(partial(aside, now_ns=self._wall_ns(), limits=self._limits))
+        failpoint("quarantine.put.kept")

@@ -60,7 +60,8 @@ class Service:
         self.control = SqliteControl(self.folder / "control.db")
         self.tokens = Tokens(self.control)
         self.announcer = Announcer(self.log, boot_id())
-        self.fleet = Fleet(self.control, self.tokens, self.announcer, config.verbosity)
+        silence_s = config.aggregator.takeover_seconds
+        self.fleet = Fleet(self.control, self.tokens, self.announcer, config.verbosity, silence_s=silence_s)
         self.live = LiveHub(self.log, self.fleet.watch)
         self.quarantine = Quarantine(self.control)
         self.expiry = Expiry(self.control)

@@ -105,15 +105,15 @@ class _Settled(msgspec.Struct, frozen=True):
     settled: bool = False
 
 
-def judge(holder: Holder | None, hello: Hello, silent_s: float) -> Verdict:
-    """Apply the rule. `silent_s`: how long the current epoch has not been heard."""
+def judge(holder: Holder | None, hello: Hello, silent_s: float, limit_s: float = SILENCE_S) -> Verdict:
+    """Apply the rule. `silent_s`: how long the current epoch has not been heard; `limit_s`: how long it must be."""
     if holder is None:
         return Verdict.FIRST
     if holder.epoch == hello.epoch:
         return Verdict.CURRENT
     if holder.epoch in hello.predecessors and holder.boot == hello.boot != "":
         return Verdict.HANDOVER
-    return Verdict.TAKEOVER if silent_s >= SILENCE_S else Verdict.REFUSED
+    return Verdict.TAKEOVER if silent_s >= limit_s else Verdict.REFUSED
 
 
 def load(connection: Connection) -> tuple[dict[str, Holder], dict[str, str]]:
@@ -184,10 +184,12 @@ class Succession:
         self,
         control: Control,
         *,
+        silence_s: float = SILENCE_S,
         clock: Callable[[], float] = time.monotonic,
         wall_ns: Callable[[], int] = time.time_ns,
     ) -> None:
         self._control = control
+        self._silence_s = silence_s
         self._clock = clock
         self._wall_ns = wall_ns
         self._started = clock()
@@ -207,7 +209,7 @@ class Succession:
                 return Decision(False, "node.decommissioned", why, _GONE_RETRY_S)
             holder = self._holders.get(hello.publisher)
             silent = self.silent_s(hello.publisher)
-            verdict = judge(holder, hello, silent)
+            verdict = judge(holder, hello, silent, self._silence_s)
             if verdict is Verdict.CURRENT:
                 self._heard[hello.publisher] = self._clock()
                 return ACCEPTED
@@ -288,7 +290,7 @@ class Succession:
     def _refuse(self, holder: Holder, hello: Hello, silent: float) -> Decision:
         text = (
             f"another run of {hello.publisher} is current and was heard {silent:.0f} s ago; this one may take over once"
-            f" that has been silent for {SILENCE_S:.0f} s. If two machines share this id, give one its own"
+            f" that has been silent for {self._silence_s:.0f} s. If two machines share this id, give one its own"
         )
         events: tuple[Event, ...] = ()
         contest = (hello.publisher, hello.epoch)
@@ -299,4 +301,4 @@ class Succession:
             detail = {"current": holder.epoch, "refused": hello.epoch, "boot": hello.boot, "host_name": hello.host_name}
             what = f"a second run claims to be {hello.publisher}, which still speaks; it was refused"
             events = (Event("node.contested", what, Severity.WARNING, detail=detail, subject=hello.publisher),)
-        return Decision(False, "node.contested", text, max(1.0, SILENCE_S - silent), events=events)
+        return Decision(False, "node.contested", text, max(1.0, self._silence_s - silent), events=events)

@@ -42,22 +42,36 @@ Text = Annotated[str, Field(max_length=4_096)]
 class QueryParameters(BaseModel):
     """One query, as text. Unknown parameters are refused."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
-    measurement: Annotated[str, Field(max_length=64, description="The table: `cpu`, `gpu`, `log`, `event`.")]
-    fields: Text = Field("", description="Comma-separated, each `field` or `field:aggregate`; all when left out.")
-    where: Text = Field("", description="A selector: `node=n1|n2,gpu!=3,interface=eth*`.")
-    since: Text = Field("", description="RFC 3339, nanoseconds since 1970, or how long ago: `15m`. Default `1h`.")
-    until: Text = Field("", description="Likewise; no end when left out.")
-    every: Text = Field("", description="Width of a bucket: `10s`, `5m`.")
-    aggregate: Text = Field("", description="For every field that names none: avg, min, max, sum, count, last, ...")
-    group: Text | None = Field(None, description="Comma-separated names to group by; `all` puts everything in one.")
-    last: bool = Field(False, description="The newest value of every field.")
-    limit: int = Field(DEFAULT_LIMIT, ge=1, le=MAX_LIMIT, description="Rows of the answer.")
-    order: Order | None = Field(None, description="Which rows come first: `oldest` or `newest`.")
-    contains: Text = Field("", description="Logs and events whose message contains this, case ignored.")
-    matches: Text = Field("", description="Logs and events whose message matches this regular expression.")
-    severity: Text = Field("", description="Logs and events at least this bad: `warning`, or 0 to 7.")
+    measurement: Annotated[str, Field(max_length=64)]
+    """The table: `cpu`, `gpu`, `log`, `event`."""
+    fields: Text = ""
+    """Comma-separated, each `field` or `field:aggregate`; all when left out."""
+    where: Text = ""
+    """A selector: `node=n1|n2,gpu!=3,interface=eth*`."""
+    since: Text = ""
+    """RFC 3339, nanoseconds since 1970, or how long ago: `15m`. Left out: `1h`, of last values `5m`."""
+    until: Text = ""
+    """Likewise; no end when left out."""
+    every: Text = ""
+    """Width of a bucket of time: `10s`, `5m`."""
+    aggregate: Text = ""
+    """For every field that names none: avg, min, max, sum, count, last, first, rate, p50, p95 or p99."""
+    group: Text | None = None
+    """Comma-separated names to group by; `all` puts everything in one group. Left out: each series apart."""
+    last: bool = False
+    """The newest value of every field."""
+    limit: Annotated[int, Field(ge=1, le=MAX_LIMIT)] = DEFAULT_LIMIT
+    """Rows of the answer; it says `truncated` when there were more."""
+    order: Order | None = None
+    """Which rows come first: `oldest` or `newest`. Left out: raw rows newest first, everything else oldest first."""
+    contains: Text = ""
+    """Only logs and events whose message contains this, upper and lower case alike."""
+    matches: Text = ""
+    """Only logs and events whose message matches this regular expression (RE2)."""
+    severity: Text = ""
+    """Only logs and events at least this bad: `warning`, or 0 to 7."""
 
     def query(self, now_ns: int) -> Query:
         """Give the query, relative times resolved against `now_ns`. Raises QueryError."""
@@ -107,7 +121,7 @@ def parse_time(text: str, now_ns: int) -> int:
         try:
             return max(0, now_ns - parse_duration(word.removeprefix("-")))
         except QueryError:
-            raise QueryError(f"{text!r} is neither RFC 3339, nor nanoseconds since 1970, nor how long ago") from None
+            raise QueryError(f"{text!r} is neither RFC 3339, nor nanoseconds since 1970, nor how long ago (15m, 2h, 7d)") from None
     day, clock, fraction, zone = match.groups()
     try:
         moment = datetime.fromisoformat(f"{day}T{clock}{'+00:00' if zone in 'Zz' else zone}")

@@ -33,7 +33,7 @@ COMMANDS: Final[dict[str, Command]] = {
     "quarantine": Command("look at batches that could not be taken", "aggregator.cli.quarantine"),
     "token": Command("make, list, rotate and revoke tokens; enrol nodes", "aggregator.cli.token"),
     "validate": Command("check the configuration", "aggregator.cli.validate"),
-    "config": Command("show the effective configuration, and where each option comes from", "aggregator.cli.config_show"),
+    "config": Command("show the effective configuration, and where it comes from", "aggregator.cli.config_show"),
     "doctor": Command("check what this machine has and lacks; pack a support bundle", "aggregator.cli.doctor"),
     "completion": Command("print the completion script of a shell", "aggregator.cli.completion"),
     "version": Command("print the versions of Muster and of what it stands on", "aggregator.cli.version"),
@@ -107,7 +107,8 @@ def add_server_options(parser: argparse.ArgumentParser, *, inner: bool = False) 
     parser.add_argument("--server", default=empty, metavar="ADDRESS", help="https://host:8420 or unix:///path; default:"
                         " MUSTER_SERVER, else the aggregator of this machine")  # fmt: skip
     parser.add_argument("--token", default=empty, help="a token; default: MUSTER_TOKEN")
-    parser.add_argument("--ca-file", default=empty, metavar="FILE", help="the authority of the aggregator's certificate")
+    parser.add_argument("--ca-file", default=empty, metavar="FILE",
+                        help="the authority of the aggregator's certificate")  # fmt: skip
 
 
 def add_output_option(parser: argparse.ArgumentParser, *, inner: bool = False) -> None:
@@ -118,7 +119,9 @@ def add_output_option(parser: argparse.ArgumentParser, *, inner: bool = False) -
                         help="how to print (default: table)")  # fmt: skip
 
 
-def add_word(words: "argparse._SubParsersAction[argparse.ArgumentParser]", name: str, told: str) -> argparse.ArgumentParser:
+def add_word(
+    words: "argparse._SubParsersAction[argparse.ArgumentParser]", name: str, told: str
+) -> argparse.ArgumentParser:
     """Add a word below a command, such as `list`; it takes the options of server and output too."""
     parser = words.add_parser(name, help=told, description=told[:1].upper() + told[1:] + ".")
     add_server_options(parser, inner=True)

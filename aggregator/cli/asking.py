@@ -12,7 +12,7 @@ def add_yes_option(parser: argparse.ArgumentParser) -> None:
 
 
 def confirm(question: str, *, yes: bool) -> bool:
-    """Tell whether to go on: asked on a terminal, told by `--yes` anywhere else. Raises WordError where nobody can answer."""
+    """Tell whether to go on: asked on a terminal, told by `--yes`. Raises WordError where nobody can answer."""
     if yes:
         return True
     if not sys.stdin.isatty():

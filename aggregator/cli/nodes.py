@@ -17,6 +17,8 @@ _EPILOG = """examples:
   muster nodes reinstate gpu-17       undo that, or a replacement
   muster nodes replace OLD NEW        a board was swapped: NEW is the machine that was OLD"""
 
+_STATES = ("live", "silent", "expected", "decommissioned", "replaced")
+
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what the command takes."""
@@ -24,8 +26,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     add_server_options(parser)
     add_output_option(parser)
-    parser.add_argument("--state", default="", choices=("", "live", "silent", "expected", "decommissioned", "replaced"),
-                        metavar="STATE", help="only nodes that are live, silent, expected, decommissioned or replaced")  # fmt: skip
+    parser.add_argument("--state", default="", choices=("", *_STATES), metavar="STATE",
+                        help=f"only nodes that are {', '.join(_STATES)}")  # fmt: skip
     deeds = parser.add_subparsers(dest="deed", metavar="")
     for name, told in (("decommission", "let a node go"), ("reinstate", "let a node speak again")):
         deed = add_word(deeds, name, told)

@@ -45,7 +45,8 @@ def run(options: argparse.Namespace) -> int:
         if not confirm(f"Batch {options.id} and its bytes are forgotten. Go on?", yes=options.yes):
             return EXIT_FAILED
         answer = client.delete(f"/v1/quarantine/{options.id}")
-        show(answer, options.output, Table([], empty=f"forgot batch {options.id}; its rows stay counted as quarantined"))
+        told = f"forgot batch {options.id}; its rows stay counted as quarantined"
+        show(answer, options.output, Table([], empty=told))
         return 0
     asked = {name: getattr(options, name, None) for name in ("publisher", "stage", "before", "limit")}
     entries = client.get("/v1/quarantine", **asked)
@@ -87,7 +88,8 @@ def _details(entry: dict[str, Any], body: bytes) -> list[Table]:
     if stream is None:
         facts.add("rows", "not known: not even the envelope could be read")
     else:
-        facts.add("stream", f"{RowClass(stream['row_class']).word}, {Level(stream['level']).word}, epoch {stream['epoch']}")
+        level = Level(stream["level"]).word
+        facts.add("stream", f"{_class(entry)}, {level}, epoch {stream['epoch']}")
         facts.add("rows", f"{entry['rows']} from number {entry['first']}")
     facts.add("set aside by", entry["stage"])
     facts.add("came", f"{entry['times']} times, first {ago_ns(entry['first_ns'], now_ns)} ago,"

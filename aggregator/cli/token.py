@@ -34,12 +34,13 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     new.add_argument("name", help="what it is for")
     new.add_argument("--scope", dest="scopes", action="append", required=True, metavar="SCOPE",
                      help="read, admin, ingest:SUBJECT or claims:TENANT; may be repeated")  # fmt: skip
-    new.add_argument("--expires", default="", metavar="DURATION", help="how long it lives: 12h, 30d (default: for ever)")
+    new.add_argument("--expires", default="", metavar="DURATION", help="how long it lives: 30d (default: for ever)")
     listed = add_word(deeds, "list", "list tokens, never their secrets")
     listed.add_argument("--dead", action="store_true", help="expired and revoked ones as well")
     rotate = add_word(deeds, "rotate", "make the successor of a token; the old one stays good for a while")
     rotate.add_argument("id")
-    rotate.add_argument("--grace", default="1d", metavar="DURATION", help="how long the old one stays good (default: 1d)")
+    rotate.add_argument("--grace", default="1d", metavar="DURATION",
+                        help="how long the old one stays good (default: 1d)")  # fmt: skip
     revoke = add_word(deeds, "revoke", "end a token at once, or an enrolment token")
     revoke.add_argument("id")
     add_yes_option(revoke)
@@ -127,7 +128,8 @@ def _rest(token: dict[str, Any], now_ns: int) -> str:
 def _enrolments(client: Client, options: argparse.Namespace) -> int:
     enrolments = client.get("/v1/enrolments")
     now_ns = time.time_ns()
-    table = Table(["id", "name", "nodes", "used", "of", "ends in"], empty="no enrolment tokens: 'muster token enrol' makes one")
+    table = Table(["id", "name", "nodes", "used", "of", "ends in"],
+                  empty="no enrolment tokens: 'muster token enrol' makes one")  # fmt: skip
     for one in enrolments:
         table.add(one["id"], shorten(one["name"], 20), shorten(" ".join(one["subjects"]), 20), one["used"], one["uses"],
                   _rest(one, now_ns))  # fmt: skip

@@ -1,4 +1,4 @@
-"""Durations and ages as people write and read them. The aggregator has its own parser; this one imports nothing heavy."""
+"""Durations and ages as people write and read them. The aggregator's own parser imports too much for a command."""
 
 import re
 from typing import Final

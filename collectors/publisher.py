@@ -12,7 +12,9 @@ from typing import Final, Protocol
 
 import msgspec
 
+from collectors.failpoint import failpoint
 from collectors.spool import Held, Spool
+from collectors.spooled import Waiting
 from collectors.transport import Answer, Backoff, TransportError
 from schemas.account import Account
 from schemas.batch import Envelope
@@ -27,7 +29,10 @@ ACCOUNT_SECONDS: Final = 1.0
 """At most so often is the account of a busy publisher sent along."""
 REQUEST_BYTES: Final = 1 << 20
 REQUEST_BATCHES: Final = 256
+REQUEST_EPOCHS: Final = 64
+"""Epochs that one request may speak for besides the live one."""
 _URGENT: Final = (RowClass.EVENT, RowClass.CAPABILITY)
+_ORDINARY: Final = (RowClass.TELEMETRY, RowClass.LOG)
 
 
 class Sender(Protocol):
@@ -69,6 +74,7 @@ class Publisher:
         documents: Callable[[], str] = lambda: "",
         clock: Callable[[], float] = time.monotonic,
         backoff: Backoff | None = None,
+        log: logging.Logger = _log,
     ) -> None:
         self._spool = spool
         self._sender = sender
@@ -77,15 +83,17 @@ class Publisher:
         self._documents = documents
         self._clock = clock
         self._backoff = backoff or Backoff()
+        self._log = log
         self._wake = threading.Event()
         self._stopping = threading.Event()
         self._last_heartbeat = -HEARTBEAT_SECONDS
         self._last_account = -HEARTBEAT_SECONDS
         self.status = PublisherStatus()
-        self._thread = threading.Thread(target=self._run, name="publisher", daemon=True)
+        self._thread: threading.Thread | None = None
 
     def start(self) -> None:
-        """Begin to send."""
+        """Begin to send, on a thread of its own. Who has many publishers calls `attempt` of each instead."""
+        self._thread = threading.Thread(target=self._run, name="publisher", daemon=True)
         self._thread.start()
 
     def wake(self) -> None:
@@ -95,31 +103,49 @@ class Publisher:
     def stop(self, linger: float = 3.0) -> None:
         """Send what is there for at most `linger` seconds, then end. The rest stays in the spool. Safe twice."""
         deadline = self._clock() + linger
-        while self._thread.is_alive() and len(self._spool) and self._clock() < deadline and not self.status.last_error:
+        while self._running and len(self._spool) and self._clock() < deadline and not self.status.last_error:
             self._wake.set()
             time.sleep(0.02)
         self._stopping.set()
         self._wake.set()
-        if self._thread.is_alive():
+        if self._thread is not None and self._thread.is_alive():
             self._thread.join(5.0)
         self._sender.close()
+
+    @property
+    def backing_off(self) -> bool:
+        """Whether the last request failed: then something new is no reason to try sooner."""
+        return self._backoff.failures > 0
+
+    @property
+    def _running(self) -> bool:
+        return self._thread is not None and self._thread.is_alive()
 
     # --- the thread ------------------------------------------------------------------------------------------------
 
     def _run(self) -> None:
         while not self._stopping.is_set():
             self._wake.clear()
-            try:
-                wait = self.send_once()
-            except (TransportError, WireError, SpoolError) as error:
-                wait = self._failed(str(error), None)
+            wait = self.attempt()
             if wait:
                 # a new batch does not cut a back-off short
-                (self._stopping if self._backoff.failures else self._wake).wait(wait)
+                (self._stopping if self.backing_off else self._wake).wait(wait)
+
+    def attempt(self) -> float:
+        """Send one request if there is something to say; give the seconds to wait, longer after each failure."""
+        try:
+            return self.send_once()
+        except (TransportError, WireError, SpoolError) as error:
+            return self._failed(str(error), None)
 
     def send_once(self) -> float:
-        """Send one request if there is something to say; give the seconds until there may be more, 0 for at once."""
-        chosen = choose(self._spool.pending())
+        """Send one request if there is something to say; give the seconds until there may be more, 0 for at once.
+
+        Raises TransportError, WireError and SpoolError.
+        """
+        with self._spool.lock:
+            chosen = choose(self._spool.waiting)
+            predecessors = name_epochs(self._spool.predecessors(), chosen, self._spool.epoch)
         now = self._clock()
         heartbeat = now - self._last_heartbeat >= HEARTBEAT_SECONDS
         if not chosen and not heartbeat:
@@ -132,14 +158,16 @@ class Publisher:
             self._spool.publisher,
             self._spool.epoch,
             self._spool.boot,
-            self._spool.predecessors(),
+            predecessors,
             self._host_name,
             batches,
         )
         headers = {"Content-Type": CONTENT_TYPE}
         if token := self._token():
             headers["Authorization"] = f"Bearer {token}"
+        failpoint("publisher.send.begun")
         answer = self._sender.request("POST", "/v1/publish", body, headers)
+        failpoint("publisher.send.answered")
         if answer.status != 200:
             problem = answer.problem()
             reason = f"{problem.get('code', answer.status)}: {problem.get('detail', '')}"
@@ -197,9 +225,10 @@ class Publisher:
             done.append(one)
             if result.status is Status.QUARANTINED:
                 self.status.quarantined_batches += 1
-                _log.warning("batch_quarantined class=%s level=%s rows=%d reason=%s",
-                             one.row_class.word, one.level.word, one.rows, result.reason)  # fmt: skip
+                self._log.warning("batch_quarantined class=%s level=%s rows=%d reason=%s",
+                                  one.row_class.word, one.level.word, one.rows, result.reason)  # fmt: skip
         self._spool.forget([one.id for one in done])
+        failpoint("publisher.send.forgotten")
         told = len(results) == len(held) + 1 and results[-1].status is Status.ACCEPTED
         if told and account is not None:
             self._spool.acknowledge(account)
@@ -213,7 +242,7 @@ class Publisher:
         self.status.sent_bytes += size
         self.status.last_success_ns = time.time_ns()
         if self.status.last_error:
-            _log.info("publishing_again batches=%d", len(self._spool))
+            self._log.info("publishing_again batches=%d", len(self._spool))
         self.status.last_error = ""
         self._backoff.reset()
         return 0.0
@@ -223,34 +252,56 @@ class Publisher:
         self.status.failures += 1
         if reason != self.status.last_error:  # once for a standing condition
             left = len(self._spool)
-            _log.warning("publish_failed retry_seconds=%.1f spooled_batches=%d reason=%s", wait, left, reason)
+            self._log.warning("publish_failed retry_seconds=%.1f spooled_batches=%d reason=%s", wait, left, reason)
         self.status.last_error = reason
         return wait
 
 
-def choose(pending: list[Held], limit_bytes: int = REQUEST_BYTES, limit_batches: int = REQUEST_BATCHES) -> list[Held]:
-    """Choose what the next request carries: events and documents first, then the newest and the oldest in turn."""
-    urgent = [held for held in pending if held.row_class in _URGENT]
-    rest = [held for held in pending if held.row_class not in _URGENT]
-    chosen: list[Held] = []
+def choose(waiting: Waiting, limit_bytes: int = REQUEST_BYTES, limit_batches: int = REQUEST_BATCHES) -> list[Held]:
+    """Choose what the next request carries: events and documents first, then the newest and the oldest in turn.
+
+    Costs as much as the request has batches, however many wait. Oldest first; of at most REQUEST_EPOCHS epochs.
+    """
+    chosen: dict[int, Held] = {}
+    epochs: set[str] = set()
     size = 0
 
     def add(held: Held) -> bool:
         nonlocal size
-        if chosen and (size + held.size > limit_bytes or len(chosen) >= limit_batches):
+        epochs.add(held.epoch)
+        full = size + held.size > limit_bytes or len(chosen) >= limit_batches or len(epochs) > REQUEST_EPOCHS
+        if chosen and full:
             return False
-        chosen.append(held)
+        chosen[held.id] = held
         size += held.size
         return True
 
-    for held in urgent:
+    def in_order() -> list[Held]:
+        return sorted(chosen.values(), key=lambda held: held.id)
+
+    for held in waiting.oldest(*_URGENT):
         if not add(held):
-            return chosen
-    low, high = 0, len(rest) - 1
-    while low <= high:
-        newest = len(chosen) % 2 == 0
-        if not add(rest[high] if newest else rest[low]):
+            return in_order()
+    ends = (waiting.newest(*_ORDINARY), waiting.oldest(*_ORDINARY))
+    while True:
+        for held in ends[len(chosen) % 2]:
+            if held.id in chosen:  # the ends have met
+                return in_order()
+            if not add(held):
+                return in_order()
             break
-        low, high = (low, high - 1) if newest else (low + 1, high)
-    chosen.sort(key=lambda held: held.id)
-    return chosen
+        else:
+            return in_order()
+
+
+def name_epochs(predecessors: list[str], chosen: list[Held], live: str) -> list[str]:
+    """Give the predecessors that a request names: those of its batches and the newest, if there are too many for all.
+
+    A node that could not speak during more restarts than that is taken for a stranger at first, and told to wait.
+    """
+    if len(predecessors) <= REQUEST_EPOCHS:
+        return predecessors
+    needed = {held.epoch for held in chosen} - {live}
+    others = [epoch for epoch in predecessors if epoch not in needed][: REQUEST_EPOCHS - len(needed)]
+    named = needed.union(others)
+    return [epoch for epoch in predecessors if epoch in named]

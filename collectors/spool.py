@@ -9,96 +9,26 @@ once: callers hold `lock`.
 """
 
 import os
-import secrets
 import sqlite3
-import threading
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
-from collectors.spool_file import SpoolFile, open_spool_file
-from schemas.account import Account, Dropped, EpochAccount, StreamAccount
+from collectors.spool_epoch import Epoch, Stream, tell
+from collectors.spool_file import SpoolFile, State, Write, open_spool_file
+from collectors.spooled import Counts, Held, Key, NewBatch, Waiting
+from schemas.account import Account, EpochAccount
 from schemas.errors import SpoolError
 from schemas.intervals import Intervals
 from schemas.verbosity import Level, RowClass
 
 EVENT_SHARE: Final = 8
 """Events have one part in so many of the spool to themselves; capability documents likewise."""
+__all__ = ["Counts", "Filling", "Held", "Key", "NewBatch", "Spool", "boot_id", "commit_together", "open_spools"]
 _SHARED: Final = (RowClass.TELEMETRY, RowClass.LOG)
-Key = tuple[RowClass, Level]
-
-
-class NewBatch(msgspec.Struct):
-    """Rows to be kept as one batch."""
-
-    row_class: RowClass
-    level: Level
-    rows: int
-    body: bytes
-    grant: str = ""
-    document: str = ""
-    """For a capability document: which device it is of. A later one supersedes it."""
-
-
-class Counts(msgspec.Struct):
-    """What happened to a stream's rows besides being numbered, since the last commit."""
-
-    filtered: int = 0
-    folded: int = 0
-
-
-class Held(msgspec.Struct):
-    """A batch in the spool, its body on disk."""
-
-    id: int
-    """Grows with time over all epochs."""
-    epoch: str
-    row_class: RowClass
-    level: Level
-    first: int
-    rows: int
-    order: int
-    size: int
-    grant: str
-    document: str
-    born_boottime_ns: int
-    born_wall_ns: int
-    boot: str
-
-    def age_ns(self, boot: str) -> int:
-        """How long ago it was committed: by the clock that no `date` can set, across a reboot by the wall clock."""
-        if self.boot == boot:
-            return max(0, time.clock_gettime_ns(time.CLOCK_BOOTTIME) - self.born_boottime_ns)
-        return max(0, time.time_ns() - self.born_wall_ns)
-
-
-class _Stream:
-    """One stream of one epoch, as the last commit left it."""
-
-    __slots__ = ("dropped", "filtered", "folded", "last_ns", "numbered", "spooled")
-
-    def __init__(self, filtered: int = 0, folded: int = 0, numbered: int = 0) -> None:
-        self.filtered = filtered
-        self.folded = folded
-        self.numbered = numbered
-        self.spooled = Intervals()
-        self.dropped: dict[str, Intervals] = {}
-
-
-class _Epoch:
-    """One run of a publisher, as the last commit left it."""
-
-    __slots__ = ("boot", "epoch", "next_order", "settled_at_word", "streams")
-
-    def __init__(self, epoch: str, boot: str, next_order: int = 0) -> None:
-        self.epoch = epoch
-        self.boot = boot
-        self.next_order = next_order
-        self.streams: dict[Key, _Stream] = {}
-        self.settled_at_word: int | None = None
 
 
 class Spool:
@@ -108,20 +38,20 @@ class Spool:
     disk takes no more; after that it can be used on.
     """
 
-    def __init__(self, file: SpoolFile, publisher: str, boot: str, max_bytes: int) -> None:
-        self.lock = threading.RLock()
+    def __init__(self, file: SpoolFile, publisher: str, boot: str, max_bytes: int, state: State | None) -> None:
+        """Take up what `state` says was there. The new epoch must be in the file before its first commit."""
+        self.lock = file.lock
         self.publisher = publisher
         self.boot = boot
         self.max_bytes = max_bytes
-        self.epoch = secrets.token_hex(8)
+        self.epoch = os.urandom(8).hex()
+        self.waiting = Waiting()
+        """What is held, by class and level. Look at it under `lock`."""
         self._file = file
-        self._epochs: dict[str, _Epoch] = {}
-        self._held: dict[int, Held] = {}
-        self._bytes: dict[Key, int] = {}
-        self._next_id = 1
+        self._epochs: dict[str, Epoch] = {}
         self._word = 0
         self._positions: dict[tuple[str, str], str] = {}
-        self._load()
+        self._restore(state or State())
 
     @classmethod
     def open(
@@ -134,7 +64,8 @@ class Spool:
         synchronous: str = "FULL",
     ) -> "Spool":
         """Open or make the spool and begin a new epoch. A damaged file is salvaged: what is lost is told as dropped."""
-        return cls(open_spool_file(path, synchronous), publisher, boot, max_bytes)
+        [spool], _ = open_spools(path, [(publisher, boot)], max_bytes=max_bytes, synchronous=synchronous)
+        return spool
 
     # --- writing -----------------------------------------------------------------------------------------------------
 
@@ -148,23 +79,8 @@ class Spool:
 
         Raises SpoolError when the disk takes no more even after giving up what is less important.
         """
-        with self.lock:
-            new = list(batches)
-            self._make_room(new)
-            plan = self._plan(new)
-            try:
-                self._file.commit(self.publisher, self.epoch, plan, counts or {}, positions or {})
-            except sqlite3.Error as error:
-                raise SpoolError(f"{self._file.path}: {error}") from error
-            live = self._epochs[self.epoch]
-            for held, _ in plan:
-                self._admit(live, held)
-            for key, count in (counts or {}).items():
-                stream = live.streams.setdefault(key, _Stream())
-                stream.filtered += count.filtered
-                stream.folded += count.folded
-            self._positions.update(positions or {})
-            return [held for held, _ in plan]
+        [held] = commit_together([Filling(self, list(batches), counts or {}, positions or {})])
+        return held
 
     def forget(self, ids: Iterable[int]) -> None:
         """Forget batches that the log has, or that were quarantined. What is no longer here is passed over.
@@ -172,7 +88,7 @@ class Spool:
         Not flushed by itself: a crash before the next commit means that they are sent again, and known as repeated.
         """
         with self.lock:
-            gone = [self._held[batch_id] for batch_id in ids if batch_id in self._held]
+            gone = self._still_held(ids)
             if not gone:
                 return
             try:
@@ -185,17 +101,7 @@ class Spool:
     def drop(self, ids: Iterable[int], reason: str) -> None:
         """Give batches up, for good, and remember which rows and why."""
         with self.lock:
-            gone = [self._held[batch_id] for batch_id in ids if batch_id in self._held]
-            if not gone:
-                return
-            try:
-                self._file.drop(self.publisher, gone, reason)
-            except sqlite3.Error as error:
-                raise SpoolError(f"{self._file.path}: {error}") from error
-            for held in gone:
-                self._release(held)
-                stream = self._epochs[held.epoch].streams[held.row_class, held.level]
-                stream.dropped.setdefault(reason, Intervals()).add(held.first, held.first + held.rows)
+            self._give_up([(held, reason) for held in self._still_held(ids)])
 
     def close(self) -> None:
         """Write the WAL back and let go. Safe twice."""
@@ -212,15 +118,15 @@ class Spool:
     def pending(self) -> list[Held]:
         """Give what is held, oldest first, without bodies."""
         with self.lock:
-            return list(self._held.values())
+            return list(self.waiting.oldest(*RowClass))
 
     def __len__(self) -> int:
-        return len(self._held)
+        return len(self.waiting)
 
     def body(self, held: Held) -> bytes | None:
         """Read one body; None when it is no longer here, or cannot be read (then it is given up as `corrupt`)."""
         with self.lock:
-            if held.id not in self._held:
+            if held.id not in self.waiting:
                 return None
             try:
                 body = self._file.body(held.id)
@@ -233,7 +139,7 @@ class Spool:
     @property
     def bytes_held(self) -> int:
         """Bytes of bodies in the spool."""
-        return sum(self._bytes.values())
+        return self.waiting.size()
 
     def numbered(self, row_class: RowClass, level: Level) -> int:
         """How many rows of the live epoch's stream have numbers."""
@@ -258,7 +164,7 @@ class Spool:
             for epoch in before:
                 if epoch.settled_at_word is None and not any(stream.spooled for stream in epoch.streams.values()):
                     epoch.settled_at_word = self._word
-            return Account(self._word, [_tell(live), *(_tell(epoch) for epoch in before)])
+            return Account(self._word, [tell(live), *(tell(epoch) for epoch in before)])
 
     def acknowledge(self, account: Account) -> None:
         """The log has this word: what it said for good need not be said again."""
@@ -282,12 +188,11 @@ class Spool:
 
     # --- inside ------------------------------------------------------------------------------------------------------
 
-    def _load(self) -> None:
-        state = self._file.load(self.publisher)
+    def _restore(self, state: State) -> None:
         for row in state.epochs:
-            self._epochs[row.epoch] = _Epoch(row.epoch, row.boot, row.next_order)
+            self._epochs[row.epoch] = Epoch(row.epoch, row.boot, row.next_order)
         for stream_row in state.streams:
-            stream = _Stream(stream_row.filtered, stream_row.folded, stream_row.numbered)
+            stream = Stream(stream_row.filtered, stream_row.folded, stream_row.numbered)
             key = (RowClass(stream_row.row_class), Level(stream_row.level))
             self._epochs[stream_row.epoch].streams[key] = stream
         for dropped in state.dropped:
@@ -295,20 +200,41 @@ class Spool:
             stream = self._epochs[dropped.epoch].streams[key]
             stream.dropped.setdefault(dropped.reason, Intervals()).add(dropped.first, dropped.end)
         for held in state.held:
-            self._held[held.id] = held
-            key = (held.row_class, held.level)
-            self._bytes[key] = self._bytes.get(key, 0) + held.size
-            self._epochs[held.epoch].streams[key].spooled.add(held.first, held.first + held.rows)
+            self.waiting.add(held)
+            spooled = self._epochs[held.epoch].streams[held.row_class, held.level].spooled
+            spooled.add(held.first, held.first + held.rows)
         self._positions = state.positions
-        self._next_id = state.next_id
-        self._file.begin_epoch(self.publisher, self.epoch, self.boot)
-        self._epochs[self.epoch] = _Epoch(self.epoch, self.boot)
+        self._epochs[self.epoch] = Epoch(self.epoch, self.boot)
+
+    def _still_held(self, ids: Iterable[int]) -> list[Held]:
+        return [held for batch_id in ids if (held := self.waiting.get(batch_id)) is not None]
+
+    def _prepare(self, filling: "Filling") -> Write:
+        """Say what a commit would write, without changing anything yet."""
+        gave_up = self._room_for(filling.batches)
+        plan = self._plan(filling.batches)
+        return Write(self.publisher, self.epoch, plan, filling.counts, filling.positions, gave_up)
+
+    def _committed(self, write: Write) -> list[Held]:
+        """Take in what was written."""
+        for held, reason in write.gave_up:
+            self._mark_dropped(held, reason)
+        live = self._epochs[self.epoch]
+        for held, _ in write.batches:
+            self._admit(live, held)
+        for key, count in write.counts.items():
+            stream = live.streams.setdefault(key, Stream())
+            stream.filtered += count.filtered
+            stream.folded += count.folded
+        self._positions.update(write.positions)
+        return [held for held, _ in write.batches]
 
     def _plan(self, new: list[NewBatch]) -> list[tuple[Held, bytes]]:
         """Number the batches without changing anything yet."""
         live = self._epochs[self.epoch]
         numbered: dict[Key, int] = {}
         boottime, wall = time.clock_gettime_ns(time.CLOCK_BOOTTIME), time.time_ns()
+        first_id = self._file.take_ids(len(new))
         plan = []
         for index, batch in enumerate(new):
             key = (batch.row_class, batch.level)
@@ -318,7 +244,7 @@ class Spool:
                 first = stream.numbered if stream else 0
             numbered[key] = first + batch.rows
             held = Held(
-                id=self._next_id + index,
+                id=first_id + index,
                 epoch=self.epoch,
                 row_class=batch.row_class,
                 level=batch.level,
@@ -335,68 +261,72 @@ class Spool:
             plan.append((held, batch.body))
         return plan
 
-    def _admit(self, live: _Epoch, held: Held) -> None:
+    def _admit(self, live: Epoch, held: Held) -> None:
         key = (held.row_class, held.level)
-        stream = live.streams.setdefault(key, _Stream())
+        stream = live.streams.setdefault(key, Stream())
         stream.numbered += held.rows
         stream.spooled.add(held.first, held.first + held.rows)
         live.next_order = held.order + 1
-        self._next_id = held.id + 1
-        self._held[held.id] = held
-        self._bytes[key] = self._bytes.get(key, 0) + held.size
+        self.waiting.add(held)
 
     def _release(self, held: Held) -> None:
-        del self._held[held.id]
-        key = (held.row_class, held.level)
-        self._bytes[key] -= held.size
-        stream = self._epochs[held.epoch].streams[key]
+        self.waiting.release(held)
+        stream = self._epochs[held.epoch].streams[held.row_class, held.level]
         stream.spooled = stream.spooled.minus(Intervals([(held.first, held.first + held.rows)]))
 
-    def _make_room(self, new: list[NewBatch]) -> None:
-        """Give up the least important rows until the new ones fit: each of events and documents has its own room."""
+    def _give_up(self, gone: Sequence[tuple[Held, str]]) -> None:
+        if not gone:
+            return
+        try:
+            self._file.drop(self.publisher, gone)
+        except sqlite3.Error as error:
+            raise SpoolError(f"{self._file.path}: {error}") from error
+        for held, reason in gone:
+            self._mark_dropped(held, reason)
+
+    def _mark_dropped(self, held: Held, reason: str) -> None:
+        self._release(held)
+        stream = self._epochs[held.epoch].streams[held.row_class, held.level]
+        stream.dropped.setdefault(reason, Intervals()).add(held.first, held.first + held.rows)
+
+    def _room_for(self, new: list[NewBatch]) -> list[tuple[Held, str]]:
+        """Choose the least important rows so that the new ones fit: events and documents have room of their own."""
         own = self.max_bytes // EVENT_SHARE
+        chosen: list[tuple[Held, str]] = []
         for classes, limit in (
             (_SHARED, self.max_bytes - 2 * own),
             ((RowClass.EVENT,), own),
             ((RowClass.CAPABILITY,), own),
         ):
             need = sum(len(batch.body) for batch in new if batch.row_class in classes)
-            have = sum(size for (row_class, _), size in self._bytes.items() if row_class in classes)
-            if need and have + need > limit:
-                self.give_up(classes, have + need - limit)
+            excess = self.waiting.size(*classes) + need - limit if need else 0
+            if excess > 0:
+                chosen += self._least_important(classes, excess)
+        return chosen
 
     def give_up(self, classes: tuple[RowClass, ...] = tuple(RowClass), size: int = 1 << 20) -> int:
         """Drop at least `size` bytes of the least important batches of `classes`; return how many bytes it was."""
-        chosen: list[int] = []
-        found = 0
-        superseded: list[int] = []
-        if RowClass.CAPABILITY in classes:
-            superseded = self._superseded()
-            for batch_id in superseded:
-                if found >= size:
-                    break
-                chosen.append(batch_id)
-                found += self._held[batch_id].size
-            self.drop(chosen, "superseded")
-            chosen = []
-        for level in reversed(Level):
-            if found >= size:
-                break
-            for held in self._held.values():  # oldest first
-                if held.level is level and held.row_class in classes:
-                    chosen.append(held.id)
-                    found += held.size
-                    if found >= size:
-                        break
-        self.drop(chosen, "spool_full")
-        return found
+        with self.lock:
+            gone = self._least_important(classes, size)
+            self._give_up(gone)
+            return sum(held.size for held, _ in gone)
 
-    def _superseded(self) -> list[int]:
-        """Give the documents of which a later one of the same device is held, oldest first."""
-        latest = {held.document: held.id for held in self._held.values() if held.document}
-        return [held.id for held in self._held.values() if held.document and latest[held.document] != held.id]
+    def _least_important(self, classes: tuple[RowClass, ...], size: int) -> list[tuple[Held, str]]:
+        """Choose batches of at least `size` bytes: superseded documents, then the highest level first, oldest first."""
+        chosen: dict[int, tuple[Held, str]] = {}
+        superseded = self.waiting.superseded() if RowClass.CAPABILITY in classes else iter(())
+        order = [("superseded", superseded)]
+        order += [("spool_full", self.waiting.oldest(*classes, level=level)) for level in reversed(Level)]
+        for reason, candidates in order:
+            for held in candidates:
+                if size <= 0:
+                    return list(chosen.values())
+                if held.id not in chosen:
+                    chosen[held.id] = held, reason
+                    size -= held.size
+        return list(chosen.values())
 
-    def _forget_dropped(self, epoch: _Epoch, told: EpochAccount) -> None:
+    def _forget_dropped(self, epoch: Epoch, told: EpochAccount) -> None:
         for account in told.streams:
             stream = epoch.streams.get((account.row_class, account.level))
             if stream is None:
@@ -412,21 +342,55 @@ class Spool:
                 )
 
 
-def _tell(epoch: _Epoch) -> EpochAccount:
-    streams = [
-        StreamAccount(
-            row_class,
-            level,
-            stream.filtered + stream.folded + stream.numbered,
-            stream.filtered,
-            stream.folded,
-            stream.numbered,
-            stream.spooled.pairs(),
-            [Dropped(reason, intervals.pairs()) for reason, intervals in stream.dropped.items()],
-        )
-        for (row_class, level), stream in sorted(epoch.streams.items())
-    ]
-    return EpochAccount(epoch.epoch, epoch.boot, streams)
+class Filling(msgspec.Struct):
+    """What is to be kept in one spool."""
+
+    spool: Spool
+    batches: list[NewBatch] = []
+    counts: Mapping[Key, Counts] = {}
+    positions: Mapping[tuple[str, str], str] = {}
+
+
+def commit_together(fillings: Sequence[Filling]) -> list[list[Held]]:
+    """Keep what several spools of one file are given, all or nothing, in one transaction; give what each now holds.
+
+    Each spool at most once. Raises SpoolError when the disk takes no more.
+    """
+    if not fillings:
+        return []
+    file = fillings[0].spool._file  # noqa: SLF001  # this is the spools' own module
+    with file.lock:
+        writes = [(filling.spool, filling.spool._prepare(filling)) for filling in fillings]  # noqa: SLF001
+        try:
+            file.commit(write for _, write in writes)
+        except sqlite3.Error as error:
+            raise SpoolError(f"{file.path}: {error}") from error
+        return [spool._committed(write) for spool, write in writes]  # noqa: SLF001
+
+
+def open_spools(
+    path: Path,
+    publishers: Sequence[tuple[str, str]],
+    *,
+    max_bytes: int,
+    synchronous: str = "FULL",
+    later: bool = False,
+) -> tuple[list[Spool], SpoolFile]:
+    """Open or make one file for many publishers (each with its boot id), and begin a new epoch for each.
+
+    `max_bytes` is the room of one publisher. With `later`, what is forgotten is forgotten on disk by the next commit.
+    What the file holds of publishers that are not named stays there. Raises SpoolError.
+    """
+    file = open_spool_file(path, synchronous)
+    file.later = later
+    try:
+        states = file.load()
+        spools = [Spool(file, name, boot, max_bytes, states.get(name)) for name, boot in publishers]
+        file.begin_epochs((spool.publisher, spool.epoch, spool.boot) for spool in spools)
+    except sqlite3.Error as error:
+        file.close()
+        raise SpoolError(f"{path}: {error}") from error
+    return spools, file
 
 
 def boot_id(root: Path = Path("/")) -> str:
@@ -434,4 +398,4 @@ def boot_id(root: Path = Path("/")) -> str:
     try:
         return (root / "proc/sys/kernel/random/boot_id").read_text().strip()
     except OSError:
-        return f"run-{os.getpid()}-{secrets.token_hex(4)}"
+        return f"run-{os.getpid()}-{os.urandom(4).hex()}"

@@ -3,21 +3,18 @@
 Source: SQLite 3.40, WAL mode with synchronous=FULL: a transaction that returned survives a power cut.
 """
 
-import logging
 import sqlite3
-import time
-from collections.abc import Iterable, Mapping
+import threading
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
+from collectors.failpoint import failpoint
+from collectors.spooled import Counts, Held, Key
 from schemas.errors import SpoolError
 from schemas.intervals import Interval
 from schemas.verbosity import Level, RowClass
 
-if TYPE_CHECKING:
-    from collectors.spool import Counts, Held
-
-_log = logging.getLogger("muster.spool")
 VERSION: Final = 1
 APPLICATION_ID: Final = 0x4D535052
 """Marks the file as a Muster spool ("MSPR")."""
@@ -46,7 +43,7 @@ CREATE TABLE position (
 _BATCH_COLUMNS: Final = (
     "id, epoch, class, level, first, rows, ord, size, grant_id, document, boottime, wall, boot"  # without the body
 )
-_TABLES: Final = ("epoch", "stream", "batch", "dropped", "position")
+TABLES: Final = ("epoch", "stream", "batch", "dropped", "position")
 
 
 class EpochRow(NamedTuple):
@@ -79,108 +76,158 @@ class DroppedRow(NamedTuple):
     end: int
 
 
-class State(NamedTuple):
+class State:
     """Everything that a publisher's spool held when it was opened, but the bodies."""
 
-    epochs: list[EpochRow]
-    streams: list[StreamRow]
-    dropped: list[DroppedRow]
-    held: "list[Held]"
-    positions: dict[tuple[str, str], str]
-    next_id: int
+    __slots__ = ("dropped", "epochs", "held", "positions", "streams")
+
+    def __init__(self) -> None:
+        self.epochs: list[EpochRow] = []
+        """Oldest first."""
+        self.streams: list[StreamRow] = []
+        self.dropped: list[DroppedRow] = []
+        self.held: list[Held] = []
+        """Oldest first."""
+        self.positions: dict[tuple[str, str], str] = {}
+
+
+class Write(NamedTuple):
+    """What one publisher has for a transaction."""
+
+    publisher: str
+    epoch: str
+    batches: list[tuple[Held, bytes]]
+    counts: Mapping[Key, Counts]
+    positions: Mapping[tuple[str, str], str]
+    gave_up: Sequence[tuple[Held, str]] = ()
+    """Batches that make room for the new ones, and why."""
 
 
 class SpoolFile:
-    """One open spool file. Every method raises sqlite3.Error when the disk does not obey; the file stays usable."""
+    """One open spool file, of one publisher or of many that share its transactions.
+
+    Every method raises sqlite3.Error when the disk does not obey; the file stays usable. Callers hold `lock`.
+    """
 
     def __init__(self, path: Path, connection: sqlite3.Connection, synchronous: str) -> None:
         self.path = path
+        self.lock = threading.RLock()
+        self.later = False
+        """Whether forgetting waits for the next commit: for files with so many publishers that each one's answer would
+        otherwise cost a transaction. What a crash takes of it is sent again, and known as repeated."""
         self.db = connection
         """For what is done to a file as a whole (salvage, tests)."""
         self._synchronous = synchronous
+        self._waiting: list[tuple[str, list[tuple[Any, ...]]]] = []
+        self._next_id = 1
 
-    def load(self, publisher: str) -> State:
-        """Read what is there, epochs oldest first."""
-        from collectors.spool import Held
+    def take_ids(self, count: int) -> int:
+        """Give the first of `count` new batch ids."""
+        first = self._next_id
+        self._next_id += count
+        return first
 
-        db, who = self.db, (publisher,)
-        epochs = db.execute("SELECT epoch, boot, next_order FROM epoch WHERE publisher = ? ORDER BY begun", who)
-        streams = db.execute(
-            "SELECT epoch, class, level, filtered, folded, numbered FROM stream WHERE publisher = ?", who
-        )
-        dropped = db.execute("SELECT epoch, class, level, reason, first, end FROM dropped WHERE publisher = ?", who)
-        batches = db.execute(f"SELECT {_BATCH_COLUMNS} FROM batch WHERE publisher = ? ORDER BY id", who)
-        positions = db.execute("SELECT collector, source, value FROM position WHERE publisher = ?", who)
-        (last_id,) = db.execute("SELECT coalesce(max(id), 0) FROM batch").fetchone()
-        return State(
-            [EpochRow(*row) for row in epochs],
-            [StreamRow(*row) for row in streams],
-            [DroppedRow(*row) for row in dropped],
-            [Held(row[0], row[1], RowClass(row[2]), Level(row[3]), *row[4:]) for row in batches],
-            {(collector, source): value for collector, source, value in positions},
-            last_id + 1,
-        )
+    def load(self) -> dict[str, State]:
+        """Read what is there, by publisher."""
+        db = self.db
+        (self._next_id,) = db.execute("SELECT coalesce(max(id), 0) + 1 FROM batch").fetchone()
+        states: dict[str, State] = {}
 
-    def begin_epoch(self, publisher: str, epoch: str, boot: str) -> None:
-        """Note a new run, durably, before any of its rows."""
+        def of(publisher: str) -> State:
+            return states.setdefault(publisher, State())
+
+        for publisher, *epoch in db.execute("SELECT publisher, epoch, boot, next_order FROM epoch ORDER BY begun"):
+            of(publisher).epochs.append(EpochRow(*epoch))
+        for publisher, *stream in db.execute("SELECT * FROM stream"):
+            of(publisher).streams.append(StreamRow(*stream))
+        for publisher, *dropped in db.execute("SELECT * FROM dropped"):
+            of(publisher).dropped.append(DroppedRow(*dropped))
+        words: dict[str, str] = {}  # one object for each epoch and boot, however many batches name it
+        for publisher, *row in db.execute(f"SELECT publisher, {_BATCH_COLUMNS} FROM batch ORDER BY id"):
+            row[1], row[-1] = words.setdefault(row[1], row[1]), words.setdefault(row[-1], row[-1])
+            of(publisher).held.append(Held(row[0], row[1], RowClass(row[2]), Level(row[3]), *row[4:]))
+        for publisher, collector, source, value in db.execute("SELECT * FROM position"):
+            of(publisher).positions[collector, source] = value
+        return states
+
+    def begin_epochs(self, epochs: Iterable[tuple[str, str, str]]) -> None:
+        """Note new runs (publisher, epoch, boot), durably, before any of their rows."""
         with self.db:
             begun = self.db.execute("SELECT coalesce(max(begun), 0) + 1 FROM epoch").fetchone()[0]
-            self.db.execute("INSERT INTO epoch VALUES (?, ?, ?, 0, ?)", (publisher, epoch, boot, begun))
+            self.db.executemany("INSERT INTO epoch VALUES (?, ?, ?, 0, ?)", [(*epoch, begun) for epoch in epochs])
+            failpoint("spool.epoch.written")
+        failpoint("spool.epoch.committed")
 
-    def commit(
-        self,
-        publisher: str,
-        epoch: str,
-        plan: "list[tuple[Held, bytes]]",
-        counts: "Mapping[tuple[RowClass, Level], Counts]",
-        positions: Mapping[tuple[str, str], str],
-    ) -> None:
-        """Write rows, numbers, totals and positions in one transaction."""
-        totals: dict[tuple[int, int], list[int]] = {}
-        for (row_class, level), count in counts.items():
-            totals[row_class, level] = [count.filtered, count.folded, 0]
-        for held, _ in plan:
-            totals.setdefault((held.row_class, held.level), [0, 0, 0])[2] += held.rows
+    def commit(self, writes: Iterable[Write]) -> None:
+        """Write rows, numbers, totals and positions, and what is given up for them, in one transaction."""
         with self.db:
-            self.db.executemany(
-                "INSERT INTO batch VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                [(*_batch_row(publisher, held), body) for held, body in plan],
+            for sql, rows in self._waiting:
+                self.db.executemany(sql, rows)
+            for write in writes:
+                if write.gave_up:
+                    self._give_up(write.publisher, write.gave_up)
+                self._write(write)
+            failpoint("spool.commit.written")
+        failpoint("spool.commit.committed")
+        self._waiting = []
+
+    def _write(self, write: Write) -> None:
+        publisher, epoch, batches = write.publisher, write.epoch, write.batches
+        totals: dict[tuple[int, int], list[int]] = {}
+        for (row_class, level), count in write.counts.items():
+            totals[row_class, level] = [count.filtered, count.folded, 0]
+        for held, _ in batches:
+            totals.setdefault((held.row_class, held.level), [0, 0, 0])[2] += held.rows
+        self.db.executemany(
+            "INSERT INTO batch VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            [(*_batch_row(publisher, held), body) for held, body in batches],
+        )
+        self.db.executemany(
+            "INSERT INTO stream VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET filtered = filtered"
+            " + excluded.filtered, folded = folded + excluded.folded, numbered = numbered + excluded.numbered",
+            [(publisher, epoch, *key, *deltas) for key, deltas in totals.items()],
+        )
+        if batches:
+            self.db.execute(
+                "UPDATE epoch SET next_order = ? WHERE publisher = ? AND epoch = ?",
+                (batches[-1][0].order + 1, publisher, epoch),
             )
-            self.db.executemany(
-                "INSERT INTO stream VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET filtered = filtered"
-                " + excluded.filtered, folded = folded + excluded.folded, numbered = numbered + excluded.numbered",
-                [(publisher, epoch, *key, *deltas) for key, deltas in totals.items()],
-            )
-            if plan:
-                self.db.execute(
-                    "UPDATE epoch SET next_order = ? WHERE publisher = ? AND epoch = ?",
-                    (plan[-1][0].order + 1, publisher, epoch),
-                )
-            self.db.executemany(
-                "INSERT OR REPLACE INTO position VALUES (?, ?, ?, ?)",
-                [(publisher, collector, source, value) for (collector, source), value in positions.items()],
-            )
+        self.db.executemany(
+            "INSERT OR REPLACE INTO position VALUES (?, ?, ?, ?)",
+            [(publisher, collector, source, value) for (collector, source), value in write.positions.items()],
+        )
 
     def delete(self, ids: list[int]) -> None:
         """Forget batches. Left to the next commit's fsync: were it lost, they would be sent again."""
+        sql, rows = "DELETE FROM batch WHERE id = ?", [(batch_id,) for batch_id in ids]
+        if self.later:
+            self._waiting.append((sql, rows))
+            return
         self.db.execute("PRAGMA synchronous = NORMAL")
         try:
             with self.db:
-                self.db.executemany("DELETE FROM batch WHERE id = ?", [(batch_id,) for batch_id in ids])
+                self.db.executemany(sql, rows)
+                failpoint("spool.delete.written")
+            failpoint("spool.delete.committed")
         finally:
             self.db.execute(f"PRAGMA synchronous = {self._synchronous}")
 
-    def drop(self, publisher: str, gone: "list[Held]", reason: str) -> None:
-        """Forget batches and remember, in the same transaction, which rows that were."""
+    def drop(self, publisher: str, gone: Sequence[tuple[Held, str]]) -> None:
+        """Forget batches and remember, in the same transaction, which rows that were and why."""
         with self.db:
-            self.db.executemany("DELETE FROM batch WHERE id = ?", [(held.id,) for held in gone])
-            self.db.executemany(
-                "INSERT OR REPLACE INTO dropped VALUES (?, ?, ?, ?, ?, ?, ?)",
-                [
-                    (publisher, held.epoch, held.row_class, held.level, reason, held.first, held.first + held.rows)
-                    for held in gone
-                ],
-            )
+            self._give_up(publisher, gone)
+            failpoint("spool.drop.written")
+        failpoint("spool.drop.committed")
+
+    def _give_up(self, publisher: str, gone: Sequence[tuple[Held, str]]) -> None:
+        self.db.executemany("DELETE FROM batch WHERE id = ?", [(held.id,) for held, _ in gone])
+        self.db.executemany(
+            "INSERT OR REPLACE INTO dropped VALUES (?, ?, ?, ?, ?, ?, ?)",
+            [
+                (publisher, held.epoch, held.row_class, held.level, reason, held.first, held.first + held.rows)
+                for held, reason in gone
+            ],
+        )
 
     def body(self, batch_id: int) -> bytes | None:
         """Read one body; None when there is no such batch. Raises sqlite3.DatabaseError when it cannot be read."""
@@ -191,18 +238,35 @@ class SpoolFile:
         self, publisher: str, epoch: str, row_class: int, level: int, reason: str, intervals: Iterable[Interval]
     ) -> None:
         """Forget that rows were dropped: the aggregator knows."""
-        with self.db:
-            self.db.executemany(
-                "DELETE FROM dropped WHERE publisher = ? AND epoch = ? AND class = ? AND level = ? AND reason = ?"
-                " AND first >= ? AND end <= ?",
-                [(publisher, epoch, row_class, level, reason, first, end) for first, end in intervals],
-            )
+        sql = (
+            "DELETE FROM dropped WHERE publisher = ? AND epoch = ? AND class = ? AND level = ? AND reason = ?"
+            " AND first >= ? AND end <= ?"
+        )
+        self._forget((sql, [(publisher, epoch, row_class, level, reason, first, end) for first, end in intervals]))
 
     def forget_epoch(self, publisher: str, epoch: str) -> None:
         """Forget a run of which nothing is left to say."""
+        self._forget(
+            *(
+                (f"DELETE FROM {table} WHERE publisher = ? AND epoch = ?", [(publisher, epoch)])
+                for table in ("epoch", "stream", "dropped")
+            )
+        )
+
+    def _forget(self, *statements: tuple[str, list[tuple[Any, ...]]]) -> None:
+        if self.later:
+            self._waiting.extend(statements)
+            return
         with self.db:
-            for table in ("epoch", "stream", "dropped"):
-                self.db.execute(f"DELETE FROM {table} WHERE publisher = ? AND epoch = ?", (publisher, epoch))
+            for sql, rows in statements:
+                self.db.executemany(sql, rows)
+            failpoint("spool.told.written")
+        failpoint("spool.told.committed")
+
+    def flush(self) -> None:
+        """Do what waits for the next commit."""
+        if self._waiting:
+            self.commit([])
 
     def shrink_wal(self) -> None:
         """Write the WAL back and cut it to nothing: frees disk when the disk is full."""
@@ -224,7 +288,9 @@ def open_spool_file(path: Path, synchronous: str = "FULL") -> SpoolFile:
     except sqlite3.DatabaseError as error:
         if not _is_damage(error):
             raise SpoolError(f"{path}: {error}") from error
-        return _salvage(path, synchronous, error)
+        from collectors.spool_salvage import salvage  # seldom needed
+
+        return salvage(path, lambda: _open(path, synchronous), error)
 
 
 def _is_damage(error: sqlite3.DatabaseError) -> bool:
@@ -261,76 +327,7 @@ def _open(path: Path, synchronous: str) -> SpoolFile:
     return SpoolFile(path, db, synchronous)
 
 
-def _salvage(path: Path, synchronous: str, error: Exception) -> SpoolFile:
-    """Set a damaged file aside and carry over every row that SQLite can still read."""
-    aside = path.with_name(f"{path.name}.damaged-{time.time_ns()}")
-    for suffix in ("", "-wal", "-shm"):
-        part = path.with_name(path.name + suffix)
-        if part.exists():
-            part.rename(aside.with_name(aside.name + suffix))
-    _log.error("spool_damaged file=%s set_aside=%s error=%s", path, aside, error)
-    fresh = _open(path, synchronous)
-    kept = {table: _carry_over(aside, fresh, table) for table in _TABLES}
-    _mark_missing(fresh)
-    _log.warning("spool_salvaged file=%s kept=%s", path, kept)
-    return fresh
-
-
-def _carry_over(aside: Path, fresh: SpoolFile, table: str) -> int:
-    """Copy a table row by row from both ends, so that one bad page costs only what lies on it."""
-    count = 0
-    for direction in ("ASC", "DESC"):
-        old = sqlite3.connect(f"file:{aside}?mode=rw", uri=True)
-        try:
-            keys = {"batch": "id"}.get(table, "publisher")
-            rows: Iterable[tuple[Any, ...]] = old.execute(f"SELECT * FROM {table} ORDER BY {keys} {direction}")
-            for row in rows:
-                with fresh.db:
-                    marks = ", ".join("?" * len(row))
-                    count += fresh.db.execute(f"INSERT OR IGNORE INTO {table} VALUES ({marks})", row).rowcount
-        except sqlite3.DatabaseError:
-            continue  # the bad page; what lies behind it comes from the other end
-        else:
-            break
-        finally:
-            old.close()
-    return count
-
-
-def _mark_missing(fresh: SpoolFile) -> None:
-    """Tell rows that were numbered and are neither here nor known to have gone.
-
-    Which of them had been acknowledged, nobody knows any more; the aggregator does: what it has counts as done first.
-    """
-    from schemas.intervals import Intervals
-
-    db = fresh.db
-    with db:
-        for batch in db.execute("SELECT DISTINCT publisher, epoch, class, level FROM batch").fetchall():
-            db.execute("INSERT OR IGNORE INTO epoch VALUES (?, ?, '', 0, 0)", batch[:2])
-            db.execute("INSERT OR IGNORE INTO stream VALUES (?, ?, ?, ?, 0, 0, 0)", batch)
-        for publisher, epoch, row_class, level, numbered in db.execute(
-            "SELECT publisher, epoch, class, level, numbered FROM stream"
-        ).fetchall():
-            where = (publisher, epoch, row_class, level)
-            held = Intervals(
-                (first, first + rows)
-                for first, rows in db.execute(
-                    "SELECT first, rows FROM batch WHERE publisher = ? AND epoch = ? AND class = ? AND level = ?", where
-                )
-            )
-            total = max(numbered, held.end)
-            db.execute(
-                "UPDATE stream SET numbered = ? WHERE publisher = ? AND epoch = ? AND class = ? AND level = ?",
-                (total, *where),
-            )
-            db.executemany(
-                "INSERT OR REPLACE INTO dropped VALUES (?, ?, ?, ?, 'corrupt', ?, ?)",
-                [(*where, first, end) for first, end in held.missing(0, total)],
-            )
-
-
-def _batch_row(publisher: str, held: "Held") -> tuple[Any, ...]:
+def _batch_row(publisher: str, held: Held) -> tuple[Any, ...]:
     return (
         held.id,
         publisher,

@@ -2,8 +2,7 @@
 
 import argparse
 import time
-
-import msgspec
+from typing import Any, Final
 
 from aggregator.cli import add_output_option, add_server_options
 from aggregator.cli.client import client_of
@@ -47,30 +46,53 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def _tables(lines: list[dict[str, object]]) -> list[Table]:
+_PLACES: Final = (
+    ("done", "done"),
+    ("filtered", "filtered"),
+    ("quarantined", "quarantined"),
+    ("expired", "expired"),
+    ("in_log", "in log"),
+    ("spooled", "spooled"),
+    ("stranded", "stranded"),
+    ("lost", "lost"),
+    ("unaccounted", "unaccounted"),
+)
+_ALWAYS: Final = ("done", "unaccounted")
+NAME_WIDTH: Final = 13
+
+
+def _tables(lines: list[dict[str, Any]]) -> list[Table]:
+    """Give where rows are, in the places that hold any; what was left out at the source; and what was given up."""
+    held = [(key, word) for key, word in _PLACES if key in _ALWAYS or any(line[key] for line in lines)]
+    dropped = any(line["dropped"] for line in lines)
     place = Table(
-        ["publisher", "class", "level", "numbered", "done", "quar.", "in log", "spooled", "dropped", "unacc.", "word"],
+        [
+            "publisher",
+            "class",
+            "level",
+            "numbered",
+            *(word for _, word in held),
+            *(["dropped"] if dropped else []),
+            "word",
+        ],
         empty="no rows yet: no publisher has spoken",
     )
-    source = Table(["publisher", "class", "level", "consumer", "produced", "filtered", "folded", "numbered"])
-    more = Table(["publisher", "class", "level", "place", "rows"])
+    source = Table(["publisher", "class", "level", "produced", "filtered", "folded", "numbered"])
+    reasons = Table(["publisher", "class", "level", "reason", "rows"])
     for line in lines:
-        dropped = msgspec.convert(line["dropped"], dict[str, int])
         age = line["word_age_seconds"]
         name = [_short(str(line["publisher"])), line["row_class"], line["level"]]
-        place.add(*name, *(line[key] for key in ("numbered", "done", "quarantined", "in_log", "spooled")),
-                  sum(dropped.values()), line["unaccounted"],
-                  "-" if age is None else f"{age:.0f} s")  # fmt: skip
+        if line["numbered"]:
+            gone = [sum(line["dropped"].values())] if dropped else []
+            place.add(
+                *name, line["numbered"], *(line[key] for key, _ in held), *gone, "-" if age is None else f"{age:.0f} s"
+            )
         if line["filtered_at_source"] or line["folded"]:
-            source.add(*name, line["consumer"], line["produced"], line["filtered_at_source"], line["folded"],
-                       line["numbered"])  # fmt: skip
-        for reason, count in dropped.items():
-            more.add(*name, f"dropped: {reason}", count)
-        for key in ("filtered", "expired", "stranded", "lost"):
-            if line[key]:
-                more.add(*name, key, line[key])
+            source.add(*name, line["produced"], line["filtered_at_source"], line["folded"], line["numbered"])
+        for reason, count in line["dropped"].items():
+            reasons.add(*name, reason, count)
     tables = [place]
-    for title, table in (("\nleft out at the source", source), ("\nother places", more)):
+    for title, table in (("\nleft out at the source, by level", source), ("\ngiven up by the publisher", reasons)):
         if table.rows:
             table.title = title
             tables.append(table)
@@ -78,4 +100,4 @@ def _tables(lines: list[dict[str, object]]) -> list[Table]:
 
 
 def _short(name: str) -> str:
-    return name if len(name) <= 16 else f"{name[:13]}..."
+    return name if len(name) <= NAME_WIDTH else f"{name[: NAME_WIDTH - 2]}.."

@@ -2,11 +2,11 @@
 
 import argparse
 import datetime
-from typing import Any
+from typing import Any, Final
 
 from aggregator.cli import add_output_option, add_server_options
 from aggregator.cli.client import Client, client_of
-from aggregator.cli.render import Table, number, show
+from aggregator.cli.render import Table, number, screen_width, show
 
 _EPILOG = """examples:
   muster query                                  what there is to ask for
@@ -15,6 +15,10 @@ _EPILOG = """examples:
   muster query disk read_bytes_total:rate,write_bytes_total:rate --every 10s --where disk=nvme*
   muster query log --severity warning --contains nvme --since 1d
   muster query event --limit 20"""
+
+
+FEW_ROWS: Final = 4
+"""So many rows may be shown upright when they are too wide for the screen."""
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -76,7 +80,17 @@ def result_table(result: dict[str, Any], *, newest_last: bool = False) -> Table:
     order = range(result["rows"])
     for row in reversed(order) if newest_last else order:
         table.add(*(_cell(columns[at], result["data"][at][row]) for at in kept))
-    return table
+    return table if len(table.rows) > FEW_ROWS or table.width <= screen_width() else _upright(table)
+
+
+def _upright(table: Table) -> Table:
+    """Turn a table of few rows that is too wide: a line for each column, a column for each row."""
+    turned = Table(
+        ["field", *(["value"] if len(table.rows) == 1 else [f"row {at + 1}" for at in range(len(table.rows))])]
+    )
+    for at, name in enumerate(table.columns):
+        turned.add(name, *(row[at] for row in table.rows))
+    return turned
 
 
 def _cell(column: dict[str, Any], value: Any) -> Any:

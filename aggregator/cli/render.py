@@ -1,5 +1,6 @@
 """How the command line shows things: tables for people, JSON and YAML for programs."""
 
+import shutil
 import sys
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -35,6 +36,11 @@ class Table:
         self.rows.append([_cell(cell) for cell in cells])
         self._right |= {at for at, cell in enumerate(cells) if isinstance(cell, (int, float)) and cell is not True}
 
+    @property
+    def width(self) -> int:
+        """How wide it is, in characters."""
+        return max((len(line) for line in self.lines()), default=0)
+
     def lines(self) -> list[str]:
         """Give the lines, without colour."""
         if not self.rows:
@@ -56,6 +62,11 @@ class Table:
             head = 1 if self.title else 0
             lines[head] = f"\x1b[1m{lines[head]}\x1b[0m"
         sys.stdout.write("\n".join(lines) + "\n")
+
+
+def screen_width() -> int:
+    """Give the width of the terminal; 80 where there is none."""
+    return shutil.get_terminal_size((80, 24)).columns
 
 
 def number(value: float | None, unit: str = "") -> str:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from collectors.config import AgentConfig, load_agent_config
-from collectors.control_client import ControlClient
+from collectors.control_client import ControlClient, ControlSession
 from collectors.enrolment import NodeToken
 from collectors.intake import Intake
 from collectors.node_identity import NodeIdentity, decide_node_id
@@ -66,8 +66,7 @@ class Agent:
             documents=self.intake.documents_hash,
         )
         self.scheduler = Scheduler(setups_of(config), self.intake, zygote, scheduler_options(config, identity, folder))
-        self.control = ControlClient(
-            self._transport(),
+        session = ControlSession(
             token=self.token,
             keep_token=self.token.keep,
             publisher=identity.id,
@@ -81,6 +80,7 @@ class Agent:
             levels_changed=self.scheduler.levels_changed,
             watched=self.intake.wake,
         )
+        self.control = ControlClient(self._transport(), session)
 
     def run(self, options: argparse.Namespace) -> int:
         """Work until a signal."""

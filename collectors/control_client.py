@@ -4,12 +4,12 @@ import logging
 import platform
 import threading
 import time
-from collections.abc import Callable
-from typing import Final
+from collections.abc import Callable, Mapping
+from typing import Any, Final
 
 from collectors.publisher import Sender
 from collectors.status import CollectorStatus
-from collectors.transport import Backoff, TransportError
+from collectors.transport import Answer, Backoff, TransportError
 from collectors.verbosity import Grant, LevelPolicy
 from schemas import __version__
 from schemas.batch import WIRE_VERSION
@@ -30,17 +30,20 @@ from schemas.control import (
 from schemas.errors import WireError
 
 _log = logging.getLogger("muster.control")
+CONTROL_PATH: Final = "/v1/control"
 REPORT_SECONDS: Final = 15.0
 WAIT_SECONDS: Final = 20.0
 """How long the aggregator may keep us waiting; below the transport's own timeout."""
 
 
-class ControlClient:
-    """Keeps the channel open until it is stopped. What was granted stays granted while the aggregator is away."""
+class ControlSession:
+    """One node's end of the channel without its thread: makes the requests, and acts on the answers.
+
+    What was granted stays granted while the aggregator is away. Not safe for several threads at once.
+    """
 
     def __init__(
         self,
-        sender: Sender,
         *,
         token: Callable[[], str],
         keep_token: Callable[[str], None],
@@ -55,8 +58,10 @@ class ControlClient:
         levels_changed: Callable[[], None],
         watched: Callable[[], None],
         backoff: Backoff | None = None,
+        facts: Mapping[str, Any] | None = None,
+        log: logging.Logger = _log,
     ) -> None:
-        self._sender = sender
+        """Prepare. `facts`: what is told of the machine; None for those of the one that this runs on."""
         self._token = token
         self._keep_token = keep_token
         self._identity = (publisher, epoch, boot)
@@ -68,45 +73,28 @@ class ControlClient:
         self._levels_changed = levels_changed
         self._watched = watched
         self._backoff = backoff or Backoff()
+        self._facts = facts
+        self._log = log
         self._acks: list[Ack] = []
         self._handled: dict[str, Ack] = {}
         self._revision = -1
         self._introduced = False
         self._reported = -REPORT_SECONDS
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="control", daemon=True)
+        self._reporting = 0.0
 
-    def start(self) -> None:
-        """Begin to ask."""
-        self._thread.start()
-
-    def stop(self) -> None:
-        """Ask no more. A request that is being waited for is left to its own end."""
-        self._stopping.set()
-
-    def _run(self) -> None:
-        while not self._stopping.is_set():
-            try:
-                wait = self.ask_once()
-            except (TransportError, WireError) as error:
-                wait = self._backoff.next()
-                _log.debug("control_waits seconds=%.1f error=%s", wait, error)
-            if wait:
-                self._stopping.wait(wait)
-
-    def ask_once(self, wait: float = WAIT_SECONDS) -> float:
-        """Ask once and act; give the seconds to pause. Raises TransportError and WireError."""
+    def question(self, wait: float = WAIT_SECONDS) -> tuple[bytes, dict[str, str]]:
+        """Give the body and the headers of the next request."""
         now = time.monotonic()
         report = now - self._reported >= REPORT_SECONDS
+        self._reporting = now if report else self._reported
         publisher, epoch, boot = self._identity
-        acks = self._acks
         request = ControlRequest(
             WIRE_VERSION,
             publisher,
             epoch,
             boot,
             self._predecessors(),
-            acks,
+            self._acks,
             min(wait, REPORT_SECONDS),
             None if self._introduced else self._machine(),
             [report_of(one) for one in self._status()] if report else None,
@@ -114,20 +102,28 @@ class ControlClient:
         headers = {"Content-Type": CONTENT_TYPE}
         if token := self._token():
             headers["Authorization"] = f"Bearer {token}"
-        answer = self._sender.request("POST", "/v1/control", encode_request(request), headers)
+        return encode_request(request), headers
+
+    def heed(self, answer: Answer) -> float:
+        """Act on the answer to the last question; give the seconds to pause. Raises WireError."""
         if answer.status != 200:
             if answer.status in (400, 404, 413):
                 self._acks = []  # it will never be taken like this
-            _log.debug("control_refused status=%d problem=%s", answer.status, answer.problem())
+            self._log.debug("control_refused status=%d problem=%s", answer.status, answer.problem())
             self._introduced = False
             self._revision = -1
             return self._backoff.next(answer.retry_after)
         self._backoff.reset()
         self._introduced = True
-        if report:
-            self._reported = now
+        self._reported = self._reporting
         self._acks = [self._handle(message) for message in decode_answer(answer.body).messages]
         return 0.0
+
+    def failed(self, error: Exception) -> float:
+        """Nobody answered: give the seconds to pause."""
+        wait = self._backoff.next()
+        self._log.debug("control_waits seconds=%.1f error=%s", wait, error)
+        return wait
 
     def _handle(self, message: Message) -> Ack:
         """Act once on each id, however often it comes."""
@@ -138,7 +134,7 @@ class ControlClient:
             self._act(message)
         except (OSError, ValueError) as error:
             problem = str(error)
-            _log.error("control_failed message=%s error=%s", type(message).__name__, error)
+            self._log.error("control_failed message=%s error=%s", type(message).__name__, error)
         ack = Ack(message.id, problem)
         self._handled[message.id] = ack
         if len(self._handled) > 1024:
@@ -165,11 +161,45 @@ class ControlClient:
         grants = [Grant(one.id, one.level, one.collector, one.row_class, now + one.seconds) for one in message.grants]
         self._policy.set_grants(grants)
         self._levels_changed()
-        _log.info("grants_set count=%d levels=%s", len(grants), sorted({one.level.word for one in grants}))
+        self._log.info("grants_set count=%d levels=%s", len(grants), sorted({one.level.word for one in grants}))
 
     def _machine(self) -> Machine:
-        facts = {"kernel": platform.release(), "machine": platform.machine(), "python": platform.python_version()}
-        return Machine(self._host_name, __version__, facts)
+        facts = self._facts
+        if facts is None:
+            facts = {"kernel": platform.release(), "machine": platform.machine(), "python": platform.python_version()}
+        return Machine(self._host_name, __version__, dict(facts))
+
+
+class ControlClient:
+    """Keeps one session's channel open, on a thread of its own, until it is stopped."""
+
+    def __init__(self, sender: Sender, session: ControlSession) -> None:
+        self._sender = sender
+        self._session = session
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="control", daemon=True)
+
+    def start(self) -> None:
+        """Begin to ask."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Ask no more. A request that is being waited for is left to its own end."""
+        self._stopping.set()
+
+    def _run(self) -> None:
+        while not self._stopping.is_set():
+            try:
+                wait = self.ask_once()
+            except (TransportError, WireError) as error:
+                wait = self._session.failed(error)
+            if wait:
+                self._stopping.wait(wait)
+
+    def ask_once(self, wait: float = WAIT_SECONDS) -> float:
+        """Ask once and act; give the seconds to pause. Raises TransportError and WireError."""
+        body, headers = self._session.question(wait)
+        return self._session.heed(self._sender.request("POST", CONTROL_PATH, body, headers))
 
 
 def report_of(status: CollectorStatus) -> CollectorReport:

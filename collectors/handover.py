@@ -50,7 +50,8 @@ class Handover:
         self._wall_ns = wall_ns
         self._answer = answer
         self._device_changed = device_changed
-        self._held: list[Held] = []
+        self.held: list[Held] = []
+        """What waits for the intake or for its turn."""
         self._documents = _NO_DOCUMENTS
         self._allowance = rate
         self._allowed_at = 0.0
@@ -58,21 +59,21 @@ class Handover:
     @property
     def waiting(self) -> bool:
         """Whether the intake has not taken everything yet."""
-        return any(held.delivery is not None for held in self._held)
+        return any(held.delivery is not None for held in self.held)
 
     @property
     def watch_waiting(self) -> bool:
         """Whether the watch was not answered yet."""
-        return any(held.watched for held in self._held)
+        return any(held.watched for held in self.held)
 
     def next_due(self, now: float) -> float:
         """When to `release` again; the intake is asked every 50 ms."""
-        times = (now + 0.05 if held.delivery is not None else held.not_before for held in self._held)
+        times = (now + 0.05 if held.delivery is not None else held.not_before for held in self.held)
         return min(times, default=float("inf"))
 
     def offer(self, call: int, data: bytes, now: float, *, answer: bool) -> None:
         """Take what a call yielded, and answer if the call goes on."""
-        self._held.append(Held(call, self._open(data), answer, 0.0, watched=False))
+        self.held.append(Held(call, self._open(data), answer, 0.0, watched=False))
         self.release(now)
 
     def offer_watched(self, call: int, data: bytes, rows: int, now: float) -> None:
@@ -80,19 +81,19 @@ class Handover:
         self._allowance = min(self._rate, self._allowance + (now - self._allowed_at) * self._rate) - rows
         self._allowed_at = now
         turn = now + max(0.0, -self._allowance / self._rate)
-        self._held.append(Held(call, self._open(data), answer=True, not_before=turn, watched=True))
+        self.held.append(Held(call, self._open(data), answer=True, not_before=turn, watched=True))
         self.release(now)
 
     def release(self, now: float) -> None:
         """Give the intake what it is ready for, and answer those whose turn it is."""
-        for held in self._held:
+        for held in self.held:
             if held.delivery is not None:
                 if not self._intake.ready():
                     break
                 self._take(held.delivery, watched=held.watched)
                 held.delivery = None
-        due = [held for held in self._held if held.delivery is None and held.not_before <= now]
-        self._held = [held for held in self._held if held.delivery is not None or held.not_before > now]
+        due = [held for held in self.held if held.delivery is None and held.not_before <= now]
+        self.held = [held for held in self.held if held.delivery is not None or held.not_before > now]
         for held in due:
             if held.answer:
                 self._answer(held.call)
@@ -102,9 +103,9 @@ class Handover:
 
         What was to be committed with a position will be read again; the rest came whole and is kept.
         """
-        self._held = [
+        self.held = [
             Held(held.call, held.delivery, answer=False, not_before=0.0, watched=held.watched)
-            for held in self._held
+            for held in self.held
             if held.delivery is not None and not held.delivery.positions
         ]
 

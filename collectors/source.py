@@ -111,7 +111,8 @@ class Source:
 
     def advance(self, now: float) -> None:
         """Do what has come due."""
-        self._handover.release(now)
+        if self._handover.held:
+            self._handover.release(now)
         flight = self._calls.flight
         if flight is not None:
             if now >= flight.deadline:
@@ -122,12 +123,12 @@ class Source:
         elif self.state in _WAITING:
             if now >= self.next_try:
                 self._open(now)
-        elif self.state is State.RUNNING and not self._handover.waiting:
+        elif self.state is State.RUNNING and self.agenda.due <= now and not self._handover.waiting:
             self._next(now)
 
     def next_due(self, now: float) -> float:
         """When `advance` has something to do, monotonic seconds; infinity when only the helper can move it."""
-        due = self._handover.next_due(now)
+        due = self._handover.next_due(now) if self._handover.held else math.inf
         if self._calls.flight is not None:
             return min(due, self._calls.flight.deadline)
         if self.closing:

@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Final
 
 from aggregator.config import AggregatorConfig, load_aggregator_config
+from aggregator.control import ControlOpenError
+from aggregator.log import LogOpenError
 from collectors.config import socket_path
 from collectors.lifeline import watch_lifeline
 from schemas.errors import ConfigError, MusterError
@@ -40,7 +42,7 @@ def run(options: argparse.Namespace) -> int:
     try:
         config = load_aggregator_config(options.config or config_from_env())
         return _run(config)
-    except ConfigError as error:
+    except (ConfigError, LogOpenError, ControlOpenError) as error:  # starting again would not help
         sys.stderr.write(f"muster aggregator: {error}\n")
         return EXIT_CONFIG
     except MusterError as error:

@@ -20,7 +20,7 @@ from aggregator.progress import Tracker
 from aggregator.store import Bad, Outcome, Rows, Store, Stream, Transaction
 from schemas.batch import Batch, Block, Envelope
 from schemas.codec import check_batch, decode_batch
-from schemas.errors import StoreError, WireError
+from schemas.errors import MusterError, StoreError, WireError
 from schemas.intervals import Interval
 from schemas.verbosity import Level
 
@@ -93,17 +93,20 @@ class StoreConsumer:
         """Follow the log until `stop`; reopen the store after a failure, with back-off."""
         backoff = 0.1
         while not self._stopping.is_set():
+            commits = self.status.commits
             try:
                 await self._open()
-                backoff = 0.1
                 await self._follow()
-            except StoreError as error:
+            except Exception as error:  # noqa: BLE001 - whatever it is, the log still has the rows: begin again
                 self.ready = False
                 self.status.failures += 1
                 if str(error) != self.status.last_error:
-                    _log.error("store_failed retry_seconds=%.1f error=%s", backoff, error)
+                    known = isinstance(error, MusterError)
+                    _log.error("store_failed retry_seconds=%.1f error=%s", backoff, error, exc_info=not known)
                 self.status.last_error = str(error)
                 await self._call(self._store.close)
+                if self.status.commits > commits:  # it worked in between
+                    backoff = 0.1
                 await self._pause(backoff)
                 backoff = min(10.0, backoff * 2)
         await self._close()

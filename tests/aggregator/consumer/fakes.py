@@ -27,7 +27,9 @@ class MemoryStore:
         return msgspec.convert(msgspec.to_builtins(self.progress), Progress)
 
     def check(self, rows: list[Rows]) -> list[Bad]:
-        return [Bad(at, "a text in a column of numbers") for at, one in enumerate(rows) if self._subjects(one) & self.bad]
+        return [
+            Bad(at, "a text in a column of numbers") for at, one in enumerate(rows) if self._subjects(one) & self.bad
+        ]
 
     def commit(self, transaction: Transaction) -> None:
         if self.closed:
@@ -40,7 +42,9 @@ class MemoryStore:
         new = transaction.progress
         kept = {(one.topic, one.partition): one for one in (*self.progress.positions, *new.positions)}
         words = {one.publisher: one for one in (*self.progress.words, *new.words)}
-        self.progress = Progress(new.log_id, list(kept.values()), [*self.progress.seen, *new.seen], list(words.values()))
+        self.progress = Progress(
+            new.log_id, list(kept.values()), [*self.progress.seen, *new.seen], list(words.values())
+        )
 
     def maintain(self, now_ns: int) -> None:
         pass
@@ -81,16 +85,12 @@ def batch(
 
 def heartbeat(publisher: str, account: Account, *, epoch: str = "e1") -> bytes:
     """Give a heartbeat with a word."""
-    return encode_batch(
-        Envelope(publisher, epoch, RowClass.EVENT, Level.ESSENTIAL, 0, 0, 0, account=account), b""
-    )
+    return encode_batch(Envelope(publisher, epoch, RowClass.EVENT, Level.ESSENTIAL, 0, 0, 0, account=account), b"")
 
 
 def account(
     numbered: int, spooled: list[tuple[int, int]], *, word: int = 1, epoch: str = "e1", filtered: int = 0
 ) -> Account:
     """Give a word about the one stream of these tests."""
-    stream = StreamAccount(
-        RowClass.TELEMETRY, Level.STANDARD, numbered + filtered, filtered, 0, numbered, spooled, []
-    )
+    stream = StreamAccount(RowClass.TELEMETRY, Level.STANDARD, numbered + filtered, filtered, 0, numbered, spooled, [])
     return Account(word, [EpochAccount(epoch, "boot", [stream])])

@@ -9,6 +9,7 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import HealthCheck, given, settings
 
+from aggregator.control import ControlFullError
 from aggregator.log import Entry, partition_of
 from aggregator.log_sqlite import SqliteLog
 from aggregator.store_consumer import StoreConsumer, cut_blocks
@@ -197,3 +198,21 @@ def test_cutting_keeps_times_and_columns_together() -> None:
     assert cut.ints == {"number": [11, 12, 15]}
     assert cut.start == block.start + 1
     assert cut.steps == [0, 1, 3]
+
+
+async def test_an_error_of_any_kind_costs_no_row(rig: Rig) -> None:
+    """The control database may be full when something is to be set aside; the consumer comes again."""
+    refusals = ["full", "full"]
+
+    async def keep_aside(envelope: Envelope, data: bytes, stage: str, reason: str) -> None:
+        if refusals:
+            raise ControlFullError(refusals.pop())
+        await Rig.keep_aside(rig, envelope, data, stage, reason)
+
+    rig.keep_aside = keep_aside  # type: ignore[method-assign]
+    async with rig.consumer() as consumer:
+        await rig.append(batch("n1", 0, 5), batch("n1", 5, 5, body=b"rubbish"), batch("n1", 10, 5))
+        await rig.until(lambda: len(rig.store.rows) == 10)
+
+        assert consumer.status.failures == 2
+    assert [(first, end) for _, first, end, _, _ in rig.aside] == [(5, 10)]

@@ -49,7 +49,7 @@ class Rig:
 
     async def until(self, condition: Callable[[], bool], seconds: float = 5.0) -> None:
         async with asyncio.timeout(seconds):
-            while not condition():
+            while not condition():  # noqa: ASYNC110 - what is waited for is in another hand
                 await asyncio.sleep(0.005)
 
 

@@ -9,30 +9,28 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping
-from typing import Final, TypeVar
+from typing import Final
 
 import msgspec
 
 from collectors.delivery import Delivery
+from collectors.gathering import bodies_of, merge_block
+from collectors.own_rows import document_block, event_parcel
 from collectors.spool import Counts, Key, NewBatch, Spool
 from collectors.verbosity import LevelPolicy
 from schemas.batch import Block
-from schemas.codec import encode_body
 from schemas.device import decode_document, documents_hash
 from schemas.errors import SpoolError
-from schemas.rows import CAPABILITY, Parcel
+from schemas.rows import Parcel
 from schemas.verbosity import Level, RowClass
 
 _log = logging.getLogger("muster.intake")
 FLUSH_ROWS: Final = 80
 FLUSH_SECONDS: Final = 5.0
 WATCHED_SECONDS: Final = 1.0
-MAX_ROWS: Final = 4096
-"""Rows of one batch, so that no batch comes near the limits of the codec."""
 MAX_WAITING_ROWS: Final = 20_000
 """Gathered or waiting for the disk: beyond this the intake is not ready and sources that can wait do."""
 _CLOCK_STEP_NS: Final = 1_000_000_000
-T = TypeVar("T")
 
 
 class _Pile:
@@ -51,10 +49,11 @@ class _Pile:
 
 
 class _Ticket(msgspec.Struct):
-    """A delivery with a position: its streams are flushed together."""
+    """Deliveries with positions of the same sources: their streams are flushed together, or not at all."""
 
     keys: set[Key]
     positions: dict[tuple[str, str], str]
+    since: float
 
 
 class Flush(msgspec.Struct):
@@ -100,9 +99,12 @@ class Intake:
         self._waiting_rows = 0
         self._urgent = False
         self._stopping = False
+        self._committing = False
+        self._told_unspooled = 0
         self._clock_offset = self._offset_ns()
         self.unspooled = 0
-        """Rows given up before they existed: the disk took nothing for so long that memory had to be bounded."""
+        """Rows given up before they existed, since the disk took nothing for so long that memory had to be bounded, or
+        since a value cannot travel. An event tells how many, when the disk takes it."""
         self.commit_failures = 0
         self._thread = threading.Thread(target=self._run, name="spool", daemon=True)
 
@@ -130,18 +132,14 @@ class Intake:
         """Filter, stamp and gather one delivery."""
         with self._lock:
             self._watch_clock()
-            if self._waiting_rows >= 2 * MAX_WAITING_ROWS and not delivery.positions:
-                self.unspooled += sum(len(parcel.block.rows) for parcel in delivery.parcels)
-                return
-            keys = {key for parcel in delivery.parcels if (key := self._gather(collector, parcel)) is not None}
             if delivery.documents is not None:
                 self._take_documents(collector, delivery.documents)
-            if delivery.positions:
-                positions = {(collector, position.source): position.value for position in delivery.positions}
-                self._positions.update(positions)
-                self._tickets.append(_Ticket(keys, positions))
-                if not keys:
-                    self._urgent = True
+            if self._waiting_rows >= 2 * MAX_WAITING_ROWS and not delivery.positions:
+                self.unspooled += sum(len(parcel.block.rows) for parcel in delivery.parcels)
+            else:
+                keys = {key for parcel in delivery.parcels if (key := self._gather(collector, parcel)) is not None}
+                if delivery.positions:
+                    self._tie(keys, {(collector, each.source): each.value for each in delivery.positions})
             self._lock.notify()
 
     def wake(self) -> None:
@@ -168,7 +166,7 @@ class Intake:
         with self._lock:
             self._urgent = True
             self._lock.notify()
-            while self._waiting_rows or self._tickets or self._new_documents or self._counts:
+            while self._committing or self._piles or self._tickets or self._new_documents or self._counts:
                 if self._clock() >= deadline or not self._thread.is_alive():
                     return False
                 self._urgent = True
@@ -187,13 +185,30 @@ class Intake:
 
     # --- gathering ---------------------------------------------------------------------------------------------------
 
+    def _tie(self, keys: set[Key], positions: dict[tuple[str, str], str]) -> None:
+        """Have these streams flushed together with these positions, and with all that the same sources yielded before.
+
+        Otherwise a later position could be committed while rows from before it are still in memory.
+        """
+        self._positions.update(positions)
+        apart, since = [], self._clock()
+        for ticket in self._tickets:
+            if ticket.positions.keys().isdisjoint(positions):
+                apart.append(ticket)
+                continue
+            keys = keys | ticket.keys
+            positions = ticket.positions | positions
+            since = min(since, ticket.since)
+        self._tickets = [*apart, _Ticket(keys, positions, since)]
+
     def _gather(self, collector: str, parcel: Parcel) -> Key | None:
         """Put a parcel on its pile; None when it was filtered."""
-        key = (parcel.row_class, parcel.level)
-        rows = len(parcel.block.rows)
-        grant = self._policy.admit(collector, parcel.row_class, parcel.level)
+        level = parcel.level
         if parcel.row_class in (RowClass.EVENT, RowClass.CAPABILITY):
-            grant = ""  # always essential, whatever a collector says
+            level = Level.ESSENTIAL  # whatever a collector says
+        key = (parcel.row_class, level)
+        rows = len(parcel.block.rows)
+        grant = self._policy.admit(collector, parcel.row_class, level)
         if grant is None:
             self._counts.setdefault(key, Counts()).filtered += rows
             return None
@@ -211,9 +226,16 @@ class Intake:
         return key
 
     def _stamp(self, key: Key, block: Block) -> None:
-        """Keep time strictly increasing within the stream, but follow the wall clock over a step."""
+        """Keep time strictly increasing within the stream, and never ahead of the wall clock by more than a step.
+
+        Rows that were stamped before a step back and come after it, or that waited while others overtook them, get the
+        next time that is free. Only a step back, which an event tells, makes a stream begin again at a lower time.
+        """
+        now = self._wall_ns()
+        if block.start > now + _CLOCK_STEP_NS:
+            block.start = now
         last = self._last_ns.get(key, 0)
-        if last - _CLOCK_STEP_NS < block.start <= last:
+        if block.start <= last:
             block.start = last + 1
         self._last_ns[key] = block.end
 
@@ -223,23 +245,28 @@ class Intake:
     def _watch_clock(self) -> None:
         offset = self._offset_ns()
         step = offset - self._clock_offset
+        self._clock_offset = offset  # a clock that is slewed drifts away bit by bit: no step
         if abs(step) < _CLOCK_STEP_NS:
             return
-        self._clock_offset = offset
+        if step < 0:
+            self._last_ns.clear()
         seconds = step / 1e9
         word = "forward" if step > 0 else "back"
-        self._gather("agent", event_parcel(
-            self._subject,
-            self._wall_ns(),
-            "clock.step",
-            f"The wall clock went {word} by {abs(seconds):.3f} s",
-            {"step_seconds": round(seconds, 3)},
-        ))
+        self._tell_event("clock.step", f"The wall clock went {word} by {abs(seconds):.3f} s",
+                         {"step_seconds": round(seconds, 3)})  # fmt: skip
+
+    def _tell_event(self, event_type: str, message: str, detail: Mapping[str, object]) -> None:
+        self._gather("agent", event_parcel(self._subject, self._wall_ns(), event_type, message, detail))
 
     def _take_documents(self, collector: str, texts: list[str]) -> None:
         """Send what is new or changed, and say what is gone."""
         before = self._documents.get(collector, {})
-        after = {decode_document(text).device: text for text in texts}
+        after = {}
+        for text in texts:
+            try:
+                after[decode_document(text).device] = text
+            except (msgspec.MsgspecError, RecursionError) as error:  # a helper's word is not to be relied on
+                _log.warning("document_refused collector=%s error=%s", collector, error)
         self._documents[collector] = after
         now = self._wall_ns()
         for device, text in after.items():
@@ -257,6 +284,7 @@ class Intake:
             with self._lock:
                 if flush is None:
                     flush = self._due()
+                    self._committing = flush is not None
                 if flush is None:
                     if self._stopping:
                         return
@@ -276,15 +304,26 @@ class Intake:
             backoff = 0.1
             with self._lock:
                 self._waiting_rows -= flush.rows
+                self._committing = False
+                self._tell_unspooled()
                 self._lock.notify_all()
             flush = None
             self._committed()
 
+    def _tell_unspooled(self) -> None:
+        """The disk takes rows again: say how many it cost that it did not."""
+        count = self.unspooled - self._told_unspooled
+        if count and not self._stopping:
+            self._told_unspooled += count
+            self._tell_event("rows.given_up", f"{count} rows were given up before they could be kept",
+                             {"rows": count})  # fmt: skip
+
     def _until_due(self) -> float:
-        if not self._piles:
+        since = [pile.since for pile in self._piles.values()] + [one.since for one in self._tickets if not one.keys]
+        if not since:
             return FLUSH_SECONDS
         limit = WATCHED_SECONDS if self._policy.watched else FLUSH_SECONDS
-        oldest = min(pile.since for pile in self._piles.values())
+        oldest = min(since)
         return max(0.001, oldest + limit - self._clock())
 
     def _due(self) -> Flush | None:
@@ -298,15 +337,12 @@ class Intake:
             or pile.rows >= FLUSH_ROWS
             or now - pile.since >= limit
             or key[0] is RowClass.EVENT
-            or (not self._last_flushed(key))
+            or not self._spool.numbered(*key)  # a stream's first batch
         }
-        if not due and not self._urgent and not self._new_documents:
+        moved = any(not ticket.keys and now - ticket.since >= limit for ticket in self._tickets)
+        if not (due or moved or self._urgent or self._new_documents):
             return None
         return self._collect_flush(due)
-
-    def _last_flushed(self, key: Key) -> bool:
-        """Whether the stream ever had a batch: its first one goes at once."""
-        return self._spool.numbered(*key) > 0
 
     def _collect_flush(self, due: set[Key]) -> Flush | None:
         """Widen `due` to every stream that a ticket ties to it, and take all of that out of the piles."""
@@ -345,83 +381,20 @@ class Intake:
 
     def _commit(self, flush: Flush) -> None:
         batches = []
+        refused = 0
         for (row_class, level), grant, blocks in flush.piles:
-            for part in _parts(blocks):
-                rows = sum(len(block.rows) for block in part)
-                batches.append(NewBatch(row_class, level, rows, encode_body(part), grant))
+            for rows, body, why in bodies_of(blocks):
+                if body is None:
+                    refused += rows
+                    _log.error("rows_refused rows=%d measurement=%s error=%s", rows, blocks[0].measurement, why)
+                else:
+                    batches.append(NewBatch(row_class, level, rows, body, grant))
         for device, block in flush.documents:
-            body = encode_body([block])
             name = f"{block.subject}/{device}/{block.keys[0][1]}"
-            batches.append(NewBatch(RowClass.CAPABILITY, Level.ESSENTIAL, 1, body, "", name))
+            for rows, body, why in bodies_of([block]):
+                if body is None:
+                    _log.error("document_refused device=%s error=%s", device, why)
+                else:
+                    batches.append(NewBatch(RowClass.CAPABILITY, Level.ESSENTIAL, rows, body, "", name))
         self._spool.commit(batches, flush.counts, flush.positions)
-
-
-def merge_block(into: Block, block: Block) -> bool:
-    """Append `block`'s rows to `into` in place when that is the same table going on in time; tell whether it was."""
-    gap = block.start - into.end
-    if gap < 1 or len(into.rows) + len(block.rows) > MAX_ROWS:
-        return False
-    index = {tuple(key): number for number, key in enumerate(into.keys)}
-    moved = []
-    for key in block.keys:
-        number = index.setdefault(tuple(key), len(into.keys))
-        if number == len(into.keys):
-            into.keys.append(key)
-        moved.append(number)
-    had, more = len(into.rows), len(block.rows)
-    into.rows.extend(moved[row] for row in block.rows)
-    into.steps.append(gap)
-    into.steps.extend(block.steps[1:])
-    _merge_columns(into.floats, block.floats, had, more)
-    _merge_columns(into.ints, block.ints, had, more)
-    _merge_columns(into.bools, block.bools, had, more)
-    _merge_columns(into.strings, block.strings, had, more)
-    return True
-
-
-def _merge_columns(into: dict[str, list[T | None]], more: Mapping[str, list[T | None]], had: int, count: int) -> None:
-    for name, column in more.items():
-        if name not in into:
-            into[name] = [None] * had
-        into[name].extend(column)
-    for name, column in into.items():
-        if name not in more:
-            column.extend([None] * count)
-
-
-def _parts(blocks: list[Block]) -> list[list[Block]]:
-    """Divide blocks so that no batch has more than MAX_ROWS rows (a single larger block stays whole)."""
-    parts: list[list[Block]] = []
-    rows = MAX_ROWS + 1
-    for block in blocks:
-        if rows + len(block.rows) > MAX_ROWS:
-            parts.append([])
-            rows = 0
-        parts[-1].append(block)
-        rows += len(block.rows)
-    return parts
-
-
-def document_block(subject: str, device: str, text: str, time_ns: int, collector: str) -> Block:
-    """Give the block of one capability document; "" as its text says that the device is no longer described."""
-    key = [device, collector]
-    return Block(CAPABILITY, subject, ["collector"], [key], [0], time_ns, [0], strings={"document": [text]})
-
-
-def event_parcel(
-    subject: str, time_ns: int, event_type: str, message: str, detail: Mapping[str, object], *, severity: int = 5
-) -> Parcel:
-    """Give the parcel of an event that the agent itself has to tell."""
-    text = msgspec.json.encode(detail).decode()
-    block = Block(
-        "event",
-        subject,
-        [],
-        [[""]],
-        [0],
-        time_ns,
-        [0],
-        ints={"severity": [severity]},
-        strings={"type": [event_type], "message": [message], "detail": [text]},
-    )
-    return Parcel(RowClass.EVENT, Level.ESSENTIAL, block)
+        self.unspooled += refused

@@ -2,10 +2,12 @@
 
 import argparse
 import time
+from collections.abc import Mapping
 from typing import Any, Final
 
 from aggregator.cli import add_output_option, add_server_options
 from aggregator.cli.client import client_of
+from aggregator.cli.names import host_names
 from aggregator.cli.render import Table, show
 from schemas.errors import MusterError
 
@@ -35,7 +37,7 @@ def run(options: argparse.Namespace) -> int:
         if balance["settled"] or time.monotonic() >= deadline:
             break
         time.sleep(0.2)
-    show(balance, options.output, _tables(balance["lines"]))
+    show(balance, options.output, _tables(balance["lines"], host_names(client) if options.output == "table" else {}))
     missing = sum(line["unaccounted"] for line in balance["lines"])
     if missing:
         raise UnbalancedError(
@@ -61,7 +63,7 @@ _ALWAYS: Final = ("done", "unaccounted")
 NAME_WIDTH: Final = 13
 
 
-def _tables(lines: list[dict[str, Any]]) -> list[Table]:
+def _tables(lines: list[dict[str, Any]], names: Mapping[str, str]) -> list[Table]:
     """Give where rows are, in the places that hold any; what was left out at the source; and what was given up."""
     held = [(key, word) for key, word in _PLACES if key in _ALWAYS or any(line[key] for line in lines)]
     dropped = any(line["dropped"] for line in lines)
@@ -81,7 +83,7 @@ def _tables(lines: list[dict[str, Any]]) -> list[Table]:
     reasons = Table(["publisher", "class", "level", "reason", "rows"])
     for line in lines:
         age = line["word_age_seconds"]
-        name = [_short(str(line["publisher"])), line["row_class"], line["level"]]
+        name = [_short(names.get(line["publisher"], line["publisher"])), line["row_class"], line["level"]]
         if line["numbered"]:
             gone = [sum(line["dropped"].values())] if dropped else []
             place.add(

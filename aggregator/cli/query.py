@@ -2,11 +2,14 @@
 
 import argparse
 import datetime
+from collections.abc import Mapping
 from typing import Any, Final
 
 from aggregator.cli import add_output_option, add_server_options
 from aggregator.cli.client import Client, client_of
+from aggregator.cli.names import host_names
 from aggregator.cli.render import Table, number, screen_width, show
+from schemas.rows import Severity
 
 _EPILOG = """examples:
   muster query                                  what there is to ask for
@@ -19,6 +22,9 @@ _EPILOG = """examples:
 
 FEW_ROWS: Final = 4
 """So many rows may be shown upright when they are too wide for the screen."""
+MANY_COLUMNS: Final = 8
+"""So many columns are too many for one line."""
+SEVERITIES: Final = {one.value: one.name.lower() for one in Severity}
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -66,21 +72,24 @@ def run(options: argparse.Namespace) -> int:
         matches=options.matches,
         severity=options.severity,
     )
-    show(result, options.output, result_table(result, newest_last=options.measurement in ("log", "event")))
+    table = options.output == "table"
+    names = host_names(client) if table else {}
+    show(result, options.output, result_table(result, names, newest_last=options.measurement in ("log", "event")))
     if options.output == "table" and result.get("truncated"):
         Table([], empty=f"... cut at {result['rows']} rows: ask for less, or with --limit for more").print()
     return 0
 
 
-def result_table(result: dict[str, Any], *, newest_last: bool = False) -> Table:
-    """Make the table of a query's answer, without the columns that are empty throughout."""
+def result_table(result: dict[str, Any], names: Mapping[str, str], *, newest_last: bool = False) -> Table:
+    """Make the table of a query's answer, nodes by `names`, without the columns that are empty throughout."""
     columns = result["columns"]
     kept = [at for at, values in enumerate(result["data"]) if any(value not in (None, "") for value in values)]
     table = Table([columns[at]["name"] for at in kept], empty="no rows: nothing matches in that time")
     order = range(result["rows"])
     for row in reversed(order) if newest_last else order:
-        table.add(*(_cell(columns[at], result["data"][at][row]) for at in kept))
-    return table if len(table.rows) > FEW_ROWS or table.width <= screen_width() else _upright(table)
+        table.add(*(_cell(columns[at], result["data"][at][row], names) for at in kept))
+    upright = len(table.rows) <= FEW_ROWS and len(table.columns) > MANY_COLUMNS and table.width > screen_width()
+    return _upright(table) if upright else table
 
 
 def _upright(table: Table) -> Table:
@@ -93,9 +102,13 @@ def _upright(table: Table) -> Table:
     return turned
 
 
-def _cell(column: dict[str, Any], value: Any) -> Any:
+def _cell(column: dict[str, Any], value: Any, names: Mapping[str, str]) -> Any:
     if value is None:
         return None
+    if column["role"] == "label":
+        return names.get(value, value) if column["name"] in ("node", "publisher") else value
+    if column["name"] == "severity" and value in SEVERITIES:
+        return SEVERITIES[value]
     if column["role"] == "time" or column["name"].endswith("_time_ns"):
         return clock_time(value)
     if column["role"] == "value" and isinstance(value, (int, float)) and not isinstance(value, bool):

@@ -367,7 +367,7 @@ class TestPositions:
                 agreed.append(_positions_and_rows(rig))
                 return held
 
-            rig.spool.commit = checked  # type: ignore[method-assign]
+            rig.spool.commit = checked  # type: ignore[assignment, method-assign]
             made: dict[str, list[str]] = {"a": [], "b": []}
             rig.intake.start()
             for kind, source in steps:
@@ -486,7 +486,7 @@ class TestBehind:
                 raise failures.pop()
             return commit(*arguments)
 
-        rig.spool.commit = failing  # type: ignore[method-assign]
+        rig.spool.commit = failing  # type: ignore[assignment, method-assign]
         rig.take(rows(1), rows(2, level=Level.DEBUG), position="1", documents=[_document("gpu:1")])
         rig.until(lambda: rig.spool.positions("host") == {"tape": "1"}, "the position")
         assert [1] == rig.values()
@@ -534,8 +534,8 @@ def tables(draw: st.DrawFn) -> list[Block]:
         keys = draw(st.lists(st.sampled_from("abcd"), min_size=1, max_size=3, unique=True))
         at += draw(st.integers(1, 50))
         steps = [0, *draw(st.lists(st.integers(1, 9), min_size=count - 1, max_size=count - 1))]
-        made = Block("cpu", "node-1", [], [[key] for key in keys],
-                     draw(st.lists(st.integers(0, len(keys) - 1), min_size=count, max_size=count)), at, steps)  # fmt: skip
+        which = draw(st.lists(st.integers(0, len(keys) - 1), min_size=count, max_size=count))
+        made = Block("cpu", "node-1", [], [[key] for key in keys], which, at, steps)
         for name in draw(st.lists(st.sampled_from(sorted(_COLUMNS)), min_size=1, max_size=5, unique=True)):
             kind = _COLUMNS[name]
             values = st.one_of(st.none(), _VALUES[kind])
@@ -549,7 +549,7 @@ def naive(blocks: list[Block]) -> list[tuple[int, str, dict[str, Any]]]:
     """Give every row by itself: time, device, and the values that are there."""
     found = []
     for one in blocks:
-        columns = {**one.floats, **one.ints, **one.bools, **one.strings}
+        columns: dict[str, list[Any]] = {**one.floats, **one.ints, **one.bools, **one.strings}
         for at, (when, key) in enumerate(zip(times_of([one]), one.rows, strict=True)):
             values = {name: column[at] for name, column in columns.items() if column[at] is not None}
             found.append((when, one.keys[key][0], values))

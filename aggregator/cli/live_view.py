@@ -81,8 +81,8 @@ class LiveView:
         if look is not None:
             sums = look.sums
             lines[0] += f"; {sums.done:,} of {sums.numbered:,} rows stored, {sums.unaccounted:,} unaccounted"
-        restarted = [status for status in self._statuses if status.starts > 1]
-        lines += [f"the {one.name} was started {one.starts} times; it last ended by {one.last_exit}" for one in restarted]
+        again = [status for status in self._statuses if status.starts > 1]
+        lines += [f"the {one.name} was started {one.starts} times; it last ended by {one.last_exit}" for one in again]
         return [*lines, f"data and logs are in {self._data_dir}; stopping ..."]
 
     def frame(self, width: int, height: int) -> list[Text]:

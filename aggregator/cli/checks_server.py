@@ -1,0 +1,94 @@
+"""What `muster doctor` checks of a running aggregator, and of the configuration."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from aggregator.cli.checks import Check, Level
+from aggregator.cli.client import Client, ServerError
+from aggregator.cli.validate import Verdict, check
+from aggregator.cli.words import age, shorten
+
+
+def check_configuration(config: Path | None) -> tuple[Check, Verdict]:
+    """Check the whole configuration; give the verdict too."""
+    verdict = check(config, os.environ)
+    where = str(config) if config else "defaults and environment"
+    if verdict.problems:
+        many = len(verdict.problems)
+        found = f"{where}: {many} problem(s): {shorten(verdict.problems[0], 200)}"
+        return Check("configuration", Level.FAIL, found, "'muster validate' lists them with remedies"), verdict
+    if verdict.warnings:
+        return Check("configuration", Level.WARN, f"{where}: {shorten(verdict.warnings[0], 200)}"), verdict
+    return Check("configuration", Level.OK, f"{where}: good"), verdict
+
+
+def answers(client: Client) -> bool:
+    """Tell whether an aggregator answers at all."""
+    try:
+        return client.raw("GET", "/healthz").status == 200
+    except ServerError:
+        return False
+
+
+def check_server(client: Client, *, asked_for: bool) -> Iterator[Check]:
+    """Check that the aggregator answers, is ready, loses nothing and hears its nodes. `asked_for`: it was named."""
+    if not answers(client):
+        yield Check("aggregator", Level.FAIL if asked_for else Level.WARN, f"none answers at {client.address}",
+                    "start one with 'muster up' or 'muster aggregator', or name one with --server")  # fmt: skip
+        return
+    ready = client.raw("GET", "/readyz")
+    if ready.status == 200:
+        yield Check("aggregator", Level.OK, f"answers at {client.address}, and is ready")
+    else:
+        yield Check("aggregator", Level.FAIL, f"not ready: {ready.problem().get('detail', ready.status)}",
+                    "rows are safe in the log meanwhile; the aggregator's log says why")  # fmt: skip
+    for what in (_balance, _quarantine, _nodes, _collectors):
+        try:
+            yield from what(client)
+        except ServerError as error:
+            yield Check(what.__name__.strip("_"), Level.WARN, str(error), "give a token with the scope read")
+
+
+def _balance(client: Client) -> Iterator[Check]:
+    lines = client.get("/v1/balance")["lines"]
+    missing = sum(line["unaccounted"] for line in lines)
+    numbered = sum(line["numbered"] for line in lines)
+    lost = sum(sum(line["dropped"].values()) + line["expired"] for line in lines)
+    if missing:
+        yield Check("balance", Level.FAIL, f"{missing:,} of {numbered:,} rows are in no place at all",
+                    "please report it with 'muster doctor --bundle FILE'; 'muster balance' has the lines")  # fmt: skip
+        return
+    yield Check("balance", Level.OK, f"closed: {numbered:,} rows, none unaccounted")
+    if lost:
+        yield Check("lost rows", Level.WARN, f"{lost:,} rows were dropped or expired, with reasons",
+                    "'muster balance' says why: too little spool, or the aggregator was away too long")  # fmt: skip
+
+
+def _quarantine(client: Client) -> Iterator[Check]:
+    entries = client.get("/v1/quarantine", limit=1)
+    if entries:
+        remedy = "'muster quarantine list' shows them; upgrade the older side, or look at the publisher"
+        found = f"batches could not be taken; the last: {shorten(entries[0]['reason'], 120)}"
+        yield Check("quarantine", Level.WARN, found, remedy)
+
+
+def _nodes(client: Client) -> Iterator[Check]:
+    views = client.get("/v1/nodes")
+    silent = [view for view in views if view["state"] == "silent"]
+    if not silent:
+        yield Check("nodes", Level.OK, f"{sum(view['state'] == 'live' for view in views):,} live, none silent")
+        return
+    nodes = [(view["node"], age(view["silent_s"])) for view in silent[:3]]
+    names = ", ".join(f"{node['host_name'] or node['id']} ({silence})" for node, silence in nodes)
+    yield Check("nodes", Level.WARN, f"{len(silent):,} silent: {names}",
+                "see to their agents, or 'muster nodes decommission' those that will not come back")  # fmt: skip
+
+
+def _collectors(client: Client) -> Iterator[Check]:
+    bad = [one for one in client.get("/v1/collectors")
+           if one["state"] in ("backing_off", "misconfigured", "unavailable")]  # fmt: skip
+    for one in bad[:5]:
+        yield Check(f"{one['name']} on node", Level.WARN,
+                    f"{one['state']} on {shorten(one['node'], 36)}: {shorten(one['last_error'], 160)}",
+                    "'muster collectors' shows all of them")  # fmt: skip

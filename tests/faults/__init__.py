@@ -1,1 +1,1 @@
-"""The faults that the spine survives: processes killed, disks full, files lost, clones, bad input; and the balance closes."""
+"""The faults that the spine survives: processes killed, disks full, files lost, clones, bad input."""

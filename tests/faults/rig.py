@@ -58,21 +58,23 @@ class Fate(msgspec.Struct):
     twice: list[int]
     damaged: list[int]
     """Stored, and the check is not that of the number, or no row of this number was ever committed."""
-    missing: int
-    """Committed and not stored."""
+    missing: list[int]
+    """Committed and not stored, in order."""
     dropped: dict[str, int]
     """By reason, of the oracle's class and level, as the balance says."""
     balance: dict[str, Any]
 
     def expect_exact(self, *, may_drop: bool = False) -> None:
         """Fail unless stored + dropped = committed, no number twice, every check right, and the balance closed."""
-        told = f"{msgspec.structs.replace(self, twice=self.twice[:5], damaged=self.damaged[:5])}"
+        told = (
+            f"{msgspec.structs.replace(self, twice=self.twice[:5], damaged=self.damaged[:5], missing=self.missing[:5])}"
+        )
         assert self.committed > 0, told
         assert [] == self.twice, told
         assert [] == self.damaged, told
         assert self.balance["closed"], told
         assert self.committed == self.numbered, told
-        assert self.missing == sum(self.dropped.values()), told
+        assert len(self.missing) == sum(self.dropped.values()), told
         assert self.committed == self.stored + sum(self.dropped.values()), told
         if not may_drop:
             assert {} == self.dropped, told
@@ -147,11 +149,14 @@ class Bench:
         before = self.committed()
         until(f"{by} more rows in the spool", lambda: self.committed() >= before + by, seconds)
 
-    def stored(self) -> list[tuple[int, int]]:
-        """Page through every stored row of the oracle: number and check, as the API gives them."""
+    def stored(self, payload: str | None = None) -> list[tuple[int, int]]:
+        """Page through every stored row of the oracle: number and check, as the API gives them.
+
+        `payload`: only rows with that text; None for those without any.
+        """
         found: list[tuple[int, int]] = []
         since = "0"
-        fields = "sequence_total,check"
+        fields = "sequence_total,check,payload"
         while True:
             page = self.get(
                 "/v1/query", measurement="oracle", fields=fields, since=since, order="oldest", limit=str(PAGE)
@@ -160,12 +165,14 @@ class Bench:
                 raise FailedError("the aggregator does not answer a query for stored rows")
             columns = {column["name"]: values for column, values in zip(page["columns"], page["data"], strict=True)}
             times = columns["time"]
-            rows = list(zip(columns["sequence_total"], columns["check"], strict=True))
+            texts = columns.get("payload", [None] * len(times))
+            numbers = zip(columns["sequence_total"], columns["check"], texts, strict=True)
+            rows = [(number, check) if text == payload else None for number, check, text in numbers]
             if not page["truncated"]:
-                return [*found, *rows]
+                return [row for row in (*found, *rows) if row is not None]
             # the last nanosecond of a page may go on on the next one: leave it to that
             keep = next(at for at in range(len(times) - 1, -1, -1) if times[at] != times[-1]) + 1
-            found += rows[:keep]
+            found += [row for row in rows[:keep] if row is not None]
             since = str(times[keep])
 
     def settle(self, seconds: float = 60.0) -> dict[str, Any]:
@@ -190,17 +197,34 @@ class Bench:
             stored=len(stored),
             twice=[number for number, count in counts.items() if count > 1],
             damaged=damaged,
-            missing=committed - len(counts),
+            missing=[number for number in range(committed) if number not in counts],
             dropped=dict(dropped),
             balance=balance,
         )
 
-    def quiesce(self, seconds: float = 60.0) -> Fate:
-        """End the agent in order, start it again with an oracle that makes no rows, drain, and give the rows' fate."""
-        self.muster.stop("agent")
+    def rest(self) -> None:
+        """Let the oracle make no more rows from the agent's next start on."""
         self.muster.config.write_text(_RATE.sub("rate = 0", self.muster.config.read_text()))
-        self.start("agent")
+
+    def quiesce(self, seconds: float = 60.0, *, name: str = "agent") -> Fate:
+        """End `name` in order, start it again with an oracle that makes no rows, drain, and give the rows' fate."""
+        self.muster.stop(name)
+        self.rest()
+        self.start(name)
+        self.ready(seconds)
         return self.fate(seconds)
+
+
+def child_dies(process: psutil.Process, what: str, seconds: float = 20.0) -> None:
+    """Wait for the end of a process that is not ours to reap."""
+
+    def gone() -> bool:
+        try:
+            return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+        except psutil.NoSuchProcess:
+            return True
+
+    until(f"the end of {what}", gone, seconds)
 
 
 def ask(

@@ -59,8 +59,8 @@ def agent_dies(bench: Bench, failpoint: str, at: int) -> None:
 def aggregator_dies(bench: Bench, failpoint: str, at: int) -> None:
     """Let the aggregator die at a failpoint, the at-th time it gets there.
 
-    The agent dies before it: a new run is what the control database has to decide, and one that comes without the back-off
-    of many failures keeps the test short.
+    The agent dies before it: a new run is what the control database has to decide, and one that comes without the
+    back-off of many failures keeps the test short.
     """
     for name in ("agent", "aggregator"):
         if name in bench.muster.processes:

@@ -158,10 +158,10 @@ class Draft:
         self.changed.update(trial)
         return ""
 
-    def fit(self, block: Block) -> Fit:
+    def fit(self, block: Block, shape: Shape) -> Fit:
         """Give how a block that was admitted goes into its table."""
         table = self.table(block.measurement)
-        return table.fits.get(shape_of(block)) or _fit(table, block)
+        return table.fits.get(shape) or _fit(table, block)
 
     def grow(self, measurement: str, field: str) -> None:
         """Make a column of whole numbers 128 bits wide."""

@@ -18,7 +18,7 @@ from arro3.core import Table as ArrowTable
 from duckdb import DuckDBPyConnection
 
 from aggregator.duck_connection import quoted
-from aggregator.duck_schema import Draft, Fit, Stored, Table, Values, converted
+from aggregator.duck_schema import Draft, Fit, Shape, Stored, Table, Values, converted, shape_of
 from aggregator.last_values import Noted
 from aggregator.series_index import Fresh, SeriesIndex
 from aggregator.store import Rows
@@ -44,8 +44,11 @@ class Columns:
         self.series: list[int] = []
         self.times: list[int] = []
         self._fields: dict[str, list[Any]] = {}
+        self._arrays: dict[str, Array] = {}
+        self._shape: Shape | None = None
+        """The shape of every block so far; None when they differ."""
 
-    def add(self, block: Block, numbers: Sequence[int], fit: Fit) -> Noted:
+    def add(self, block: Block, numbers: Sequence[int], shape: Shape, fit: Fit) -> Noted:
         """Append a block whose keys have these series numbers; give the series and time of each of its rows."""
         before = len(self.times)
         times = list(accumulate(block.steps, initial=block.start))
@@ -53,25 +56,42 @@ class Columns:
         self.times += times
         series = list(map(numbers.__getitem__, block.rows))
         self.series += series
+        if fit.casts or (before and shape != self._shape):
+            self._shape = None  # from now on columns may be of different lengths
+        elif not before:
+            self._shape = shape
+            self._fields = {name: [] for names in shape[1:] for name in names}
+        if self._shape is None:
+            self._add_unlike(block, before, fit)
+        else:
+            fields = self._fields
+            for group in (block.floats, block.ints, block.bools, block.strings):
+                values: Values
+                for name, values in group.items():
+                    fields[name] += values
+        return series, times, block
+
+    def _add_unlike(self, block: Block, before: int, fit: Fit) -> None:
         casts = {name: (wire, stored) for name, wire, stored in fit.casts}
         for group in (block.floats, block.ints, block.bools, block.strings):
             values: Values
             for name, values in group.items():
-                column = self._fields.get(name)
-                if column is None:
-                    column = self._fields[name] = []
+                column = self._fields.setdefault(name, [])
                 if len(column) < before:
                     column.extend(repeat(None, before - len(column)))
                 column += converted(values, *casts[name]) if name in casts else values
-        return series, times, block
 
-    def too_wide(self) -> list[str]:
-        """Give the columns of 64 bits that hold a whole number beyond them."""
-        return [
-            name
-            for name, values in self._fields.items()
-            if self.table.columns[name] is Stored.BIGINT and not _fits_int64(values)
-        ]
+    def build(self) -> list[str]:
+        """Make Arrow columns; give those of 64 bits that hold a whole number beyond them, and are left for later."""
+        too_wide = []
+        for name, values in self._fields.items():
+            if len(values) < len(self.times):
+                values.extend(repeat(None, len(self.times) - len(values)))
+            try:
+                self._arrays[name] = _array(values, self.table.columns[name])
+            except OverflowError:
+                too_wide.append(name)
+        return too_wide
 
     def arrow(self) -> ArrowTable:
         """Give the rows as an Arrow table with the table's own types, columns that nothing came for left out."""
@@ -80,9 +100,7 @@ class Columns:
             "_time": Array(self.times, type=_INT64),
         }
         for name, values in self._fields.items():
-            if len(values) < len(self.times):
-                values.extend(repeat(None, len(self.times) - len(values)))
-            data[name] = _array(values, self.table.columns[name])
+            data[name] = self._arrays[name] if name in self._arrays else _array(values, self.table.columns[name])
         return ArrowTable(data)
 
 
@@ -109,13 +127,14 @@ def prepare(rows: Iterable[Rows], draft: Draft, index: SeriesIndex) -> Prepared:
             if into is None:
                 into = columns[name] = Columns(draft.table(name))
             numbers = index.numbers(batch.publisher, block)
-            known = into.add(block, numbers, draft.fit(block))
+            shape = shape_of(block)
+            known = into.add(block, numbers, shape, draft.fit(block, shape))
             width = len(block.floats) + len(block.ints) + len(block.bools) + len(block.strings)
             values += width * len(block.rows)
             if batch.row_class is RowClass.TELEMETRY:
                 noted.append(known)
     for name, into in columns.items():
-        for field in into.too_wide():
+        for field in into.build():
             draft.grow(name, field)
         into.table = draft.table(name)
     arrow = {name: into.arrow() for name, into in columns.items()}
@@ -187,8 +206,3 @@ def _array(values: list[Any], stored: Stored) -> Array:
         if isnan(total):
             values = [None if value is None or isnan(value) else value for value in values]
     return Array(values, type=_ARROW[stored])
-
-
-def _fits_int64(values: list[int | None]) -> bool:
-    largest, smallest = max(filter(None, values), default=0), min(filter(None, values), default=0)
-    return smallest >= -(1 << 63) and largest < 1 << 63

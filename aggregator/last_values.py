@@ -1,16 +1,20 @@
 """The newest value of every field of every series, in memory: what `top`, the page and `last` queries ask each second.
 
-Rows are not copied: for each series one keeps which row of which columns is its newest. The memory is an accelerator:
-`covers` says from which moment on it knows everything; before that, the store itself is asked.
+Kept by block, not by value: what a publisher sends next for the same series and fields replaces the block before, and
+only where something is absent is a value carried over. So noting costs a few microseconds a block. The memory is an
+accelerator: `covers` says from which moment on it knows everything; before that, the store itself is asked.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
 from math import isnan
+from operator import itemgetter
 from typing import Any, Final
+
+import msgspec
 
 from schemas.batch import Block
 
-MAX_ENTRIES: Final = 500_000
+MAX_ROWS: Final = 500_000
 """Newest rows kept; beyond them the store answers."""
 
 Noted = tuple[Sequence[int], Sequence[int], Block]
@@ -18,23 +22,38 @@ Noted = tuple[Sequence[int], Sequence[int], Block]
 Value = tuple[int, Any]
 """Time in nanoseconds, and value."""
 
-_Names = tuple[str, ...]
-_Entry = tuple[int, Mapping[str, Sequence[Any]], int, Mapping[str, Value]]
-"""Time of the row, its columns, its place in them, and older values of fields that are absent in it."""
-_NOTHING: Final[Mapping[str, Value]] = {}
+_Columns = Mapping[str, Sequence[Any]]
+
+
+class _Kept(msgspec.Struct):
+    """The newest values of series that come together: one row each. Never changed once others see it."""
+
+    times: Sequence[int]
+    """Of each row."""
+    newest: int
+    columns: dict[str, Sequence[Any]]
+    """A None is a value never known."""
+    moments: dict[str, Sequence[int]]
+    """Columns of which some values are older than their row: the time of each."""
+
+    def of(self, field: str) -> Sequence[int]:
+        """Give the time of each value of a field."""
+        return self.moments.get(field, self.times)
 
 
 class LastValues:
     """Newest values. One thread notes, any thread asks."""
 
     def __init__(self) -> None:
-        self._entries: dict[str, dict[_Names, dict[int, _Entry]]] = {}
-        self._count = 0
+        self._kept: dict[str, dict[tuple[str, ...], dict[tuple[int, ...], _Kept]]] = {}
+        """By measurement, fields, and series of the rows."""
+        self._rows = 0
         self._since: int | None = None
         self._full = False
 
     def __len__(self) -> int:
-        return self._count
+        """Give how many rows are kept."""
+        return self._rows
 
     def begin(self, since: int) -> None:
         """Say from which moment on everything is known: what is older has not been shown to this object."""
@@ -50,45 +69,36 @@ class LastValues:
             columns: dict[str, Sequence[Any]] = {**block.floats, **block.ints, **block.bools, **block.strings}
             self.put(block.measurement, series, times, columns)
 
-    def put(
-        self, measurement: str, series: Sequence[int], times: Sequence[int], columns: Mapping[str, Sequence[Any]]
-    ) -> None:
+    def put(self, measurement: str, series: Sequence[int], times: Sequence[int], columns: _Columns) -> None:
         """Take rows by columns, times increasing for each series."""
-        places = dict(zip(series, range(len(series)), strict=True))  # of each series the last row
-        gaps = [name for name, column in columns.items() if None in column]
-        earlier = _earlier(series, times, columns, places, gaps) if gaps and len(places) < len(series) else {}
-        if len(places) < len(series):  # keep alive only what is needed
-            kept = list(places.values())
-            times = [times[place] for place in kept]
-            columns = {name: [column[place] for place in kept] for name, column in columns.items()}
-            places = dict(zip(places, range(len(kept)), strict=True))
-        known = self._entries.setdefault(measurement, {}).setdefault(tuple(columns), {})
-        before = len(known)
-        for number, place in places.items():
-            entry = known.get(number)
-            if entry is None and self._count + len(known) - before >= MAX_ENTRIES:
+        rows = dict(zip(series, range(len(series)), strict=True))  # of each series the last row
+        fresh = _Kept(times, max(times), dict(columns), {})
+        if len(rows) < len(series):
+            fresh = _last_rows(series, times, columns, rows)
+        key = tuple(rows)
+        kept = self._kept.setdefault(measurement, {}).setdefault(tuple(columns), {})
+        before = kept.get(key)
+        if before is None:
+            if self._rows + len(key) > MAX_ROWS:
                 self._full = True
-            elif entry is None:
-                known[number] = (times[place], columns, place, earlier.get(number, _NOTHING))
-            elif times[place] >= entry[0]:
-                older = _older(entry, columns, place, gaps, earlier.get(number, _NOTHING)) if gaps else _NOTHING
-                known[number] = (times[place], columns, place, older)
-            else:
-                late = {name: (times[place], column[place]) for name, column in columns.items()}
-                known[number] = _with_late(entry, {**late, **earlier.get(number, _NOTHING)})
-        self._count += len(known) - before
+                return
+            self._rows += len(key)
+            kept[key] = fresh
+        elif min(fresh.times) >= before.newest:
+            kept[key] = _carried(before, fresh)
+        else:
+            kept[key] = _merged(before, fresh)
 
     def forget_before(self, moment: int, now: int) -> None:
         """Drop what is older: a series that is silent for so long has no last value worth the memory."""
-        for shapes in self._entries.values():
-            for names, known in list(shapes.items()):
-                old = [number for number, entry in known.items() if entry[0] < moment]
-                for number in old:
-                    del known[number]
-                self._count -= len(old)
-                if not known:
+        for shapes in self._kept.values():
+            for names, kept in list(shapes.items()):
+                for key in [key for key, one in kept.items() if one.newest < moment]:
+                    del kept[key]
+                    self._rows -= len(key)
+                if not kept:
                     del shapes[names]
-        if self._full and self._count < MAX_ENTRIES // 2:
+        if self._full and self._rows < MAX_ROWS // 2:
             self._full, self._since = False, now  # what was refused came before now
         elif self._since is not None:
             self._since = max(self._since, moment)
@@ -96,79 +106,79 @@ class LastValues:
     def newest(self, measurement: str, fields: Sequence[str]) -> dict[int, dict[str, Value]]:
         """Give for each series the newest value of each of these fields, with its time; absent fields left out."""
         result: dict[int, dict[str, Value]] = {}
-        for names, known in list(self._entries.get(measurement, {}).items()):
+        for names, kept in list(self._kept.get(measurement, {}).items()):
             wanted = [field for field in fields if field in names]
-            if not wanted:
-                continue
-            for number, entry in list(known.items()):
-                values = result.setdefault(number, {})
+            for series, one in list(kept.items()) if wanted else ():
                 for field in wanted:
-                    found = _value(entry, field)
-                    if found is not None and (field not in values or values[field][0] <= found[0]):
-                        values[field] = found
+                    for number, time, value in zip(series, one.of(field), one.columns[field], strict=True):
+                        if _is_absent(value):
+                            continue
+                        values = result.setdefault(number, {})
+                        if field not in values or values[field][0] <= time:
+                            values[field] = (time, value)
         return result
 
 
-def _value(entry: _Entry, field: str) -> Value | None:
-    value = entry[1][field][entry[2]]
-    if _absent(value):
-        return entry[3].get(field)
-    return entry[0], value
-
-
-def _absent(value: object) -> bool:
+def _is_absent(value: object) -> bool:
     return value is None or (isinstance(value, float) and isnan(value))
 
 
-def _earlier(
-    series: Sequence[int],
-    times: Sequence[int],
-    columns: Mapping[str, Sequence[Any]],
-    places: Mapping[int, int],
-    gaps: Sequence[str],
-) -> dict[int, dict[str, Value]]:
-    """Give, of each series, what its earlier rows say of fields that are absent in its last one."""
-    earlier: dict[int, dict[str, Value]] = {}
-    for field in gaps:
-        column = columns[field]
-        for number, place in places.items():
-            if column[place] is None:
-                own = (row for row in range(place - 1, -1, -1) if series[row] == number)
-                found = next((row for row in own if column[row] is not None), None)
-                if found is not None:
-                    earlier.setdefault(number, {})[field] = (times[found], column[found])
-    return earlier
+def _last_rows(series: Sequence[int], times: Sequence[int], columns: _Columns, rows: Mapping[int, int]) -> _Kept:
+    """Keep alive only the last row of each series; where that lacks a value, take an earlier row's."""
+    last = list(rows.values())
+    pick = itemgetter(*last) if len(last) > 1 else lambda column: (column[last[0]],)
+    own: Sequence[int] = pick(times)
+    values: dict[str, Sequence[Any]] = {}
+    moments: dict[str, Sequence[int]] = {}
+    for name, column in columns.items():
+        picked: Sequence[Any] = pick(column)
+        if None in picked:
+            found = [
+                row if value is not None else _row_before(series, column, row)
+                for row, value in zip(last, picked, strict=True)
+            ]
+            picked = [column[row] for row in found]
+            moments[name] = [times[row] for row in found]
+        values[name] = picked
+    return _Kept(own, max(own), values, moments)
 
 
-def _older(
-    entry: _Entry,
-    columns: Mapping[str, Sequence[Any]],
-    place: int,
-    gaps: Sequence[str],
-    earlier: Mapping[str, Value],
-) -> Mapping[str, Value]:
-    """Give what is known of fields that are absent in the new row, by rows before it."""
-    older = {}
-    for field in gaps:
-        if columns[field][place] is None:
-            found = _newer(earlier.get(field), _value(entry, field))
-            if found is not None:
-                older[field] = found
-    return older or _NOTHING
+def _row_before(series: Sequence[int], column: Sequence[Any], last: int) -> int:
+    """Give the row of the same series before `last` that has a value; `last` when none has."""
+    number = series[last]
+    for row in range(last - 1, -1, -1):
+        if column[row] is not None and series[row] == number:
+            return row
+    return last
 
 
-def _with_late(entry: _Entry, late: Mapping[str, Value]) -> _Entry:
-    """Give the entry with what late rows know of fields that are absent in the newest."""
-    older = dict(entry[3])
-    for field, value in late.items():
-        if not _absent(value[1]) and entry[1][field][entry[2]] is None:
-            newest = _newer(older.get(field), value)
-            if newest is not None:
-                older[field] = newest
-    return (*entry[:3], older or _NOTHING)
+def _carried(before: _Kept, fresh: _Kept) -> _Kept:
+    """Give the newer of two, with older values where it has none."""
+    for name, column in fresh.columns.items():
+        if None in column:
+            known, own, old = before.columns[name], fresh.of(name), before.of(name)
+            fresh.moments[name] = [
+                moment if value is not None else earlier
+                for value, moment, earlier in zip(column, own, old, strict=True)
+            ]
+            fresh.columns[name] = [
+                value if value is not None else earlier for value, earlier in zip(column, known, strict=True)
+            ]
+    return fresh
 
 
-def _newer(one: Value | None, other: Value | None) -> Value | None:
-    if one is None or other is None:
-        return one or other
-    return one if one[0] >= other[0] else other
+def _merged(before: _Kept, late: _Kept) -> _Kept:
+    """Give of two that overlap in time the newer value of each cell."""
+    columns: dict[str, Sequence[Any]] = {}
+    moments: dict[str, Sequence[int]] = {}
+    for name, column in before.columns.items():
+        cells = [
+            (old, value) if fresh is None or (value is not None and old > moment) else (moment, fresh)
+            for old, value, moment, fresh in zip(
+                before.of(name), column, late.of(name), late.columns[name], strict=True
+            )
+        ]
+        moments[name] = [moment for moment, _ in cells]
+        columns[name] = [value for _, value in cells]
+    times = list(map(max, zip(before.times, late.times, strict=True)))
+    return _Kept(times, max(times), columns, moments)

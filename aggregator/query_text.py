@@ -121,7 +121,9 @@ def parse_time(text: str, now_ns: int) -> int:
         try:
             return max(0, now_ns - parse_duration(word.removeprefix("-")))
         except QueryError:
-            raise QueryError(f"{text!r} is neither RFC 3339, nor nanoseconds since 1970, nor how long ago (15m, 2h, 7d)") from None
+            raise QueryError(
+                f"{text!r} is neither RFC 3339, nor nanoseconds since 1970, nor how long ago (15m, 2h, 7d)"
+            ) from None
     day, clock, fraction, zone = match.groups()
     try:
         moment = datetime.fromisoformat(f"{day}T{clock}{'+00:00' if zone in 'Zz' else zone}")
@@ -142,9 +144,8 @@ def parse_severity(text: str) -> Severity:
     if word.isdigit() and int(word) <= Severity.DEBUG:
         return Severity(int(word))
     words = [severity.name.lower() for severity in Severity]
-    raise QueryError(
-        f"{text!r} is not a severity.{near_names(word.lower(), words)} There is: {', '.join(words)}, or 0 to 7."
-    )
+    hint = near_names(word.lower(), words)
+    raise QueryError(f"{text!r} is not a severity.{hint} There is: {', '.join(words)}, or 0 to 7.")
 
 
 def _asked(fields: str, aggregate: str) -> tuple[Asked, ...]:

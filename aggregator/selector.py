@@ -24,7 +24,7 @@ MAX_TEXT: Final = 4_096
 """Characters of a selector."""
 MAX_VALUES: Final = 256
 """Values of one term."""
-_TERM = re.compile(r"\s*([a-z][a-z0-9_]*)\s*(!=|=)\s*")
+_TERM = re.compile(r"\s*([a-z][a-z0-9_]*)\s*(!=|=)(?!=)\s*")
 _QUOTED = re.compile(r'"((?:[^"\\]|\\.)*)"\s*')
 _BARE = re.compile(r"[^,|\"]*")
 _WILD = re.compile(r"[*?\[]")

@@ -272,13 +272,13 @@ class DuckStore:
         writer = database.writer
         with self._mapped(name):
             writer.execute("BEGIN")
-            self._failpoint(f"{name}.begun")
             try:
+                self._failpoint(f"{name}.begun")
                 yield
+                self._failpoint(f"{name}.written")
             except BaseException:
                 self._roll_back(writer)
                 raise
-            self._failpoint(f"{name}.written")
             try:
                 writer.execute("COMMIT")
             except duckdb.Error as error:

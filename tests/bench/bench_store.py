@@ -1,12 +1,13 @@
-# ruff: noqa: S608, T201  # a bench prints, and makes its own SQL
-"""The embedded store's bars (DESIGN part 9), each beside its peer in the same run. Run: `python -m tests.bench.bench_store`.
+# a bench prints, and makes its own SQL
+"""The embedded store's bars (DESIGN part 9), each beside its peer: `python -m tests.bench.bench_store [--quick]`.
 
 - from log to disk: decode, check and commit of batches of 80 rows x 10 fields from 1,000 publishers, values per
-  core-second by process CPU time, transactions of 4,000 rows; once with one measurement a batch, once with ten blocks of
-  eight rows, which costs ten times as many inserts; bare DuckDB gets the same rows as ready Arrow tables, SQLite a
-  wide table by executemany of ready tuples;
-- queries while a writer adds 20,000 rows a second: the last hour of 100 devices by minute, and 24 hours at 5 s by ten
-  minutes (1.7 million rows), through `DuckQueries` to JSON bytes; peers: the bare statement, and SQLite without rollups.
+  core-second by process CPU time, transactions of 4,000 rows; once with one measurement a batch, once with ten
+  blocks of eight rows, which costs ten times as many inserts; bare DuckDB gets the same rows as ready Arrow tables,
+  SQLite a wide table by executemany of ready tuples;
+- queries while a writer adds 20,000 rows a second: the last hour of 100 devices by minute, and 24 hours at 5 s by
+  ten minutes (1.7 million rows), through `DuckQueries` to JSON bytes; peers: the bare statement,
+  measured in turns with ours on the idle store, and SQLite without rollups.
 """
 
 import argparse
@@ -17,13 +18,16 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import duckdb
 from arro3.core import Array, DataType, Table
 
 from aggregator.duck_query import DuckQueries
 from aggregator.query import SECOND, Aggregate, Asked, Query
+from aggregator.selector import equals
 from aggregator.store import Outcome, Position, Progress, Rows, Seen, Stream, Transaction
 from aggregator.store_duckdb import DuckConfig, DuckStore
 from schemas.batch import Block, Envelope
@@ -43,10 +47,10 @@ EPOCH = "0123456789abcdef"
 
 def make_block(measurement: str, publisher: int, round_: int, rows: int, rng: random.Random) -> Block:
     """Make slowly changing values of 8 devices; 5 % of device and field pairs never report."""
-    absent = {(device, field) for device in range(8) for field in FLOATS if hash((device, field)) % 20 == 0}
     floats: dict[str, list[float | None]] = {
         field: [
-            None if (row % 8, field) in absent else round(50 + 30 * rng.random(), 1 + place % 3) for row in range(rows)
+            None if (row % 8 * 7 + place) % 20 == 3 else round(50 + 30 * rng.random(), 1 + place % 3)
+            for row in range(rows)
         ]
         for place, field in enumerate(FLOATS)
     }
@@ -114,7 +118,8 @@ def bench_ingest(folder: Path, batches: list[bytes], commit_rows: int) -> float:
     with_checkpoint = time.process_time() - began
     store.close()
     values = len(batches) * ROWS * FIELDS
-    print(f"    store: {values / spent / 1e6:5.2f} M values/s of a core; checkpoint included {values / with_checkpoint / 1e6:.2f}")
+    own, whole = values / spent / 1e6, values / with_checkpoint / 1e6
+    print(f"    {own:5.2f} M values/s of a core; checkpoint included {whole:.2f}")
     return values / spent
 
 
@@ -124,7 +129,7 @@ def bench_bare(folder: Path, rows: int) -> float:
     columns = "".join(f", {name} DOUBLE" for name in FLOATS) + "".join(f", {name} BIGINT" for name in INTS)
     connection.execute(f"CREATE TABLE gpu (_series INTEGER, _time BIGINT{columns})")
     block = make_block("gpu", 0, 0, COMMIT_ROWS, random.Random(1))
-    data = {
+    data: dict[str, Any] = {
         "_series": Array(block.rows, type=DataType.int32()),
         "_time": Array(list(range(COMMIT_ROWS)), type=DataType.int64()),
         **{name: Array(values, type=DataType.float64()) for name, values in block.floats.items()},
@@ -208,75 +213,95 @@ def write_on(store: DuckStore, stopping: threading.Event, end: int) -> None:
         stopping.wait(max(0.0, 0.5 - (time.monotonic() - began)))
 
 
-def measured(ask: Callable[[], object], times: int) -> tuple[float, float]:
-    """Give median and longest in milliseconds."""
-    ask()
-    spent = []
-    for _ in range(times):
-        began = time.perf_counter()
-        ask()
-        spent.append((time.perf_counter() - began) * 1e3)
+def measured(ask: Callable[[], object], times: int, peer: Callable[[], object] | None = None) -> list[float]:
+    """Give median and longest in milliseconds, and the median of the peer, asked in turns."""
+    spent: list[list[float]] = [[], []]
+    for _ in range(times + 1):
+        for own, question in zip(spent, (ask, peer), strict=True):
+            if question is not None:
+                began = time.perf_counter()
+                question()
+                own.append((time.perf_counter() - began) * 1e3)
         time.sleep(0.05)
-    return statistics.median(spent), max(spent)
+    ours, theirs = (own[1:] for own in spent)  # the first of each warms up
+    return [statistics.median(ours), max(ours), statistics.median(theirs) if theirs else 0.0]
+
+
+def questions(end: int) -> dict[str, Query]:
+    """Give the questions, of all 100 devices of one node."""
+    where = (equals("node", "node-0000"),)
+    average, rate = (Asked(FLOATS[0], Aggregate.AVG),), (Asked(INTS[0], Aggregate.RATE),)
+    an_hour_ago = end - 3600 * SECOND
+
+    def over(since: int, asked: tuple[Asked, ...], every_s: int) -> Query:
+        return Query(
+            measurement="gpu",
+            since=since,
+            until=end,
+            asked=asked,
+            where=where,
+            every=every_s * SECOND,
+            limit=100_000,
+        )
+
+    return {
+        "hour by minute": over(an_hour_ago, average, 60),
+        "24 h by ten minutes": over(START, average, 600),
+        "hour by minute, a rate": over(an_hour_ago, rate, 60),
+        "24 h by ten minutes, a rate": over(START, rate, 600),
+        "last values": Query(measurement="gpu", since=end - 300 * SECOND, last=True, where=where),
+    }
+
+
+def bare_text(since: int, end: int, every_s: int) -> str:
+    """Give the statement that somebody would write who knows the table: no selector, no labels."""
+    return (
+        f"SELECT _series, _time // {every_s * SECOND} AS b, avg({FLOATS[0]}) FROM gpu"
+        f" WHERE _time >= {since} AND _time < {end} GROUP BY 1, 2 ORDER BY 2, 1"
+    )
 
 
 def bench_queries(folder: Path, devices: int = 100) -> None:
-    """Print the two queries' times, idle and while writing, beside the bare statement's and SQLite's."""
+    """Print the questions' times, idle and while writing, beside the bare statement's."""
     store = DuckStore(folder / "query.duckdb", Catalogue(), DuckConfig())
     store.open()
     end = fill(store, devices, 5, 24)
     queries = DuckQueries(store)
-    from aggregator.selector import equals
-
-    asked = (Asked(FLOATS[0], Aggregate.AVG),)
-    where = (equals("node", "node-0000"),)
-    hour = Query(
-        measurement="gpu", since=end - 3600 * SECOND, until=end, asked=asked, where=where, every=60 * SECOND, limit=100_000
-    )
-    day = Query(measurement="gpu", since=START, until=end, asked=asked, where=where, every=600 * SECOND, limit=100_000)
-    rate = Query(
-        measurement="gpu",
-        since=START,
-        until=end,
-        asked=(Asked(INTS[0], Aggregate.RATE),),
-        where=where,
-        every=600 * SECOND,
-        limit=100_000,
-    )
-    bar = {"hour": 25, "day": 60, "rate of a day": None, "last values": None}
-    last = Query(measurement="gpu", since=end - 300 * SECOND, last=True, where=where)
-    named = {"hour": hour, "day": day, "rate of a day": rate, "last values": last}
-    idle = {name: measured(lambda query=query: queries.run(query).json(), 9) for name, query in named.items()}  # type: ignore[misc]
-    bare = bench_bare_queries(store, end)
+    bars = {"hour by minute": 25, "24 h by ten minutes": 60}
+    bare = {
+        "hour by minute": bare_text(end - 3600 * SECOND, end, 60),
+        "24 h by ten minutes": bare_text(START, end, 600),
+    }
+    asks = {name: partial(ask_json, queries, query) for name, query in questions(end).items()}
+    with store.view().database.reader() as cursor:
+        peers = {name: partial(ask_bare, cursor, text) for name, text in bare.items()}
+        idle = {name: measured(ask, 11, peers.get(name)) for name, ask in asks.items()}
     stopping = threading.Event()
     writer = threading.Thread(target=write_on, args=(store, stopping, end))
     writer.start()
     time.sleep(1)
-    busy = {name: measured(lambda query=query: queries.run(query).json(), 15) for name, query in named.items()}  # type: ignore[misc]
+    busy = {name: measured(ask, 15) for name, ask in asks.items()}
     stopping.set()
     writer.join()
-    for name in named:
-        beside = f", bare {bare[name]:.1f}" if name in bare else ""
-        limit = f", bar {bar[name]}" if bar[name] else ""
+    for name, (ours, _, peer) in idle.items():
+        beside = f", bare DuckDB {peer:.1f} (ours {ours / peer:.2f} x)" if peer else ""
+        limit = f"; bar {bars[name]} while writing" if name in bars else ""
         print(
-            f"  {name}: idle {idle[name][0]:.1f} ms; while writing 20,000 rows/s {busy[name][0]:.1f}"
-            f" (longest {busy[name][1]:.1f}){beside}{limit}"
+            f"  {name}: idle {ours:.1f} ms{beside}; while writing 20,000 rows/s {busy[name][0]:.1f}"
+            f" (longest {busy[name][1]:.1f}){limit}"
         )
     queries.close()
     store.close()
 
 
-def bench_bare_queries(store: DuckStore, end: int) -> dict[str, float]:
-    """Give the bare statements' times: no selector, no labels, rows as DuckDB hands them out."""
-    result = {}
-    for name, since, every in (("hour", end - 3600 * SECOND, 60), ("day", START, 600)):
-        text = (
-            f"SELECT _series, _time // {every * SECOND} AS b, avg({FLOATS[0]}) FROM gpu"
-            f" WHERE _time >= {since} AND _time < {end} GROUP BY 1, 2 ORDER BY 2, 1"
-        )
-        with store.view().database.reader() as cursor:
-            result[name] = measured(lambda text=text, cursor=cursor: cursor.execute(text).fetchall(), 9)[0]  # type: ignore[misc]
-    return result
+def ask_json(queries: DuckQueries, query: Query) -> bytes:
+    """Ask as the API does."""
+    return queries.run(query).json()
+
+
+def ask_bare(cursor: duckdb.DuckDBPyConnection, text: str) -> object:
+    """Ask without us."""
+    return cursor.execute(text).fetchall()
 
 
 def bench_sqlite_queries(folder: Path, devices: int = 100) -> None:
@@ -298,9 +323,14 @@ def bench_sqlite_queries(folder: Path, devices: int = 100) -> None:
             f"SELECT series, time / {every * SECOND} AS b, avg({FLOATS[0]}) FROM gpu"
             f" WHERE time >= {since} GROUP BY 1, 2 ORDER BY 2, 1"
         )
-        spent = measured(lambda text=text: connection.execute(text).fetchall(), 3)[0]  # type: ignore[misc]
+        spent = measured(partial(ask_sqlite, connection, text), 3)[0]
         print(f"  {name}: SQLite without rollups {spent:.1f} ms")
     connection.close()
+
+
+def ask_sqlite(connection: sqlite3.Connection, text: str) -> list[object]:
+    """Ask the peer."""
+    return connection.execute(text).fetchall()
 
 
 def main() -> None:
@@ -316,14 +346,15 @@ def main() -> None:
             batches = make_batches(mixed, rounds, publishers)
             for commit_rows in (COMMIT_ROWS, 4 * COMMIT_ROWS):
                 what = "ten measurements a batch" if mixed else "one measurement a batch"
-                print(f"from log to disk, {len(batches)} batches of {ROWS} x {FIELDS}, {what}, {commit_rows} rows a transaction:")
+                print(f"from log to disk, {len(batches)} batches, {what}, {commit_rows} rows a transaction:")
                 ours[mixed, commit_rows] = bench_ingest(folder, batches, commit_rows)
                 for path in folder.glob("ingest.duckdb*"):
                     path.unlink()
         rows = rounds * publishers * ROWS
         bare, lite = bench_bare(folder, rows), bench_sqlite(folder, rows)
         best = ours[False, COMMIT_ROWS]
-        print(f"peers: bare DuckDB {bare / 1e6:.2f} (ours {best / bare:.2f} of it), SQLite {lite / 1e6:.2f} (ours {best / lite:.2f} x)")
+        print(f"peers, rows ready made: bare DuckDB {bare / 1e6:.2f} (ours {best / bare:.2f} of it),", end=" ")
+        print(f"SQLite {lite / 1e6:.2f} (ours {best / lite:.2f} of it)")
         print(f"bar: 1.50 M values/s of a core; ours {best / 1e6:.2f}")
         print("queries, 100 devices:")
         bench_queries(folder)

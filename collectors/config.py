@@ -1,5 +1,6 @@
 """The agent's configuration: its sections as frozen Structs, and how they are read."""
 
+import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -7,9 +8,9 @@ from typing import Any, Final
 
 import msgspec
 
-from collectors.settings import Settings, convert_section, load_settings, unknown_keys
+from collectors.settings import Settings, convert_section, load_settings
 from collectors.transport import check_address
-from schemas.errors import ConfigError
+from schemas.errors import ConfigError, near_names
 from schemas.verbosity import Level, level_of
 
 DEFAULT_COLLECTORS: Final = ("host", "syslog")
@@ -84,6 +85,8 @@ class CollectorSection(msgspec.Struct, frozen=True):
         if self.level:
             level_of(self.level)
         _positive(interval_seconds=self.interval_seconds)
+        if self.timeout_seconds:
+            _positive(timeout_seconds=self.timeout_seconds)
 
 
 class CollectorSettings(msgspec.Struct, frozen=True):
@@ -146,6 +149,11 @@ def load_agent_config(
     agent = convert_section(settings, ("agent",), settings.section("agent"), AgentSection)
     publish = convert_section(settings, ("publish",), settings.section("publish"), PublishSection)
     spool = convert_section(settings, ("spool",), settings.section("spool"), SpoolSection)
+    if publish and publish.ca_file and not Path(publish.ca_file).is_file():
+        settings.problems.append(
+            f"{settings.place(('publish', 'ca_file'))}: publish.ca_file: there is no file {publish.ca_file!r}:"
+            " name the PEM file of the authority"
+        )
     collectors = _collectors(settings, agent or AgentSection(), known)
     if settings.problems:
         raise ConfigError(*settings.problems)
@@ -156,33 +164,31 @@ def _collectors(
     settings: Settings, agent: AgentSection, known: Mapping[str, type[Any] | None]
 ) -> list[CollectorSettings]:
     sections = settings.section("collectors")
-    settings.problems.extend(unknown_keys(settings, ("collectors",), sections, known))
-    for name in agent.only:
-        if name not in known:
-            settings.problems.extend(unknown_keys(settings, ("agent", "only"), {name: None}, known))
+    for path in [*(("collectors", name) for name in sections), *(("agent", "only", name) for name in agent.only)]:
+        if path[-1] not in known:
+            near = near_names(path[-1], set(known)) or f" Installed: {', '.join(sorted(known)) or 'none'}."
+            where = "agent.only" if path[0] == "agent" else ".".join(path)
+            settings.problems.append(f"{settings.place(path)}: {where}: no collector {path[-1]!r} is installed.{near}")
     names = agent.only or [*DEFAULT_COLLECTORS, *(name for name in sections if name not in DEFAULT_COLLECTORS)]
-    chosen = []
+    found = {name: _collector(settings, name, sections.get(name, {}), known[name]) for name in known}
+    return [one for name in dict.fromkeys(names) if (one := found.get(name)) is not None and one.host.enabled]
+
+
+def _collector(settings: Settings, name: str, written: Any, kind: type[Any] | None) -> CollectorSettings | None:
+    """Give what is written of one collector, whether it is to run or not. On failure notes the problems."""
+    path = ("collectors", name)
+    if not isinstance(written, dict):
+        settings.problems.append(f"{settings.place(path)}: {'.'.join(path)} is a section: write [{'.'.join(path)}]")
+        return None
     common = {field.name for field in msgspec.structs.fields(CollectorSection)}
-    for name in names:
-        if name not in known:
-            continue
-        written = sections.get(name, {})
-        path = ("collectors", name)
-        if not isinstance(written, dict):
-            settings.problems.append(f"{settings.place(path)}: {'.'.join(path)} is a section: write [{'.'.join(path)}]")
-            continue
-        mine = {key: value for key, value in written.items() if key in common}
-        options = {key: value for key, value in written.items() if key not in common}
-        host = convert_section(settings, path, mine, CollectorSection)
-        kind = known[name]
-        if kind is not None:
-            convert_section(settings, path, options, kind)
-        if host is not None and host.enabled:
-            chosen.append(CollectorSettings(name, host, options))
-    return chosen
+    options = {key: value for key, value in written.items() if key not in common}
+    host = convert_section(settings, path, {key: written[key] for key in written.keys() & common}, CollectorSection)
+    if kind is not None:
+        convert_section(settings, path, options, kind)
+    return None if host is None else CollectorSettings(name, host, options)
 
 
 def _positive(**values: float) -> None:
     for name, value in values.items():
-        if value <= 0:
+        if not 0 < value < math.inf:  # nan is neither
             raise ValueError(f"{name}: must be more than 0, not {value}")

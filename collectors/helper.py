@@ -200,7 +200,7 @@ class _Worker:
     def _make(self) -> Facts:
         collector_class = load_factory(self._load.factory)
         check_class(collector_class)
-        config = build_config(self.name, collector_class, self._load.config)
+        config = build_config(self.name, collector_class, self._load.config, strict=False)
         if self._context.state_dir is not None:
             self._context.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._collector = collector_class(config, self._context)

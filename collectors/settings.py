@@ -34,6 +34,8 @@ class Settings(msgspec.Struct):
     """By path of keys: `file:line` or the name of the variable."""
     problems: list[str] = []
     """What is wrong already, each with place and remedy."""
+    texts: dict[Path_, str] = {}
+    """By path of keys, what a variable of the environment says to the letter: for an option that is a text."""
 
     def place(self, path: Path_) -> str:
         """Give where a value, or the nearest thing around it, was written."""
@@ -64,6 +66,8 @@ def load_settings(config: Path | None = None, env: Mapping[str, str] | None = No
     for name in settings.tree:
         if name not in known:
             settings.problems.append(f"{settings.place((name,))}: unknown section [{name}].{near_names(name, known)}")
+        elif not isinstance(settings.tree[name], dict):
+            settings.problems.append(f"{settings.place((name,))}: {name} is a section: write [{name}]")
     return settings
 
 
@@ -86,10 +90,13 @@ def convert_section(settings: Settings, path: Path_, written: Mapping[str, Any],
     for field in fields:
         if field.encode_name not in written:
             continue
+        where = (*path, field.encode_name)
+        value = written[field.encode_name]
+        if field.type is str:
+            value = settings.texts.get(where, value)
         try:
-            values[field.name] = msgspec.convert(written[field.encode_name], field.type, strict=False)
+            values[field.name] = msgspec.convert(value, field.type, strict=False)
         except msgspec.ValidationError as error:
-            where = (*path, field.encode_name)
             problems.append(f"{settings.place(where)}: {'.'.join(where)}: {_plain(error)}")
     made = None
     try:
@@ -103,7 +110,8 @@ def convert_section(settings: Settings, path: Path_, written: Mapping[str, Any],
 def _place_of(settings: Settings, path: Path_, values: Mapping[str, Any], error: str) -> str:
     """Give the place of the value that an error names by itself or by its key."""
     for key, value in values.items():
-        if error.startswith(key) or (isinstance(value, str) and value and repr(value) in error):
+        texts = value if isinstance(value, (list, tuple)) else [value]
+        if error.startswith(key) or any(isinstance(text, str) and text and repr(text) in error for text in texts):
             return settings.place((*path, key))
     return settings.place(path)
 
@@ -190,7 +198,9 @@ def _take_environment(settings: Settings, env: Mapping[str, str]) -> None:
                 break
             table = inner
         else:
-            table[path[-1]] = _environment_value(env[name])
+            table[path[-1]] = value = _environment_value(env[name])
+            if not isinstance(value, str):
+                settings.texts[path] = env[name]
             for length in range(1, len(path)):
                 settings.places.setdefault(path[:length], name)
             settings.places[path] = name

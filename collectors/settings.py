@@ -185,10 +185,8 @@ def _take_environment(settings: Settings, env: Mapping[str, str]) -> None:
             continue
         path = tuple(part.lower() for part in name.removeprefix(ENV_PREFIX).split("__"))
         if len(path) < 2 or not all(path):
-            known = [ENV_PREFIX + plain for plain in PLAIN_ENV]
-            settings.problems.append(
-                f"{name}: not an option; options are MUSTER_<SECTION>__<KEY>.{near_names(name, known)}"
-            )
+            near = near_names(name.removeprefix(ENV_PREFIX), set(PLAIN_ENV)).replace(" '", f" '{ENV_PREFIX}")
+            settings.problems.append(f"{name}: not an option; options are MUSTER_<SECTION>__<KEY>.{near}")
             continue
         table = settings.tree
         for part in path[:-1]:

@@ -56,6 +56,8 @@ class Scheduler:
         self._stopping = False
         self._closed = False
         self._calls = 0
+        self._unlucky: dict[str, int] = {}
+        """By collector, how often it was at work when the zygote was lost."""
         self.pool = Pool(
             zygote,
             self._selector,
@@ -171,7 +173,11 @@ class Scheduler:
         """A helper went by itself: those who were at work in it are to blame, as far as one can know."""
         members = [source for source in self._everyone() if source.process is process]
         suspects = [source for source in members if source.busy]
-        if kind != "zygote":
+        if kind == "zygote":  # everybody had to go: who was at work each time is more than unlucky
+            for source in suspects:
+                self._unlucky[source.name] = self._unlucky.get(source.name, 0) + 1
+            suspects = [source for source in suspects if self._unlucky[source.name] > 1]
+        else:
             suspects = suspects or [source for source in members if source.watching] or members
         names = ",".join(source.name for source in suspects)
         _log.info("helper_lost pid=%s group=%s how=%s collectors=%s", process.pid, process.group, how, names)

@@ -145,7 +145,7 @@ class SysExiter(Alone):
         sys.exit(3)
 
 
-class Crasher(Alone):
+class Segfaulter(Alone):
     def collect(self) -> Iterable[Item]:
         ctypes.string_at(0)
         return ()

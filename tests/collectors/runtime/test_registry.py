@@ -128,12 +128,12 @@ class Polling(Good):
 @pytest.mark.parametrize(
     ("written", "message"),
     [
-        ({"secnds": 1}, r"collectors\.fan\.secnds: unknown option\. Did you mean 'seconds'\?"),
+        ({"seconz": 1}, r"collectors\.fan\.seconz: unknown option\. Did you mean 'seconds'\?"),
         ({"zzz": 1}, r"collectors\.fan\.zzz: unknown option\. Options here: seconds, targets, named, silent\."),
         ({"targets": [{}, {"prot": 1}]}, r"collectors\.fan\.targets\[1\]\.prot: unknown option\. Did you mean 'port'"),
         (
-            {"named": {"a": {"adress": ""}}},
-            r"collectors\.fan\.named\.a\.adress: unknown option\. Did you mean 'address'",
+            {"named": {"a": {"addresz": ""}}},
+            r"collectors\.fan\.named\.a\.addresz: unknown option\. Did you mean 'address'",
         ),
         ({"seconds": "5"}, r"collectors\.fan\.seconds: Expected 'float', got 'str'"),
         ({"targets": [{"port": "x"}]}, r"collectors\.fan\.targets\[0\]\.port: Expected 'int', got 'str'"),

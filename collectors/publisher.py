@@ -19,7 +19,7 @@ from collectors.transport import Answer, Backoff, TransportError
 from schemas.account import Account
 from schemas.batch import Envelope
 from schemas.codec import encode_batch
-from schemas.errors import SpoolError, WireError
+from schemas.errors import MalformedError, SpoolError, TooLargeError, WireError
 from schemas.publish import CONTENT_TYPE, Status, decode_answer, encode_request
 from schemas.verbosity import Level, RowClass
 
@@ -88,6 +88,7 @@ class Publisher:
         self._stopping = threading.Event()
         self._last_heartbeat = -HEARTBEAT_SECONDS
         self._last_account = -HEARTBEAT_SECONDS
+        self._limit = REQUEST_BYTES
         self.status = PublisherStatus()
         self._thread: threading.Thread | None = None
 
@@ -144,7 +145,7 @@ class Publisher:
         Raises TransportError, WireError and SpoolError.
         """
         with self._spool.lock:
-            chosen = choose(self._spool.waiting)
+            chosen = choose(self._spool.waiting, self._limit)
             predecessors = name_epochs(self._spool.predecessors(), chosen, self._spool.epoch)
         now = self._clock()
         heartbeat = now - self._last_heartbeat >= HEARTBEAT_SECONDS
@@ -171,6 +172,8 @@ class Publisher:
         if answer.status != 200:
             problem = answer.problem()
             reason = f"{problem.get('code', answer.status)}: {problem.get('detail', '')}"
+            if answer.status == 413 and held:
+                return self._too_large(held, reason)
             return self._failed(reason, answer.retry_after)
         return self._answered(answer, held, account, len(body), heartbeat=heartbeat)
 
@@ -180,9 +183,14 @@ class Publisher:
         held, batches = [], []
         for one in chosen:
             body = self._spool.body(one)
-            if body is not None:
-                held.append(one)
+            if body is None:
+                continue
+            try:
                 batches.append(encode_batch(self._envelope(one), body))
+            except TooLargeError as error:
+                self._refused(one, str(error))
+            else:
+                held.append(one)
         if heartbeat or account is not None:
             batches.append(encode_batch(self._heartbeat(account), b""))
         return held, batches
@@ -217,8 +225,11 @@ class Publisher:
         self, answer: Answer, held: list[Held], account: Account | None, size: int, *, heartbeat: bool
     ) -> float:
         results = decode_answer(answer.body).results
+        expected = len(held) + (heartbeat or account is not None)
+        if len(results) != expected:
+            raise MalformedError(f"an answer of {len(results)} results to a request of {expected} batches")
         done, waiting = [], ""
-        for one, result in zip(held, results, strict=False):
+        for one, result in zip(held, results, strict=False):  # the last result may be the heartbeat's
             if result.status is Status.RETRY:
                 waiting = result.reason
                 continue
@@ -229,7 +240,7 @@ class Publisher:
                                   one.row_class.word, one.level.word, one.rows, result.reason)  # fmt: skip
         self._spool.forget([one.id for one in done])
         failpoint("publisher.send.forgotten")
-        told = len(results) == len(held) + 1 and results[-1].status is Status.ACCEPTED
+        told = len(results) > len(held) and results[-1].status is Status.ACCEPTED
         if told and account is not None:
             self._spool.acknowledge(account)
             self._last_account = self._clock()
@@ -246,6 +257,21 @@ class Publisher:
         self.status.last_error = ""
         self._backoff.reset()
         return 0.0
+
+    def _too_large(self, held: list[Held], reason: str) -> float:
+        """Send less at a time from now on; what is too large by itself never gets through, and is given up."""
+        if len(held) == 1:
+            self._refused(held[0], reason)
+        else:
+            self._limit = max(1, sum(one.size for one in held) // 2)
+            self._log.warning("request_too_large batches=%d next_bytes=%d reason=%s", len(held), self._limit, reason)
+        return 0.0
+
+    def _refused(self, held: Held, reason: str) -> None:
+        """Give a batch up that can never be sent: counted, with its reason."""
+        self._log.error("batch_refused class=%s level=%s rows=%d reason=%s",
+                        held.row_class.word, held.level.word, held.rows, reason)  # fmt: skip
+        self._spool.drop([held.id], "refused")
 
     def _failed(self, reason: str, retry_after: float | None) -> float:
         wait = self._backoff.next(retry_after)

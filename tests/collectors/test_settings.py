@@ -108,7 +108,7 @@ class TestPrecedence:
 
     def test_sections_of_the_aggregator_are_not_the_agents_business(self, place: Place) -> None:
         place.write("[retention]\nlog_days = 3\n[aggregator]\nwhatever = 3\n")
-        assert place.load()
+        assert "standard" == place.load().agent.level
 
     def test_only_chooses_and_enabled_switches_off(self, place: Place) -> None:
         place.write('[agent]\nonly = ["fans", "host", "fans"]\n[collectors.host]\nenabled = false\n')
@@ -149,7 +149,7 @@ class TestEnvironment:
 
     def test_variables_of_others_and_those_that_are_no_options_are_left_alone(self, place: Place) -> None:
         place.env |= {"PATH": "/bin", "MUSTER_LISTEN": "x", "MUSTER_LOG_LEVEL": "DEBUG", "MUSTER_TOKEN": "t"}
-        assert place.load()
+        assert "standard" == place.load().agent.level
 
     def test_what_is_almost_a_variable_of_ours_is_told_with_what_is_near(self, place: Place) -> None:
         place.env["MUSTER_LISTN"] = "x"
@@ -231,8 +231,10 @@ WRONG = {
     "no address": (
         '[publish]\naggregators = ["http://good:1",\n  "agg:8420"]\n',
         [
-            "muster.toml:2: [publish]: 'agg:8420' is no address: write https://host:8420, http://host:8420"
-            " or unix:///path/to.sock"
+            (
+                "muster.toml:2: [publish]: 'agg:8420' is no address: write https://host:8420, http://host:8420"
+                " or unix:///path/to.sock"
+            )
         ],
     ),
     "no authority": (

@@ -137,6 +137,7 @@ class _Worker:
         self._aborted = True
         if self._watch is not None:
             self._watch.stopping.set()
+            self._watch.over.set()
         for credit in list(self._credits.values()):
             credit.set()
         self._inbox.put(Call(0, self.name, Verb.STOP, self.level))
@@ -146,13 +147,13 @@ class _Worker:
         """Wait for the thread."""
         self._thread.join(timeout)
 
-    def hand_over(self, call: int, reply: Part | Emitted, stopping: threading.Event | None = None) -> None:
+    def hand_over(self, call: int, reply: Part | Emitted, over: threading.Event | None = None) -> None:
         """Send a delivery and wait until it is taken. Raises EmitAbortedError when it is time to stop instead."""
         credit = self._credits[call] = threading.Event()
         try:
             self.say(reply)
-            while not (self._aborted or credit.wait(None if stopping is None else 0.25)):
-                if stopping is not None and stopping.is_set():
+            while not (self._aborted or credit.wait(None if over is None else 0.25)):
+                if over is not None and over.is_set():
                     break
         finally:
             del self._credits[call]
@@ -255,6 +256,7 @@ class _Worker:
         if self._collector is not None:
             self._collector.stop()
         if watch is not None:
+            watch.over.set()
             watch.join(WATCH_STOP_SECONDS)
             if watch.is_alive():
                 raise WatchStuckError(f"the watch goes on {2 * WATCH_STOP_SECONDS:.0f} s after it was told to stop")
@@ -265,6 +267,9 @@ class _Watch:
 
     def __init__(self, worker: _Worker, call: int, collector: Watches, max_rows: int) -> None:
         self.stopping = threading.Event()
+        """The watch is asked to come back; what it has read it may still emit."""
+        self.over = threading.Event()
+        """It was given time for that; nothing more is taken."""
         self._worker = worker
         self._call = call
         self._collector = collector
@@ -283,14 +288,14 @@ class _Watch:
         return self._thread.is_alive()
 
     def emit(self, items: Iterable[Any]) -> None:
-        """Take items as one unit; come back when the agent has them. Raises EmitAbortedError when stopping."""
+        """Take items as one unit; come back when the agent has them. Raises EmitAbortedError when it is over."""
         with self._lock:
-            if self.stopping.is_set():
+            if self.over.is_set():
                 raise EmitAbortedError("stopping")
             try:
                 pump(items, self._packer, self._max_rows, self._hand_over)
             finally:
-                if not self.stopping.is_set():
+                if not self.over.is_set():
                     self._hand_over(self._packer.pack())
 
     def _hand_over(self, delivery: bytes) -> None:
@@ -298,7 +303,7 @@ class _Watch:
         if delivery or packer.faults:
             emitted = Emitted(self._call, self._worker.name, packer.rows, packer.faults, packer.note, delivery)
             packer.reset()
-            self._worker.hand_over(self._call, emitted, self.stopping)
+            self._worker.hand_over(self._call, emitted, self.over)
 
     def _run(self) -> None:
         problem = Problem(ProblemKind.WATCH, "WatchEnded", "the watch returned though nobody asked it to stop")

@@ -243,6 +243,17 @@ class Watcher(Alone):
             stopping.wait(0.05)
 
 
+class LastWords(Alone):
+    """Has read something that it emits only when it is asked to stop, as a reader of sockets has."""
+
+    METRICS: ClassVar[tuple[MetricSpec, ...]] = (*Good.METRICS, metric("seen.position", ValueType.STR))
+
+    def watch(self, emit: Emit, stopping: threading.Event) -> None:
+        emit([Reading("seen", {"position": "first"})])
+        stopping.wait()
+        emit([Reading("seen", {"position": "last"}), Position("tape", "last")])
+
+
 class Dying(Alone):
     """Its watch ends though nobody asked."""
 

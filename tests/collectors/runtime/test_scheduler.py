@@ -182,6 +182,14 @@ def test_watch_resumes_after_the_position_that_was_taken() -> None:
     assert all(len(delivery.parcels) == 1 for delivery in rows)
 
 
+def test_what_a_watch_emits_when_it_is_asked_to_stop_is_taken() -> None:
+    """What was read from a socket cannot be read again: an ordinary stop must not lose it."""
+    intake = Intake()
+    with running(setup("tape", "LastWords"), intake=intake) as rig:
+        rig.until(lambda: intake.values("tape", "position") == ["first"])
+    assert intake.values("tape", "position") == ["first", "last"]
+
+
 def test_watch_that_ends_is_started_again() -> None:
     with running(setup("dying", "Dying")) as rig:
         rig.until(lambda: rig.status("dying").errors.get("ConnectionResetError", 0) >= 3)

@@ -111,8 +111,16 @@ class RetentionSection(Section):
     """Age after which events are deleted."""
     capability_days: Days = 365.0
     """Age after which superseded capability documents are deleted."""
+    telemetry_max_bytes: Bytes | None = None
+    """Disk budget of telemetry: beyond it the oldest is deleted. Left out: no budget of its own."""
+    log_max_bytes: Bytes | None = None
+    """Disk budget of log records."""
+    event_max_bytes: Bytes | None = None
+    """Disk budget of events."""
+    capability_max_bytes: Bytes | None = None
+    """Disk budget of superseded capability documents."""
     max_bytes: Bytes = 20 << 30
-    """Beyond this size of the store the oldest rows are deleted."""
+    """Disk budget of everything together: beyond it the oldest telemetry and log records go first, then events."""
 
 
 class VerbositySection(Section):

@@ -97,10 +97,10 @@ class Service:
             DuckConfig(
                 memory_limit_mb=store.memory_limit_bytes >> 20,
                 retention=Retention(
-                    telemetry=ClassLimit(days=keep.telemetry_days),
-                    log=ClassLimit(days=keep.log_days),
-                    event=ClassLimit(days=keep.event_days),
-                    capability=ClassLimit(days=keep.capability_days),
+                    telemetry=ClassLimit(days=keep.telemetry_days, bytes=keep.telemetry_max_bytes),
+                    log=ClassLimit(days=keep.log_days, bytes=keep.log_max_bytes),
+                    event=ClassLimit(days=keep.event_days, bytes=keep.event_max_bytes),
+                    capability=ClassLimit(days=keep.capability_days, bytes=keep.capability_max_bytes),
                     bytes=keep.max_bytes,
                 ),
             ),

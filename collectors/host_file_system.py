@@ -87,7 +87,7 @@ class FileSystemSection:
         self._tables = tuple(RootedFile(root / name / "mountinfo") for name in ("proc/1", "proc/self"))
         self._wanted = NameFilter(config.file_systems_include, config.file_systems_exclude)
         self._wanted_type = NameFilter(exclude=config.file_system_types_exclude)
-        self._asker = Asker(config.file_system_timeout_s, statvfs)
+        self._asker = Asker(config.file_system_timeout_seconds, statvfs)
         self._mounts: list[Mount] = []
         self._read_only: dict[str, bool] = {}
         self._locked: dict[str, bool] = {}

@@ -107,7 +107,7 @@ class HostConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     file_system_types_exclude: tuple[str, ...] = PSEUDO_TYPES + NETWORK_TYPES
     """Types to leave out: pseudo file systems, and those over the network, which may hang. Those that you take out of
     this list are read in a thread of their own. What is mounted at `/` is read whatever its type."""
-    file_system_timeout_s: Seconds = 0.25
+    file_system_timeout_seconds: Seconds = 0.25
     """How long all file systems that may hang are waited for, together, before they count as unavailable."""
     interfaces_include: tuple[str, ...] = ("*",)
     """Network interfaces to read."""

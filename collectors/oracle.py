@@ -64,8 +64,8 @@ class OracleConfig(msgspec.Struct, frozen=True):
     payload_bytes: int = 0
     """Length of a text in each row; 0 for none."""
     burst_rows: int = 0
-    """Rows that come at once, beside the steady rate, every `burst_every_s`."""
-    burst_every_s: float = 10.0
+    """Rows that come at once, beside the steady rate, every `burst_every_seconds`."""
+    burst_every_seconds: float = 10.0
     """Seconds from burst to burst."""
     limit: int = 0
     """Stop after the row before this number; 0 for never."""
@@ -79,8 +79,8 @@ class OracleConfig(msgspec.Struct, frozen=True):
             raise ValueError("rate: rows a second, 0 to 1,000,000")
         if not 0 <= self.payload_bytes <= 65_536:
             raise ValueError("payload_bytes: 0 to 65,536")
-        if self.burst_rows < 0 or self.limit < 0 or self.burst_every_s <= 0:
-            raise ValueError("burst_rows and limit are at least 0, burst_every_s above 0")
+        if self.burst_rows < 0 or self.limit < 0 or self.burst_every_seconds <= 0:
+            raise ValueError("burst_rows and limit are at least 0, burst_every_seconds above 0")
 
 
 class OracleCollector:
@@ -140,7 +140,7 @@ class OracleCollector:
             due = int((now - paid) * config.rate)
             if due:
                 paid += due / config.rate
-            if config.burst_rows and now - burst_at >= config.burst_every_s:
+            if config.burst_rows and now - burst_at >= config.burst_every_seconds:
                 burst_at, due = now, due + config.burst_rows
             if config.limit:
                 due = min(due, config.limit - self._next)

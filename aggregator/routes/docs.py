@@ -6,7 +6,7 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 
 router = APIRouter(include_in_schema=False)
-_STYLE = """body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color-scheme:light dark}
+_STYLE = """body{font:16px/1.5 system-ui;max-width:60rem;margin:2rem auto;padding:0 1rem;color-scheme:light dark}
 code{font-size:.95em}h2{margin-top:2rem;text-transform:capitalize}dt{margin-top:1rem;font-weight:600}
 .method{display:inline-block;min-width:4.5rem}table{border-collapse:collapse;margin:.3rem 0}
 td,th{text-align:left;padding:.15rem .8rem .15rem 0;vertical-align:top}"""

@@ -98,7 +98,7 @@ def test_rows_have_the_configured_class_level_and_payload() -> None:
         ({"row_level": "loud"}, "not a level"),
         ({"rate": -1.0}, "rate"),
         ({"payload_bytes": 1 << 20}, "payload_bytes"),
-        ({"burst_every_s": 0.0}, "burst_every_s above 0"),
+        ({"burst_every_seconds": 0.0}, "burst_every_seconds above 0"),
     ],
 )
 def test_a_configuration_out_of_range_is_refused(config: dict[str, object], says: str) -> None:
@@ -154,7 +154,7 @@ def test_a_slow_rate_is_kept_over_many_ticks() -> None:
 
 
 def test_a_burst_comes_on_top_and_in_units_of_bounded_size() -> None:
-    units = watched(Ticks(510), rate=0.0, burst_rows=10_000, burst_every_s=5.0)
+    units = watched(Ticks(510), rate=0.0, burst_rows=10_000, burst_every_seconds=5.0)
     sizes = [len(numbers(unit)) for unit in units]
     assert [MAX_UNIT, MAX_UNIT, 10_000 - 2 * MAX_UNIT] * 2 == sizes
 

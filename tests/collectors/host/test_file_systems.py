@@ -40,7 +40,7 @@ def _mounts(root: Path, *lines: str) -> None:
 
 
 def _section(root: Path, disk: _Disk, **config: object) -> FileSystemSection:
-    section = FileSystemSection(root, HostConfig(file_system_timeout_s=0.05, **config), disk)  # type: ignore[arg-type]
+    section = FileSystemSection(root, HostConfig(file_system_timeout_seconds=0.05, **config), disk)  # type: ignore[arg-type]
     section.start()
     return section
 

@@ -25,20 +25,20 @@ Value = tuple[int, Any]
 _Columns = Mapping[str, Sequence[Any]]
 
 
-class _Kept(msgspec.Struct):
-    """The newest values of series that come together: one row each. Never changed once others see it."""
+class _Kept(msgspec.Struct, frozen=True, gc=False):
+    """The newest values of series that come together: one row each.
 
-    times: Sequence[int]
-    """Of each row."""
+    Tuples of plain values, in a struct outside the garbage collector: there may be very many, and it need not look.
+    """
+
     newest: int
-    columns: dict[str, Sequence[Any]]
-    """A None is a value never known."""
-    moments: dict[str, Sequence[int]]
-    """Columns of which some values are older than their row: the time of each."""
-
-    def of(self, field: str) -> Sequence[int]:
-        """Give the time of each value of a field."""
-        return self.moments.get(field, self.times)
+    """The time of the newest row."""
+    oldest: int
+    """The time of the oldest row."""
+    columns: tuple[tuple[Any, ...], ...]
+    """By field, in the order of the fields' names; a None is a value never known."""
+    moments: tuple[tuple[int, ...], ...]
+    """Likewise the time of each value."""
 
 
 class LastValues:
@@ -72,9 +72,11 @@ class LastValues:
     def put(self, measurement: str, series: Sequence[int], times: Sequence[int], columns: _Columns) -> None:
         """Take rows by columns, times increasing for each series."""
         rows = dict(zip(series, range(len(series)), strict=True))  # of each series the last row
-        fresh = _Kept(times, max(times), dict(columns), {})
         if len(rows) < len(series):
             fresh = _last_rows(series, times, columns, rows)
+        else:
+            own = tuple(times)
+            fresh = _Kept(max(own), min(own), tuple(map(tuple, columns.values())), (own,) * len(columns))
         key = tuple(rows)
         kept = self._kept.setdefault(measurement, {}).setdefault(tuple(columns), {})
         before = kept.get(key)
@@ -84,7 +86,7 @@ class LastValues:
                 return
             self._rows += len(key)
             kept[key] = fresh
-        elif min(fresh.times) >= before.newest:
+        elif fresh.oldest >= before.newest:
             kept[key] = _carried(before, fresh)
         else:
             kept[key] = _merged(before, fresh)
@@ -107,10 +109,10 @@ class LastValues:
         """Give for each series the newest value of each of these fields, with its time; absent fields left out."""
         result: dict[int, dict[str, Value]] = {}
         for names, kept in list(self._kept.get(measurement, {}).items()):
-            wanted = [field for field in fields if field in names]
+            wanted = [(field, names.index(field)) for field in fields if field in names]
             for series, one in list(kept.items()) if wanted else ():
-                for field in wanted:
-                    for number, time, value in zip(series, one.of(field), one.columns[field], strict=True):
+                for field, place in wanted:
+                    for number, time, value in zip(series, one.moments[place], one.columns[place], strict=True):
                         if _is_absent(value):
                             continue
                         values = result.setdefault(number, {})
@@ -124,23 +126,23 @@ def _is_absent(value: object) -> bool:
 
 
 def _last_rows(series: Sequence[int], times: Sequence[int], columns: _Columns, rows: Mapping[int, int]) -> _Kept:
-    """Keep alive only the last row of each series; where that lacks a value, take an earlier row's."""
+    """Keep only the last row of each series; where that lacks a value, take an earlier row's."""
     last = list(rows.values())
     pick = itemgetter(*last) if len(last) > 1 else lambda column: (column[last[0]],)
-    own: Sequence[int] = pick(times)
-    values: dict[str, Sequence[Any]] = {}
-    moments: dict[str, Sequence[int]] = {}
-    for name, column in columns.items():
-        picked: Sequence[Any] = pick(column)
+    own: tuple[int, ...] = pick(times)
+    values: list[tuple[Any, ...]] = []
+    moments: list[tuple[int, ...]] = []
+    for column in columns.values():
+        picked, moment = pick(column), own
         if None in picked:
             found = [
                 row if value is not None else _row_before(series, column, row)
                 for row, value in zip(last, picked, strict=True)
             ]
-            picked = [column[row] for row in found]
-            moments[name] = [times[row] for row in found]
-        values[name] = picked
-    return _Kept(own, max(own), values, moments)
+            picked, moment = tuple([column[row] for row in found]), tuple([times[row] for row in found])
+        values.append(picked)
+        moments.append(moment)
+    return _Kept(max(own), min(own), tuple(values), tuple(moments))
 
 
 def _row_before(series: Sequence[int], column: Sequence[Any], last: int) -> int:
@@ -154,31 +156,31 @@ def _row_before(series: Sequence[int], column: Sequence[Any], last: int) -> int:
 
 def _carried(before: _Kept, fresh: _Kept) -> _Kept:
     """Give the newer of two, with older values where it has none."""
-    for name, column in fresh.columns.items():
-        if None in column:
-            known, own, old = before.columns[name], fresh.of(name), before.of(name)
-            fresh.moments[name] = [
-                moment if value is not None else earlier
-                for value, moment, earlier in zip(column, own, old, strict=True)
-            ]
-            fresh.columns[name] = [
-                value if value is not None else earlier for value, earlier in zip(column, known, strict=True)
-            ]
-    return fresh
+    gaps = [place for place, column in enumerate(fresh.columns) if None in column]
+    if not gaps:
+        return fresh
+    columns, moments = list(fresh.columns), list(fresh.moments)
+    for place in gaps:
+        values, times = list(columns[place]), list(moments[place])
+        known, then = before.columns[place], before.moments[place]
+        for row, value in enumerate(values):
+            if value is None and known[row] is not None:
+                values[row], times[row] = known[row], then[row]
+        columns[place], moments[place] = tuple(values), tuple(times)
+    return _Kept(fresh.newest, fresh.oldest, tuple(columns), tuple(moments))
 
 
 def _merged(before: _Kept, late: _Kept) -> _Kept:
     """Give of two that overlap in time the newer value of each cell."""
-    columns: dict[str, Sequence[Any]] = {}
-    moments: dict[str, Sequence[int]] = {}
-    for name, column in before.columns.items():
+    columns, moments = [], []
+    for place, column in enumerate(before.columns):
         cells = [
-            (old, value) if fresh is None or (value is not None and old > moment) else (moment, fresh)
-            for old, value, moment, fresh in zip(
-                before.of(name), column, late.of(name), late.columns[name], strict=True
+            (then, value) if fresh is None or (value is not None and then > now) else (now, fresh)
+            for then, value, now, fresh in zip(
+                before.moments[place], column, late.moments[place], late.columns[place], strict=True
             )
         ]
-        moments[name] = [moment for moment, _ in cells]
-        columns[name] = [value for _, value in cells]
-    times = list(map(max, zip(before.times, late.times, strict=True)))
-    return _Kept(times, max(times), columns, moments)
+        moments.append(tuple([moment for moment, _ in cells]))
+        columns.append(tuple([value for _, value in cells]))
+    newest, oldest = max(before.newest, late.newest), max(before.oldest, late.oldest)
+    return _Kept(newest, oldest, tuple(columns), tuple(moments))

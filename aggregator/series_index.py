@@ -17,7 +17,7 @@ Key = tuple[str, ...]
 """The device, then the value of each attribute in the group's order."""
 
 
-class Group(msgspec.Struct):
+class Group(msgspec.Struct, gc=False):
     """The series of one measurement, publisher and subject that have the same attributes."""
 
     measurement: str

@@ -1,8 +1,9 @@
 """When a collector runs: a fixed grid of time, spread over the fleet, and how long to wait after a failure."""
 
-import hashlib
 import math
 from typing import Final
+
+from schemas.digest import blake2b
 
 _LATE_SHARE: Final = 0.25
 """A tick that could not run is made up for within this share of the interval, and skipped after it."""
@@ -15,7 +16,7 @@ _HURRY_DESCRIBE_SECONDS: Final = 5.0
 
 def share(*words: str) -> float:
     """Give a number from 0 up to 1 that depends on the words alone, evenly spread."""
-    digest = hashlib.blake2b("\0".join(words).encode("utf-8", "replace"), digest_size=8).digest()
+    digest = blake2b("\0".join(words).encode("utf-8", "replace"), digest_size=8).digest()
     return int.from_bytes(digest, "big") / (1 << 64)
 
 

@@ -1,7 +1,6 @@
 """The node's token: kept in a 0600 file, got once in exchange for a one-time enrolment token."""
 
 import os
-import secrets
 import threading
 from pathlib import Path
 
@@ -62,7 +61,7 @@ class NodeToken:
         path = self._path.with_name("enrolment-nonce")
         nonce = _read(path)
         if not nonce:
-            nonce = secrets.token_hex(16)
+            nonce = os.urandom(16).hex()
             descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
             with os.fdopen(descriptor, "w", encoding="ascii") as file:
                 file.write(nonce)

@@ -117,6 +117,7 @@ class _Worker:
         )
         self._documents: dict[str, str] = {}
         self._watch: _Watch | None = None
+        self._own_packer: Packer | None = None
         self._credits: dict[int, threading.Event] = {}
         self._aborted = False
         self._thread = threading.Thread(target=self._run, name=load.collector, daemon=True)
@@ -165,9 +166,16 @@ class _Worker:
         if not self._aborted:
             self._helper.say(reply)
 
-    def packer(self) -> Packer:
+    def new_packer(self) -> Packer:
         """Give a packer for what this collector declares."""
         return Packer(self._collector.METRICS, self._load.subject)
+
+    def _packer(self) -> Packer:
+        """Give the packer of the thread of its calls, as new."""
+        if self._own_packer is None:
+            self._own_packer = self.new_packer()
+        self._own_packer.reset()
+        return self._own_packer
 
     # --- the thread of its calls --------------------------------------------------------------------------------------
 
@@ -205,6 +213,7 @@ class _Worker:
         if self._context.state_dir is not None:
             self._context.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._collector = collector_class(config, self._context)
+        self._own_packer = None
         return Facts(
             isolation=getattr(collector_class, "isolation", ""),
             describes=isinstance(self._collector, DescribesDevices),
@@ -218,7 +227,7 @@ class _Worker:
             self._watch = _Watch(self, request.call, self._collector, self._load.max_rows)
 
     def _collect(self, call: int, done: Done) -> None:
-        packer = self.packer()
+        packer = self._packer()
 
         def hand_over(delivery: bytes) -> None:
             self.hand_over(call, Part(call, self.name, delivery))
@@ -230,7 +239,7 @@ class _Worker:
             done.rows, done.faults, done.note = packer.rows, packer.faults, packer.note
 
     def _describe(self, done: Done) -> None:
-        packer = self.packer()
+        packer = self._packer()
         after: dict[str, str] = {}
         size = 0
         try:
@@ -273,7 +282,7 @@ class _Watch:
         self._worker = worker
         self._call = call
         self._collector = collector
-        self._packer = worker.packer()
+        self._packer = worker.new_packer()
         self._max_rows = max_rows
         self._lock = threading.Lock()
         self._thread = threading.Thread(target=self._run, name=f"{worker.name} watch", daemon=True)

@@ -3,7 +3,6 @@
 Standard library only, and `ssl` only when an address asks for it: a TLS context costs the agent 10 MB.
 """
 
-import http.client
 import random
 import socket
 from collections.abc import Mapping
@@ -13,12 +12,14 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from collectors.http_client import Connection, Response
 from schemas.errors import ConfigError
 
 if TYPE_CHECKING:
     import ssl
 
 MAX_ANSWER_BYTES: Final = 8 << 20
+_SHARED: Final = random.Random()
 
 
 class TransportError(Exception):
@@ -52,17 +53,6 @@ class Answer(msgspec.Struct):
         return {"code": f"http.{self.status}", "detail": self.body[:200].decode("latin-1")}
 
 
-class _UnixConnection(http.client.HTTPConnection):
-    def __init__(self, path: str, timeout: float) -> None:
-        super().__init__("localhost", timeout=timeout)
-        self._path = path
-
-    def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(self.timeout)
-        self.sock.connect(self._path)
-
-
 class Transport:
     """Talks to the first of several addresses that answers, and stays with it. Not safe for several threads at once."""
 
@@ -72,7 +62,7 @@ class Transport:
         self._ca_file = ca_file
         self._tls: ssl.SSLContext | None = None
         self._current = 0
-        self._connection: http.client.HTTPConnection | None = None
+        self._connection: Connection | None = None
         for address in addresses:
             check_address(address)
 
@@ -89,25 +79,38 @@ class Transport:
             reused = self._connection is not None
             try:
                 return self._exchange(method, path, body, dict(headers or {}))
-            except (OSError, http.client.HTTPException) as error:
+            except OSError as error:
                 self.close()
                 # a kept connection may just have been closed as idle: once more on a new one
-                if reused and not fresh and isinstance(error, (ConnectionError, http.client.RemoteDisconnected)):
+                if reused and not fresh and isinstance(error, ConnectionError):
                     continue
                 failed = self.address
                 self._current = (self._current + 1) % len(self._addresses)
                 raise TransportError(f"{failed}: {str(error) or type(error).__name__}") from error
         raise AssertionError("unreachable")
 
-    def open_stream(self, method: str, path: str, headers: Mapping[str, str]) -> http.client.HTTPResponse:
+    def open_stream(self, method: str, path: str, headers: Mapping[str, str]) -> Response:
         """Ask for an answer without end, on a connection of its own that closes with it. Raises TransportError."""
-        connection = self._connect()
+        connection: Connection | None = None
         try:
-            connection.request(method, path, None, dict(headers))
-            return connection.getresponse()
-        except (OSError, http.client.HTTPException) as error:
-            connection.close()
+            connection = self._connect()
+            return connection.request(method, path, None, headers)
+        except OSError as error:
+            if connection is not None:
+                connection.close()
             raise TransportError(f"{self.address}: {str(error) or type(error).__name__}") from error
+
+    def open_socket(self) -> socket.socket:
+        """Give a connected socket of its own, for one who waits for many answers at once. Raises TransportError.
+
+        After a failure the next call tries the next address.
+        """
+        try:
+            return self._connect().sock
+        except OSError as error:
+            failed = self.address
+            self._current = (self._current + 1) % len(self._addresses)
+            raise TransportError(f"{failed}: {str(error) or type(error).__name__}") from error
 
     def close(self) -> None:
         """Close the connection; the next request opens one. Safe twice."""
@@ -118,21 +121,33 @@ class Transport:
     def _exchange(self, method: str, path: str, body: bytes | None, headers: dict[str, str]) -> Answer:
         if self._connection is None:
             self._connection = self._connect()
-        self._connection.request(method, path, body, headers)
-        response = self._connection.getresponse()
-        data = response.read(MAX_ANSWER_BYTES + 1)
-        if len(data) > MAX_ANSWER_BYTES:
-            raise http.client.HTTPException(f"an answer of more than {MAX_ANSWER_BYTES} bytes")
-        return Answer(response.status, {name.lower(): value for name, value in response.getheaders()}, data)
+        response = self._connection.request(method, path, body, headers)
+        data = response.read(MAX_ANSWER_BYTES)
+        if not response.keeps_open:
+            self.close()
+        return Answer(response.status, response.headers, data)
 
-    def _connect(self) -> http.client.HTTPConnection:
+    def _connect(self) -> Connection:
         url = urlsplit(self.address)
         if url.scheme == "unix":
-            return _UnixConnection(url.path, self._timeout)
+            sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            try:
+                sock.settimeout(self._timeout)
+                sock.connect(url.path)
+            except BaseException:
+                sock.close()
+                raise
+            return Connection(sock, "localhost")
         host, port = url.hostname or "", url.port or 8420
+        sock = socket.create_connection((host, port), self._timeout)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if url.scheme == "https":
-            return http.client.HTTPSConnection(host, port, timeout=self._timeout, context=self._tls_context())
-        return http.client.HTTPConnection(host, port, timeout=self._timeout)
+            try:
+                sock = self._tls_context().wrap_socket(sock, server_hostname=host)
+            except BaseException:
+                sock.close()
+                raise
+        return Connection(sock, f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
 
     def _tls_context(self) -> "ssl.SSLContext":
         if self._tls is None:
@@ -150,7 +165,7 @@ class Backoff:
     def __init__(self, first: float = 0.5, most: float = 30.0, seed: int | None = None) -> None:
         self._first = first
         self._most = most
-        self._random = random.Random(seed)
+        self._random = _SHARED if seed is None else random.Random(seed)  # one of its own has 2.5 KB
         self.failures = 0
 
     def next(self, asked: float | None = None) -> float:
@@ -176,4 +191,6 @@ def check_address(address: str) -> None:
     except ValueError:
         known = port_ok = False
     if not (known and port_ok):
-        raise ConfigError(f"{address!r} is no address: write https://host:8420, http://host:8420 or unix:///path/to.sock")
+        raise ConfigError(
+            f"{address!r} is no address: write https://host:8420, http://host:8420 or unix:///path/to.sock"
+        )

@@ -12,6 +12,7 @@ import contextlib
 import errno
 import gc
 import os
+import resource
 import select
 import signal
 import socket
@@ -24,10 +25,14 @@ import msgspec
 
 from collectors import helper
 from collectors.channel import HelperEnd
+from collectors.registry import build_config, check_class, load_factory
 
 MEMORY_BYTES: Final = 512 << 20
 """What a helper may allocate by default. A limit of the kernel (RLIMIT_DATA), so that an allocation beyond it fails in
 the helper, as MemoryError, before the machine notices; address space that is only reserved does not count."""
+_WARM: Final = ("collectors.host:HostCollector", "collectors.syslog:SyslogCollector")
+"""What nearly every agent runs. Imported before the first fork it is shared; imported by a helper it costs that one
+4 MB, most of it copies of pages that new objects are put into."""
 _GRACE_SECONDS: Final = 2.0
 """After the agent's end, helpers have so long to end by themselves."""
 _CHANNEL_FD: Final = 3
@@ -171,6 +176,7 @@ class Zygote:
 def start_zygote() -> Zygote:
     """Fork the zygote. To be called first of all: before threads, open files and imports that are not for helpers."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    _warm_up()
     pid = os.fork()
     if pid == 0:
         _never_return(lambda: _begin(ours, theirs))
@@ -178,10 +184,24 @@ def start_zygote() -> Zygote:
     return Zygote(ours, pid)
 
 
+def _warm_up() -> None:
+    """Import what most helpers need, and keep collections, in whatever process, from touching and so copying it."""
+    for factory in _WARM:
+        with contextlib.suppress(Exception):  # its helper will say what is wrong
+            collector = load_factory(factory)
+            check_class(collector)
+            build_config(collector.name, collector, {})
+    gc.collect()
+    gc.freeze()
+
+
 def exec_zygote() -> Zygote:
     """Start a zygote as a new program: where a fork would take too much along. Raises OSError."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    code = f"import sys; sys.path[:] = {sys.path!r}; from collectors.zygote import adopt; adopt({_CHANNEL_FD})"
+    code = (
+        f"import sys; sys.path[:] = {sys.path!r}; from collectors.main import import_msgspec; import_msgspec();"
+        f" from collectors.zygote import adopt; adopt({_CHANNEL_FD})"
+    )
     with theirs:
         theirs_fd = theirs.fileno()
         if theirs_fd == _CHANNEL_FD:  # dup2 onto itself would leave the descriptor to be closed by exec
@@ -199,6 +219,7 @@ def exec_zygote() -> Zygote:
 
 def adopt(fd: int) -> None:
     """Be the zygote of whoever holds the other end of this descriptor. Does not return."""
+    _warm_up()
     _never_return(lambda: serve(socket.socket(fileno=fd)))
 
 
@@ -230,8 +251,8 @@ def serve(control: socket.socket) -> None:
         signal.signal(number, _take_no_notice)
     signal.set_wakeup_fd(waker, warn_on_full_buffer=False)
     _set_title("muster-zygote")
-    gc.collect()
-    gc.freeze()  # a collection must not touch, and so copy, what helpers share
+    gc.freeze()
+    gc.disable()  # nothing grows here; helpers switch it on again
     zygote = _Server(control, (woken, waker))
     poller = select.poll()
     poller.register(control, select.POLLIN)
@@ -310,6 +331,7 @@ class _Server:
         return pid
 
     def _become_helper(self, order: Fork, channel: int) -> None:
+        gc.enable()
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         os.setsid()
@@ -341,13 +363,13 @@ def _kill(pid: int) -> None:
 
 def _set_title(title: str) -> None:
     """Name the process for `ps` and `top`, in the 15 characters that the kernel keeps."""
-    with contextlib.suppress(OSError), open("/proc/self/comm", "w", encoding="utf-8") as comm:  # noqa: PTH123
-        comm.write(title[:15])
+    with contextlib.suppress(OSError):
+        comm = os.open("/proc/self/comm", os.O_WRONLY)
+        os.write(comm, title.encode()[:15])
+        os.close(comm)
 
 
 def _limit_memory(size: int) -> None:
-    import resource
-
     hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
     limit = size if hard == resource.RLIM_INFINITY else min(size, hard)
     resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))

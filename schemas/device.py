@@ -1,11 +1,12 @@
 """Devices and what they can do: identity, slot and part, and the capability document that describes one device."""
 
-import hashlib
 import re
 from enum import Enum
 from typing import Final
 
 import msgspec
+
+from schemas.digest import blake2b
 
 
 class DeviceKind(Enum):
@@ -91,9 +92,9 @@ def decode_document(text: str) -> Document:
 
 def documents_hash(texts: list[str]) -> str:
     """Give the hash of a publisher's set of documents: equal sets, equal hashes, whatever their order."""
-    digest = hashlib.blake2b(digest_size=16)
+    digest = blake2b(digest_size=16)
     for text in sorted(set(texts)):
-        digest.update(hashlib.blake2b(text.encode(), digest_size=16).digest())
+        digest.update(blake2b(text.encode(), digest_size=16).digest())
     return digest.hexdigest()
 
 

@@ -17,7 +17,6 @@
 Each class has a `code`: a stable string that API answers carry. Once released, a code is never changed.
 """
 
-from difflib import get_close_matches
 from typing import ClassVar
 
 
@@ -125,6 +124,8 @@ class StoreError(MusterError):
 
 def near_names(name: str, known: "list[str] | tuple[str, ...] | set[str]") -> str:
     """Give the end of an error message: " Did you mean 'x' or 'y'?", or "" when nothing is near."""
+    from difflib import get_close_matches  # needed after a mistake only
+
     near = get_close_matches(name, list(known), n=3, cutoff=0.6)
     if not near:
         return ""

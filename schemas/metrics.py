@@ -53,6 +53,8 @@ class Kind(Enum):
 class ValueType(Enum):
     """The type of a column on the wire and in the store."""
 
+    __hash__ = object.__hash__  # members are one of a kind; Enum's own is Python code, run for every value
+
     FLOAT = "float"
     INT = "int"
     BOOL = "bool"

@@ -1,0 +1,150 @@
+"""What the agent costs (DESIGN part 9), beside Telegraf in the same run. Run: `python -m tests.bench.bench_agent`.
+
+- at about 160 values/s: `host` at 1 s and `syslog` with a TCP listener, against Telegraf's `cpu mem disk diskio net
+  system processes kernel swap` at 1 s and `inputs.syslog`, each publishing to a sink that takes everything;
+- at about 2,500 values/s: the same and the `simulated` collector, whose node has the most values.
+
+Both run at the same time, so that both meet the same machine. Memory is the PSS of the whole process tree, CPU is what
+the kernel charged to it; the first seconds of each are left out.
+"""
+
+import argparse
+import sys
+import tempfile
+import time
+from contextlib import ExitStack
+from pathlib import Path
+
+from tests.acceptance.stage import Muster, free_port, stage
+from tests.bench.measuring import Line, Sink, cpu_seconds, members, pss, show, sink
+from tests.services.binaries import TELEGRAF, NotAvailableError, provide
+from tests.services.telegraf import HOST_INPUTS, telegraf
+
+WARM_UP_SECONDS = 12.0
+AGENT = """
+[publish]
+aggregators = ["{address}"]
+
+[collectors.host]
+interval_seconds = 1.0
+
+[collectors.syslog]
+interval_seconds = 1.0
+tcp = "127.0.0.1:{port}"
+"""
+PEER = """
+[[inputs.syslog]]
+  server = "tcp://127.0.0.1:{port}"
+[[outputs.influxdb_v2]]
+  urls = ["{address}"]
+  token = "none"
+  organization = "bench"
+  bucket = "bench"
+  content_encoding = "identity"
+"""
+
+
+class Cost:
+    """One agent under measurement."""
+
+    def __init__(self, pid: int, where: Sink) -> None:
+        self.pid = pid
+        self._sink = where
+
+    def begin(self) -> None:
+        """Measure from now on."""
+        self._at = time.monotonic()
+        self._cpu = cpu_seconds(self.pid)
+        self._values = self._sink.counts()["values"]
+        self.first_pss = pss(self.pid)
+        self.before = {one.name: one.cpu for one in members(self.pid)}
+
+    def end(self) -> None:
+        """Measure until now."""
+        seconds = time.monotonic() - self._at
+        self.percent = 100 * (cpu_seconds(self.pid) - self._cpu) / seconds
+        self.rate = (self._sink.counts()["values"] - self._values) / seconds
+        self.pss = pss(self.pid)
+
+
+def measure(folder: Path, seconds: float, agent: str, *, peer: bool, breakdown: bool) -> tuple[Cost, Cost | None]:
+    """Run an agent with a configuration, and Telegraf beside it if it is to be had."""
+    with ExitStack() as stack:
+        ours, theirs = stack.enter_context(sink()), stack.enter_context(sink())
+        muster: Muster = stack.enter_context(
+            stage(
+                folder / "ours", agent.format(address=ours.address, port=free_port()), {"MUSTER_LOG_LEVEL": "WARNING"}
+            )
+        )
+        costs = [Cost(muster.start("agent").pid, ours)]
+        if peer:
+            config = HOST_INPUTS + PEER.format(address=theirs.address, port=free_port())
+            binary = provide(TELEGRAF, may_install=False)
+            run = stack.enter_context(telegraf(binary, folder / "theirs", config, flush="10s", health=False))
+            costs.append(Cost(run.pid, theirs))
+        time.sleep(WARM_UP_SECONDS)
+        for cost in costs:
+            cost.begin()
+        time.sleep(seconds)
+        for cost in costs:
+            cost.end()
+        if breakdown:
+            for member in members(costs[0].pid):
+                print(
+                    f"    {member.name:<16} PSS {member.pss / 1e6:5.1f} MB, private {member.private / 1e6:5.1f} MB,"
+                    f" {member.threads} threads, CPU {member.cpu - costs[0].before.get(member.name, 0):.3f} s"
+                )
+    return costs[0], costs[1] if peer else None
+
+
+def lines(seconds: float = 60.0, *, breakdown: bool = False) -> list[Line]:
+    """Measure; about twice `seconds`."""
+    found = []
+    try:
+        provide(TELEGRAF, may_install=False)
+        peer = True
+    except NotAvailableError as error:
+        print(f"no peer: {error}", file=sys.stderr)
+        peer = False
+    with tempfile.TemporaryDirectory(prefix="muster-bench-") as name:
+        ours, theirs = measure(Path(name) / "host", seconds, AGENT, peer=peer, breakdown=breakdown)
+        beside = "Telegraf" if theirs else ""
+        note = f"{ours.rate:.0f} values/s" + (f", Telegraf {theirs.rate:.0f}" if theirs else "")
+        found += [
+            Line("agent memory, host + syslog", ours.pss, "MB PSS", 36, theirs.pss if theirs else None, beside),
+            Line("agent memory, growth", ours.pss - ours.first_pss, "MB", 1.0, note=f"over {seconds:.0f} s"),
+            Line(
+                "agent cost, host + syslog",
+                ours.percent,
+                "% of a core",
+                0.5,
+                theirs.percent if theirs else None,
+                beside,
+                note=note,
+            ),
+        ]
+        busy, _ = measure(Path(name) / "busy", seconds, AGENT + LOAD, peer=False, breakdown=breakdown)
+        found += [
+            Line("agent cost, 2,500 values/s", busy.percent, "% of a core", 1.0, note=f"{busy.rate:.0f} values/s"),
+            Line("agent memory, 2,500 values/s", busy.pss, "MB PSS", note="with `simulated`"),
+        ]
+    return found
+
+
+LOAD = """
+[collectors.simulated]
+interval_seconds = 0.45
+"""
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--seconds", type=float, default=60.0)
+    parser.add_argument("--breakdown", action="store_true", help="show each process")
+    options = parser.parse_args()
+    show(lines(options.seconds, breakdown=options.breakdown))
+
+
+if __name__ == "__main__":
+    main()

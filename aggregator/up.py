@@ -106,11 +106,12 @@ class Supervisor:
     def _start(self, child: _Child) -> None:
         command = [sys.executable, "-P", "-m", child.spec.module, *child.spec.arguments]
         output: IO[bytes] | None = None
-        if child.log_path is not None:
-            child.log_path.parent.mkdir(parents=True, exist_ok=True)
-            output = child.log_path.open("ab")
         env = self._env | {"MUSTER_LIFELINE_FD": str(self._lifeline)}
+        child.started = self._clock()
         try:
+            if child.log_path is not None:
+                child.log_path.parent.mkdir(parents=True, exist_ok=True)
+                output = child.log_path.open("ab")
             child.process = subprocess.Popen(  # noqa: S603 - our own interpreter and modules
                 command,
                 env=env,
@@ -120,10 +121,12 @@ class Supervisor:
                 pass_fds=(self._lifeline,),
                 start_new_session=True,  # Ctrl-C reaches the supervisor alone, which ends them in order
             )
+        except OSError as error:  # no memory, no room, no process left: that passes, and the others still run
+            self._again(child, f"cannot be started: {error.strerror or error}")
+            return
         finally:
             if output is not None:
                 output.close()
-        child.started = self._clock()
         child.status.pid = child.process.pid
         child.status.starts += 1
         _log.info("child_started name=%s pid=%d", child.spec.name, child.process.pid)
@@ -131,15 +134,27 @@ class Supervisor:
     def _ended(self, child: _Child) -> None:
         assert child.process is not None
         code = child.process.returncode
-        word = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit status {code}"
-        child.status.last_exit = word
+        word = f"signal {_signal_word(-code)}" if code < 0 else f"exit status {code}"
         child.process = None
         child.status.pid = None
         if code == EXIT_CONFIG:
+            child.status.last_exit = word
             self.failed = f"the {child.spec.name} cannot run with this configuration; its words are above or in its log"
             return
+        self._again(child, word)
+
+    def _again(self, child: _Child, word: str) -> None:
+        """Start a child again after its back-off."""
+        child.status.last_exit = word
         if self._clock() - child.started >= STEADY_SECONDS:
             child.backoff = FIRST_BACKOFF
         child.next_start = self._clock() + child.backoff
         _log.warning("child_ended name=%s by=%r restart_seconds=%.1f", child.spec.name, word, child.backoff)
         child.backoff = min(MOST_BACKOFF, child.backoff * 2)
+
+
+def _signal_word(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # a real-time signal between the two that have names
+        return str(number)

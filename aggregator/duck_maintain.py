@@ -73,7 +73,7 @@ def delete_over_budget(
     """Delete the oldest rows of what is over its budget, inside the open transaction; give the rows by measurement."""
     deleted: dict[str, int] = {}
     sizes = _table_bytes(writer, tables, retention)
-    for row_class in (RowClass.TELEMETRY, RowClass.LOG, RowClass.EVENT):
+    for row_class in RowClass:
         budget = retention.of(row_class).bytes
         own = [table for table in tables if table.row_class is row_class]
         used = sum(sizes.get(table.measurement, 0) for table in own)

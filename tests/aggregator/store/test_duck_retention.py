@@ -105,6 +105,25 @@ def test_events_outlive_telemetry_under_the_common_budget(tmp_path: Path) -> Non
     place.close()
 
 
+def test_over_its_budget_only_superseded_documents_go(tmp_path: Path) -> None:
+    place = DuckPlace(tmp_path, DuckConfig(retention=Retention(capability=ClassLimit(bytes=1 << 20))))
+    store = place.store()
+    store.open()
+    rng = Random(1)
+    for minute in range(20):
+        documents = [rng.randbytes(2_000).hex() for _ in range(60)]
+        own = block("capability", {"document": documents}, seconds=[minute * 60 + second for second in range(60)])
+        store.commit(transaction(rows_of(own, row_class=RowClass.CAPABILITY)))
+    only = block("capability", {"document": ["{}"]}, device="gpu:1", seconds=[-100])
+    store.commit(transaction(rows_of(only, row_class=RowClass.CAPABILITY)))
+    store.maintain(T0)  # nothing is on disk as blocks before the first checkpoint
+    store.maintain(T0 + 30 * 60 * SECOND)
+    left = times(place, store, "capability")
+    assert (-100, 1199) == (left[0], left[-1])
+    assert 1201 - len(left) == store.statistics.retired["capability"] > 500
+    place.close()
+
+
 def test_series_without_rows_are_forgotten_and_may_come_again(tmp_path: Path) -> None:
     place = DuckPlace(tmp_path, DuckConfig(retention=Retention(telemetry=ClassLimit(days=1))))
     store = place.store()

@@ -301,12 +301,12 @@ class Packer:
 
     def _shape(self, row_class: RowClass, measurement: str) -> _Shape:
         shape: _Shape | None = None
-        if row_class is RowClass.TELEMETRY:
-            shape = self._shapes.get(measurement)
-        elif row_class is RowClass.EVENT and measurement == EVENT:
+        if row_class is RowClass.EVENT and measurement == EVENT:
             shape = _EVENT_SHAPE
         elif row_class is RowClass.LOG and measurement == LOG:
             shape = _LOG_SHAPE
+        elif row_class is not RowClass.CAPABILITY:  # its own tables may travel as any class
+            shape = self._shapes.get(measurement)
         if shape is None:
             raise FaultError("undeclared", f"the measurement {measurement!r}")
         return shape

@@ -60,7 +60,7 @@ class OracleConfig(msgspec.Struct, frozen=True):
     row_class: str = "telemetry"
     """Class of the rows: telemetry, log or event."""
     row_level: str = "essential"
-    """Level of the rows: essential, standard, detailed or debug."""
+    """Level of the rows: essential, standard, detailed or debug; of telemetry essential only, as it is declared."""
     payload_bytes: int = 0
     """Length of a text in each row; 0 for none."""
     burst_rows: int = 0
@@ -74,7 +74,11 @@ class OracleConfig(msgspec.Struct, frozen=True):
         """Check ranges. Raises ValueError, which becomes an error of configuration."""
         if class_of(self.row_class) is RowClass.CAPABILITY:
             raise ValueError("row_class: capabilities are documents, not rows; use telemetry, log or event")
-        level_of(self.row_level)
+        level = level_of(self.row_level)
+        if class_of(self.row_class) is RowClass.TELEMETRY and level is not Level.ESSENTIAL:
+            raise ValueError(
+                f"row_level: telemetry of the oracle is declared essential, not {level.word}; use another class"
+            )
         if not 0 <= self.rate <= 1_000_000:
             raise ValueError("rate: rows a second, 0 to 1,000,000")
         if not 0 <= self.payload_bytes <= 65_536:

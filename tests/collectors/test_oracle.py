@@ -96,6 +96,7 @@ def test_rows_have_the_configured_class_level_and_payload() -> None:
         ({"row_class": "capability"}, "capabilities are documents"),
         ({"row_class": "metrics"}, "not a class"),
         ({"row_level": "loud"}, "not a level"),
+        ({"row_level": "debug"}, "declared essential"),
         ({"rate": -1.0}, "rate"),
         ({"payload_bytes": 1 << 20}, "payload_bytes"),
         ({"burst_every_seconds": 0.0}, "burst_every_seconds above 0"),

@@ -3,13 +3,15 @@
 Source: SQLite 3.40, WAL mode with synchronous=FULL: a transaction that returned survives a power cut.
 """
 
+import contextlib
 import sqlite3
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from collectors.failpoint import failpoint
+from collectors.spool_reserve import Reserve
 from collectors.spooled import Counts, Held, Key
 from schemas.errors import SpoolError
 from schemas.intervals import Interval
@@ -118,6 +120,8 @@ class SpoolFile:
         self.db = connection
         """For what is done to a file as a whole (salvage, tests)."""
         self._synchronous = synchronous
+        self._reserve = Reserve(path)
+        self._reserve.keep()
         self._waiting: list[tuple[str, list[tuple[Any, ...]]]] = []
         self._next_id = 1
 
@@ -152,14 +156,29 @@ class SpoolFile:
 
     def begin_epochs(self, epochs: Iterable[tuple[str, str, str]]) -> None:
         """Note new runs (publisher, epoch, boot), durably, before any of their rows."""
-        with self.db:
-            begun = self.db.execute("SELECT coalesce(max(begun), 0) + 1 FROM epoch").fetchone()[0]
-            self.db.executemany("INSERT INTO epoch VALUES (?, ?, ?, 0, ?)", [(*epoch, begun) for epoch in epochs])
-            failpoint("spool.epoch.written")
-        failpoint("spool.epoch.committed")
+        new = list(epochs)
+
+        def begin() -> None:
+            with self.db:
+                begun = self.db.execute("SELECT coalesce(max(begun), 0) + 1 FROM epoch").fetchone()[0]
+                self.db.executemany("INSERT INTO epoch VALUES (?, ?, ?, 0, ?)", [(*epoch, begun) for epoch in new])
+                failpoint("spool.epoch.written")
+            failpoint("spool.epoch.committed")
+
+        self._with_reserve(begin)  # on a full disk too: only a new run can drain what is here
 
     def commit(self, writes: Iterable[Write]) -> None:
         """Write rows, numbers, totals and positions, and what is given up for them, in one transaction."""
+        new = list(writes)
+        try:
+            self._commit(new)
+        except sqlite3.Error as error:
+            if not _is_full(error):
+                raise
+            self._write_back()  # pages that forgetting freed may be all the room that it needs
+            self._commit(new)
+
+    def _commit(self, writes: Sequence[Write]) -> None:
         with self.db:
             for sql, rows in self._waiting:
                 self.db.executemany(sql, rows)
@@ -205,19 +224,26 @@ class SpoolFile:
             return
         self.db.execute("PRAGMA synchronous = NORMAL")
         try:
-            with self.db:
-                self.db.executemany(sql, rows)
-                failpoint("spool.delete.written")
-            failpoint("spool.delete.committed")
+            self._with_reserve(lambda: self._delete(sql, rows))
         finally:
             self.db.execute(f"PRAGMA synchronous = {self._synchronous}")
 
+    def _delete(self, sql: str, rows: list[tuple[Any, ...]]) -> None:
+        with self.db:
+            self.db.executemany(sql, rows)
+            failpoint("spool.delete.written")
+        failpoint("spool.delete.committed")
+
     def drop(self, publisher: str, gone: Sequence[tuple[Held, str]]) -> None:
         """Forget batches and remember, in the same transaction, which rows that were and why."""
-        with self.db:
-            self._give_up(publisher, gone)
-            failpoint("spool.drop.written")
-        failpoint("spool.drop.committed")
+
+        def drop() -> None:
+            with self.db:
+                self._give_up(publisher, gone)
+                failpoint("spool.drop.written")
+            failpoint("spool.drop.committed")
+
+        self._with_reserve(drop)
 
     def _give_up(self, publisher: str, gone: Sequence[tuple[Held, str]]) -> None:
         self.db.executemany("DELETE FROM batch WHERE id = ?", [(held.id,) for held, _ in gone])
@@ -257,20 +283,39 @@ class SpoolFile:
         if self.later:
             self._waiting.extend(statements)
             return
-        with self.db:
-            for sql, rows in statements:
-                self.db.executemany(sql, rows)
-            failpoint("spool.told.written")
-        failpoint("spool.told.committed")
+
+        def forget() -> None:
+            with self.db:
+                for sql, rows in statements:
+                    self.db.executemany(sql, rows)
+                failpoint("spool.told.written")
+            failpoint("spool.told.committed")
+
+        self._with_reserve(forget)
 
     def flush(self) -> None:
         """Do what waits for the next commit."""
         if self._waiting:
             self.commit([])
 
-    def shrink_wal(self) -> None:
-        """Write the WAL back and cut it to nothing: frees disk when the disk is full."""
-        self.db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+    def _with_reserve(self, work: Callable[[], None]) -> None:
+        """Do what makes the spool emptier; where the disk is too full even for that, with the room kept in reserve."""
+        try:
+            work()
+        except sqlite3.Error as error:
+            if not _is_full(error) or not self._reserve.give():
+                raise
+            try:
+                self._write_back()
+                work()
+                self._write_back()
+            finally:
+                self._reserve.keep()
+
+    def _write_back(self) -> None:
+        """Write the write-ahead log back, so that it begins again at its start and need not grow. Raises nothing."""
+        with contextlib.suppress(sqlite3.Error):  # no room for that either: what follows says so
+            self.db.execute("PRAGMA wal_checkpoint(RESTART)").fetchone()
 
     def close(self) -> None:
         """Write the WAL back and let go. Safe twice."""
@@ -291,6 +336,10 @@ def open_spool_file(path: Path, synchronous: str = "FULL") -> SpoolFile:
         from collectors.spool_salvage import salvage  # seldom needed
 
         return salvage(path, lambda: _open(path, synchronous), error)
+
+
+def _is_full(error: sqlite3.Error) -> bool:
+    return (getattr(error, "sqlite_errorcode", 0) or 0) & 0xFF == sqlite3.SQLITE_FULL
 
 
 def _is_damage(error: sqlite3.DatabaseError) -> bool:

@@ -87,14 +87,15 @@ class Bench:
         self.muster = muster
         self.spool = muster.data_dir / "agent" / "spool.db"
 
-    def ask(self, method: str, path: str, body: bytes | None = None, **parameters: object) -> Answer:
-        """Ask the API over the local socket. Raises TransportError when nobody answers."""
-        return ask(f"unix://{self.muster.data_dir / 'muster.sock'}", method, path, body, parameters=parameters)
+    @property
+    def socket(self) -> str:
+        """The address of the local socket."""
+        return f"unix://{self.muster.data_dir / 'muster.sock'}"
 
     def get(self, path: str, **parameters: object) -> Any:
         """Give the API's answer; None when it is a refusal, or nobody answers."""
         try:
-            answer = self.ask("GET", path, **parameters)
+            answer = ask(self.socket, "GET", path, parameters=parameters)
         except TransportError:
             return None
         return msgspec.json.decode(answer.body) if answer.status == 200 else None

@@ -17,6 +17,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import tomllib
 from importlib.util import find_spec
 from pathlib import Path
 from py_compile import PycInvalidationMode
@@ -149,6 +150,19 @@ def _modules(root: Path, version: str) -> list[str]:
     return list(paths)
 
 
+def _installed(base: Path) -> None:
+    """Write the metadata by which the agent finds its collectors, as an installation would."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    folder = base / "rackmuster-0.dist-info"
+    folder.mkdir()
+    (folder / "METADATA").write_text("Metadata-Version: 2.1\nName: rackmuster\nVersion: 0\n")
+    groups = project["entry-points"].items()
+    lines = [
+        f"[{group}]\n" + "".join(f"{name} = {value}\n" for name, value in names.items()) for group, names in groups
+    ]
+    (folder / "entry_points.txt").write_text("\n".join(lines))
+
+
 def code(path: Path, command: str) -> None:
     """Write the second archive: our packages, the libraries that they need, and the command that the guest runs."""
     trees = {name: ROOT / name for name in (*OUR_PACKAGES, "tests/vm/guest")}
@@ -165,6 +179,7 @@ def code(path: Path, command: str) -> None:
             (base / name).mkdir(exist_ok=True)
             (base / name / "__init__.py").touch()
         shutil.copy(ROOT / "tests/contract/log_appender.py", base / "tests/contract")
+        _installed(base)
         (base / "command").write_text(f"{command}\n")
         _compile(base)
         with Archive(path) as archive:

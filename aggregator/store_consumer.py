@@ -27,6 +27,8 @@ from schemas.verbosity import Level
 _log = logging.getLogger("muster.store")
 T = TypeVar("T")
 COMMIT_ROWS: Final = 4000
+BEHIND_ROWS: Final = 16_000
+"""So many when one round through the partitions finds more: a larger transaction costs less a row."""
 COMMIT_SECONDS: Final = 0.5
 READ_BYTES: Final = 1 << 20
 MAINTAIN_SECONDS: Final = 60.0
@@ -169,7 +171,7 @@ class StoreConsumer:
         for partition in sorted(await self._log.owned()):
             for topic in RECORD_TOPICS:
                 found |= await self._read(topic, partition)
-                if self._row_count >= COMMIT_ROWS:
+                if self._row_count >= BEHIND_ROWS:
                     await self._commit()
         return found
 

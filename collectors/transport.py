@@ -5,6 +5,7 @@ Standard library only, and `ssl` only when an address asks for it: a TLS context
 
 import random
 import socket
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -12,13 +13,14 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from collectors.http_client import Connection, Response
+from collectors.http_client import Connection, HttpError, Response
 from schemas.errors import ConfigError
 
 if TYPE_CHECKING:
     import ssl
 
 MAX_ANSWER_BYTES: Final = 8 << 20
+_LOOK_SECONDS: Final = 0.05
 _SHARED: Final = random.Random()
 
 
@@ -56,8 +58,19 @@ class Answer(msgspec.Struct):
 class Transport:
     """Talks to the first of several addresses that answers, and stays with it. Not safe for several threads at once."""
 
-    def __init__(self, addresses: list[str], *, ca_file: Path | None = None, timeout: float = 30.0) -> None:
+    def __init__(
+        self, addresses: list[str], *, ca_file: Path | None = None, timeout: float = 30.0, patience: float = 0.0
+    ) -> None:
+        """Connect to nothing yet.
+
+        Args:
+            addresses: As `check_address` takes them.
+            ca_file: The authority that certificates must come from; None for the system's.
+            timeout: Seconds to wait for an answer.
+            patience: So many seconds to wait for the socket of an aggregator on this machine that is still starting.
+        """
         self._addresses = addresses
+        self._patience = patience
         self._timeout = timeout
         self._ca_file = ca_file
         self._tls: ssl.SSLContext | None = None
@@ -82,7 +95,7 @@ class Transport:
             except OSError as error:
                 self.close()
                 # a kept connection may just have been closed as idle: once more on a new one
-                if reused and not fresh and isinstance(error, ConnectionError):
+                if reused and not fresh and not isinstance(error, (TimeoutError, HttpError)):
                     continue
                 failed = self.address
                 self._current = (self._current + 1) % len(self._addresses)
@@ -130,14 +143,7 @@ class Transport:
     def _connect(self) -> Connection:
         url = urlsplit(self.address)
         if url.scheme == "unix":
-            sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-            try:
-                sock.settimeout(self._timeout)
-                sock.connect(url.path)
-            except BaseException:
-                sock.close()
-                raise
-            return Connection(sock, "localhost")
+            return Connection(self._connect_unix(url.path), "localhost")
         host, port = url.hostname or "", url.port or 8420
         sock = socket.create_connection((host, port), self._timeout)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -148,6 +154,24 @@ class Transport:
                 sock.close()
                 raise
         return Connection(sock, f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
+
+    def _connect_unix(self, path: str) -> socket.socket:
+        deadline = time.monotonic() + self._patience
+        while True:
+            sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            try:
+                sock.settimeout(self._timeout)
+                sock.connect(path)
+            except (FileNotFoundError, ConnectionRefusedError):
+                sock.close()
+                if time.monotonic() >= deadline:
+                    raise
+                time.sleep(_LOOK_SECONDS)
+            except BaseException:
+                sock.close()
+                raise
+            else:
+                return sock
 
     def _tls_context(self) -> "ssl.SSLContext":
         if self._tls is None:

@@ -120,7 +120,9 @@ class ControlSession:
         return 0.0
 
     def failed(self, error: Exception) -> float:
-        """Nobody answered: give the seconds to pause."""
+        """Nobody answered: give the seconds to pause. Who answers next may be a new process, or one that was restored."""
+        self._introduced = False
+        self._revision = -1
         wait = self._backoff.next()
         self._log.debug("control_waits seconds=%.1f error=%s", wait, error)
         return wait
@@ -220,4 +222,7 @@ def report_of(status: CollectorStatus) -> CollectorReport:
         age(status.last_success_ns),
         age(status.last_error_ns),
         status.next_try_seconds,
+        status.slip_p99_seconds,
+        status.left_helpers,
+        status.crashes + status.timeouts,
     )

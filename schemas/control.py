@@ -121,6 +121,12 @@ class CollectorReport(msgspec.Struct, array_like=True, frozen=True):
     """Seconds since the last failure, as of sending; None when there was none."""
     next_try: float | None = None
     """Seconds until it runs next, as of sending; None when nothing is planned."""
+    slip_p99: float | None = None
+    """How late `collect` begins after its time, the 99th percentile of the last runs, seconds; None before the first."""
+    left_helpers: int = 0
+    """Helper processes of its that not even SIGKILL could end."""
+    crashes: int = 0
+    """Helper processes that it ended, or that had to be ended on its account, since the agent started."""
 
 
 class Machine(msgspec.Struct, array_like=True, frozen=True):

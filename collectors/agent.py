@@ -1,13 +1,14 @@
 """The agent's main process, put together: scheduler, intake, spool, publisher and control channel."""
 
 import argparse
+import gc
 import logging
 import os
 import signal
 import sys
 import threading
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
     from collectors.zygote import Zygote
 
 _log = logging.getLogger("muster.agent")
+_PATIENCE_SECONDS: Final = 2.0
+"""`muster up` starts the aggregator at the same time."""
 
 
 def run_agent(zygote: "Zygote", options: argparse.Namespace) -> int:
@@ -98,6 +101,8 @@ class Agent:
             [one.name for one in self.config.collectors],
             self.config.addresses,
         )
+        gc.collect()
+        gc.freeze()  # what is there now stays: no collection need look at it again
         self.scheduler.run()
         self._stop()
         return 0
@@ -125,7 +130,9 @@ class Agent:
     def _transport(self) -> Transport:
         publish = self.config.publish
         ca_file = Path(publish.ca_file) if publish.ca_file else None
-        return Transport(self.config.addresses, ca_file=ca_file, timeout=publish.timeout_seconds)
+        return Transport(
+            self.config.addresses, ca_file=ca_file, timeout=publish.timeout_seconds, patience=_PATIENCE_SECONDS
+        )
 
     def _committed(self) -> None:
         self.publisher.wake()

@@ -86,6 +86,13 @@ def _parser() -> "argparse.ArgumentParser":
 
 def check_in_child(config: "Path | None") -> int:
     """Check the whole configuration, options of collectors included, in a process of its own; give its status."""
+    return end_check(begin_check(config))
+
+
+def begin_check(config: "Path | None") -> int:
+    """Begin `check_in_child`, and give the number of the process that does it."""
+    sys.stdout.flush()
+    sys.stderr.flush()
     pid = os.fork()
     if pid == 0:
         status = EXIT_FAILED
@@ -95,6 +102,11 @@ def check_in_child(config: "Path | None") -> int:
             sys.stdout.flush()
             sys.stderr.flush()
             os._exit(status)
+    return pid
+
+
+def end_check(pid: int) -> int:
+    """Wait for the end of a check, and give its status."""
     _, state = os.waitpid(pid, 0)
     return os.waitstatus_to_exitcode(state)
 

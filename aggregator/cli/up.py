@@ -10,10 +10,8 @@ from pathlib import Path
 from typing import Final
 
 from aggregator.cli import EXIT_CONFIG
-from aggregator.config import load_aggregator_config
-from aggregator.server import config_from_env
 from aggregator.up import ChildSpec, Supervisor
-from collectors.config import default_data_dir, socket_path
+from collectors.main import begin_check, end_check
 
 POLL_SECONDS: Final = 0.1
 
@@ -28,11 +26,18 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Run until a signal."""
-    config = options.config or config_from_env()
-    checked = load_aggregator_config(config)  # an error is told here, once, not by children in turn
-    from collectors.main import check_in_child
+    named = os.environ.get("MUSTER_CONFIG")
+    config = options.config or (Path(named) if named else None)
+    # An error is told here, once, not by children in turn. The agent's part is checked beside the import of pydantic.
+    checking = begin_check(config)
+    try:
+        from aggregator.config import load_aggregator_config
+        from collectors.config import default_data_dir
 
-    if check_in_child(config) != 0:
+        checked = load_aggregator_config(config)
+    finally:
+        status = end_check(checking)
+    if status != 0:
         return EXIT_CONFIG
     data_dir = default_data_dir()
     data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -58,7 +63,10 @@ def run(options: argparse.Namespace) -> int:
 def specs(config: Path | None, options: argparse.Namespace) -> list[ChildSpec]:
     """Give what is to be kept running."""
     named = ("--config", str(config)) if config else ()
-    children = [ChildSpec("aggregator", "aggregator.server", named), ChildSpec("agent", "collectors.main", named)]
+    children = [
+        ChildSpec("aggregator", "aggregator.server", named),
+        ChildSpec("agent", "collectors.main", ("--checked", *named)),
+    ]
     if options.simulate or options.fleet:
         fleet = ("--fleet", str(options.fleet)) if options.fleet else ("--nodes", str(options.simulate))
         children.append(ChildSpec("fleet", "collectors.fleet_main", fleet))
@@ -78,6 +86,8 @@ class _Stopping:
 
 
 def _supervise(supervisor: Supervisor, stopping: _Stopping, data_dir: Path, listen: str, *, live: bool) -> None:
+    from collectors.config import socket_path
+
     supervisor.poll()
     if live:
         from aggregator.cli.live_view import LiveView

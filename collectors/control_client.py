@@ -120,7 +120,7 @@ class ControlSession:
         return 0.0
 
     def failed(self, error: Exception) -> float:
-        """Nobody answered: give the seconds to pause. Who answers next may be a new process, or one that was restored."""
+        """Nobody answered: give the seconds to pause. Who answers next may be a new process, or a restored one."""
         self._introduced = False
         self._revision = -1
         wait = self._backoff.next()

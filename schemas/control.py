@@ -122,7 +122,7 @@ class CollectorReport(msgspec.Struct, array_like=True, frozen=True):
     next_try: float | None = None
     """Seconds until it runs next, as of sending; None when nothing is planned."""
     slip_p99: float | None = None
-    """How late `collect` begins after its time, the 99th percentile of the last runs, seconds; None before the first."""
+    """How late `collect` begins, the 99th percentile of the last runs, in seconds; None before any."""
     left_helpers: int = 0
     """Helper processes of its that not even SIGKILL could end."""
     crashes: int = 0

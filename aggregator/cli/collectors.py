@@ -29,13 +29,13 @@ def run(options: argparse.Namespace) -> int:
     if not options.installed:
         try:
             reports, names = _reports(client_of(options), options.node)
-            tables.append(reports_table(reports, names))
+            tables += [reports_table(reports, names), errors_table(reports, names)]
         except ServerError as error:
             if options.node or options.server:
                 raise
             trouble = f"\nhow they fare is not known: {error}"
             tables.append(Table([], empty=trouble))
-    show({"installed": found, "nodes": reports}, options.output, tables)
+    show({"installed": found, "nodes": reports}, options.output, [one for one in tables if one.rows or one.empty])
     return 0
 
 
@@ -58,19 +58,28 @@ def installed_table(found: Sequence[Found]) -> Table:
 def reports_table(reports: Sequence[dict[str, Any]], names: dict[str, str]) -> Table:
     """Make the table of an answer of `/v1/collectors`. Ages are as of now: the report's own age is added."""
     table = Table(
-        ["node", "collector", "state", "rows", "errors", "took", "success", "next try", "last error"],
+        ["node", "collector", "state", "rows", "errors", "took", "next"],
         "\non the nodes\n",
         empty="\nno agent has reported yet",
     )
     for one in reports:
         old = one["reported_seconds"] or 0.0
-        success = None if one["success_age"] is None else one["success_age"] + old
         # a report is not repeated while nothing changes; then the planned time has passed and come again
         next_try = None if one["next_try"] is None else max(0.0, one["next_try"] - old)
         took = "-" if one["last_seconds"] is None else f"{one['last_seconds'] * 1000:.1f} ms"
-        error = f"{shorten(one['last_error'], 60)}" if one["last_error"] else "-"
-        if one["last_error"] and one["error_age"] is not None:
-            error += f" ({age(one['error_age'] + old)} ago)"
         table.add(shorten(names.get(one["node"], one["node"]), 16), one["name"], one["state"], one["rows"],
-                  one["errors"], took, age(success), age(next_try), error)  # fmt: skip
+                  one["errors"], took, age(next_try))  # fmt: skip
     return table
+
+
+def errors_table(reports: Sequence[dict[str, Any]], names: dict[str, str]) -> Table:
+    """Make the lines of what went wrong last, collector by collector, and since when nothing went well."""
+    lines = ["", "last errors"]
+    for one in reports:
+        if one["last_error"]:
+            old = one["reported_seconds"] or 0.0
+            failed = age(None if one["error_age"] is None else one["error_age"] + old)
+            well = "never" if one["success_age"] is None else f"{age(one['success_age'] + old)} ago"
+            lines.append(f"{names.get(one['node'], one['node'])} {one['name']}, {failed} ago, last good {well}:")
+            lines.append(f"  {shorten(one['last_error'], 400)}")
+    return Table([], empty="\n".join(lines) if len(lines) > 2 else "")

@@ -108,7 +108,9 @@ class LiveView:
         look = self._look()
         if look is not None and look.nodes_live > 1:
             left.append(f"{look.nodes_live:,} nodes  ", LABEL)
-        return between(left, Text(f"http://{self._listen}  ") + Text("Ctrl-C ends", LABEL), width)
+        right = Text(f"http://{self._listen}  ") + Text("Ctrl-C ends", LABEL)
+        # a child in trouble has more to say than the address
+        return between(left, right, width) if left.cell_len + right.cell_len < width else fit(left, width)
 
     def _waiting(self, trouble: str) -> list[Text]:
         """Say what has still to happen before there is something to see."""

@@ -53,15 +53,13 @@ def run(options: argparse.Namespace) -> int:
 def nodes_table(views: list[dict[str, Any]], now_ns: int) -> Table:
     """Make the table of an answer of `/v1/nodes`."""
     table = Table(
-        ["node", "state", "heard", "agent", "boot", "id"],
+        ["node", "state", "heard", "agent", "id"],
         empty="no nodes yet: start an agent with 'muster-agent', or 'muster up' on this machine",
     )
     for view in views:
         node = view["node"]
         heard = age(view["silent_s"]) if view["silent_s"] is not None else ago_ns(node["last_heard_ns"], now_ns)
-        state = view["state"] if not node["replaced_by"] else f"replaced by {shorten(node['replaced_by'], 12)}"
-        table.add(shorten(node["host_name"] or "-", 24), state, heard, node["agent_version"],
-                  (node["boot"] or "-")[:8], node["id"])  # fmt: skip
+        table.add(shorten(node["host_name"] or "-", 16), view["state"], heard, node["agent_version"], node["id"])
     return table
 
 

@@ -7,10 +7,10 @@ from typing import Any, Final
 HIDDEN: Final = "(hidden)"
 _NAMES: Final = re.compile(r"(?:^|_)(?:token|tokens|password|passwords|passphrase|secret|secrets|credential|credentials"
                            r"|api_key|auth|authorization|community|private_key)(?:_|$)", re.IGNORECASE)  # fmt: skip
-_TOKEN: Final = re.compile(r"ms([te])_([a-z2-7]{12})_[a-z2-7]{8,}")
+_TOKEN: Final = re.compile(r"ms([te])_([A-Za-z0-9]{1,32})_[A-Za-z0-9]+")
 _BEARER: Final = re.compile(r"(?i)(authorization\s*[:=]\s*\S+\s+|bearer\s+)[A-Za-z0-9._~+/=-]{6,}")
-_URL: Final = re.compile(r"([a-z][a-z0-9+.-]*://)[^/\s:@\"']+:[^/\s@\"']+@", re.IGNORECASE)
-_ASSIGNED: Final = re.compile(r"(?i)\b([a-z_]*(?:password|passphrase|secret|api_key)[a-z_]*)(\s*[=:]\s*)"
+_URL: Final = re.compile(r"(\b[a-z][a-z0-9+.-]{0,20}://)[^/\s:@\"']{1,256}:[^/\s@\"']{1,256}@", re.IGNORECASE)
+_ASSIGNED: Final = re.compile(r"(?i)\b([a-z_]{0,40}(?:password|passphrase|secret|api_key)[a-z_]{0,40})(\s{0,4}[=:]\s{0,4})"
                                r"(\"[^\"]*\"|'[^']*'|[^\s,;]+)")  # fmt: skip
 
 

@@ -62,15 +62,15 @@ def run(options: argparse.Namespace) -> int:
 def grants_table(views: Sequence[dict[str, Any]], names: dict[str, str]) -> Table:
     """Make the table of an answer of `/v1/verbosity`."""
     table = Table(
-        ["id", "nodes", "level", "only", "left", "active", "who", "reason"],
+        ["id", "nodes", "level", "only", "left", "on", "reason"],
         empty="no grants: every node is at its configured level. 'muster verbosity set' raises one",
     )
     for view in views:
         grant = view["grant"]
         only = " ".join(filter(None, (grant["collector"], grant["row_class"]))) or "all"
         active = f"{len(view['acknowledged'])}" + (f" (-{len(view['withheld'])})" if view["withheld"] else "")
-        table.add(grant["id"], shorten(names.get(grant["nodes"], grant["nodes"]), 16), grant["level"], only,
-                  age(view["seconds"]), active, grant["who"], shorten(grant["reason"], 20))  # fmt: skip
+        table.add(grant["id"], shorten(names.get(grant["nodes"], grant["nodes"]), 12), grant["level"], only,
+                  age(view["seconds"]), active, shorten(grant["reason"], 12))  # fmt: skip
     return table
 
 

@@ -1,0 +1,65 @@
+import json
+
+from tests.aggregator.cli.conftest import Run
+from tests.aggregator.cli.stub import NODE, Stub
+
+
+def test_list_shows_a_node_by_name_state_and_id(run: Run) -> None:
+    status, out, _ = run("nodes")
+    assert status == 0
+    head, line = out.splitlines()
+    assert head.split() == ["node", "state", "heard", "agent", "id"]
+    assert [line.split()[0], line.split()[1], line.split()[-1]] == ["rack1-gpu3", "live", NODE]
+
+
+def test_tables_fit_80_columns(run: Run) -> None:
+    for words in (("nodes",), ("verbosity", "list"), ("collectors", "rack1-gpu3")):
+        assert max(map(len, run(*words)[1].splitlines())) <= 80
+
+
+def test_no_nodes_says_how_to_get_one(run: Run, stub: Stub) -> None:
+    stub.answers["GET /v1/nodes"] = []
+    assert "muster up" in run("nodes")[1]
+
+
+def test_state_filter_leaves_others_out(run: Run) -> None:
+    assert json.loads(run("nodes", "--state", "silent", "-o", "json")[1]) == []
+
+
+def test_decommission_by_host_name_reaches_the_id(run: Run, stub: Stub) -> None:
+    stub.answers[f"POST /v1/nodes/{NODE}/decommission"] = {"id": NODE, "replaced_by": None}
+    status, out, _ = run("nodes", "decommission", "rack1-gpu3", "--yes")
+    assert (0, "rack1-gpu3 is decommissioned\n") == (status, out)
+    assert (f"POST /v1/nodes/{NODE}/decommission", None) in stub.asked
+
+
+def test_decommission_without_a_terminal_or_yes_changes_nothing(run: Run, stub: Stub) -> None:
+    status, _, err = run("nodes", "decommission", "rack1-gpu3")
+    assert status == 1
+    assert "--yes" in err
+    assert not any(word.startswith("POST") for word, _ in stub.asked)
+
+
+def test_replace_by_a_node_that_has_not_spoken_takes_its_id_as_it_is(run: Run, stub: Stub) -> None:
+    stub.answers[f"POST /v1/nodes/{NODE}/replace/new-board"] = {"id": NODE, "replaced_by": "new-board"}
+    status, out, _ = run("nodes", "replace", "rack1-gpu3", "new-board", "-y")
+    assert (0, "rack1-gpu3 is replaced by new-board\n") == (status, out)
+
+
+def test_unknown_node_gets_near_names(run: Run) -> None:
+    status, _, err = run("nodes", "reinstate", "rack1-gpu4")
+    assert status == 1
+    assert "Did you mean 'rack1-gpu3'?" in err
+
+
+def test_output_option_may_stand_after_the_word(run: Run, stub: Stub) -> None:
+    stub.answers[f"POST /v1/nodes/{NODE}/reinstate"] = {"id": NODE, "replaced_by": None}
+    for words in (("nodes", "-o", "json", "reinstate", NODE), ("nodes", "reinstate", NODE, "-o", "json")):
+        assert json.loads(run(*words)[1])["id"] == NODE
+
+
+def test_no_server_fails_and_says_how_to_start_one(run: Run, stub: Stub) -> None:
+    stub.close()
+    status, _, err = run("nodes", "--server", "unix:///nonexistent/muster.sock")
+    assert status == 1
+    assert "muster up" in err

@@ -31,7 +31,7 @@ _ROUTES: Final = (
     ("measurements.json", "/v1/measurements"),
     ("events.json", "/v1/query?measurement=event&since=1d&limit=1000"),
 )
-"""What is asked of the aggregator: neither tokens nor their lists, no rows of telemetry or logs, no quarantined bytes."""
+"""What is asked of the aggregator: no tokens or lists of them, no rows but events, no quarantined bytes."""
 
 
 class BundleError(MusterError):

@@ -213,7 +213,7 @@ def check_open_files(limits: tuple[int, int] | None = None) -> Check:
 class _Timex(ctypes.Structure):
     """`struct timex` as far as it is needed, with room for the rest. Source: adjtimex(2)."""
 
-    _fields_ = (  # type: ignore[assignment] # typeshed asks for a list; ctypes takes any sequence
+    _fields_ = (  # type: ignore[mutable-override] # fixed, whatever the base class allows
         ("modes", ctypes.c_uint),
         ("offset", ctypes.c_long),
         ("freq", ctypes.c_long),

@@ -10,7 +10,8 @@ _NAMES: Final = re.compile(r"(?:^|_)(?:token|tokens|password|passwords|passphras
 _TOKEN: Final = re.compile(r"ms([te])_([A-Za-z0-9]{1,32})_[A-Za-z0-9]+")
 _BEARER: Final = re.compile(r"(?i)(authorization\s*[:=]\s*\S+\s+|bearer\s+)[A-Za-z0-9._~+/=-]{6,}")
 _URL: Final = re.compile(r"(\b[a-z][a-z0-9+.-]{0,20}://)[^/\s:@\"']{1,256}:[^/\s@\"']{1,256}@", re.IGNORECASE)
-_ASSIGNED: Final = re.compile(r"(?i)\b([a-z_]{0,40}(?:password|passphrase|secret|api_key)[a-z_]{0,40})(\s{0,4}[=:]\s{0,4})"
+_ASSIGNED: Final = re.compile(r"(?i)\b([a-z_]{0,40}(?:password|passphrase|secret|api_key)[a-z_]{0,40})"
+                               r"(\s{0,4}[=:]\s{0,4})"
                                r"(\"[^\"]*\"|'[^']*'|[^\s,;]+)")  # fmt: skip
 
 

@@ -172,4 +172,3 @@ def _child(status: ChildStatus, glyphs: Glyphs) -> Text:
     if running and status.starts > 1:
         text.append(f" restarted {status.starts - 1}x", "yellow")
     return text + Text("   ")
-

@@ -66,9 +66,7 @@ def _once(look: "NodeLook | FleetLook", options: argparse.Namespace) -> None:
     sys.stdout.write("\n".join(line.rstrip() for line in plain) + "\n")
 
 
-def frame(
-    look: "NodeLook | FleetLook", width: int, height: int, glyphs: object, sort: str, top: int
-) -> "list[Text]":
+def frame(look: "NodeLook | FleetLook", width: int, height: int, glyphs: object, sort: str, top: int) -> "list[Text]":
     """Draw what was seen; `height` 0 for as much as there is."""
     from aggregator.cli.drawing import UNICODE, Glyphs
     from aggregator.cli.frame_fleet import fleet_frame

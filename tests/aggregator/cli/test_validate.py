@@ -50,9 +50,7 @@ def test_every_problem_of_both_parts_is_told_once_by_line(tmp_path: Path, capsys
     assert last.startswith("muster: 4 problems")
 
 
-def test_json_lists_the_problems_and_the_status_is_the_same(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_json_lists_the_problems_and_the_status_is_the_same(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["validate", "--config", str(_file(tmp_path, _BAD)), "-o", "json"]) == 78
     assert len(json.loads(capsys.readouterr().out)["problems"]) == 4
 

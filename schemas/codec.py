@@ -64,12 +64,11 @@ def encode_body(blocks: Sequence[Block]) -> bytes:
 def decode_body(body: bytes | memoryview) -> list[Block]:
     """Decompress, decode and check blocks. Raises MalformedError or TooLargeError, nothing else."""
     blocks = _decode_blocks(_decompress(body))
-    rows = 0
-    for block in blocks:
-        rows += len(block.rows)
-        check_block(block)
+    rows = sum(len(block.rows) for block in blocks)
     if rows > MAX_ROWS:
         raise TooLargeError(f"a batch of {rows} rows exceeds {MAX_ROWS}")
+    for block in blocks:
+        check_block(block)
     return blocks
 
 

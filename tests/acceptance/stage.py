@@ -79,9 +79,12 @@ class Muster:
         """The address over the network."""
         return f"http://127.0.0.1:{self.port}"
 
-    def start(self, name: str, *arguments: str, env: dict[str, str] | None = None) -> "subprocess.Popen[bytes]":
-        """Start one program: `up`, `aggregator` by that word of the command line, or `agent`."""
+    def start(
+        self, name: str, *arguments: str, env: dict[str, str] | None = None, program: str = ""
+    ) -> "subprocess.Popen[bytes]":
+        """Start `agent`, or `up`, `aggregator` by that word of the command line; or else the module `program`."""
         module = ["collectors.main"] if name.startswith("agent") else ["aggregator.cli", name]
+        module = [program] if program else module
         with self.log_path.open("ab") as log:
             process = subprocess.Popen(
                 [sys.executable, "-P", "-m", *module, *arguments],

@@ -59,7 +59,7 @@ def imports(module: str, most: int = 12) -> list[tuple[float, str]]:
         timeout=60,
         check=True,
     )
-    found = re.findall(r"^import time:\s+\d+ \|\s+(\d+) \|\s+(\S+)$", done.stderr, re.M)
+    found = re.findall(r"^import time:\s+\d+ \|\s+(\d+) \|\s+(\S+)$", done.stderr, re.MULTILINE)
     return sorted(((int(spent) / 1e3, name) for spent, name in found), reverse=True)[:most]
 
 

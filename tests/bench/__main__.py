@@ -1,0 +1,83 @@
+"""`python -m tests.bench`: every bench, short, one after the other, and one table at the end.
+
+Benches that measure against a bar of DESIGN part 9 give lines of that table; the others print their own. Exit status 1
+when a bench fails to run; a bar that is missed is told, and is no failure: a busy machine misses bars.
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+import time
+import traceback
+from collections.abc import Callable
+
+from tests.bench import bench_agent, bench_durability, bench_start, bench_syslog
+from tests.bench.measuring import ROOT, Line, show
+
+LINES: dict[str, Callable[[], list[Line]]] = {
+    "start": lambda: bench_start.lines(5),
+    "agent": lambda: bench_agent.lines(60.0),
+    "durability": lambda: bench_durability.lines(6.0, 3),
+    "syslog": lambda: bench_syslog.lines(10.0),
+}
+PRINTED: dict[str, tuple[str, ...]] = {
+    "log": ("tests.bench.bench_log", "--seconds", "2"),
+    "store": ("tests.bench.bench_store", "--quick"),
+    "syslog_parser": ("tests.bench.bench_syslog_parser", "--messages", "20000", "--rounds", "3"),
+    "fleet": ("tests.bench.bench_fleet", "--nodes", "1000", "--seconds", "30"),
+}
+SECONDS = 600.0
+"""No bench that is a program of its own may take longer."""
+
+
+def run_printed(name: str) -> bool:
+    """Run a bench that prints its own figures; tell whether it did."""
+    try:
+        return (
+            subprocess.run([sys.executable, "-m", *PRINTED[name]], cwd=ROOT, timeout=SECONDS, check=False).returncode
+            == 0
+        )
+    except subprocess.TimeoutExpired:
+        print(f"{name}: stopped after {SECONDS:.0f} s", file=sys.stderr)
+        return False
+
+
+def run_lines(name: str) -> list[Line] | None:
+    """Give the lines of a bench; None when it could not run."""
+    try:
+        return LINES[name]()
+    except Exception:  # noqa: BLE001  # the others are worth having
+        traceback.print_exc()
+        return None
+
+
+def main() -> int:
+    """Run what is named, or everything."""
+    parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="BENCH", help=f"of {', '.join([*LINES, *PRINTED])}; all by default")
+    names = parser.parse_args().names or [*LINES, *PRINTED]
+    if unknown := set(names) - {*LINES, *PRINTED}:
+        parser.error(f"no such bench: {', '.join(sorted(unknown))}")
+    table: list[Line] = []
+    failed = []
+    for name in names:
+        print(f"--- {name} (load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores)", flush=True)
+        began = time.monotonic()
+        if name in LINES:
+            lines = run_lines(name)
+            table += lines or []
+            good = lines is not None
+        else:
+            good = run_printed(name)
+        failed += [] if good else [name]
+        print(f"    {time.monotonic() - began:.0f} s", flush=True)
+    print()
+    show(table)
+    if failed:
+        print(f"did not run: {', '.join(failed)}", file=sys.stderr)
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

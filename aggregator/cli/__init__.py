@@ -12,6 +12,8 @@ EXIT_USAGE: Final = 2
 EXIT_CONFIG: Final = 78
 """sysexits.h EX_CONFIG: the configuration cannot be used."""
 
+_OURS: Final = frozenset(("schemas", "collectors", "aggregator", "dashboards"))
+
 
 class Command(NamedTuple):
     """A command: its help, and the module that adds its arguments (`arguments`) and does it (`run`)."""
@@ -43,12 +45,20 @@ COMMANDS: Final[dict[str, Command]] = {
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command. Returns the exit status: 0 for success, 78 for a bad configuration."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    parser = _parser(_named(arguments))
-    options = parser.parse_args(arguments)
-    if options.command is None:
-        parser.print_help()
-        return EXIT_USAGE
-    return _run(options)
+    try:
+        parser = _parser(_named(arguments))
+        options = parser.parse_args(arguments)
+        if options.command is None:
+            parser.print_help()
+            return EXIT_USAGE
+        return _run(options)
+    except ModuleNotFoundError as error:
+        missing = (error.name or "").partition(".")[0]
+        if missing in _OURS:  # not an extra that was left out, but a mistake of ours
+            raise
+        sys.stderr.write(f"muster: this needs the module {missing}, which the base install leaves out:"
+                         " pip install 'rackmuster[aggregator]'\n")  # fmt: skip
+        return EXIT_FAILED
 
 
 def _run(options: argparse.Namespace) -> int:

@@ -40,6 +40,8 @@ def run_agent(zygote: "Zygote", options: argparse.Namespace) -> int:
     """Run until SIGTERM or SIGINT, or once. Raises ConfigError and SpoolError."""
     _start_logging(quiet=options.test)
     config = _load(options)
+    if options.test or options.once:
+        config = _each_once(config)
     if options.test:
         return _test(zygote, config, options)
     folder = config.data_dir / "agent"
@@ -114,9 +116,10 @@ class Agent:
         self.scheduler.once(wait)  # the intake is given what comes
         self.publisher.start()
         self._stop(linger=self.config.publish.timeout_seconds)
-        left = len(self.spool.pending()) if self.publisher.status.last_error else 0
+        left = len(self.spool.pending())
         if left:
-            sys.stderr.write(f"muster-agent: {left} batches stay in the spool: {self.publisher.status.last_error}\n")
+            why = self.publisher.status.last_error or "there was no time left to send them"
+            sys.stderr.write(f"muster-agent: {left} batches stay in the spool: {why}\n")
         return 1 if left else 0
 
     def _stop(self, linger: float = 3.0) -> None:
@@ -190,6 +193,18 @@ class Agent:
         self.scheduler.reload(setups_of(config))
         self.config = config
         _log.info("reloaded collectors=%s", [one.name for one in config.collectors])
+
+
+def _each_once(config: AgentConfig) -> AgentConfig:
+    """Give the same configuration with intervals so long that nobody collects twice; deadlines stay."""
+    collectors = []
+    for one in config.collectors:
+        deadline = CollectorSetup(
+            name=one.name, interval=one.host.interval_seconds, timeout=one.host.timeout_seconds or None
+        ).deadline
+        host = msgspec.structs.replace(one.host, interval_seconds=3600.0, timeout_seconds=deadline)
+        collectors.append(msgspec.structs.replace(one, host=host))
+    return msgspec.structs.replace(config, collectors=collectors)
 
 
 def setups_of(config: AgentConfig) -> list[CollectorSetup]:

@@ -10,5 +10,5 @@ from aggregator import server, service
 from aggregator.log_sqlite import SqliteLog
 
 if __name__ == "__main__":
-    service.SqliteLog = functools.partial(SqliteLog, synchronous="OFF")  # type: ignore[attr-defined]
+    service.SqliteLog = functools.partial(SqliteLog, synchronous="OFF")  # type: ignore[attr-defined,assignment]
     sys.exit(server.main())

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from collectors.publisher import Sender
-from collectors.status import CollectorStatus
+from collectors.status import CollectorStatus, State
 from collectors.transport import Answer, Backoff, TransportError
 from collectors.verbosity import Grant, LevelPolicy
 from schemas import __version__
@@ -32,6 +32,7 @@ from schemas.errors import WireError
 _log = logging.getLogger("muster.control")
 CONTROL_PATH: Final = "/v1/control"
 REPORT_SECONDS: Final = 15.0
+STARTING_SECONDS: Final = 2.0
 WAIT_SECONDS: Final = 20.0
 """How long the aggregator may keep us waiting; below the transport's own timeout."""
 
@@ -81,11 +82,17 @@ class ControlSession:
         self._introduced = False
         self._reported = -REPORT_SECONDS
         self._reporting = 0.0
+        self._states: dict[str, State] = {}
 
     def question(self, wait: float = WAIT_SECONDS) -> tuple[bytes, dict[str, str]]:
         """Give the body and the headers of the next request."""
         now = time.monotonic()
-        report = now - self._reported >= REPORT_SECONDS
+        fares = self._status()
+        states = {one.name: one.state for one in fares}
+        report = now - self._reported >= REPORT_SECONDS or states != self._states
+        self._states = states
+        if State.STARTING in states.values():
+            wait = min(wait, STARTING_SECONDS)  # it will soon be another state, which should be told
         self._reporting = now if report else self._reported
         publisher, epoch, boot = self._identity
         request = ControlRequest(
@@ -97,7 +104,7 @@ class ControlSession:
             self._acks,
             min(wait, REPORT_SECONDS),
             None if self._introduced else self._machine(),
-            [report_of(one) for one in self._status()] if report else None,
+            [report_of(one) for one in fares] if report else None,
         )
         headers = {"Content-Type": CONTENT_TYPE}
         if token := self._token():

@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable, Mapping
 
 import msgspec
 
-from aggregator.progress import STRANDED, Tracker
+from aggregator.progress import STRANDED, Tracker, later_word
 from aggregator.store import Outcome, Stream, Word
 from schemas.account import StreamAccount
 from schemas.batch import Envelope
@@ -75,9 +75,11 @@ def make_balance(
     aside = _by_stream(quarantined)
     lines: list[Line] = []
     for consumer, tracker in trackers.items():
-        waiting = _unread_sets(unread.get(consumer, ()))
+        envelopes = list(unread.get(consumer, ()))
+        waiting = _unread_sets(envelopes)
+        words = _words(tracker, envelopes, now_ns)
         gone = _by_stream((expired or {}).get(consumer, ()))
-        lines.extend(_lines(consumer, tracker, waiting, aside, gone, written_off, now_ns))
+        lines.extend(_lines(consumer, tracker, words, waiting, aside, gone, written_off, now_ns))
     closed = not any(line.unaccounted for line in lines)
     return Balance(lines, closed, closed and not any(line.spooled or line.in_log for line in lines))
 
@@ -99,23 +101,37 @@ def _unread_sets(envelopes: Iterable[Envelope]) -> dict[Stream, Intervals]:
     return sets
 
 
+def _words(tracker: Tracker, unread: Iterable[Envelope], now_ns: int) -> dict[str, Word]:
+    """Give the latest word of every publisher, those in the log that the consumer has not read yet included.
+
+    Rows and words travel in different topics: without them, rows that overtook their word would seem to have gaps.
+    """
+    words = dict(tracker.words)
+    for one in unread:
+        if one.account is not None:
+            told = Word(one.publisher, one.epoch, now_ns, one.account)
+            words[one.publisher] = later_word(words.get(one.publisher), told)
+    return words
+
+
 def _lines(
     consumer: str,
     tracker: Tracker,
+    words: Mapping[str, Word],
     waiting: dict[Stream, Intervals],
     aside: dict[Stream, Intervals],
     gone: dict[Stream, Intervals],
     written_off: Collection[tuple[str, str]],
     now_ns: int,
 ) -> list[Line]:
-    told = _told(tracker.words.values())
+    told = _told(words.values())
     streams = set(told) | set(tracker.streams()) | set(waiting) | set(aside) | set(gone)
     lines: dict[tuple[str, RowClass, Level], Line] = {}
     for stream in sorted(streams):
         key = (stream.publisher, stream.row_class, stream.level)
         line = lines.get(key)
         if line is None:
-            word = tracker.words.get(stream.publisher)
+            word = words.get(stream.publisher)
             age = max(0.0, (now_ns - word.received_ns) / 1e9) if word else None
             line = lines[key] = Line(
                 publisher=stream.publisher,
@@ -134,8 +150,14 @@ def _lines(
             aside.get(stream, empty),
             gone.get(stream, empty),
             "lost" if (stream.publisher, stream.epoch) in written_off else "stranded",
+            live=_is_live(words.get(stream.publisher), stream.epoch),
         )
     return list(lines.values())
+
+
+def _is_live(word: Word | None, epoch: str) -> bool:
+    """Whether a run is spoken for by the publisher's last word, or is so new that no word has told of it."""
+    return word is None or epoch in word.named or all(one.epoch != epoch for one in word.account.epochs)
 
 
 class _Told(msgspec.Struct):
@@ -161,6 +183,8 @@ def _add_stream(
     aside: Intervals,
     gone: Intervals,
     stranding: str,
+    *,
+    live: bool,
 ) -> None:
     """Put every number of one stream into the first place that holds it, and add to the line."""
     places: list[tuple[str, Intervals]] = [
@@ -183,6 +207,9 @@ def _add_stream(
         places.append(("spooled" if told.named else stranding, spooled))
     places.append((stranding, stranded))
     numbered = max([told.account.numbered if told else 0, *(held.end for _, held in places)])
+    if numbered > (beyond := told.account.numbered if told else 0):
+        # a later row proves that these exist, and no word has told of them yet
+        places.append(("spooled" if live else stranding, Intervals([(beyond, numbered)])))
     rest = Intervals([(0, numbered)] if numbered else [])
     for place, held in places:
         left = rest.minus(held) if held else rest

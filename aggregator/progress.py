@@ -47,12 +47,10 @@ class Tracker:
     def hear(self, publisher: str, epoch: str, received_ns: int, account: Account) -> None:
         """Take a publisher's word, unless a later one was heard."""
         known = self.words.get(publisher)
-        if known is not None and not _is_newer(known, epoch, account):
-            return
-        merged = merge_accounts(known.account if known else None, account)
-        named = [one.epoch for one in account.epochs]
-        self.words[publisher] = Word(publisher, epoch, received_ns, merged, named)
-        self._spoke.add(publisher)
+        word = later_word(known, Word(publisher, epoch, received_ns, account))
+        if word is not known:
+            self.words[publisher] = word
+            self._spoke.add(publisher)
 
     def take_changes(self, log_id: str) -> Progress:
         """Give what changed since the last call, for the next transaction."""
@@ -95,6 +93,14 @@ class Tracker:
         known.add(seen.first, seen.end)
         outcome = self._outcomes.setdefault(seen.stream, {}).setdefault(seen.outcome, Intervals())
         outcome.update(fresh)
+
+
+def later_word(known: Word | None, told: Word) -> Word:
+    """Give what is known of a publisher once it has told `told`: `known` itself when that was the later one."""
+    if known is not None and not _is_newer(known, told.epoch, told.account):
+        return known
+    merged = merge_accounts(known.account if known else None, told.account)
+    return msgspec.structs.replace(told, account=merged, named=[one.epoch for one in told.account.epochs])
 
 
 def _is_newer(known: Word, epoch: str, account: Account) -> bool:

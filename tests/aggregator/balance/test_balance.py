@@ -169,7 +169,7 @@ def test_places_always_add_up_to_what_was_numbered(
     covered = {
         n for low, high in (*spooled, *dropped, *unread, *(pair for pair, _ in outcomes)) for n in range(low, high)
     }
-    assert line.unaccounted == len(set(range(line.numbered)) - covered)
+    assert line.unaccounted == len(set(range(numbered)) - covered)  # beyond its word, the publisher has them yet
 
 
 def test_merging_keeps_what_is_not_said_again() -> None:
@@ -191,3 +191,26 @@ def test_a_tracker_made_from_what_it_committed_is_the_same() -> None:
     assert again.positions == {("telemetry", 3): 17}
     assert line_of(again) == line_of(tracker)
     assert not tracker.changed
+
+
+def test_a_word_that_waits_in_the_log_counts_for_rows_that_overtook_it() -> None:
+    """Rows and words travel in different topics: what the store has of a batch may be there before its word."""
+    tracker = Tracker()
+    tracker.mark(STREAM, 5, 10, Outcome.DONE)
+    heartbeat = Envelope("n1", "e1", RowClass.EVENT, Level.ESSENTIAL, 0, 0, 0, account=word(20, [(0, 5), (10, 20)]))
+
+    line = line_of(tracker, unread=[heartbeat])
+
+    assert (20, 5, 15, 0) == (line.numbered, line.done, line.spooled, line.unaccounted)
+
+
+def test_rows_before_a_later_one_that_no_word_has_told_of_are_still_at_the_publisher() -> None:
+    """The newest is sent beside the oldest: until the next word, what lies between is on its way, not missing."""
+    tracker = Tracker()
+    tracker.hear("n1", "e1", NOW, word(3, [(0, 3)]))
+    tracker.mark(STREAM, 0, 3, Outcome.DONE)
+    tracker.mark(STREAM, 8, 10, Outcome.DONE)
+
+    line = line_of(tracker)
+
+    assert (10, 5, 5, 0) == (line.numbered, line.done, line.spooled, line.unaccounted)

@@ -38,7 +38,7 @@ class AggregatorSection(Section):
     max_request_bytes: Bytes = 8 << 20
     """The largest request body; a larger one is refused with 413."""
     takeover_seconds: Annotated[float, Field(ge=2.0)] = 30.0
-    """A run silent for so long loses its node id to another; agents speak every 10 s at least, so keep it well above."""
+    """A run silent for so long loses its node id to another; agents speak every 10 s, so keep it well above."""
 
     @property
     def host(self) -> str:

@@ -105,10 +105,10 @@ def configuration(muster: Muster, folder: Path) -> None:
     text = done.stdout + done.stderr
     for line, near in ((3, "level"), (5, "max_bytes"), (6, "host")):
         check(f"{bad}:{line}" in text and near in text, f"told with line {line}, and {near!r} near it")
-    for arguments in (("up", "--config", str(bad)), ("aggregator", "--config", str(bad))):
-        exposed = {"MUSTER_LISTEN": "0.0.0.0:0"} if arguments[0] == "aggregator" else {}
-        done = muster.run(*arguments, env=exposed)
-        check(done.returncode == 78, f"muster {arguments[0]} refuses it likewise")
+    exposed = {"MUSTER_LISTEN": "0.0.0.0:0"}
+    for command, env in (("up", {}), ("aggregator", exposed)):
+        done = muster.run(command, "--config", str(bad), env=env)
+        check(done.returncode == 78, f"muster {command} refuses it likewise")
     done = muster.run("aggregator", env={"MUSTER_LISTEN": "0.0.0.0:0", "MUSTER_DATA_DIR": str(folder / "other")})
     check(done.returncode == 78 and "without TLS" in done.stderr, "listening beyond loopback without TLS is refused")
     done = muster.run("aggregator", env={"MUSTER_LISTEN": "127.0.0.1:0"})

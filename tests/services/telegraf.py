@@ -25,13 +25,14 @@ HOST_INPUTS = """
 def telegraf(
     binary: Path, folder: Path, config: str, *, interval: str = "1s", flush: str = "", health: bool = True
 ) -> Iterator[Running]:
-    """Run Telegraf with the plugins of `config`, written every `flush` or `interval`; `health` false leaves out the HTTP server that tells when it is up.
+    """Run Telegraf with the plugins of `config`, written every `flush` or `interval`.
 
-    Without it the start is not waited for: right where memory is measured.
+    `health` false leaves out the HTTP server that tells when it is up: the start is not waited for, and no memory spent.
     """
     folder.mkdir(parents=True, exist_ok=True)
     address = f"http://127.0.0.1:{free_port()}" if health else ""
-    text = f'[agent]\n  interval = "{interval}"\n  flush_interval = "{flush or interval}"\n  omit_hostname = false\n{config}'
+    text = f'[agent]\n  interval = "{interval}"\n  flush_interval = "{flush or interval}"\n'
+    text += f"  omit_hostname = false\n{config}"
     if health:
         text += f'\n[[outputs.health]]\n  service_address = "{address}"\n'
     path = folder / "telegraf.conf"

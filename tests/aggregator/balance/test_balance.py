@@ -1,5 +1,8 @@
 """The balance: every number in one place, the first that holds it (promise 2; R001-15)."""
 
+from collections.abc import Iterable
+from typing import Any
+
 import hypothesis.strategies as st
 from hypothesis import given
 
@@ -31,8 +34,8 @@ def word(
     return Account(number, [EpochAccount(epoch, "boot", [stream]), *(before or [])])
 
 
-def line_of(tracker: Tracker, **more: object) -> Line:
-    [line] = make_balance({"store": tracker}, {"store": more.pop("unread", ())}, now_ns=NOW, **more).lines  # type: ignore[arg-type]
+def line_of(tracker: Tracker, unread: Iterable[Envelope] = (), **more: Any) -> Line:
+    [line] = make_balance({"store": tracker}, {"store": unread}, now_ns=NOW, **more).lines
     return line
 
 

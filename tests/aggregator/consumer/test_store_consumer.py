@@ -209,7 +209,7 @@ async def test_an_error_of_any_kind_costs_no_row(rig: Rig) -> None:
             raise ControlFullError(refusals.pop())
         await Rig.keep_aside(rig, envelope, data, stage, reason)
 
-    rig.keep_aside = keep_aside  # type: ignore[method-assign]
+    rig.keep_aside = keep_aside  # type: ignore[method-assign, assignment]
     async with rig.consumer() as consumer:
         await rig.append(batch("n1", 0, 5), batch("n1", 5, 5, body=b"rubbish"), batch("n1", 10, 5))
         await rig.until(lambda: len(rig.store.rows) == 10)

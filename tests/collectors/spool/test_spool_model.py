@@ -31,7 +31,9 @@ class SpoolMachine(RuleBasedStateMachine):
     def restart(self) -> None:
         self.spool = Spool.open(self.folder / "spool.db", "node", "boot", max_bytes=1 << 16, synchronous="OFF")
 
-    @rule(row_class=CLASSES, level=LEVELS, rows=st.integers(1, 200), size=st.integers(1, 6000), filtered=st.integers(0, 9))
+    @rule(
+        row_class=CLASSES, level=LEVELS, rows=st.integers(1, 200), size=st.integers(1, 6000), filtered=st.integers(0, 9)
+    )
     def commit(self, row_class: RowClass, level: Level, rows: int, size: int, filtered: int) -> None:
         before = {held.id: held for held in self.spool.pending()}
         self.position += 1

@@ -20,8 +20,6 @@ from collectors.oracle import check_of
 from collectors.transport import Answer, Transport, TransportError
 from tests.acceptance.stage import FailedError, Muster, until
 
-SOAKING = bool(os.environ.get("SOAK_ROUNDS"))
-"""Whether somebody asked for many rounds."""
 PAGE = 100_000
 """Rows of one answer, at most (`aggregator.query.MAX_LIMIT`)."""
 RATE = 5000
@@ -29,9 +27,10 @@ RATE = 5000
 _RATE = re.compile(r"rate = \d+")
 
 
-def rounds(few: int) -> int:
-    """Give how often to do it: `few`, or SOAK_ROUNDS."""
-    return int(os.environ.get("SOAK_ROUNDS", few))
+def rounds(few: int) -> list[Any]:
+    """Give the rounds of a test: the first one in every run, the others (SOAK_ROUNDS, else `few`) under `make soak`."""
+    many = int(os.environ.get("SOAK_ROUNDS", few))
+    return [0, *(pytest.param(number, marks=pytest.mark.soak) for number in range(1, many))]
 
 
 def seed() -> int:

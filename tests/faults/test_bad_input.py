@@ -7,7 +7,7 @@ import msgspec
 import pytest
 import zstandard
 
-from collectors.transport import Answer
+from collectors.transport import Answer, TransportError
 from schemas.batch import WIRE_VERSION, Batch, Block, Envelope
 from schemas.codec import encode_batch, encode_body
 from schemas.publish import CONTENT_TYPE, Result, Status, decode_answer, encode_request
@@ -48,7 +48,7 @@ def envelope(first: int = 0, rows: int = 1, publisher: str = SENDER) -> Envelope
 
 
 def event(subject: str = SENDER) -> bytes:
-    text = {"type": ["test.bad"], "message": ["bad"], "detail": ["{}"]}
+    text: dict[str, list[str | None]] = {"type": ["test.bad"], "message": ["bad"], "detail": ["{}"]}
     return encode_body([Block("event", subject, [], [[""]], [0], 1_700_000_000_000_000_000, [0],
                               ints={"severity": [5]}, strings=text)])  # fmt: skip
 
@@ -139,6 +139,29 @@ def lines(bench: Bench) -> list[dict[str, object]]:
     """Give the sender's lines of the balance once its good row is stored."""
     found: list[dict[str, object]] = bench.get("/v1/balance", publisher=SENDER)["lines"]
     return found if any(line["done"] for line in found) else []
+
+
+@pytest.mark.parametrize("failpoint", ["quarantine.put.begun", "control.commit.written", "quarantine.put.kept"])
+def test_aggregator_killed_while_it_sets_a_batch_aside_counts_it_once(tmp_path: Path, failpoint: str) -> None:
+    """Without an answer the sender comes again; before or after the commit, one entry and its rows counted once."""
+    with stage(tmp_path, config()) as muster:
+        bench = Bench(muster)
+        bench.start("aggregator")
+        bench.ready()
+        token = make_token(bench)
+        assert Status.ACCEPTED == results(publish(bench, token, request(encode_batch(envelope(0), event()))))[0].status
+        muster.stop("aggregator")
+        bad = request(encode_batch(envelope(1, rows=3), b"not zstd"))
+        bench.start("aggregator", failpoint)
+        bench.ready()
+        with pytest.raises(TransportError):
+            publish(bench, token, bad)
+        bench.dies("aggregator", failpoint)
+        bench.start("aggregator")
+        bench.ready()
+        assert Status.QUARANTINED == results(publish(bench, token, bad))[0].status
+        assert 1 == len(muster.ask("quarantine", "list"))
+        assert 3 == sum(line["quarantined"] for line in bench.get("/v1/balance", publisher=SENDER)["lines"])
 
 
 def test_agent_goes_on_beside_all_of_it(bench: Bench) -> None:

@@ -107,7 +107,7 @@ def test_each_failpoint_by_itself_many_times(apart: Bench, chance: random.Random
     of_agent = failpoint.startswith(("spool.", "publisher."))
     apart.start("aggregator")
     apart.start("agent")
-    for _ in range(rounds(3)):
+    for _ in rounds(5):
         (agent_dies if of_agent else aggregator_dies)(apart, failpoint, 1 if once(failpoint) else chance.randint(1, 20))
     apart.start("agent" if of_agent else "aggregator")
     apart.ready()
@@ -131,7 +131,7 @@ def strike(bench: Bench, who: str) -> None:
             continue
 
 
-@pytest.mark.parametrize("number", range(rounds(1)))
+@pytest.mark.parametrize("number", rounds(10))
 def test_any_part_killed_at_random_times_loses_and_repeats_nothing(
     apart: Bench, chance: random.Random, number: int
 ) -> None:

@@ -14,7 +14,7 @@ from tests.faults.rig import Bench, chance, child_dies, config, rounds
 __all__ = ["chance"]
 
 
-@pytest.mark.parametrize("number", range(rounds(1)))
+@pytest.mark.parametrize("number", rounds(10))
 def test_supervisor_killed_its_children_end_by_themselves_and_a_new_one_goes_on(
     tmp_path: Path, chance: random.Random, number: int
 ) -> None:

@@ -150,7 +150,7 @@ class Connection:
         line = self.read_line()
         version, _, rest = line.partition(" ")
         code = rest[:3]
-        if not version.startswith("HTTP/1.") or not code.isdigit() or len(code) != 3:
+        if not version.startswith("HTTP/1.") or not (code.isascii() and code.isdigit()) or len(code) != 3:
             raise HttpError(f"not an HTTP answer: {line!r:.60}")
         return int(code)
 

@@ -7,7 +7,6 @@ import pytest
 
 from collectors.http_client import MAX_LINE_BYTES, Connection, HttpError, Response
 
-
 _open: list[socket.socket] = []
 
 

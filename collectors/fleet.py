@@ -108,7 +108,7 @@ class FleetRun:
             self._hurry,
             config.publish.enrolment_token,
         )
-        spools, self._file = _open(folder, fleet, config)
+        spools, self.file = _open(folder, fleet, config)
         self.nodes = [
             FleetNode(node, spool, _token(folder, node.name, config, token), setup)
             for node, spool in zip(fleet.nodes, spools, strict=True)
@@ -129,6 +129,11 @@ class FleetRun:
         self._summed_at = self._started
         self._failing = self._quarantined = 0
         self._steps = self._late = self._rows = self._batches = self._commits = 0
+
+    @property
+    def standing_still(self) -> bool:
+        """Whether nothing new begins to exist, because the disk takes nothing."""
+        return bool(self._kept)
 
     def stop(self) -> None:
         """Come to an end. Safe from a signal's handler and from any thread."""
@@ -167,8 +172,9 @@ class FleetRun:
             return  # the disk takes nothing: nothing new begins to exist meanwhile
         for name in self._take_hurried():
             index = self._index[name]
-            if self.nodes[index].due - self._interval + HURRY_SECONDS <= now:
-                self._turn(index, now)
+            sooner = max(now, self.nodes[index].due - self._interval + HURRY_SECONDS)
+            if sooner < self.nodes[index].due:
+                self._turn(index, sooner)
         with self.costs.phase("physics"):
             stepped = self._step(now)
         with self.costs.phase("encoding"):
@@ -265,8 +271,8 @@ class FleetRun:
     def _flush(self) -> None:
         """Do on disk what senders left to the next commit."""
         try:
-            with self.costs.phase("spool"), self._file.lock:
-                self._file.flush()
+            with self.costs.phase("spool"), self.file.lock:
+                self.file.flush()
         except sqlite3.Error as error:
             _log.debug("fleet_flush_failed error=%s", error)
 
@@ -305,14 +311,18 @@ class FleetRun:
         if last and not self._kept:
             self._commit(last)
         end = now + linger
-        while time.monotonic() < end and any(len(one.spool) for one in self.nodes if not one.problem):
+        while time.monotonic() < end and any(map(self._sends, self.nodes)):
             time.sleep(0.02)
         self._channel.stop()
         self._senders.stop()
         self._flush()
         self.print_report()
-        with self._file.lock:
-            self._file.close()
+        with self.file.lock:
+            self.file.close()
+
+    @staticmethod
+    def _sends(one: FleetNode) -> bool:
+        return bool(len(one.spool)) and not one.problem and not one.node.silent
 
     # --- telling -----------------------------------------------------------------------------------------------------
 

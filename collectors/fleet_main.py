@@ -90,7 +90,11 @@ def _run(options: argparse.Namespace) -> int:
     config = _load(options)
     folder = config.data_dir / "fleet"
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    lock = _lock(folder)
+    with _lock(folder):
+        return _work(options, config, folder)
+
+
+def _work(options: argparse.Namespace, config: AgentConfig, folder: Path) -> int:
     fleet, interval = make_fleet(options)
     _allow_files(len(fleet.nodes) + 256)
     run = FleetRun(fleet, config, folder, interval=interval, token=os.environ.get("MUSTER_TOKEN", ""),
@@ -107,7 +111,6 @@ def _run(options: argparse.Namespace) -> int:
         config.addresses,
     )
     run.run(options.duration, options.linger)
-    lock.close()
     return 0
 
 

@@ -25,6 +25,7 @@ class Command(NamedTuple):
 COMMANDS: Final[dict[str, Command]] = {
     "up": Command("run everything on this machine: aggregator and agent, supervised", "aggregator.cli.up"),
     "aggregator": Command("run an aggregator alone", "aggregator.cli.server"),
+    "simulate": Command("let something go wrong on a simulated node", "aggregator.cli.simulate"),
     "query": Command("ask for telemetry, logs and events", "aggregator.cli.query"),
     "balance": Command("show where every row is", "aggregator.cli.balance"),
     "nodes": Command("list nodes; decommission, replace", "aggregator.cli.nodes"),

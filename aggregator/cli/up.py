@@ -69,7 +69,7 @@ def specs(config: Path | None, options: argparse.Namespace) -> list[ChildSpec]:
     ]
     if options.simulate or options.fleet:
         fleet = ("--fleet", str(options.fleet)) if options.fleet else ("--nodes", str(options.simulate))
-        children.append(ChildSpec("fleet", "collectors.fleet_main", fleet))
+        children.append(ChildSpec("fleet", "collectors.fleet_main", (*fleet, *named)))
     return children
 
 

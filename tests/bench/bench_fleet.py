@@ -218,7 +218,8 @@ def _watch(options: argparse.Namespace, client: Client, aggregator: Child, fleet
             reports[-1]["rows"] - after[0] if reports else 0,
             round((after[1] - before[1]) / wall, 3),
             round((after[2] - before[2]) / wall, 3),
-            *map(round, rss),
+            round(rss[0]),
+            round(rss[1]),
             loop_ms(),
         )
         samples.append(sample)

@@ -6,6 +6,7 @@ CODES: dict[str, str] = {
     "UnbalancedError": "balance.open",
     "BundleError": "cli.bundle",
     "ServerError": "cli.server",
+    "SimulationError": "cli.simulation",
     "WordError": "cli.word",
     "ContractError": "collector.contract",
     "NoDataError": "collector.no_data",

@@ -69,6 +69,7 @@ class Muster:
             "MUSTER_LISTEN": f"127.0.0.1:{self.port}",
             "MUSTER_CONFIG": str(self.config),
             "PYTHONUNBUFFERED": "1",
+            "PYTHONPATH": str(Path(__file__).resolve().parents[2]),  # this tree, whatever else is installed
             **(env or {}),
         }
         self.processes: dict[str, subprocess.Popen[bytes]] = {}

@@ -1,0 +1,43 @@
+"""Every script of this folder shows what it is named after."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.needs import REPOSITORY
+
+FOLDER = Path(__file__).parent
+SECONDS = 240
+"""What one script may take on a slow machine that others use too."""
+
+
+def scripts() -> list[str]:
+    """Give the modules of this folder that define `script`, without importing them."""
+    return sorted(path.stem for path in FOLDER.glob("*.py") if _defines_script(ast.parse(path.read_text())))
+
+
+def _defines_script(module: ast.Module) -> bool:
+    return any(isinstance(node, ast.FunctionDef) and node.name == "script" for node in module.body)
+
+
+def test_there_is_a_script_for_each_checkpoint_so_far() -> None:
+    assert {"it_runs", "the_house", "the_words", "the_agent", "the_sources"} <= set(scripts())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", scripts())
+def test_it_shows_what_it_is_named_after(name: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", f"tests.acceptance.{name}"],
+        cwd=REPOSITORY,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+        check=False,
+    )
+    assert 0 == done.returncode, f"{done.stdout[-4000:]}\n{done.stderr[-8000:]}"
+    assert done.stdout.count("ok  ") >= 5

@@ -86,7 +86,7 @@ docs: $(VENV)/.dev ## write the generated reference, sample configuration and JS
 	$(PY) -m aggregator.reference
 
 bench: $(VENV)/.dev ## measure against the bars of the design, each beside its peer
-	$(PYTEST) -m bench tests/bench -s $(ARGS)
+	$(PY) -m tests.bench $(ARGS)
 
 soak: $(VENV)/.dev ## the faults again, for many rounds
 	HYPOTHESIS_PROFILE=long $(PYTEST) -m soak tests -s $(ARGS)

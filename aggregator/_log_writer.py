@@ -201,8 +201,8 @@ class LogWriter(threading.Thread):
     def _no_room(self, size: int) -> str:
         """Tell whether the file system is so full that appending must stop, so that trimming and others can go on.
 
-        Pages that trimming freed inside the file are room as well: the file keeps them. Of a small file system a quarter
-        is kept, or the log would never begin.
+        Pages that trimming freed inside the file are room as well: the file keeps them. Of a small file system a
+        quarter is kept, or the log would never begin.
         """
         if not self._min_free_bytes:
             return ""

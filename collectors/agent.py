@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from collectors.zygote import Zygote
 
 _log = logging.getLogger("muster.agent")
+EXIT_DEFECT: Final = 70
+"""sysexits.h EX_SOFTWARE: a thread of the agent died; whoever keeps it running starts it again."""
 _PATIENCE_SECONDS: Final = 2.0
 """`muster up` starts the aggregator at the same time."""
 
@@ -62,7 +64,7 @@ class Agent:
         self.policy = LevelPolicy(config.level, config.collector_levels)
         self.intake = Intake(self.spool, self.policy, identity.id, committed=self._committed)
         self.token = NodeToken(folder / "token", config.publish.token)
-        self._reload = threading.Event()
+        self._died = False
         self.publisher = Publisher(
             self.spool,
             self._transport(),
@@ -90,6 +92,7 @@ class Agent:
     def run(self, options: argparse.Namespace) -> int:
         """Work until a signal."""
         self._handle_signals(options)
+        threading.excepthook = self._thread_died
         self._enrol()
         self.intake.start()
         self.publisher.start()
@@ -107,7 +110,14 @@ class Agent:
         gc.freeze()  # what is there now stays: no collection need look at it again
         self.scheduler.run()
         self._stop()
-        return 0
+        return EXIT_DEFECT if self._died else 0
+
+    def _thread_died(self, died: threading.ExceptHookArgs) -> None:
+        """End the agent when one of its threads ends by a defect: started again it works, half of it would not."""
+        name = died.thread.name if died.thread else "?"
+        _log.critical("thread_died name=%s", name, exc_info=died.exc_value)
+        self._died = True
+        self.scheduler.stop()
 
     def once(self, wait: float) -> int:
         """Collect once, publish, and leave. The exit status tells whether everything was taken."""

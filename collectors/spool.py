@@ -77,7 +77,8 @@ class Spool:
     ) -> list[Held]:
         """Keep batches, counts and positions, all or nothing, on disk; give what is now held of them.
 
-        Raises SpoolError when the disk takes no more even after giving up what is less important.
+        Room within `max_bytes` is made by giving up what is less important. Raises SpoolError when the disk itself
+        takes no more; then nothing is given up, for what is held could not be told from what would be gained.
         """
         [held] = commit_together([Filling(self, list(batches), counts or {}, positions or {})])
         return held

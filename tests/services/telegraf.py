@@ -27,7 +27,7 @@ def telegraf(
 ) -> Iterator[Running]:
     """Run Telegraf with the plugins of `config`, written every `flush` or `interval`.
 
-    `health` false leaves out the HTTP server that tells when it is up: the start is not waited for, and no memory spent.
+    `health` false leaves out the HTTP server that tells when it is up: the start is not waited for, no memory spent.
     """
     folder.mkdir(parents=True, exist_ok=True)
     address = f"http://127.0.0.1:{free_port()}" if health else ""

@@ -1,0 +1,31 @@
+"""The agent's process as a whole: what ends it, and how."""
+
+import threading
+from pathlib import Path
+
+import pytest
+
+from collectors.agent import EXIT_DEFECT, Agent
+from collectors.config import load_agent_config
+from collectors.main import _parser
+from collectors.node_identity import decide_node_id
+from collectors.zygote import exec_zygote
+
+
+def test_an_agent_whose_thread_dies_ends_so_that_it_is_started_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A publisher that died unseen would let the spool fill for ever."""
+    monkeypatch.setattr(threading, "excepthook", threading.excepthook)  # put back afterwards
+    config = load_agent_config(None, {"host": None, "syslog": None}, {"MUSTER_DATA_DIR": str(tmp_path)})
+    folder = tmp_path / "agent"
+    folder.mkdir()
+    agent = Agent(exec_zygote(), config, decide_node_id(folder), folder)
+
+    def die() -> None:
+        raise ZeroDivisionError("a defect")
+
+    timer = threading.Timer(1.0, lambda: threading.Thread(target=die, name="doomed").start())
+    timer.start()
+
+    assert agent.run(_parser().parse_args([])) == EXIT_DEFECT

@@ -2,7 +2,19 @@
 
 from fastapi import FastAPI
 
-from aggregator.routes import common, docs, enrolment, health, nodes, publish, quarantine, queries, tokens, verbosity
+from aggregator.routes import (
+    common,
+    direct,
+    docs,
+    enrolment,
+    health,
+    nodes,
+    publish,
+    quarantine,
+    queries,
+    tokens,
+    verbosity,
+)
 from aggregator.service import Service
 from schemas import __version__
 
@@ -18,3 +30,8 @@ def make_app(service: Service) -> FastAPI:
         app.include_router(module.router)
     common.install_errors(app)
     return app
+
+
+def make_served(service: Service) -> direct.Direct:
+    """Make what is served: the application, with the publishers' own routes ahead of it."""
+    return direct.Direct(make_app(service))

@@ -76,7 +76,7 @@ def _run(config: AggregatorConfig) -> int:
 
 
 async def _serve(config: AggregatorConfig) -> int:
-    from aggregator.app import make_app
+    from aggregator.app import make_served
     from aggregator.catalogue import installed_catalogue
     from aggregator.service import Service
 
@@ -92,7 +92,7 @@ async def _serve(config: AggregatorConfig) -> int:
     gc.set_threshold(50_000, 20, 50)  # rows in flight are many and hold no cycles: 6 to 20 % of ingest's time
     gc.enable()
     try:
-        await _listen(config, make_app(service), service.close_streams, stop)
+        await _listen(config, make_served(service), service.close_streams, stop)
     finally:
         await service.stop()
     return 0

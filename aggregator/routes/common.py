@@ -40,8 +40,8 @@ class NotFoundError(MusterError):
     code = NOT_FOUND
 
 
-def service_of(request: Request) -> "Service":
-    """Give the service behind a request."""
+async def service_of(request: Request) -> "Service":
+    """Give the service behind a request. Were it not async, the framework would have a thread do it."""
     service: Service = request.app.state.service
     return service
 
@@ -53,7 +53,8 @@ async def caller_of(request: Request) -> Caller:
     if header and (scheme.lower() != "bearer" or not token.strip()):
         raise AccessError("the header Authorization is not 'Bearer <token>'", authenticated=False)
     if token.strip():
-        return await service_of(request).tokens.authenticate(token.strip())
+        service: Service = request.app.state.service
+        return await service.tokens.authenticate(token.strip())
     server = request.scope.get("server")
     if server is not None and server[1] is None:  # a unix socket has no port; ours is 0600
         return LOCAL
@@ -119,6 +120,12 @@ def problem_of(error: MusterError) -> Response:
     return problem(400 if retry_after is None else 409, error.code, str(error), retry_after)
 
 
+def unexpected(request: Request, error: Exception) -> Response:
+    """Give the answer for an error that is none of ours, and log it."""
+    _log.exception("request_failed method=%s path=%s", request.method, request.url.path, exc_info=error)
+    return problem(500, "request.failed", "this is a defect of Muster; its log has the details")
+
+
 def install_errors(app: FastAPI) -> None:
     """Answer every error as problem details."""
 
@@ -138,11 +145,10 @@ def install_errors(app: FastAPI) -> None:
         code = NOT_FOUND if error.status_code == 404 else f"request.http_{error.status_code}"
         return problem(error.status_code, code, str(error.detail))
 
-    async def unexpected(request: Request, error: Exception) -> Response:
-        _log.exception("request_failed method=%s path=%s", request.method, request.url.path, exc_info=error)
-        return problem(500, "request.failed", "this is a defect of Muster; its log has the details")
+    async def others(request: Request, error: Exception) -> Response:
+        return unexpected(request, error)
 
     app.add_exception_handler(MusterError, ours)
     app.add_exception_handler(RequestValidationError, invalid)
     app.add_exception_handler(StarletteHTTPException, http)
-    app.add_exception_handler(Exception, unexpected)
+    app.add_exception_handler(Exception, others)

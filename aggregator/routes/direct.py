@@ -1,0 +1,50 @@
+"""The two routes that every publisher calls all the time, ahead of the framework.
+
+Its routing, dependencies and middleware cost several times what taking a batch costs. The functions behind them are the
+routes' own, and so are errors; the framework keeps both, for its description of the API.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import TYPE_CHECKING, Final
+
+from fastapi import FastAPI, Request, Response
+from starlette.requests import ClientDisconnect
+from starlette.types import Receive, Scope, Send
+
+from aggregator.access import Caller
+from aggregator.routes import publish, verbosity
+from aggregator.routes.common import caller_of, problem_of, unexpected
+from schemas.errors import MusterError
+
+if TYPE_CHECKING:
+    from aggregator.service import Service
+
+Handler = Callable[[Request, "Service", Caller], Awaitable[Response]]
+ROUTES: Final[Mapping[str, Handler]] = {"/v1/publish": publish.publish, "/v1/control": verbosity.control}
+"""By path, what is done with a POST."""
+
+
+class Direct:
+    """An ASGI application around the whole one."""
+
+    def __init__(self, app: FastAPI) -> None:
+        self._app = app
+        self._service: Service = app.state.service
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a publisher; hand everything else on."""
+        handler = ROUTES.get(scope["path"]) if scope["type"] == "http" and scope["method"] == "POST" else None
+        if handler is None:
+            await self._app(scope, receive, send)
+            return
+        scope["app"] = self._app
+        request = Request(scope, receive)
+        try:
+            response = await handler(request, self._service, await caller_of(request))
+        except MusterError as error:
+            response = problem_of(error)
+        except ClientDisconnect:
+            return  # nobody is there to be answered
+        except Exception as error:  # noqa: BLE001  # one bad request is told, and harms nobody else
+            response = unexpected(request, error)
+        await response(scope, receive, send)

@@ -121,6 +121,7 @@ async def _listen(config: AggregatorConfig, app: object, close_streams: object, 
         "timeout_keep_alive": 75,
         "timeout_graceful_shutdown": SHUTDOWN_SECONDS,
         "server_header": False,
+        "proxy_headers": False,  # who asks is known by token or socket, never by address
     }
     tls = {"ssl_certfile": section.tls_certificate, "ssl_keyfile": section.tls_key} if section.tls_certificate else {}
     with _unix_socket(socket_path(config.data_dir)) as local, _tcp_socket(section.host, section.port) as remote:

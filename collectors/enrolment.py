@@ -7,7 +7,8 @@ from pathlib import Path
 import msgspec
 
 from collectors.transport import Transport, TransportError
-from schemas.errors import AccessError
+from schemas.digest import blake2b
+from schemas.errors import AccessError, ConfigError
 
 
 class NodeToken:
@@ -16,7 +17,10 @@ class NodeToken:
     def __init__(self, path: Path, configured: str = "") -> None:
         self._path = path
         self._lock = threading.Lock()
-        self._token = configured or _read(path)
+        self._configured = _fingerprint(configured)
+        kept, _, follows = _read(path).partition("\n")
+        # a token that was rotated goes on in its successor, until another one is written into the configuration
+        self._token = kept if kept and (not configured or follows == self._configured) else configured
 
     def __call__(self) -> str:
         """Give the token; "" where none is needed (the local socket) or none was got yet."""
@@ -28,7 +32,7 @@ class NodeToken:
             temporary = self._path.with_name(self._path.name + ".new")
             descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
             with os.fdopen(descriptor, "w", encoding="ascii") as file:
-                file.write(token + "\n")
+                file.write(f"{token}\n{self._configured}\n")
                 file.flush()
                 os.fsync(file.fileno())
             temporary.replace(self._path)
@@ -50,11 +54,15 @@ class NodeToken:
         nonce = self._nonce()
         body = msgspec.json.encode({"token": enrolment_token, "node": node, "nonce": nonce})
         answer = transport.request("POST", "/v1/enrol", body, {"Content-Type": "application/json"})
-        if answer.status >= 500:
+        if answer.status >= 500 or answer.status == 429:
             raise TransportError(f"{transport.address}: {answer.problem().get('detail')}")
         if answer.status != 200:
             raise AccessError(f"enrolment refused: {answer.problem().get('detail')}")
-        self.keep(msgspec.json.decode(answer.body)["token"])
+        try:
+            issued = msgspec.json.decode(answer.body, type=_Issued)
+        except msgspec.DecodeError as error:
+            raise TransportError(f"{transport.address}: not an answer to an enrolment: {error}") from None
+        self.keep(issued.token)
         self._path.with_name("enrolment-nonce").unlink(missing_ok=True)
 
     def _nonce(self) -> str:
@@ -70,8 +78,18 @@ class NodeToken:
         return nonce
 
 
+class _Issued(msgspec.Struct):
+    token: str
+
+
+def _fingerprint(token: str) -> str:
+    return blake2b(token.encode(), digest_size=16).hexdigest() if token else ""
+
+
 def _read(path: Path) -> str:
     try:
         return path.read_text(encoding="ascii").strip()
     except FileNotFoundError:
         return ""
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read: {error}. Make it readable, or remove it and enrol again") from None

@@ -134,8 +134,12 @@ def script(folder: Path) -> None:
         commands(muster)
         takeover(muster)
         configuration(muster, folder)
-        done = muster.run("doctor")
-        check("fail" not in done.stdout.lower() or done.returncode == 1, "muster doctor says what is missing")
+        done = muster.run("doctor", "-o", "json")
+        found = {one["name"]: one for one in json.loads(done.stdout)}
+        failed = [one for one in found.values() if one["level"] == "fail"]
+        check(done.returncode == (1 if failed else 0), "muster doctor fails exactly when something is missing")
+        check(all(one["remedy"] for one in found.values() if one["level"] != "ok"), "and says how to get it")
+        check(found["aggregator"]["level"] == "ok", "it finds the aggregator that answers")
         bundle = folder / "bundle.tar.gz"
         muster.run("doctor", "--bundle", str(bundle))
         check(bundle.exists() and bundle.stat().st_size > 500, "and packs a bundle for support")

@@ -6,6 +6,7 @@ import contextlib
 import gc
 import logging
 import os
+import resource
 import signal
 import socket
 import sys
@@ -75,11 +76,19 @@ def _run(config: AggregatorConfig) -> int:
         return runner.run(_serve(config))
 
 
+def _allow_connections() -> None:
+    """Take as many open files as the system grants: every agent keeps two connections."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
 async def _serve(config: AggregatorConfig) -> int:
     from aggregator.app import make_served
     from aggregator.catalogue import installed_catalogue
     from aggregator.service import Service
 
+    _allow_connections()
     service = Service(config, installed_catalogue())
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()

@@ -6,6 +6,7 @@ import pytest
 
 from aggregator.cli import COMMANDS
 from aggregator.cli.completion import SHELLS, offers, script
+from tests.needs import unmet
 
 
 def _complete(folder: Path, *words: str) -> list[str]:
@@ -38,7 +39,7 @@ def test_scripts_are_taken_by_their_shell(shell: str, tmp_path: Path) -> None:
     text = script(shell, list(offers()))
     assert all(name in text for name in COMMANDS)
     if shutil.which(shell) is None:
-        pytest.skip(f"there is no {shell}")
+        unmet(f"there is no {shell}")
     path = tmp_path / "script"
     path.write_text(text)
     subprocess.run([shell, "-n", str(path)], check=True)

@@ -23,8 +23,7 @@ from pathlib import Path
 from py_compile import PycInvalidationMode
 from typing import Final, NamedTuple
 
-import pytest
-
+from tests.needs import unmet
 from tests.vm.cpio import Archive
 
 ROOT: Final = Path(__file__).parents[2]
@@ -79,19 +78,19 @@ def image() -> Image:
     home = cache / hashlib.sha256(recipe.encode()).hexdigest()[:16]
     made = Image(home / "vmlinux", home / "initramfs.cpio")
     if sys.version_info[:2] != (3, 11):
-        pytest.skip("the guest's Python is 3.11, and is given the libraries that this Python uses")
+        unmet("the guest's Python is 3.11, and is given the libraries that this Python uses")
     for program in ("qemu-system-x86_64", "mkfs.ext4"):
         if not shutil.which(program):
-            pytest.skip(f"needs {program}")
+            unmet(f"needs {program}")
     cache.mkdir(parents=True, exist_ok=True)
     with (cache / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not made.initramfs.exists():
             for program in ("mmdebstrap", "depmod", "modprobe"):
                 if not shutil.which(program):
-                    pytest.skip(f"building the guest needs {program}")
+                    unmet(f"building the guest needs {program}")
             if os.geteuid():
-                pytest.skip("building the guest needs root")
+                unmet("building the guest needs root")
             _build(home)
     return made
 

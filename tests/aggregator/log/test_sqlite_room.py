@@ -11,6 +11,7 @@ import pytest
 from aggregator.log import Entry, LogFullError
 from aggregator.log_sqlite import SqliteLog
 from tests.contract.log_conformance import read_all
+from tests.needs import unmet
 
 MIB = 1 << 20
 
@@ -19,7 +20,7 @@ MIB = 1 << 20
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A real ext4 file system of 16 MB."""
     if os.geteuid():
-        pytest.skip("mounting a file system needs root")
+        unmet("mounting a file system needs root")
     image, mount = tmp_path / "disk.img", tmp_path / "disk"
     with image.open("wb") as file:
         file.truncate(16 * MIB)
@@ -27,7 +28,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["mkfs.ext4", "-q", "-m", "0", "-O", "^has_journal", image], check=True)
     mounted = subprocess.run(["mount", "-o", "loop", image, mount], check=False, capture_output=True, text=True)
     if mounted.returncode:
-        pytest.skip(f"no loop mounts here: {mounted.stderr.strip()}")
+        unmet(f"no loop mounts here: {mounted.stderr.strip()}")
     yield mount
     subprocess.run(["umount", "--lazy", mount], check=True)
 

@@ -53,7 +53,7 @@ class Fleet:
         self._names: dict[str, str] = {}
 
     async def load(self) -> None:
-        """Read what was decided. Called before the first request, and after nodes changed."""
+        """Read what was decided. Called once, before the first request."""
         await self.succession.load()
         await self.grants.load()
         views = await self.nodes.views()

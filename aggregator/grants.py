@@ -185,11 +185,18 @@ class GrantBook:
         self._new_acks: dict[tuple[str, str], int] = {}
 
     async def load(self) -> None:
-        """Read the live grants. Called once before the first node is told."""
-        now_ns, now = self._wall_ns(), self._clock()
-        live, self.revision, acks = await self._control.read(partial(_load, now_ns=now_ns))
-        self._live = {grant.id: (grant, now + (grant.until_ns - now_ns) / 1e9) for grant in live}
-        self._acks = {id_: set(acks.get(id_, ())) for id_ in self._live}
+        """Read the live grants. Called before the first node is told; what is in memory already stays as it is."""
+        while True:
+            now_ns, now = self._wall_ns(), self._clock()
+            live, revision, acks = await self._control.read(partial(_load, now_ns=now_ns))
+            if self.revision <= revision:  # else a grant was set or cleared here after the snapshot: take a newer one
+                break
+        self.revision = revision
+        read = {grant.id: (grant, now + (grant.until_ns - now_ns) / 1e9) for grant in live}
+        # a grant that runs here runs by the monotonic clock, whatever the wall clock says by now
+        both = {**read, **self._live}
+        self._live = dict(sorted(both.items(), key=lambda item: item[1][0].revision))
+        self._acks = {id_: {*acks.get(id_, ()), *self._acks.get(id_, ())} for id_ in self._live}
 
     async def set(
         self,

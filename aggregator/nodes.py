@@ -16,7 +16,7 @@ from sqlalchemy import Connection, Row, bindparam, insert, select, update
 from aggregator import tokens
 from aggregator.access import check_subject
 from aggregator.control import Control
-from aggregator.succession import SILENCE_S, Succession
+from aggregator.succession import Succession
 from aggregator.tables import EPOCH, NODE
 from aggregator.token_service import Tokens
 from schemas.errors import MusterError, near_names
@@ -193,7 +193,8 @@ class Nodes:
         """Give every node as it is now, by id."""
         nodes = await self._control.read(list_nodes)
         heard = self._succession.heard()
-        return [NodeView(node, _state(node, heard.get(node.id)), heard.get(node.id)) for node in nodes]
+        limit = self._succession.silence_s
+        return [NodeView(node, _state(node, heard.get(node.id), limit), heard.get(node.id)) for node in nodes]
 
     async def decommission(self, id: str) -> Node:  # noqa: A002
         """Let a node go; see the function of that name."""
@@ -225,11 +226,11 @@ class Nodes:
             await self._succession.load()
 
 
-def _state(node: Node, silent_s: float | None) -> str:
+def _state(node: Node, silent_s: float | None, limit_s: float) -> str:
     if node.decommissioned_ns is not None:
         return "decommissioned"
     if node.replaced_by is not None:
         return "replaced"
     if silent_s is None:
         return "expected"
-    return "live" if silent_s < SILENCE_S else "silent"
+    return "live" if silent_s < limit_s else "silent"

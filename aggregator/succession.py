@@ -232,6 +232,15 @@ class Succession:
             raise RefusedError(decision)
         return decision
 
+    def welcome(self, publisher: str) -> None:
+        """Let a node speak that was gone: it was enrolled again, and that is on disk."""
+        self._gone.pop(publisher, None)
+
+    @property
+    def silence_s(self) -> float:
+        """How long the current epoch must be silent before another one takes over without its word, seconds."""
+        return self._silence_s
+
     def current(self, publisher: str) -> str | None:
         """Give the epoch that is current; None when there is none."""
         holder = self._holders.get(publisher)

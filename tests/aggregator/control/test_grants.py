@@ -1,8 +1,11 @@
 """Verbosity grants: durable, bounded, acknowledged, and over when they are over (promise 6, R001-12)."""
 
+from collections.abc import Awaitable, Callable
 from functools import partial
+from typing import TypeVar
 
 import pytest
+from sqlalchemy import Connection
 
 from aggregator.access import LOCAL, ScopeError
 from aggregator.control_sqlite import SqliteControl
@@ -11,6 +14,8 @@ from aggregator.nodes import describe
 from schemas import control as wire
 from schemas.verbosity import Level, RowClass
 from tests.aggregator.control.conftest import Time
+
+T = TypeVar("T")
 
 
 async def know(control: SqliteControl, *nodes: str) -> None:
@@ -49,6 +54,45 @@ async def test_grants_outlive_the_aggregator_with_what_is_left_of_them(control: 
     await book.load()
     assert [(grant.id, 60.0)] == [(one.id, one.seconds) for one in book.for_node("n1")]
     assert gone.revision == book.revision
+
+
+async def test_reading_again_neither_prolongs_nor_drops_a_grant_that_runs(control: SqliteControl, time: Time) -> None:
+    """`date -s` on the aggregator must not make a grant last longer."""
+    book = book_of(control, time)
+    grant = await book.set("n1", Level.DEBUG, 60, LOCAL)
+    time.pass_(20)
+    for hours in (-5, 5):
+        time.wall_offset_ns += hours * 3600 * 10**9
+        await book.load()
+        assert [(grant.id, 40.0)] == [(one.id, one.seconds) for one in book.for_node("n1")]
+
+
+class Slow:
+    """A control database whose answer to the first question is late: `meanwhile` happens in between."""
+
+    def __init__(self, control: SqliteControl) -> None:
+        self.control = control
+        self.meanwhile: list[Callable[[], Awaitable[object]]] = []
+        self.write = control.write
+        self.close = control.close
+
+    async def read(self, question: Callable[[Connection], T]) -> T:
+        answer = await self.control.read(question)
+        while self.meanwhile:
+            await self.meanwhile.pop()()
+        return answer
+
+
+async def test_a_change_while_grants_are_read_is_kept(control: SqliteControl, time: Time) -> None:
+    slow = Slow(control)
+    book = GrantBook(slow, clock=time.clock, wall_ns=time.wall_ns)
+    first = await book.set("n1", Level.DEBUG, 60, LOCAL)
+    slow.meanwhile = [partial(book.set, "n2", Level.DEBUG, 60, LOCAL)]
+    await book.load()
+    assert ["n1", "n2"] == [grant.nodes for grant in book.live()]
+    slow.meanwhile = [partial(book.clear, [first.id])]
+    await book.load()
+    assert ["n2"] == [grant.nodes for grant in book.live()]
 
 
 async def test_every_change_has_a_revision_of_its_own_and_is_told(control: SqliteControl, time: Time) -> None:

@@ -13,10 +13,10 @@ from tests.aggregator.control.conftest import Time
 
 
 class House:
-    def __init__(self, control: SqliteControl, time: Time) -> None:
+    def __init__(self, control: SqliteControl, time: Time, silence_s: float = SILENCE_S) -> None:
         self.control = control
         self.time = time
-        self.succession = Succession(control, clock=time.clock, wall_ns=time.wall_ns)
+        self.succession = Succession(control, silence_s=silence_s, clock=time.clock, wall_ns=time.wall_ns)
         self.tokens = Tokens(control, clock=time.clock, wall_ns=time.wall_ns)
         self.nodes = Nodes(control, self.succession, self.tokens, wall_ns=time.wall_ns)
 
@@ -41,6 +41,27 @@ async def test_a_node_is_live_then_silent_and_expected_after_a_restart(house: Ho
     assert ("silent", SILENCE_S) == (view.state, view.silent_s)
     (view,) = await House(house.control, house.time).nodes.views()
     assert ("expected", None) == (view.state, view.silent_s)
+
+
+async def test_a_node_is_silent_when_another_run_could_take_its_place(control: SqliteControl, time: Time) -> None:
+    house = House(control, time, silence_s=3.0)
+    await house.speak("n1")
+    time.pass_(2.9)
+    assert {"n1": "live"} == await house.states()
+    time.pass_(0.1)
+    assert {"n1": "silent"} == await house.states()
+
+
+async def test_an_enrolled_node_is_welcome_and_nothing_is_read_again(house: House) -> None:
+    await house.speak("n1")
+    await house.nodes.decommission("n1")
+    enrolling = await house.tokens.issue_enrolment("again", ["n1"], LOCAL)
+    await house.tokens.enrol(enrolling.secret.reveal(), "n1", b"n" * 16)
+    read: list[str] = []
+    event.listen(house.control._reading, "before_cursor_execute", lambda *call: read.append(call[2]))
+    house.succession.welcome("n1")
+    assert await house.speak("n1")
+    assert [] == read
 
 
 async def test_what_a_node_says_is_kept_and_written_only_when_it_is_new(house: House) -> None:

@@ -33,7 +33,7 @@ CREATE TABLE IF NOT EXISTS _progress (
 
 _FOLDED: Final = """
 SELECT max(serial) AS serial, kind, name, scope, part, NULL AS level, NULL AS outcome, NULL AS first,
-       max("end") AS "end", NULL AS word
+       arg_max("end", serial) AS "end", NULL AS word
 FROM _progress WHERE kind = 'position' GROUP BY kind, name, scope, part
 UNION ALL
 SELECT max(serial), kind, name, scope, part, level, outcome, min(first), max("end"), NULL FROM (

@@ -74,6 +74,7 @@ class Service:
             self.quarantine.at_consumer,
             keep=level_of(config.store.level),
             opened=opened,
+            announce=self.announcer.announce,
         )
         limits = Limits(age_seconds=config.log.max_age_hours * 3600, bytes=config.log.max_bytes // len(RECORD_TOPICS))
         self.retention = Retention(
@@ -127,16 +128,15 @@ class Service:
         for task in self._tasks:
             if task.get_name() != "store":
                 task.cancel()
-        for task in self._tasks:
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
+        await asyncio.gather(*self._tasks, return_exceptions=True)  # `_report` has told of one that failed
         self._tasks = []
-        with contextlib.suppress(Exception):  # best effort: when tokens were last used
-            await self.tokens.flush()
-        await self.fleet.flush()
-        await self.control.close()
-        await self.log.close()
-        self._lock.close()
+        async with contextlib.AsyncExitStack() as closing:  # whatever fails, what follows is closed
+            closing.callback(self._lock.close)
+            closing.push_async_callback(self.log.close)
+            closing.push_async_callback(self.control.close)
+            with contextlib.suppress(Exception):  # best effort: when tokens were last used
+                await self.tokens.flush()
+            await self.fleet.flush()
 
     def close_streams(self) -> None:
         """Answer everybody who is being kept waiting: the process is about to stop."""

@@ -17,11 +17,12 @@ import msgspec
 from aggregator.log import TOPICS, Log, OffsetOutOfRangeError, Record
 from aggregator.opened import OpenedBatches
 from aggregator.progress import Tracker
-from aggregator.store import Bad, Outcome, Rows, Store, Stream, Transaction
+from aggregator.store import Bad, Outcome, Progress, Rows, Store, Stream, Transaction
 from schemas.batch import Batch, Block, Envelope
 from schemas.codec import check_batch, decode_batch
-from schemas.errors import MusterError, StoreError, WireError
+from schemas.errors import MusterError, WireError
 from schemas.intervals import Interval
+from schemas.rows import Event, Severity
 from schemas.verbosity import Level
 
 _log = logging.getLogger("muster.store")
@@ -37,12 +38,19 @@ RECORD_TOPICS: Final = TOPICS[:4]
 
 Quarantine = Callable[[Envelope, bytes, str, str], Awaitable[None]]
 """Keeps a batch aside: envelope, its bytes, the stage (the consumer's name) and the reason; durable when it returns."""
+Announce = Callable[[list[Event]], Awaitable[None]]
+"""Tells events of the aggregator's own."""
+
+
+async def _tell_nobody(_: list[Event]) -> None:
+    """Announce nothing."""
 
 
 class ConsumerStatus(msgspec.Struct):
     """What the consumer can say of itself."""
 
     records: int = 0
+    """This and the counts of rows are of what is committed: what is read again after a failure counts once."""
     rows_done: int = 0
     rows_filtered: int = 0
     rows_quarantined: int = 0
@@ -71,17 +79,22 @@ class StoreConsumer:
         keep: Level = Level.DEBUG,
         opened: OpenedBatches | None = None,
         stored: Callable[[list[Rows]], None] = lambda _: None,
+        announce: Announce = _tell_nobody,
     ) -> None:
+        """Prepare; nothing is read before `run`. `announce` is told when the log is not the one that was followed."""
         self._log = log
         self._store = store
         self._quarantine = quarantine
         self._keep = keep
         self._opened = opened or OpenedBatches()
         self._stored = stored
+        self._announce = announce
+        self._announced: set[tuple[str, str]] = set()
         self._thread = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="store")
         self._stopping = asyncio.Event()
         self._rows: list[tuple[Rows, Stream, list[Interval], Record, Envelope]] = []
         self._row_count = 0
+        self._counting = _Counts()
         self._committed_at = 0.0
         self._maintained = time.monotonic()
         self.tracker = Tracker()
@@ -106,7 +119,7 @@ class StoreConsumer:
                     known = isinstance(error, MusterError)
                     _log.error("store_failed retry_seconds=%.1f error=%s", backoff, error, exc_info=not known)
                 self.status.last_error = str(error)
-                await self._call(self._store.close)
+                await self._let_go()
                 if self.status.commits > commits:  # it worked in between
                     backoff = 0.1
                 await self._pause(backoff)
@@ -125,16 +138,39 @@ class StoreConsumer:
 
     async def _open(self) -> None:
         progress = await self._call(self._store.open)
-        if progress.log_id and progress.log_id != self._log.id:
-            _log.warning("log_recreated was=%s is=%s: reading from its beginning", progress.log_id, self._log.id)
-            progress = msgspec.structs.replace(progress, positions=[])
-        self.tracker = Tracker(progress)
+        self.tracker = await self._follow_on(progress)
         self.committed = Tracker(progress)
+        self._counting = _Counts()
         self._rows, self._row_count = [], 0
         self.ready = True
         if self.status.last_error:
             _log.info("store_again")
         self.status.last_error = ""
+
+    async def _follow_on(self, progress: Progress) -> Tracker:
+        """Give a tracker that goes on from `progress`: from the log's beginning where its positions mean nothing now.
+
+        What is then read again is known, so that no row is stored twice.
+        """
+        if progress.log_id and progress.log_id != self._log.id:
+            await self._warn("log.recreated", f"the log is not the one that was read ({progress.log_id})")
+            progress.positions = []
+        tracker = Tracker(progress)
+        ends = [await self._log.end(one.topic, one.partition) for one in progress.positions]
+        if any(one.offset > end for one, end in zip(progress.positions, ends, strict=True)):
+            # offsets were given a second time, to other records: one file holds all partitions, so none can be trusted
+            await self._warn("log.set_back", "the log ends before what was read of it: an older copy was put in place")
+            for one in progress.positions:
+                tracker.move(one.topic, one.partition, await self._log.begin(one.topic, one.partition))
+        return tracker
+
+    async def _warn(self, kind: str, what: str) -> None:
+        message = f"{what}; the {self.name} consumer reads log {self._log.id} from its beginning"
+        _log.warning("%s %s", kind.replace(".", "_"), message)
+        if (kind, self._log.id) not in self._announced:  # a store that fails is opened again and again
+            self._announced.add((kind, self._log.id))
+            detail = {"log": self._log.id, "consumer": self.name}
+            await self._announce([Event(kind, message, Severity.WARNING, detail=detail)])
 
     async def _follow(self) -> None:
         moment = 0
@@ -194,7 +230,7 @@ class StoreConsumer:
         return True
 
     async def _take(self, record: Record, opened: tuple[Batch, list[Block]] | None) -> None:
-        self.status.records += 1
+        self._counting.records += 1
         try:
             batch, blocks = opened or (decode_batch(record.value), None)
         except WireError as error:  # ingest lets nothing of the kind pass; another writer may have
@@ -209,12 +245,12 @@ class StoreConsumer:
         stream = Stream(envelope.publisher, envelope.epoch, envelope.row_class, envelope.level)
         missing = self.tracker.missing(stream, envelope.first, envelope.end)
         fresh = sum(end - first for first, end in missing)
-        self.status.rows_repeated += envelope.rows - fresh
+        self._counting.rows_repeated += envelope.rows - fresh
         if not fresh:
             return
         if envelope.level > self._keep and not envelope.grant:
             self._mark(stream, missing, Outcome.FILTERED)
-            self.status.rows_filtered += fresh
+            self._counting.rows_filtered += fresh
             return
         await self._add(record, batch, blocks, stream, missing)
 
@@ -243,16 +279,17 @@ class StoreConsumer:
     ) -> None:
         await self._quarantine(envelope, record.value, self.name, reason)
         self._mark(stream, missing, Outcome.QUARANTINED)
-        self.status.rows_quarantined += sum(end - first for first, end in missing)
+        self._counting.rows_quarantined += sum(end - first for first, end in missing)
 
     async def _commit(self) -> None:
         """Commit what was read since the last commit. Raises StoreError; then nothing of it was kept."""
         taken, self._rows, self._row_count = self._rows, [], 0
+        counts, self._counting = self._counting, _Counts()
         rows = [one[0] for one in taken]
         bad = {one.index: one for one in await self._call(lambda: self._store.check(rows))} if rows else {}
         progress = self.tracker.take_changes(self._log.id)
         if bad:
-            await self._remove_bad(taken, bad)
+            counts.rows_quarantined += await self._remove_bad(taken, bad)
             # the working sets go on saying DONE for these: all that they are asked is whether a row is new
             rows = [one for index, one in enumerate(rows) if index not in bad]
             refused = {(taken[index][1], *part) for index in bad for part in taken[index][2]}
@@ -266,17 +303,24 @@ class StoreConsumer:
         self.committed.apply(progress)
         self._committed_at = time.monotonic()
         self.status.commits += 1
+        self.status.records += counts.records
         self.status.rows_done += sum(len(block.rows) for one in rows for block in one.blocks)
+        self.status.rows_filtered += counts.rows_filtered
+        self.status.rows_quarantined += counts.rows_quarantined
+        self.status.rows_repeated += counts.rows_repeated
         self.status.last_commit_ns = time.time_ns()
         self._stored(rows)
 
     async def _remove_bad(
         self, taken: list[tuple[Rows, Stream, list[Interval], Record, Envelope]], bad: dict[int, Bad]
-    ) -> None:
+    ) -> int:
+        """Set aside what the store can never take; give how many rows that are."""
+        rows = 0
         for index, one in bad.items():
             _, _, missing, record, envelope = taken[index]
             await self._quarantine(envelope, record.value, self.name, f"store.unstorable: {one.reason}")
-            self.status.rows_quarantined += sum(end - first for first, end in missing)
+            rows += sum(end - first for first, end in missing)
+        return rows
 
     async def _call(self, function: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, function)
@@ -288,14 +332,30 @@ class StoreConsumer:
             pass
 
     async def _close(self) -> None:
+        """Commit and let go of the store. Whatever fails is logged: the log still has the rows, and others must end."""
         try:
             if self.ready and self.tracker.changed:
                 await self._commit()
-            await self._call(self._store.close)
-        except StoreError as error:
+        except Exception as error:  # noqa: BLE001 - see above
             _log.error("store_failed_at_stop error=%s (the log still has the rows)", error)
         self.ready = False
+        await self._let_go()
         self._thread.shutdown()
+
+    async def _let_go(self) -> None:
+        try:
+            await self._call(self._store.close)
+        except Exception as error:  # noqa: BLE001 - opening says what is wrong, if it still is
+            _log.error("store_not_closed error=%s", error)
+
+
+class _Counts(msgspec.Struct):
+    """What was read since the last commit, not yet in the status."""
+
+    records: int = 0
+    rows_filtered: int = 0
+    rows_quarantined: int = 0
+    rows_repeated: int = 0
 
 
 def cut_blocks(blocks: list[Block], first: int, wanted: list[Interval]) -> list[Block]:

@@ -15,6 +15,7 @@ from aggregator.log_sqlite import SqliteLog
 from aggregator.store_consumer import StoreConsumer, cut_blocks
 from schemas.batch import Envelope
 from schemas.codec import check_batch, decode_batch
+from schemas.rows import Event
 from schemas.verbosity import Level
 from tests.aggregator.consumer.fakes import MemoryStore, account, batch, heartbeat
 
@@ -26,6 +27,7 @@ class Rig:
         self.log = SqliteLog(folder / "log.db", synchronous="OFF", min_free_bytes=0)
         self.store = MemoryStore()
         self.aside: list[tuple[str, int, int, str, str]] = []
+        self.events: list[str] = []
 
     async def append(self, *values: bytes) -> None:
         entries = []
@@ -37,9 +39,12 @@ class Rig:
     async def keep_aside(self, envelope: Envelope, _: bytes, stage: str, reason: str) -> None:
         self.aside.append((envelope.publisher, envelope.first, envelope.end, stage, reason))
 
+    async def announce(self, events: list[Event]) -> None:
+        self.events.extend(event.type for event in events)
+
     @contextlib.asynccontextmanager
     async def consumer(self, keep: Level = Level.DEBUG) -> AsyncIterator[StoreConsumer]:
-        consumer = StoreConsumer(self.log, self.store, self.keep_aside, keep=keep)
+        consumer = StoreConsumer(self.log, self.store, self.keep_aside, keep=keep, announce=self.announce)
         task = asyncio.create_task(consumer.run())
         try:
             yield consumer
@@ -65,7 +70,7 @@ async def test_rows_are_stored_once_however_often_they_come(rig: Rig) -> None:
     async with rig.consumer() as consumer:
         await rig.append(batch("n1", 0, 5), batch("n1", 0, 5), batch("n1", 5, 5))
         await rig.append(batch("n1", 5, 5), batch("n2", 0, 3))
-        await rig.until(lambda: len(rig.store.rows) == 13)
+        await rig.until(lambda: consumer.status.rows_done == 13)
 
         assert consumer.status.rows_repeated == 10
     assert sorted(rig.store.rows) == [*(("n1", n) for n in range(10)), *(("n2", n) for n in range(3))]
@@ -106,7 +111,7 @@ async def test_what_cannot_be_stored_is_set_aside_and_the_rest_goes_on(rig: Rig)
     rig.store.bad = {"odd"}
     async with rig.consumer() as consumer:
         await rig.append(batch("n1", 0, 5), batch("n1", 5, 5, subject="odd"), batch("n1", 10, 5))
-        await rig.until(lambda: len(rig.store.rows) == 10)
+        await rig.until(lambda: consumer.status.rows_done == 10)
 
         assert consumer.status.rows_quarantined == 5
     assert rig.aside == [("n1", 5, 10, "store", "store.unstorable: a text in a column of numbers")]
@@ -126,7 +131,7 @@ async def test_rows_above_the_level_that_is_kept_are_counted_as_filtered(rig: Ri
     """R001-12: filtering at the aggregator as well."""
     async with rig.consumer(keep=Level.STANDARD) as consumer:
         await rig.append(batch("n1", 0, 5, level=Level.DEBUG), batch("n1", 0, 4))
-        await rig.until(lambda: len(rig.store.rows) == 4)
+        await rig.until(lambda: consumer.status.rows_done == 4)
 
         assert consumer.status.rows_filtered == 5
 
@@ -134,7 +139,7 @@ async def test_rows_above_the_level_that_is_kept_are_counted_as_filtered(rig: Ri
 async def test_the_latest_word_is_kept(rig: Rig) -> None:
     async with rig.consumer() as consumer:
         await rig.append(heartbeat("n1", account(9, [(5, 9)], word=2)), heartbeat("n1", account(5, [(0, 5)], word=1)))
-        await rig.until(lambda: bool(rig.store.progress.words))
+        await rig.until(lambda: bool(consumer.committed.words))
 
         assert consumer.committed.words["n1"].account.word == 2
 
@@ -152,6 +157,57 @@ async def test_a_recreated_log_is_read_from_its_beginning(rig: Rig, tmp_path: Pa
         await rig.until(lambda: len(rig.store.rows) == 6)
 
     assert rig.store.progress.log_id == rig.log.id
+    assert rig.events == ["log.recreated"]
+
+
+async def test_a_log_put_back_from_an_older_copy_is_read_from_its_beginning(rig: Rig, tmp_path: Path) -> None:
+    """Its offsets are given a second time: what was read of them says nothing of what lies there now."""
+    await rig.append(batch("n1", 0, 2))
+    await rig.log.close()
+    older = (tmp_path / "log.db").read_bytes()
+    rig.log = SqliteLog(tmp_path / "log.db", synchronous="OFF", min_free_bytes=0)
+    async with rig.consumer() as consumer:
+        await rig.append(batch("n1", 2, 2), batch("n1", 4, 2))
+        await rig.until(lambda: consumer.status.rows_done == 6)
+    await rig.log.close()
+    (tmp_path / "log.db").write_bytes(older)
+    rig.log = SqliteLog(tmp_path / "log.db", synchronous="OFF", min_free_bytes=0)
+    await rig.append(batch("n1", 6, 1))
+
+    async with rig.consumer() as consumer:
+        await rig.until(lambda: consumer.status.rows_done == 1)
+        assert consumer.status.rows_repeated == 2
+    async with rig.consumer() as consumer:  # the positions that it found now are below those that it had
+        await rig.append(batch("n1", 7, 1))
+        await rig.until(lambda: consumer.status.rows_done == 1)
+        assert consumer.status.rows_repeated == 0
+
+    assert [row for _, row in rig.store.rows] == list(range(8))
+    assert rig.events == ["log.set_back"]
+
+
+async def test_what_a_failed_commit_reads_again_is_counted_once(rig: Rig) -> None:
+    rig.store.failures = ["disk full", "disk full"]
+    async with rig.consumer(keep=Level.STANDARD) as consumer:
+        await rig.append(batch("n1", 0, 5), batch("n1", 0, 5), batch("n1", 0, 3, level=Level.DEBUG))
+        await rig.append(batch("n1", 5, 2, body=b"rubbish"))
+        await rig.until(lambda: consumer.status.records == 4)
+
+        counted = consumer.status
+        assert (5, 5, 3) == (counted.rows_done, counted.rows_repeated, counted.rows_filtered)
+        assert (2, 2) == (counted.rows_quarantined, counted.failures)
+
+
+async def test_a_store_that_fails_in_any_way_at_the_end_does_not_keep_the_consumer_from_ending(rig: Rig) -> None:
+    async with rig.consumer() as consumer:
+        await rig.until(lambda: consumer.ready)
+
+        def close() -> None:
+            raise OSError("input/output error")
+
+        rig.store.close = close  # type: ignore[method-assign]
+
+    assert not consumer.ready
 
 
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

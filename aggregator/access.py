@@ -22,6 +22,8 @@ from schemas.errors import AccessError, MusterError
 
 _SUBJECT: Final = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._:@/+-]{0,253}[A-Za-z0-9])?\Z")
 _PATTERN: Final = re.compile(r"[A-Za-z0-9*?](?:[A-Za-z0-9._:@/+*?-]{0,253}[A-Za-z0-9*?])?\Z")
+RESERVED: Final = frozenset({"aggregator"})
+"""Names under which Muster's own parts publish; nobody who comes from outside may have them."""
 
 
 class ScopeError(MusterError):
@@ -180,8 +182,19 @@ def authorise(caller: Caller, action: Action, resource: str = "") -> None:
 
 @lru_cache(maxsize=4096)
 def _compiled(pattern: str) -> re.Pattern[str]:
-    parts = {"*": ".*", "?": "."}
-    return re.compile("".join(parts.get(character) or re.escape(character) for character in pattern), re.DOTALL)
+    """Compile a pattern such that only its last star is ever tried again, whatever somebody thought up.
+
+    Each star before it takes the first place that fits, for good (an atomic group): at most pattern times name.
+    """
+
+    def literal(part: str) -> str:
+        return "".join("." if character == "?" else re.escape(character) for character in part)
+
+    first, *rest = pattern.split("*")
+    if not rest:
+        return re.compile(literal(first), re.DOTALL)
+    middle = "".join(f"(?>.*?{literal(part)})" for part in rest[:-1] if part)
+    return re.compile(f"{literal(first)}{middle}.*{literal(rest[-1])}", re.DOTALL)
 
 
 def matches(pattern: str, name: str) -> bool:
@@ -199,8 +212,11 @@ def is_pattern(text: str) -> bool:
 def check_subject(name: str) -> str:
     """Give `name` back when it can name a subject (up to 255 letters, digits, `._:@/+-`). Raises ScopeError.
 
-    A name with a wildcard in it would make a pattern of the scope that is made from it.
+    A name with a wildcard in it would make a pattern of the scope that is made from it; a reserved one would pass for
+    Muster itself.
     """
+    if name in RESERVED:
+        raise ScopeError(f"{name!r} cannot name a node: Muster itself reports under that name; choose another")
     if not _SUBJECT.match(name):
         raise ScopeError(
             f"{name[:80]!r} cannot name a node: use 1 to 255 letters, digits and . _ : @ / + -, and begin and end with"

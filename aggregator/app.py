@@ -3,6 +3,7 @@
 from fastapi import FastAPI
 
 from aggregator.routes import (
+    bounded,
     common,
     direct,
     docs,
@@ -32,6 +33,6 @@ def make_app(service: Service) -> FastAPI:
     return app
 
 
-def make_served(service: Service) -> direct.Direct:
-    """Make what is served: the application, with the publishers' own routes ahead of it."""
-    return direct.Direct(make_app(service))
+def make_served(service: Service) -> bounded.Bounded:
+    """Make what is served: the application, the publishers' own routes ahead of it, and the bounds around both."""
+    return bounded.Bounded(direct.Direct(make_app(service)))

@@ -6,24 +6,27 @@ know them.
 """
 
 import asyncio
+import contextlib
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Final, Protocol
 
 import msgspec
 
-from aggregator.access import Action, Caller, authorise, may
+from aggregator.access import RESERVED, Action, Caller, authorise, may
 from aggregator.log import Entry, Log, LogFullError, partition_of, topic_of
-from aggregator.opened import OpenedBatches
+from aggregator.opened import OpenedBatches, opened_bytes
 from collectors.failpoint import failpoint
 from schemas.batch import Batch, Block, Envelope
 from schemas.codec import check_batch, decode_batch
-from schemas.errors import MusterError, WireError
+from schemas.errors import AccessError, MusterError, WireError
 from schemas.publish import PublishRequest, Result, Status, decode_request, encode_answer
 
 _log = logging.getLogger("muster.ingest")
 MAX_WAITING_BYTES: Final = 64 << 20
-"""Requests being worked on; beyond this, senders are asked to wait."""
+"""Requests being read or worked on; beyond this, senders are asked to wait."""
+MAX_OPENED_BYTES: Final = 32 << 20
+"""What one request's batches may come to when opened; the sender keeps those beyond, and sends them again."""
 YIELD_BATCHES: Final = 16
 """So many batches are opened before others get the processor."""
 
@@ -86,28 +89,56 @@ class Ingest:
 
         Raises WireError (400, 413), AccessError (401, 403), the admission's refusal (409) and BusyError (429, 503).
         """
-        if self._waiting and self._waiting + len(data) > MAX_WAITING_BYTES:
-            self.status.busy += 1
-            raise BusyError("too many requests at once; come again", status=429, retry_after=1.0)
-        self._waiting += len(data)
-        try:
+        with self.reading() as take:
+            take(len(data))
             request = decode_request(data)
             authorise(caller, Action.PUBLISH, request.publisher)
+            if request.publisher in RESERVED:
+                raise AccessError(f"{request.publisher!r} is Muster's own name; give the node another id")
             epochs = await self._admission.admit(request)
             results = await self._take(request, epochs, caller)
             self.status.requests += 1
             self.status.bytes += len(data)
             return encode_answer(results)
+
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[Callable[[int], None]]:
+        """Count a request's bytes as waiting for the length of a `with`.
+
+        What is given is called with the size of each part that arrives. It raises BusyError (429) when too much waits;
+        a request that is alone is always taken.
+        """
+        mine = 0
+
+        def take(size: int) -> None:
+            nonlocal mine
+            if self._waiting > mine and self._waiting + size > MAX_WAITING_BYTES:
+                self.status.busy += 1
+                raise BusyError("too many requests at once; come again", status=429, retry_after=1.0)
+            mine += size
+            self._waiting += size
+
+        try:
+            yield take
         finally:
-            self._waiting -= len(data)
+            self._waiting -= mine
 
     async def _take(self, request: PublishRequest, epochs: frozenset[str], caller: Caller) -> list[Result]:
         results: list[Result] = [Result(Status.RETRY, "ingest.busy: not reached")] * len(request.batches)
         good: list[tuple[int, Batch, list[Block]]] = []
+        size = 0
         for index, data in enumerate(request.batches):
             if index % YIELD_BATCHES == YIELD_BATCHES - 1:
                 await asyncio.sleep(0)
-            opened = await self._open(data, request, epochs, caller)
+            try:
+                batch = decode_batch(data)
+            except WireError as error:
+                results[index] = await self._set_aside(None, request.publisher, data, f"{error.code}: {error}")
+                continue
+            size += opened_bytes(batch)
+            if index and size > MAX_OPENED_BYTES:
+                break
+            opened = await self._open(data, batch, request, epochs, caller)
             if isinstance(opened, Result):
                 results[index] = opened
             else:
@@ -118,19 +149,17 @@ class Ingest:
         return results
 
     async def _open(
-        self, data: bytes, request: PublishRequest, epochs: frozenset[str], caller: Caller
+        self, data: bytes, batch: Batch, request: PublishRequest, epochs: frozenset[str], caller: Caller
     ) -> tuple[Batch, list[Block]] | Result:
         """Open and check one batch; a Result when it was set aside."""
-        envelope: Envelope | None = None
+        envelope = batch.envelope
+        if envelope.publisher != request.publisher:
+            reason = f"access.foreign_publisher: the batch says {envelope.publisher!r}"
+            return await self._set_aside(None, request.publisher, data, reason)
+        if envelope.epoch not in epochs:
+            reason = f"access.foreign_epoch: {envelope.epoch!r} is no run of {request.publisher!r}"
+            return await self._set_aside(envelope, request.publisher, data, reason)
         try:
-            batch = decode_batch(data)
-            envelope = batch.envelope
-            if envelope.publisher != request.publisher:
-                reason = f"access.foreign_publisher: the batch says {envelope.publisher!r}"
-                return await self._set_aside(None, request.publisher, data, reason)
-            if envelope.epoch not in epochs:
-                reason = f"access.foreign_epoch: {envelope.epoch!r} is no run of {request.publisher!r}"
-                return await self._set_aside(envelope, request.publisher, data, reason)
             blocks = check_batch(batch)
         except WireError as error:
             return await self._set_aside(envelope, request.publisher, data, f"{error.code}: {error}")

@@ -1,17 +1,19 @@
 """The live consumer: what passes now, to whoever is watching. It keeps no position and has no balance.
 
-Events always pass; telemetry and logs are opened only for nodes that somebody watches.
+Events and documents are always opened; telemetry and logs only of publishers that may speak for what is watched.
 """
 
 import asyncio
 import contextlib
-import fnmatch
 import logging
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
+from itertools import islice
 from typing import Any, Final
 
 import msgspec
 
+from aggregator.access import matches
 from aggregator.log import Log, OffsetOutOfRangeError, Record
 from aggregator.store_consumer import RECORD_TOPICS
 from collectors.show import rows_of_block
@@ -23,6 +25,11 @@ from schemas.verbosity import Level, RowClass
 _log = logging.getLogger("muster.live")
 QUEUE_BLOCKS: Final = 256
 READ_BYTES: Final = 1 << 20
+LEARN_SECONDS: Final = 30.0
+"""How long what was learned of a stream is believed; its next batch is then opened, whoever watches."""
+MAX_SUBJECTS: Final = 64
+"""A stream that speaks for more may speak for any: it is always opened."""
+MAX_STREAMS: Final = 16_384
 
 
 def _nobody_is_told(_pattern: str, _seconds: float) -> None:
@@ -44,9 +51,47 @@ class LiveFilter(msgspec.Struct, frozen=True):
 
     def takes(self, envelope: Envelope, block: Block) -> bool:
         """Tell whether a block is wanted."""
-        return fnmatch.fnmatchcase(block.measurement, self.measurement) and (
-            fnmatch.fnmatchcase(block.subject, self.node) or fnmatch.fnmatchcase(envelope.publisher, self.node)
+        return matches(self.measurement, block.measurement) and (
+            matches(self.node, block.subject) or matches(self.node, envelope.publisher)
         )
+
+
+class Speakers:
+    """For whom each stream of each publisher was seen to speak, learned from the batches that were opened.
+
+    A stream of which nothing is known, or nothing since `LEARN_SECONDS`, counts as speaking for everybody.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._streams: dict[tuple[str, RowClass, Level], tuple[float, set[str]]] = {}
+
+    def may_concern(self, envelope: Envelope, node: str) -> bool:
+        """Tell whether a batch may hold rows about what the pattern `node` stands for, or comes from it."""
+        if envelope.row_class not in (RowClass.TELEMETRY, RowClass.LOG) or matches(node, envelope.publisher):
+            return True
+        known = self._streams.get(_stream(envelope))
+        if known is None or self._clock() - known[0] >= LEARN_SECONDS or len(known[1]) > MAX_SUBJECTS:
+            return True
+        return any(matches(node, subject) for subject in known[1])
+
+    def learn(self, envelope: Envelope, blocks: list[Block]) -> None:
+        """Take note of whom an opened batch speaks for."""
+        stream = _stream(envelope)
+        if len(self._streams) >= MAX_STREAMS and stream not in self._streams:
+            self._streams.clear()
+        subjects = self._streams[stream][1] if stream in self._streams else set()
+        if len(subjects) <= MAX_SUBJECTS:
+            subjects.update(islice({block.subject for block in blocks} - subjects, MAX_SUBJECTS + 1))
+        self._streams[stream] = (self._clock(), subjects)
+
+    def forget(self) -> None:
+        """Begin anew."""
+        self._streams.clear()
+
+
+def _stream(envelope: Envelope) -> tuple[str, RowClass, Level]:
+    return envelope.publisher, envelope.row_class, envelope.level
 
 
 class Seen(msgspec.Struct, frozen=True):
@@ -88,8 +133,15 @@ class Watcher:
 class LiveHub:
     """Follows the log's ends while somebody watches, and hands out what passes."""
 
-    def __init__(self, log: Log, watched: Callable[[str, float], None] = _nobody_is_told) -> None:
+    def __init__(
+        self,
+        log: Log,
+        watched: Callable[[str, float], None] = _nobody_is_told,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._log = log
+        self._speakers = Speakers(clock)
         self._watched = watched
         self._watchers: set[Watcher] = set()
         self._positions: dict[tuple[str, int], int] = {}
@@ -117,6 +169,7 @@ class LiveHub:
         while True:
             if not self._watchers:
                 self._positions.clear()
+                self._speakers.forget()
                 self._changed.clear()
                 await self._changed.wait()
                 await self._seek_end()
@@ -146,11 +199,13 @@ class LiveHub:
             batch = decode_batch(record.value)
             envelope = batch.envelope
             wanting = [watcher for watcher in self._watchers if watcher.filter.wants(envelope)]
+            wanting = [one for one in wanting if self._speakers.may_concern(envelope, one.filter.node)]
             if not (wanting and envelope.rows):
                 return
             blocks = check_batch(batch)
         except WireError:
             return  # the store consumer sets it aside
+        self._speakers.learn(envelope, blocks)
         for block in blocks:
             for watcher in wanting:
                 if watcher.filter.takes(envelope, block):

@@ -8,8 +8,9 @@ import msgspec
 from fastapi import Depends, FastAPI, HTTPException, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException as StarletteHTTPException
+from starlette.types import Scope
 
-from aggregator.access import ANONYMOUS, LOCAL, Action, Caller, authorise
+from aggregator.access import ANONYMOUS, LOCAL, Action, Caller, Who, authorise
 from aggregator.control import ControlError
 from aggregator.ingest import BusyError
 from aggregator.nodes import NodeError
@@ -55,10 +56,19 @@ async def caller_of(request: Request) -> Caller:
     if token.strip():
         service: Service = request.app.state.service
         return await service.tokens.authenticate(token.strip())
-    server = request.scope.get("server")
-    if server is not None and server[1] is None:  # a unix socket has no port; ours is 0600
-        return LOCAL
-    return ANONYMOUS
+    return LOCAL if is_local(request.scope) else ANONYMOUS
+
+
+def is_local(scope: Scope) -> bool:
+    """Tell whether a request came over the unix socket, which has no port; ours is 0600."""
+    server = scope.get("server")
+    return server is not None and server[1] is None
+
+
+def known(caller: Caller) -> None:
+    """Raise AccessError (401) for somebody of whom nothing is known, before anything of theirs is read."""
+    if caller.who is Who.ANONYMOUS and not caller.scopes:
+        raise AccessError("this needs a token: send the header 'Authorization: Bearer <token>'", authenticated=False)
 
 
 def allow(action: Action) -> Callable[[Request], Awaitable[Caller]]:

@@ -20,7 +20,9 @@ async def healthz() -> Response:
 
 @router.get("/readyz", summary="Whether it takes rows and answers queries", response_class=Response)
 async def readyz(service: ServiceOf) -> Response:
-    """Answer 200 when the store follows the log, else 503 with what stands in the way."""
+    """Answer 200 when the log takes rows and the store follows it, else 503 with what stands in the way."""
+    if service.log.last_failure:
+        return problem(503, "service.not_ready", f"the log takes nothing: {service.log.last_failure}", 1.0)
     if service.ready:
         return answer({"status": "ready"})
     reason = service.consumer.status.last_error or "starting"

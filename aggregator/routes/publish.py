@@ -1,8 +1,10 @@
 """Where publishers hand in rows."""
 
+from collections.abc import Callable
+
 from fastapi import APIRouter, Request, Response
 
-from aggregator.routes.common import CallerOf, ServiceOf
+from aggregator.routes.common import CallerOf, ServiceOf, known
 from schemas.errors import TooLargeError
 from schemas.publish import CONTENT_TYPE
 
@@ -15,12 +17,21 @@ _BODY = {
 @router.post("/v1/publish", openapi_extra=_BODY, summary="Hand in batches", response_class=Response)
 async def publish(request: Request, service: ServiceOf, caller: CallerOf) -> Response:
     """Take a msgpack `PublishRequest`; answer with a `PublishAnswer`: one result a batch, in order."""
-    data = await read_body(request, service.config.aggregator.max_request_bytes)
+    known(caller)
+    with service.ingest.reading() as take:
+        data = await read_body(request, service.config.aggregator.max_request_bytes, take)
     return Response(await service.ingest.publish(data, caller), media_type=CONTENT_TYPE)
 
 
-async def read_body(request: Request, limit: int) -> bytes:
-    """Read a body of at most `limit` bytes; a longer one is refused before it is read. Raises TooLargeError."""
+def _counts_nothing(_size: int) -> None:
+    pass
+
+
+async def read_body(request: Request, limit: int, take: Callable[[int], None] = _counts_nothing) -> bytes:
+    """Read a body of at most `limit` bytes; a longer one is refused before it is read. Raises TooLargeError.
+
+    `take` is called with the size of each part, and may raise to have no more of it.
+    """
     stated = request.headers.get("content-length", "")
     if stated.isdigit() and int(stated) > limit:
         raise TooLargeError(f"a request of {stated} bytes exceeds {limit}; send fewer batches")
@@ -29,5 +40,6 @@ async def read_body(request: Request, limit: int) -> bytes:
         size += len(part)
         if size > limit:
             raise TooLargeError(f"a request of more than {limit} bytes; send fewer batches")
+        take(len(part))
         parts.append(part)
     return b"".join(parts)

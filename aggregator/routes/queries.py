@@ -8,7 +8,7 @@ import msgspec
 from fastapi import APIRouter, Depends, Query, Response
 from fastapi.responses import StreamingResponse
 
-from aggregator.access import Action, Caller
+from aggregator.access import Action, Caller, ScopeError, check_pattern
 from aggregator.live import LiveFilter, rows_of
 from aggregator.query_text import QueryParameters
 from aggregator.routes.common import ServiceOf, allow, answer
@@ -45,8 +45,8 @@ async def tap(
     """Stream rows as they pass, one JSON object a line. The nodes concerned flush within a second meanwhile."""
     try:
         chosen = frozenset(map(class_of, classes)) if classes else LiveFilter().classes
-        wanted = LiveFilter(node, measurement, level_of(level), chosen)
-    except ValueError as error:
+        wanted = LiveFilter(check_pattern(node), check_pattern(measurement), level_of(level), chosen)
+    except (ValueError, ScopeError) as error:
         raise QueryError(str(error)) from None
 
     async def lines() -> AsyncIterator[bytes]:

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from aggregator.access import Action, Caller, authorise
 from aggregator.grants import Grant
-from aggregator.routes.common import CallerOf, ServiceOf, allow, answer
+from aggregator.routes.common import CallerOf, ServiceOf, allow, answer, known
 from aggregator.routes.publish import read_body
 from schemas.control import CONTENT_TYPE, MAX_CONTROL_BYTES, decode_request, encode_answer
 from schemas.errors import QueryError
@@ -36,6 +36,7 @@ class GrantRequest(BaseModel):
              response_class=Response)  # fmt: skip
 async def control(request: Request, service: ServiceOf, caller: CallerOf) -> Response:
     """Take a msgpack `ControlRequest`; answer with a `ControlAnswer` when there is news, or in the end."""
+    known(caller)
     asked = decode_request(await read_body(request, MAX_CONTROL_BYTES))
     authorise(caller, Action.CONTROL, asked.publisher)
     return Response(encode_answer(await service.fleet.poll(asked)), media_type=CONTENT_TYPE)

@@ -1,5 +1,7 @@
 """What stands ahead of the framework answers as the framework would, for every kind of request and failure."""
 
+import contextlib
+from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import Any
 
@@ -23,6 +25,16 @@ class Ingest:
 
     def __init__(self) -> None:
         self.failure: Exception | None = None
+        self.read = 0
+
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[Callable[[int], None]]:
+        """See `ingest.Ingest`."""
+
+        def take(size: int) -> None:
+            self.read += size
+
+        yield take
 
     async def publish(self, data: bytes, caller: Caller) -> bytes:
         """Say what came, and from whom."""
@@ -88,6 +100,7 @@ async def call(
     [
         ("/v1/publish", b"rows", "", SOCKET, 200),
         ("/v1/publish", b"rows", "Bearer good", NETWORK, 200),
+        ("/v1/publish", b"rows", "", NETWORK, 401),
         ("/v1/publish", b"rows", "Bearer bad", NETWORK, 401),
         ("/v1/publish", b"rows", "Basic x", NETWORK, 401),
         ("/v1/publish", b"x" * (LIMIT + 1), "", SOCKET, 413),
@@ -105,6 +118,7 @@ async def test_the_answer_is_the_frameworks_own(
 
     assert direct[0] == status
     assert direct == await call(app, path, body, token=token, server=server)
+    assert service.ingest.read == (2 * len(body) if status == 200 and path == "/v1/publish" else 0)
 
 
 @pytest.mark.parametrize(

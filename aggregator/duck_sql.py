@@ -16,10 +16,13 @@ from aggregator.duck_schema import STORED, Stored
 from aggregator.query import SECOND, Aggregate, Order, Query
 from aggregator.query_plan import Plan, Target
 from schemas.codec import MAX_TIME
+from schemas.rows import CAPABILITY, EVENT, LOG
 
 LOOK_BACK: Final = 300 * SECOND
 """How far before the range a rate looks for the value that the first one grew from."""
 
+_WHOLE: Final = frozenset({EVENT, LOG, CAPABILITY})
+"""Measurements whose rows arrive whole: all their fields are of one level."""
 _FORMS: Final = {
     Aggregate.AVG: "avg({0})",
     Aggregate.MIN: "min({0})",
@@ -70,15 +73,30 @@ class Source(msgspec.Struct, frozen=True):
 
 
 def raw(source: Source) -> Statement:
-    """Give the rows themselves: time, series, values."""
+    """Give the rows themselves: time, series, values.
+
+    The fields of one reading arrive by level, as rows of one time: they are one row again. A row in which nothing that
+    was asked for by name was reported is none.
+    """
     where, parameters = _where(source, source.query.since)
-    values = "".join(f", {_value(source, target)}" for target in source.plan.targets)
+    present = [quoted(target.field) for target in source.plan.targets if target.field in source.columns]
+    if source.query.asked:
+        where += f" AND ({' OR '.join(f'{name} IS NOT NULL' for name in present) or 'false'})"
+    whole = source.query.measurement in _WHOLE
+    values = "".join(
+        f", {_value(source, target) if whole or target.field not in source.columns else _merged(target)}"
+        for target in source.plan.targets
+    )
     order = "DESC" if source.plan.order is Order.NEWEST else "ASC"
     return Statement(
-        f"SELECT _time, _series{values} FROM {_from(source)} WHERE {where}"
+        f"SELECT _time, _series{values} FROM {_from(source)} WHERE {where}{'' if whole else ' GROUP BY _time, _series'}"
         f" ORDER BY _time {order}, _series LIMIT {source.query.limit + 1}",
         parameters,
     )
+
+
+def _merged(target: Target) -> str:
+    return f"any_value({quoted(target.field)})"
 
 
 def last(source: Source) -> Statement:

@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -22,7 +23,7 @@ from collectors.registry import discover
 from collectors.scheduler import Scheduler
 from collectors.spool import Spool
 from collectors.status import CollectorSetup, SchedulerOptions
-from collectors.transport import Backoff, Transport, TransportError
+from collectors.transport import Answer, Backoff, Transport, TransportError
 from collectors.verbosity import LevelPolicy
 from schemas.errors import AccessError, ConfigError
 from schemas.verbosity import Level
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from collectors.zygote import Zygote
 
 _log = logging.getLogger("muster.agent")
+_UNAUTHORISED: Final = 401
 EXIT_DEFECT: Final = 70
 """sysexits.h EX_SOFTWARE: a thread of the agent died; whoever keeps it running starts it again."""
 _PATIENCE_SECONDS: Final = 2.0
@@ -65,9 +67,10 @@ class Agent:
         self.intake = Intake(self.spool, self.policy, identity.id, committed=self._committed)
         self.token = NodeToken(folder / "token", config.publish.token)
         self._died = False
+        self._enrolled_again = False
         self.publisher = Publisher(
             self.spool,
-            self._transport(),
+            _Watchful(self._transport(), self._refused),
             token=self.token,
             host_name=identity.host_name,
             documents=self.intake.documents_hash,
@@ -150,6 +153,18 @@ class Agent:
     def _committed(self) -> None:
         self.publisher.wake()
 
+    def _refused(self) -> None:
+        """The token is expired or revoked: with an enrolment token at hand get another, once; else say what to do."""
+        if self._enrolled_again or not self.token():
+            return
+        self._enrolled_again = True
+        if not self.config.publish.enrolment_token:
+            _log.error("token_refused: make an enrolment token ('muster token enrol') and set publish.enrolment_token")
+            return
+        _log.warning("token_refused: enrolling again with the configured enrolment token")
+        self.token.discard()
+        self._enrol()
+
     def _enrol(self) -> None:
         """Get a token in the background if one can be got: rows are spooled meanwhile."""
         if not self.config.publish.enrolment_token or self.token():
@@ -215,6 +230,27 @@ def _each_once(config: AgentConfig) -> AgentConfig:
         host = msgspec.structs.replace(one.host, interval_seconds=3600.0, timeout_seconds=deadline)
         collectors.append(msgspec.structs.replace(one, host=host))
     return msgspec.structs.replace(config, collectors=collectors)
+
+
+class _Watchful:
+    """Carries requests, and notices when the token is refused."""
+
+    def __init__(self, transport: Transport, refused: Callable[[], None]) -> None:
+        self._transport = transport
+        self._refused = refused
+
+    def request(
+        self, method: str, path: str, body: bytes | None = None, headers: dict[str, str] | None = None
+    ) -> Answer:
+        """See `Transport.request`."""
+        answer = self._transport.request(method, path, body, headers)
+        if answer.status == _UNAUTHORISED:
+            self._refused()
+        return answer
+
+    def close(self) -> None:
+        """See `Transport.close`."""
+        self._transport.close()
 
 
 def setups_of(config: AgentConfig) -> list[CollectorSetup]:

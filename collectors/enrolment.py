@@ -43,6 +43,11 @@ class NodeToken:
                 os.close(folder)
             self._token = token
 
+    def discard(self) -> None:
+        """Show it no more: the aggregator knows it no longer. On disk it stays until another takes its place."""
+        with self._lock:
+            self._token = ""
+
     def enrol(self, transport: Transport, enrolment_token: str, node: str) -> None:
         """Exchange an enrolment token for the node's own, unless there is one.
 

@@ -108,7 +108,7 @@ class HostCollector:
         now = self._clock()
         look = Look(self._context.level(), slow=now >= self._slow_due)
         if look.slow:
-            self._slow_due = now + self._config.slow_every_s
+            self._slow_due = now + self._config.slow_every_seconds
         failures = []
         for part, section in self._sections.items():
             try:

@@ -117,9 +117,9 @@ class HostConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """systemd units whose changes are told."""
     units_exclude: tuple[str, ...] = ("user@*", "user-runtime-dir@*", "run-*", "session-*", "systemd-fsck*")
     """systemd units to be silent about: by default those that come with each login or command."""
-    slow_every_s: Seconds = 10.0
+    slow_every_seconds: Seconds = 10.0
     """How often what changes slowly is read: frequency, memory errors, link speed, limits."""
-    processes_every_s: Seconds = 60.0
+    processes_every_seconds: Seconds = 60.0
     """How often processes are counted by state, which walks through all of them."""
 
 
@@ -129,7 +129,7 @@ class Look(msgspec.Struct, frozen=True):
     level: Level
     """The level in force: what is above it need not be read."""
     slow: bool
-    """What changes slowly is due as well: every `slow_every_s`."""
+    """What changes slowly is due as well: every `slow_every_seconds`."""
 
 
 class Section(Protocol):

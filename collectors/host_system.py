@@ -199,7 +199,7 @@ class ProcessSection:
 
     def __init__(self, root: Path, config: HostConfig, clock: Callable[[], float]) -> None:
         self._proc = root / "proc"
-        self._every = config.processes_every_s
+        self._every = config.processes_every_seconds
         self._clock = clock
         self._due = float("-inf")
 

@@ -4,12 +4,12 @@ import argparse
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 from urllib.parse import urlencode
 
 import msgspec
 
-from collectors.config import default_data_dir, socket_path
+from collectors.config import INSECURE_WORDS, default_data_dir, in_clear, socket_path
 from collectors.transport import Answer, Transport, TransportError
 from schemas.errors import MusterError
 
@@ -20,13 +20,22 @@ class ServerError(MusterError):
     code = "cli.server"
 
 
+TIMEOUT_SECONDS: Final = 15.0
+"""A little more than the longest query may take."""
+
+
 class Client:
-    """Asks one aggregator."""
+    """Asks one aggregator. Raises ServerError rather than send a token in clear over the network."""
 
     def __init__(self, server: str = "", token: str = "", ca_file: Path | None = None) -> None:
         self.address = server or os.environ.get("MUSTER_SERVER", "") or _local_address()
         self._token = token or os.environ.get("MUSTER_TOKEN", "")
-        self._transport = Transport([self.address], ca_file=ca_file, timeout=60.0)
+        if self._token and in_clear(self.address) and os.environ.get("MUSTER_INSECURE", "") != INSECURE_WORDS:
+            raise ServerError(
+                f"{self.address} would let everybody on the network read the token: name an https:// address with"
+                f" --server, or set MUSTER_INSECURE='{INSECURE_WORDS}'"
+            )
+        self._transport = Transport([self.address], ca_file=ca_file, timeout=TIMEOUT_SECONDS)
 
     def get(self, path: str, **parameters: object) -> Any:
         """Ask; give the decoded answer. Raises ServerError."""
@@ -60,9 +69,7 @@ class Client:
         try:
             return self._transport.request(method, _url(path, parameters or {}), data, headers)
         except TransportError as error:
-            raise ServerError(
-                f"no aggregator answers at {error}. Start one with 'muster up', or name one with --server"
-            ) from None
+            raise ServerError(_no_answer(str(error))) from None
 
     def stream(self, path: str, parameters: Mapping[str, object]) -> Iterator[bytes]:
         """Ask for something endless; give its lines without their ends. Raises ServerError when it is refused."""
@@ -99,6 +106,17 @@ def _local_address() -> str:
         return f"unix://{socket}"
     listen = os.environ.get("MUSTER_LISTEN", "127.0.0.1:8420")
     return f"http://{listen}"
+
+
+def _no_answer(error: str) -> str:
+    """Say what to do about a request that was not answered."""
+    if "CERTIFICATE_VERIFY_FAILED" in error:
+        return f"the aggregator's certificate is not trusted: {error}. Name its authority with --ca-file"
+    if "WRONG_VERSION_NUMBER" in error or "other side closed" in error:
+        return f"it does not speak as the address says: {error}. Try https:// for http://, or the other way round"
+    if "timed out" in error:
+        return f"no answer within {TIMEOUT_SECONDS:g} s from {error}. It runs but hangs or is overloaded: see its log"
+    return f"no aggregator answers at {error}. Start one with 'muster up', or name one with --server"
 
 
 def _access_hint(address: str) -> str:

@@ -44,7 +44,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--group", default=None, help="group by these (node, device, attributes), or all")
     parser.add_argument("--last", action="store_true", help="the newest value of every field")
     parser.add_argument("--limit", type=int, default=None, help="at most so many rows (default: 1000)")
-    parser.add_argument("--order", choices=("oldest", "newest"), default="", help="which rows come first")
+    parser.add_argument("--order", choices=("oldest", "newest"), default="", help="which rows come first, and stay when"
+                        " there are too many (default: the newest; logs are shown as they are read)")  # fmt: skip
     parser.add_argument("--contains", default="", metavar="TEXT", help="logs and events with this in their message")
     parser.add_argument("--matches", default="", metavar="REGEX", help="logs and events whose message matches")
     parser.add_argument("--severity", default="", help="logs and events at least this bad: error, warning, 0 to 7")
@@ -73,8 +74,9 @@ def run(options: argparse.Namespace) -> int:
         severity=options.severity,
     )
     table = options.output == "table"
+    newest_last = options.measurement in ("log", "event") and not options.order  # as a log is read
     names = host_names(client) if table else {}
-    show(result, options.output, result_table(result, names, newest_last=options.measurement in ("log", "event")))
+    show(result, options.output, result_table(result, names, newest_last=newest_last))
     if options.output == "table" and result.get("truncated"):
         Table([], empty=f"... cut at {result['rows']} rows: ask for less, or with --limit for more").print()
     return 0

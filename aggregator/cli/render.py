@@ -8,6 +8,8 @@ from typing import Any
 import msgspec
 
 FORMATS = ("table", "json", "yaml")
+CELL_WIDTH = 160
+"""The widest cell of a table: one long log line must not make every line as long."""
 
 
 def show(value: Any, output: str, table: "Table | Iterable[Table]") -> None:
@@ -42,9 +44,10 @@ class Table:
         return max((len(line) for line in self.lines()), default=0)
 
     def lines(self) -> list[str]:
-        """Give the lines, without colour."""
+        """Give the lines, without colour; a cell of more than CELL_WIDTH characters is cut, JSON has it whole."""
         if not self.rows:
             return [self.empty]
+        self.rows = [[_cut(cell) for cell in row] for row in self.rows]
         widths = [max(len(row[at]) for row in [self.columns, *self.rows]) for at in range(len(self.columns))]
         lines = [self.title] if self.title else []
         for row in [self.columns, *self.rows]:
@@ -62,6 +65,10 @@ class Table:
             head = 1 if self.title else 0
             lines[head] = f"\x1b[1m{lines[head]}\x1b[0m"
         sys.stdout.write("\n".join(lines) + "\n")
+
+
+def _cut(cell: str) -> str:
+    return cell if len(cell) <= CELL_WIDTH else f"{cell[: CELL_WIDTH - 1]}…"
 
 
 def screen_width() -> int:

@@ -37,6 +37,8 @@ def run(options: argparse.Namespace) -> int:
             printed += 1
             if options.count and printed >= options.count:
                 return 0
+    except BrokenPipeError:
+        raise  # `muster tap | head`: whoever read has gone, and that is no error
     except (OSError, http.client.HTTPException) as error:
         raise ServerError(f"the aggregator went away: {error}") from None
     return 0

@@ -1,6 +1,7 @@
 """`muster up`: everything on this machine, supervised, with what it sees live in the terminal."""
 
 import argparse
+import fcntl
 import logging
 import os
 import signal
@@ -12,6 +13,7 @@ from typing import Final
 from aggregator.cli import EXIT_CONFIG
 from aggregator.up import ChildSpec, Supervisor
 from collectors.main import begin_check, end_check
+from schemas.errors import ConfigError
 
 POLL_SECONDS: Final = 0.1
 
@@ -40,7 +42,7 @@ def run(options: argparse.Namespace) -> int:
     if status != 0:
         return EXIT_CONFIG
     data_dir = default_data_dir()
-    data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    claim_folder(data_dir)
     live = sys.stdout.isatty() and not options.quiet
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s %(message)s",
                         level="WARNING" if live else os.environ.get("MUSTER_LOG_LEVEL", "INFO").upper())  # fmt: skip
@@ -58,6 +60,24 @@ def run(options: argparse.Namespace) -> int:
         sys.stderr.write(f"muster up: {supervisor.failed}\n")
         return EXIT_CONFIG
     return 0
+
+
+def claim_folder(data_dir: Path) -> None:
+    """Make the data folder, or say why it cannot be; refuse one on which an aggregator runs. Raises ConfigError."""
+    folder = data_dir / "aggregator"
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with (folder / "lock").open("a+") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise ConfigError(
+            f"{data_dir}: Muster already runs on this folder. Look at it with 'muster top', or start this one on"
+            " another with MUSTER_DATA_DIR (and MUSTER_LISTEN)"
+        ) from None
+    except OSError as error:
+        raise ConfigError(
+            f"{data_dir}: cannot be used as the data folder: {error.strerror}. Name another with MUSTER_DATA_DIR"
+        ) from None
 
 
 def specs(config: Path | None, options: argparse.Namespace) -> list[ChildSpec]:

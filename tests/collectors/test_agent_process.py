@@ -29,3 +29,23 @@ def test_an_agent_whose_thread_dies_ends_so_that_it_is_started_again(
     timer.start()
 
     assert agent.run(_parser().parse_args([])) == EXIT_DEFECT
+
+
+def test_a_refused_token_gives_way_to_the_enrolment_token_once(tmp_path: Path) -> None:
+    """A node whose token was revoked comes back by an enrolment token, without a file removed by hand (R001-18)."""
+    env = {"MUSTER_DATA_DIR": str(tmp_path), "MUSTER_PUBLISH__ENROLMENT_TOKEN": "mse_again"}
+    config = load_agent_config(None, {"host": None, "syslog": None}, env)
+    folder = tmp_path / "agent"
+    folder.mkdir()
+    (folder / "token").write_text("mst_dead\n")
+    agent = Agent(exec_zygote(), config, decide_node_id(folder), folder)
+    assert agent.token() == "mst_dead"
+
+    agent._refused()
+
+    assert agent.token() == ""
+    agent.token.keep("mst_new")
+    agent._refused()
+    assert agent.token() == "mst_new"
+    agent.scheduler.close()
+    agent.spool.close()

@@ -107,6 +107,16 @@ class QueryConformance:
         assert expected == [tuple(row.values()) for row in rows]
         asker.close()
 
+    def test_what_one_reading_brought_by_levels_is_one_row_again(self, place: Place) -> None:
+        """A field's level decides when it is sent, not what a row is."""
+        essential = block("gpu", {"power_watts": [1.0, 2.0]})
+        standard = block("gpu", {"energy_joules_total": [10.0]})  # at the first of the two times
+        asker = Asker(place, rows_of(essential), rows_of(standard))
+        both = asker("gpu", fields="power_watts,energy_joules_total", order="oldest")
+        assert [(1.0, 10.0), (2.0, None)] == [tuple(row.values())[-2:] for row in table(both)]
+        assert [10.0] == column(asker("gpu", fields="energy_joules_total"), "energy_joules_total")
+        asker.close()
+
     def test_a_limit_cuts_and_says_so(self, place: Place) -> None:
         asker = Asker(place, *FLEET)
         cut, whole = asker("gpu", limit=15), asker("gpu", limit=16)

@@ -51,7 +51,10 @@ class Database:
             self.writer = self._cursor()
         except duckdb.Error as error:
             self._base.close()
-            raise StoreError(f"{path}: {first_line(error)}") from None
+            raise StoreError(
+                f"{path}: {first_line(error)}. If the file is damaged, move it away: a new one is made and filled from the"
+                " log, as far back as that reaches"
+            ) from None
 
     @contextlib.contextmanager
     def reader(self) -> Iterator[DuckDBPyConnection]:

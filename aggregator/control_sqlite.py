@@ -106,8 +106,8 @@ class SqliteControl:
         except (OSError, DBAPIError) as error:
             self._writing.dispose()
             raise ControlOpenError(
-                f"{self._path} cannot be opened as a {self._schema.name} database: {_why(error)}. Restore it from a backup,"
-                " or move it away: a new one is made, and nodes and people need new tokens"
+                f"{self._path} cannot be opened as a {self._schema.name} database: {_why(error)}. Restore a"
+                " backup, or move it away: a new one is made, and nodes and people need new tokens"
             ) from error
         except ControlOpenError as error:
             self._writing.dispose()

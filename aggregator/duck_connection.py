@@ -52,8 +52,8 @@ class Database:
         except duckdb.Error as error:
             self._base.close()
             raise StoreError(
-                f"{path}: {first_line(error)}. If the file is damaged, move it away: a new one is made and filled from the"
-                " log, as far back as that reaches"
+                f"{path}: {first_line(error)}. If the file is damaged, move it away: a new one is made, and filled from"
+                " the log as far back as that reaches"
             ) from None
 
     @contextlib.contextmanager

@@ -318,6 +318,10 @@ _COLUMNS: Final = (
 )
 
 
+STALE_SECONDS: Final = 4.0
+"""Older than this, and what is shown is told to be old."""
+
+
 class Follower(threading.Thread):
     """Looks again and again, in the background, so that a slow aggregator never holds up who draws."""
 
@@ -328,8 +332,16 @@ class Follower(threading.Thread):
         self._ended = threading.Event()
         self.look: NodeLook | FleetLook | None = None
         """The newest; None before the first."""
-        self.trouble = ""
-        """Why there is nothing newer; "" while all is well."""
+        self._failed = ""
+        self._looked = time.monotonic()
+
+    @property
+    def trouble(self) -> str:
+        """Why there is nothing newer; "" while all is well. An aggregator that hangs gives no error: it gives nothing."""
+        silent = time.monotonic() - self._looked
+        if not self._failed and silent > STALE_SECONDS:
+            return f"no answer from the aggregator for {silent:.0f} s; what is shown is from before"
+        return self._failed
 
     def run(self) -> None:
         """Look until `stop`."""
@@ -337,11 +349,12 @@ class Follower(threading.Thread):
             begun = time.monotonic()
             try:
                 self.look = self._watch.look()
-                self.trouble = ""
+                self._failed = ""
+                self._looked = time.monotonic()
             except ServerError as error:
-                self.trouble = str(error)
+                self._failed = str(error)
             except (KeyError, TypeError, ValueError, msgspec.MsgspecError) as error:
-                self.trouble = f"an answer of the aggregator could not be read ({type(error).__name__}: {error})"
+                self._failed = f"an answer of the aggregator could not be read ({type(error).__name__}: {error})"
             # never more than half of the time: what asks must not be what loads
             self._ended.wait(max(self._every, 2 * (time.monotonic() - begun)) - (time.monotonic() - begun))
 

@@ -213,3 +213,13 @@ def _until(true: object, seconds: float = 10.0) -> None:
     while not true():
         assert time.monotonic() < deadline, "it did not come about"
         time.sleep(0.02)
+
+
+def test_what_is_old_is_told_to_be_old() -> None:
+    """An aggregator that hangs gives no error: it gives nothing, and the screen must not look alive."""
+    follower = Follower(NodeWatch(Client("unix:///nowhere"), "n1"))
+    assert follower.trouble == ""
+
+    follower._looked -= 20
+
+    assert "no answer from the aggregator for 20 s" in follower.trouble

@@ -337,7 +337,7 @@ class Follower(threading.Thread):
 
     @property
     def trouble(self) -> str:
-        """Why there is nothing newer; "" while all is well. An aggregator that hangs gives no error: it gives nothing."""
+        """Why there is nothing newer; "" while all is well. One that hangs gives no error: it gives nothing."""
         silent = time.monotonic() - self._looked
         if not self._failed and silent > STALE_SECONDS:
             return f"no answer from the aggregator for {silent:.0f} s; what is shown is from before"

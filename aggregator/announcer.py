@@ -31,37 +31,54 @@ class Announcer:
         self._order = 0
         self._last_ns = 0
         self._lock = asyncio.Lock()
+        self._running: set[asyncio.Task[bool]] = set()
         self.failed = 0
         """Events that the log did not take."""
 
     async def announce(self, events: list[Event]) -> None:
         """Append events, one batch a subject. Never raises for a log that is full: that is counted."""
-        if not events:
-            return
-        async with self._lock:
-            for subject in sorted({event.subject or PUBLISHER for event in events}):
-                mine = [event for event in events if (event.subject or PUBLISHER) == subject]
-                await self._append(subject, mine)
+        if events and not await self.take(events):
+            self.failed += len(events)
 
-    async def _append(self, subject: str, events: list[Event]) -> None:
-        count = len(events)
+    async def take(self, events: list[Event]) -> bool:
+        """Append events, all or none, one batch a subject; False when the log is full and has none of them.
+
+        A caller that is cancelled does not stop it: the numbers must not fall behind what the log has.
+        """
+        task = asyncio.get_running_loop().create_task(self._append(events))
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+        return await asyncio.shield(task)
+
+    async def _append(self, events: list[Event]) -> bool:
+        by_subject: dict[str, list[Event]] = {}
+        for event in events:
+            by_subject.setdefault(event.subject or PUBLISHER, []).append(event)
+        async with self._lock:
+            numbered, order = self._numbered, self._order
+            entries: list[Entry] = []
+            for subject, mine in sorted(by_subject.items()):
+                entries.append(self._entry(subject, mine, numbered, order))
+                numbered, order = numbered + len(mine), order + 1
+            try:
+                await self._log.append(entries)
+            except LogFullError as error:
+                _log.error("event_not_announced types=%s error=%s", [event.type for event in events], error)
+                return False
+            self._numbered, self._order = numbered, order
+            return True
+
+    def _entry(self, subject: str, events: list[Event], first: int, order: int) -> Entry:
+        """Give one batch: the rows from number `first` on, the publisher's batch number `order`."""
+        end = first + len(events)
         account = Account(
-            self._order + 1,
+            order + 1,
             [
                 EpochAccount(
                     self._epoch,
                     self._boot,
                     [
-                        StreamAccount(
-                            RowClass.EVENT,
-                            Level.ESSENTIAL,
-                            self._numbered + count,
-                            0,
-                            0,
-                            self._numbered + count,
-                            [],
-                            [],
-                        )
+                        StreamAccount(RowClass.EVENT, Level.ESSENTIAL, end, 0, 0, end, [], []),
                     ],
                 )
             ],
@@ -71,21 +88,13 @@ class Announcer:
             epoch=self._epoch,
             row_class=RowClass.EVENT,
             level=Level.ESSENTIAL,
-            first=self._numbered,
-            rows=count,
-            order=self._order,
+            first=first,
+            rows=len(events),
+            order=order,
             account=account,
         )
         value = encode_batch(envelope, encode_body([self._block(subject, events)]))
-        entry = Entry(topic_of(RowClass.EVENT), partition_of(PUBLISHER, self._log.partitions), value)
-        try:
-            await self._log.append([entry])
-        except LogFullError as error:
-            self.failed += count
-            _log.error("event_not_announced types=%s error=%s", [event.type for event in events], error)
-            return
-        self._numbered += count
-        self._order += 1
+        return Entry(topic_of(RowClass.EVENT), partition_of(PUBLISHER, self._log.partitions), value)
 
     def _block(self, subject: str, events: list[Event]) -> Block:
         start = max(time.time_ns(), self._last_ns + 1)

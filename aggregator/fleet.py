@@ -14,6 +14,7 @@ from aggregator.control import Control
 from aggregator.control_channel import ControlHub
 from aggregator.grants import Budget, GrantBook
 from aggregator.nodes import Nodes
+from aggregator.outbox import Outbox
 from aggregator.succession import SILENCE_S, Hello, RefusedError, Succession
 from aggregator.token_service import Tokens
 from schemas.control import CollectorReport, ControlRequest, Message
@@ -45,6 +46,7 @@ class Fleet:
         silence_s: float = SILENCE_S,
     ) -> None:
         self._announcer = announcer
+        self._outbox = Outbox(control, announcer)
         self.succession = Succession(control, silence_s=silence_s)
         self.nodes = Nodes(control, self.succession, tokens)
         self.grants = GrantBook(control, Budget(limits.max_nodes, limits.max_grant_seconds))
@@ -53,11 +55,12 @@ class Fleet:
         self._names: dict[str, str] = {}
 
     async def load(self) -> None:
-        """Read what was decided. Called once, before the first request."""
+        """Read what was decided, and tell what is yet to be told. Called once, before the first request."""
         await self.succession.load()
         await self.grants.load()
         views = await self.nodes.views()
         self._names = {view.node.id: view.node.host_name for view in views if view.node.host_name}
+        await self._outbox.drain()
 
     async def admit(self, request: PublishRequest) -> frozenset[str]:
         """Give the epochs whose batches the sender may hand in. Raises RefusedError when another run is current."""
@@ -96,7 +99,7 @@ class Fleet:
             await self._announcer.announce(list(error.decision.events))
             raise
         if decision.events:
-            await self._announcer.announce(list(decision.events))
+            await self._outbox.drain()
 
     def watch(self, pattern: str, seconds: float) -> None:
         """Ask every node that a pattern stands for to flush within a second, for so long."""
@@ -124,10 +127,13 @@ class Fleet:
     async def tick(self) -> None:
         """Write down acknowledgements and end what expired; the rest once a minute. Called every second."""
         await self.grants.maintain()
+        if self._outbox.left:
+            await self._outbox.drain()
         if time.monotonic() - self._chores_at < CHORE_SECONDS:
             return
         self._chores_at = time.monotonic()
         self.hub.maintain()
+        await self._outbox.drain()  # of a request that was cancelled between its decision and its event
         await self.nodes.flush()
 
     def names(self) -> Mapping[str, str]:
@@ -135,7 +141,8 @@ class Fleet:
         return self._names
 
     async def flush(self) -> None:
-        """Keep what is only in memory yet: when nodes were last heard."""
+        """Keep what is only in memory yet, when nodes were last heard; tell what is yet to be told."""
+        await self._outbox.drain()
         await self.nodes.flush()
 
     def close(self) -> None:

@@ -20,6 +20,7 @@ from aggregator.live import LiveHub
 from aggregator.log_sqlite import SqliteLog
 from aggregator.nodes import written_off
 from aggregator.opened import OpenedBatches
+from aggregator.ownership import own
 from aggregator.quarantine import INGEST, Quarantine, intervals
 from aggregator.query import MeasurementInfo, Query, Result
 from aggregator.retention import Limits, Retention
@@ -112,6 +113,7 @@ class Service:
     async def start(self) -> None:
         """Begin to work."""
         self.control.open()
+        await own(self.control, self.log)
         await self.fleet.load()
         await self.expiry.load()
         self._spawn("store", self.consumer.run())

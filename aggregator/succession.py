@@ -20,6 +20,7 @@ from typing import Final
 import msgspec
 from sqlalchemy import Connection, insert, select, update
 
+from aggregator import outbox
 from aggregator.access import check_subject
 from aggregator.control import Control
 from aggregator.tables import EPOCH, NODE
@@ -77,7 +78,7 @@ class Decision(msgspec.Struct, frozen=True):
     unverified: bool = False
     """The devices of the node are to be taken as unverified from here on."""
     events: tuple[Event, ...] = ()
-    """To be published, about the publisher."""
+    """About the publisher. When accepted, they are in the outbox; when refused, whoever answers publishes them."""
 
 
 ACCEPTED: Final = Decision(True)
@@ -137,8 +138,18 @@ def why_gone(connection: Connection, node: str) -> str | None:
     return None if row is None else _gone(node, row.decommissioned_ns, row.replaced_by)
 
 
-def settle(connection: Connection, hello: Hello, expected: str | None, reason: str, now_ns: int) -> _Settled:
-    """Make an epoch the current one, if `expected` still is; otherwise change nothing and say who is."""
+def settle(
+    connection: Connection,
+    hello: Hello,
+    expected: str | None,
+    reason: str,
+    now_ns: int,
+    events: tuple[Event, ...] = (),
+) -> _Settled:
+    """Make an epoch the current one, if `expected` still is; otherwise change nothing and say who is.
+
+    `events` tell of it: they are put into the outbox with it.
+    """
     row = connection.execute(select(NODE).where(NODE.c.id == hello.publisher)).first()
     if row is not None and (why := _gone(row.id, row.decommissioned_ns, row.replaced_by)):
         return _Settled(None, why)
@@ -156,6 +167,7 @@ def settle(connection: Connection, hello: Hello, expected: str | None, reason: s
     if not connection.execute(update(NODE).where(NODE.c.id == hello.publisher, still).values(**names)).rowcount:
         return _Settled(None)
     _begin_epoch(connection, hello, expected, reason, now_ns)
+    outbox.put(connection, events, now_ns)
     return _Settled(Holder(hello.epoch, hello.boot), settled=True)
 
 
@@ -217,11 +229,12 @@ class Succession:
                 return self._refuse(holder, hello, silent)
             check_subject(hello.publisher)
             expected = None if holder is None else holder.epoch
-            change = partial(settle, hello=hello, expected=expected, reason=verdict.value, now_ns=self._wall_ns())
-            settled = await self._control.write(change)
+            decision = self._accept(holder, hello, verdict, silent)
+            change = partial(settle, hello=hello, expected=expected, reason=verdict.value, events=decision.events)
+            settled = await self._control.write(partial(change, now_ns=self._wall_ns()))
             self._learn(hello.publisher, settled)
             if settled.settled:
-                return self._accept(holder, hello, verdict, silent)
+                return decision
         # somebody else changed it under us each time: it is as good as contested
         return Decision(False, "node.contested", f"another run of {hello.publisher} was faster; come again", 1.0)
 

@@ -196,6 +196,42 @@ EXPIRED_ROWS: Final = Table(
     Column("end_row", BigInteger, nullable=False),
 )
 
+OUTBOX: Final = Table(
+    "outbox",
+    METADATA,
+    Column("id", _ROW_ID, primary_key=True, autoincrement=True),
+    Column("event", Text, nullable=False),
+    sqlite_autoincrement=True,
+)
+
+OWNERSHIP: Final = Table(
+    "ownership",
+    METADATA,
+    Column("partition", Integer, primary_key=True, autoincrement=False),
+    Column("epoch", BigInteger, nullable=False),
+    Column("instance", _NAME, nullable=False),
+    Column("taken_ns", BigInteger, nullable=False),
+)
+
+POSITIONS: Final = Table(
+    "positions",
+    METADATA,
+    Column("consumer", _ID, primary_key=True),
+    Column("log_id", _ID, primary_key=True),
+    Column("topic", _NAME, primary_key=True),
+    Column("partition", Integer, primary_key=True, autoincrement=False),
+    Column("offset", BigInteger, nullable=False),
+    Column("owner_epoch", BigInteger, nullable=False),
+)
+
+EXPIRED_WORD: Final = Table(
+    "expired_word",
+    METADATA,
+    Column("consumer", _ID, primary_key=True),
+    Column("publisher", _NAME, primary_key=True),
+    Column("word", LargeBinary, nullable=False),  # aggregator.store.Word in MessagePack
+)
+
 COUNTER: Final = Table(
     "counter",
     METADATA,

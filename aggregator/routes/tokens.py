@@ -3,7 +3,7 @@
 import time
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Response
+from fastapi import APIRouter, Depends, Query, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from aggregator.access import Action, Caller
@@ -12,6 +12,7 @@ from aggregator.routes.common import ServiceOf, allow, answer
 router = APIRouter(tags=["tokens"])
 Reader = Annotated[Caller, Depends(allow(Action.TOKENS_READ))]
 Writer = Annotated[Caller, Depends(allow(Action.TOKENS_WRITE))]
+Grace = Annotated[float, Query(ge=0, le=366 * 86400, description="How long the old one stays good.")]
 
 
 class TokenRequest(BaseModel):
@@ -48,10 +49,15 @@ async def make_token(service: ServiceOf, caller: Writer, asked: TokenRequest) ->
 
 
 @router.post("/v1/tokens/{token}/rotate", summary="Replace a token", response_class=Response)
-async def rotate_token(service: ServiceOf, caller: Writer, token: str, grace_seconds: float = 86400.0) -> Response:
-    """Make the successor of a token; the old one stays good for `grace_seconds`."""
+async def rotate_token(service: ServiceOf, caller: Writer, token: str, grace_seconds: Grace = 86400.0) -> Response:
+    """Make the successor of a token; the old one stays good for `grace_seconds`.
+
+    A node's own is handed to the node over its control channel: `handed` tells whether the node is connected.
+    """
     issued = await service.tokens.rotate(token, caller, grace_s=grace_seconds)
-    return answer({"token": issued.token, "secret": issued.secret.reveal()}, 201)
+    node, secret = issued.token.node, issued.secret.reveal()
+    handed = node is not None and service.fleet.hub.rotate_token(node, secret, grace_seconds)
+    return answer({"token": issued.token, "secret": secret, "handed": handed}, 201)
 
 
 @router.delete("/v1/tokens/{token}", summary="End a token", response_class=Response)

@@ -14,6 +14,7 @@ CODES: dict[str, str] = {
     "StartupError": "collector.startup",
     "ConfigError": "config.invalid",
     "ControlError": "control.failed",
+    "FencedError": "control.fenced",
     "ControlFullError": "control.full",
     "ControlOpenError": "control.open",
     "MusterError": "error",

@@ -1,4 +1,4 @@
-"""The first tables: tokens, enrolment, nodes and their epochs, verbosity grants, quarantine, counters.
+"""The first tables: tokens, enrolment, nodes and their epochs, grants, quarantine, outbox, ownership, counters.
 
 Revision 0001, after nothing.
 """
@@ -69,6 +69,13 @@ def upgrade() -> None:
         ),
     )
     op.create_table(
+        "expired_word",
+        sa.Column("consumer", sa.String(length=64), nullable=False),
+        sa.Column("publisher", sa.String(length=255), nullable=False),
+        sa.Column("word", sa.LargeBinary(), nullable=False),
+        sa.PrimaryKeyConstraint("consumer", "publisher", name=op.f("pk_expired_word")),
+    )
+    op.create_table(
         "node",
         sa.Column("id", sa.String(length=255), nullable=False),
         sa.Column("host_name", sa.String(length=255), nullable=True),
@@ -81,6 +88,31 @@ def upgrade() -> None:
         sa.Column("decommissioned_ns", sa.BigInteger(), nullable=True),
         sa.Column("replaced_by", sa.String(length=255), nullable=True),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_node")),
+    )
+    op.create_table(
+        "outbox",
+        sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False),
+        sa.Column("event", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_outbox")),
+        sqlite_autoincrement=True,
+    )
+    op.create_table(
+        "ownership",
+        sa.Column("partition", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("epoch", sa.BigInteger(), nullable=False),
+        sa.Column("instance", sa.String(length=255), nullable=False),
+        sa.Column("taken_ns", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("partition", name=op.f("pk_ownership")),
+    )
+    op.create_table(
+        "positions",
+        sa.Column("consumer", sa.String(length=64), nullable=False),
+        sa.Column("log_id", sa.String(length=64), nullable=False),
+        sa.Column("topic", sa.String(length=255), nullable=False),
+        sa.Column("partition", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("offset", sa.BigInteger(), nullable=False),
+        sa.Column("owner_epoch", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("consumer", "log_id", "topic", "partition", name=op.f("pk_positions")),
     )
     op.create_table(
         "quarantine",

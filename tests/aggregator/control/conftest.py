@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 
 from aggregator.control_sqlite import SqliteControl
+from aggregator.log_sqlite import SqliteLog
 
 
 class Time:
@@ -34,3 +35,10 @@ async def control(tmp_path: Path) -> AsyncIterator[SqliteControl]:
     control.open()
     yield control
     await control.close()
+
+
+@pytest.fixture
+async def log(tmp_path: Path) -> AsyncIterator[SqliteLog]:
+    log = SqliteLog(tmp_path / "log.db", partitions=3)
+    yield log
+    await log.close()

@@ -6,15 +6,18 @@ place, the first of the list that holds it. What no place holds is unaccounted: 
 
 import time
 from collections.abc import Collection, Iterable, Mapping
+from typing import Final
 
 import msgspec
 
 from aggregator.progress import STRANDED, Tracker, later_word
 from aggregator.store import Outcome, Stream, Word
+from aggregator.unread import Unread
 from schemas.account import StreamAccount
-from schemas.batch import Envelope
 from schemas.intervals import Interval, Intervals
 from schemas.verbosity import Level, RowClass
+
+_DROPPED: Final = "dropped"
 
 
 class Line(msgspec.Struct, kw_only=True):
@@ -61,13 +64,17 @@ class Balance(msgspec.Struct):
 
 def make_balance(
     trackers: Mapping[str, Tracker],
-    unread: Mapping[str, Iterable[Envelope]],
+    unread: Mapping[str, Unread],
     quarantined: Iterable[tuple[Stream, Interval]] = (),
     expired: Mapping[str, Iterable[tuple[Stream, Interval]]] | None = None,
     written_off: Collection[tuple[str, str]] = (),
     now_ns: int | None = None,
 ) -> Balance:
-    """Add up. `trackers` by consumer; `unread`: the envelopes that each has yet to read; `quarantined` holds for all.
+    """Add up. `trackers` by consumer; `unread`: what each has yet to read; `quarantined` holds for all.
+
+    It adds up at any moment if the words are the oldest of it: `unread` reaches at least to where the log ended when
+    they were taken; then comes how rows ended; then what was set aside or expired. Rows move on while the parts are
+    gathered: none may leave a place before that is looked at for one that has been looked at.
 
     `written_off`: (publisher, epoch) of which what is stranded counts as lost.
     """
@@ -75,9 +82,12 @@ def make_balance(
     aside = _by_stream(quarantined)
     lines: list[Line] = []
     for consumer, tracker in trackers.items():
-        envelopes = list(unread.get(consumer, ()))
-        waiting = _unread_sets(envelopes)
-        words = _words(tracker, envelopes, now_ns)
+        ahead = unread.get(consumer) or Unread()
+        waiting = ahead.rows
+        words = dict(tracker.words)
+        for publisher, word in ahead.words.items():
+            # rows and words travel in different topics: without it, rows that overtook their word would have gaps
+            words[publisher] = later_word(words.get(publisher), word)
         gone = _by_stream((expired or {}).get(consumer, ()))
         lines.extend(_lines(consumer, tracker, words, waiting, aside, gone, written_off, now_ns))
     closed = not any(line.unaccounted for line in lines)
@@ -91,34 +101,11 @@ def _by_stream(rows: Iterable[tuple[Stream, Interval]]) -> dict[Stream, Interval
     return sets
 
 
-def _unread_sets(envelopes: Iterable[Envelope]) -> dict[Stream, Intervals]:
-    """The rows that lie unread in the log."""
-    sets: dict[Stream, Intervals] = {}
-    for one in envelopes:
-        if one.rows:
-            stream = Stream(one.publisher, one.epoch, one.row_class, one.level)
-            sets.setdefault(stream, Intervals()).add(one.first, one.end)
-    return sets
-
-
-def _words(tracker: Tracker, unread: Iterable[Envelope], now_ns: int) -> dict[str, Word]:
-    """Give the latest word of every publisher, those in the log that the consumer has not read yet included.
-
-    Rows and words travel in different topics: without them, rows that overtook their word would seem to have gaps.
-    """
-    words = dict(tracker.words)
-    for one in unread:
-        if one.account is not None:
-            told = Word(one.publisher, one.epoch, now_ns, one.account)
-            words[one.publisher] = later_word(words.get(one.publisher), told)
-    return words
-
-
 def _lines(
     consumer: str,
     tracker: Tracker,
     words: Mapping[str, Word],
-    waiting: dict[Stream, Intervals],
+    waiting: Mapping[Stream, Intervals],
     aside: dict[Stream, Intervals],
     gone: dict[Stream, Intervals],
     written_off: Collection[tuple[str, str]],
@@ -187,38 +174,38 @@ def _add_stream(
     live: bool,
 ) -> None:
     """Put every number of one stream into the first place that holds it, and add to the line."""
-    places: list[tuple[str, Intervals]] = [
-        ("done", tracker.outcome(stream, Outcome.DONE)),
-        ("filtered", tracker.outcome(stream, Outcome.FILTERED)),
-        ("quarantined", tracker.outcome(stream, Outcome.QUARANTINED)),
-        ("quarantined", aside),
-        ("expired", tracker.outcome(stream, Outcome.EXPIRED)),
-        ("expired", gone),
-        ("in_log", waiting),
-    ]
+    places: list[tuple[str, str, Intervals]] = [
+        ("done", "", tracker.outcome(stream, Outcome.DONE)),
+        ("filtered", "", tracker.outcome(stream, Outcome.FILTERED)),
+        ("quarantined", "", tracker.outcome(stream, Outcome.QUARANTINED)),
+        ("quarantined", "", aside),
+        ("expired", "", tracker.outcome(stream, Outcome.EXPIRED)),
+        ("expired", "", gone),
+        ("in_log", "", waiting),
+    ]  # the place, for dropped rows the reason (a word of the publisher's, which may be any), and the rows
     stranded = Intervals()
     if told is not None:
         for dropped in told.account.dropped:
             if dropped.reason == STRANDED:
                 stranded.update(dropped.intervals)
             else:
-                places.append((dropped.reason, Intervals(dropped.intervals)))
+                places.append((_DROPPED, dropped.reason, Intervals(dropped.intervals)))
         spooled = Intervals(told.account.spooled)
-        places.append(("spooled" if told.named else stranding, spooled))
-    places.append((stranding, stranded))
-    numbered = max([told.account.numbered if told else 0, *(held.end for _, held in places)])
+        places.append(("spooled" if told.named else stranding, "", spooled))
+    places.append((stranding, "", stranded))
+    numbered = max([told.account.numbered if told else 0, *(held.end for _, _, held in places)])
     if numbered > (beyond := told.account.numbered if told else 0):
         # a later row proves that these exist, and no word has told of them yet
-        places.append(("spooled" if live else stranding, Intervals([(beyond, numbered)])))
+        places.append(("spooled" if live else stranding, "", Intervals([(beyond, numbered)])))
     rest = Intervals([(0, numbered)] if numbered else [])
-    for place, held in places:
+    for place, reason, held in places:
         left = rest.minus(held) if held else rest
         count = rest.count - left.count
         rest = left
-        if place in ("done", "filtered", "quarantined", "expired", "in_log", "spooled", "stranded", "lost"):
+        if place != _DROPPED:
             setattr(line, place, getattr(line, place) + count)
         elif count:
-            line.dropped[place] = line.dropped.get(place, 0) + count
+            line.dropped[reason] = line.dropped.get(reason, 0) + count
     line.unaccounted += rest.count
     line.numbered += numbered
     if told is None:

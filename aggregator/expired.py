@@ -1,16 +1,18 @@
 """What retention of the log took from a consumer that had not read it: durable first, and in the balance."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import partial
 from typing import Final
 
+import msgspec
 from sqlalchemy import Connection, delete, insert, select
 
 from aggregator.control import Control
+from aggregator.progress import later_word
 from aggregator.retention import Taken
-from aggregator.store import Stream
-from aggregator.tables import EXPIRED_ROWS
-from schemas.batch import Envelope
+from aggregator.store import Stream, Word
+from aggregator.tables import EXPIRED_ROWS, EXPIRED_WORD
+from aggregator.unread import Unread
 from schemas.intervals import Interval, Intervals
 from schemas.verbosity import Level, RowClass
 
@@ -18,44 +20,69 @@ _KEY: Final = ("consumer", "publisher", "epoch", "row_class", "level")
 
 
 class Expiry:
-    """Remembers expired rows by consumer. For one event loop."""
+    """Remembers expired rows by consumer, and the words that expired with them. For one event loop.
+
+    A publisher says of rows that it dropped only until the log has its word. If that went before the consumer had read
+    it, nobody could ever say where those rows are.
+    """
 
     def __init__(self, control: Control) -> None:
         self._control = control
         self._rows: dict[str, dict[Stream, Intervals]] = {}
+        self._words: dict[str, dict[str, Word]] = {}
 
     async def load(self) -> None:
         """Read what is known."""
-        self._rows = await self._control.read(_load)
+        self._rows, self._words = await self._control.read(_load)
 
     async def take(self, consumer: str, taken: Taken) -> None:
         """Note what a consumer is about to lose; on disk when it returns."""
-        added: dict[Stream, Intervals] = {}
-        for envelope in taken.envelopes:
-            if envelope.rows:
-                added.setdefault(_stream(envelope), Intervals()).add(envelope.first, envelope.end)
-        merged = await self._control.write(partial(_add, consumer=consumer, added=added))
-        self._rows.setdefault(consumer, {}).update(merged)
+        added = Unread()
+        for envelope, appended_ns in zip(taken.envelopes, taken.appended_ns, strict=True):
+            added.note(envelope, appended_ns)
+        rows, words = await self._control.write(partial(_add, consumer=consumer, added=added))
+        self._rows.setdefault(consumer, {}).update(rows)
+        self._words.setdefault(consumer, {}).update(words)
 
     def intervals(self, consumer: str) -> Iterable[tuple[Stream, Interval]]:
         """Give what a consumer has lost so."""
         return [(stream, pair) for stream, rows in self._rows.get(consumer, {}).items() for pair in rows]
 
+    def words(self, consumer: str) -> Iterable[Word]:
+        """Give the words that a consumer has lost so, one of each publisher; it may have heard later ones since."""
+        return list(self._words.get(consumer, {}).values())
 
-def _stream(envelope: Envelope) -> Stream:
-    return Stream(envelope.publisher, envelope.epoch, envelope.row_class, envelope.level)
 
-
-def _load(connection: Connection) -> dict[str, dict[Stream, Intervals]]:
+def _load(connection: Connection) -> tuple[dict[str, dict[Stream, Intervals]], dict[str, dict[str, Word]]]:
     found: dict[str, dict[Stream, Intervals]] = {}
     for row in connection.execute(select(EXPIRED_ROWS)):
         stream = Stream(row.publisher, row.epoch, RowClass(row.row_class), Level(row.level))
         found.setdefault(row.consumer, {}).setdefault(stream, Intervals()).add(row.first_row, row.end_row)
-    return found
+    words: dict[str, dict[str, Word]] = {}
+    for row in connection.execute(select(EXPIRED_WORD)):
+        words.setdefault(row.consumer, {})[row.publisher] = msgspec.msgpack.decode(row.word, type=Word)
+    return found, words
 
 
-def _add(connection: Connection, consumer: str, added: dict[Stream, Intervals]) -> dict[Stream, Intervals]:
-    """Merge intervals into what is there; give the result for the streams concerned."""
+def _add(connection: Connection, consumer: str, added: Unread) -> tuple[dict[Stream, Intervals], dict[str, Word]]:
+    """Merge what was taken into what is there; give the result for the streams and publishers concerned."""
+    return _add_rows(connection, consumer, added.rows), _add_words(connection, consumer, added.words)
+
+
+def _add_words(connection: Connection, consumer: str, added: Mapping[str, Word]) -> dict[str, Word]:
+    merged = {}
+    for publisher, told in added.items():
+        where = [EXPIRED_WORD.c.consumer == consumer, EXPIRED_WORD.c.publisher == publisher]
+        before = connection.execute(select(EXPIRED_WORD.c.word).where(*where)).scalar()
+        known = None if before is None else msgspec.msgpack.decode(before, type=Word)
+        word = merged[publisher] = later_word(known, told)
+        connection.execute(delete(EXPIRED_WORD).where(*where))
+        values = {"consumer": consumer, "publisher": publisher, "word": msgspec.msgpack.encode(word)}
+        connection.execute(insert(EXPIRED_WORD).values(values))
+    return merged
+
+
+def _add_rows(connection: Connection, consumer: str, added: Mapping[Stream, Intervals]) -> dict[Stream, Intervals]:
     merged = {}
     for stream, new in added.items():
         names = (consumer, stream.publisher, stream.epoch, int(stream.row_class), int(stream.level))

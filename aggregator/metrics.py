@@ -3,6 +3,7 @@
 Names follow the OpenMetrics rules (base units, `_total` for counters); promtool checks them in the tests.
 """
 
+import contextlib
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
@@ -12,25 +13,29 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.registry import Collector
 
 from schemas import __version__
+from schemas.errors import MusterError
 
 if TYPE_CHECKING:
     from aggregator.balance import Balance
     from aggregator.service import Service
 
 CONTENT_TYPE: Final = CONTENT_TYPE_LATEST
+MAX_AGE_SECONDS: Final = 2.0
 _PLACES: Final = ("done", "filtered", "quarantined", "expired", "in_log", "spooled", "stranded", "lost", "unaccounted")
 
 
 async def render(service: "Service") -> bytes:
-    """Give every metric now."""
-    balance = await service.balance()
+    """Give every metric now; the balance as of at most two seconds ago, and absent while it cannot be made."""
+    balance = None  # what is not known is absent: the rest says why
+    with contextlib.suppress(MusterError):
+        balance = await service.balance(MAX_AGE_SECONDS)
     registry = CollectorRegistry(auto_describe=False)
     registry.register(_Collector(service, balance))
     return generate_latest(registry)
 
 
 class _Collector(Collector):
-    def __init__(self, service: "Service", balance: "Balance") -> None:
+    def __init__(self, service: "Service", balance: "Balance | None") -> None:
         self._service = service
         self._balance = balance
 
@@ -42,7 +47,8 @@ class _Collector(Collector):
         yield from self._ingest()
         yield from self._log()
         yield from self._store()
-        yield from self._rows()
+        if self._balance is not None:
+            yield from self._rows(self._balance)
 
     def _ingest(self) -> Iterator[Metric]:
         status = self._service.ingest.status
@@ -91,14 +97,14 @@ class _Collector(Collector):
             shown.add_metric(name, gauge)
             yield shown
 
-    def _rows(self) -> Iterator[Metric]:
+    def _rows(self, balance: "Balance") -> Iterator[Metric]:
         rows = GaugeMetricFamily(
             "muster_balance_rows",
             "Where the rows are that publishers numbered, by class and level.",
             labels=["consumer", "class", "level", "place"],
         )
         sums: dict[tuple[str, str, str, str], int] = {}
-        for line in self._balance.lines:
+        for line in balance.lines:
             key = (line.consumer, line.row_class, line.level)
             for place in _PLACES:
                 sums[*key, place] = sums.get((*key, place), 0) + getattr(line, place)

@@ -3,14 +3,21 @@
 Repetitions die here: a row is new to a consumer when no set of its stream holds its number.
 """
 
+from collections.abc import Iterable, Mapping
+from typing import Final
+
 import msgspec
 
 from aggregator.store import Outcome, Position, Progress, Seen, Stream, Word
 from schemas.account import Account, Dropped, EpochAccount, StreamAccount
 from schemas.intervals import Interval, Intervals
 
-STRANDED = "stranded"
-"""The reason under which rows stand that a publisher once had and, its spool being lost or set back, has no more."""
+STRANDED: Final = "stranded"
+"""The reason under which rows stand that a publisher once had and, its spool being lost or set back, has no more.
+
+Only we give it: a publisher that says so of rows that it dropped is heard as saying `SAID_STRANDED`.
+"""
+SAID_STRANDED: Final = "said_stranded"
 
 
 class Tracker:
@@ -46,11 +53,22 @@ class Tracker:
 
     def hear(self, publisher: str, epoch: str, received_ns: int, account: Account) -> None:
         """Take a publisher's word, unless a later one was heard."""
-        known = self.words.get(publisher)
-        word = later_word(known, Word(publisher, epoch, received_ns, account))
-        if word is not known:
-            self.words[publisher] = word
-            self._spoke.add(publisher)
+        self._take(told_word(publisher, epoch, received_ns, account))
+
+    def recall(self, words: Iterable[Word]) -> None:
+        """Take words that were kept elsewhere, perhaps for long, where they are later than what was heard."""
+        for word in words:
+            self._take(word)
+
+    def frozen(self, words: Mapping[str, Word]) -> "Tracker":
+        """Give a copy, for another thread, of how rows ended, with `words` instead of what was heard meanwhile."""
+        twin = Tracker()
+        twin.words = dict(words)
+        twin._outcomes = {
+            stream: {outcome: rows.copy() for outcome, rows in outcomes.items()}
+            for stream, outcomes in self._outcomes.items()
+        }
+        return twin
 
     def take_changes(self, log_id: str) -> Progress:
         """Give what changed since the last call, for the next transaction."""
@@ -79,11 +97,18 @@ class Tracker:
 
     def streams(self) -> list[Stream]:
         """Give every stream of which rows were seen."""
-        return sorted(self._known)
+        return sorted(self._outcomes)
 
     def outcome(self, stream: Stream, outcome: Outcome) -> Intervals:
         """Give the rows of a stream that ended so."""
         return self._outcomes.get(stream, {}).get(outcome, Intervals())
+
+    def _take(self, told: Word) -> None:
+        known = self.words.get(told.publisher)
+        word = later_word(known, told)
+        if word is not known:
+            self.words[told.publisher] = word
+            self._spoke.add(told.publisher)
 
     def _note(self, seen: Seen) -> None:
         known = self._known.setdefault(seen.stream, Intervals())
@@ -95,21 +120,44 @@ class Tracker:
         outcome.update(fresh)
 
 
+def told_word(publisher: str, epoch: str, received_ns: int, account: Account) -> Word:
+    """Give what a publisher said, as it is merged with what it had said before."""
+    if any(one.reason == STRANDED for epoch in account.epochs for stream in epoch.streams for one in stream.dropped):
+        account = Account(account.word, [_not_stranded(epoch) for epoch in account.epochs])
+    return Word(publisher, epoch, received_ns, account, [one.epoch for one in account.epochs])
+
+
+def _not_stranded(epoch: EpochAccount) -> EpochAccount:
+    streams = [
+        msgspec.structs.replace(
+            stream,
+            dropped=[
+                Dropped(SAID_STRANDED, one.intervals) if one.reason == STRANDED else one for one in stream.dropped
+            ],
+        )
+        for stream in epoch.streams
+    ]
+    return EpochAccount(epoch.epoch, epoch.boot, streams)
+
+
 def later_word(known: Word | None, told: Word) -> Word:
-    """Give what is known of a publisher once it has told `told`: `known` itself when that was the later one."""
-    if known is not None and not _is_newer(known, told.epoch, told.account):
+    """Give what is known of a publisher once it has told `told`: `known` itself when that was the later one.
+
+    `told` may itself be several words that were merged so.
+    """
+    if known is not None and not _is_newer(known, told):
         return known
     merged = merge_accounts(known.account if known else None, told.account)
-    return msgspec.structs.replace(told, account=merged, named=[one.epoch for one in told.account.epochs])
+    return msgspec.structs.replace(told, account=merged)
 
 
-def _is_newer(known: Word, epoch: str, account: Account) -> bool:
-    if known.epoch == epoch:
-        return account.word > known.account.word
+def _is_newer(known: Word, told: Word) -> bool:
+    if known.epoch == told.epoch:
+        return told.account.word > known.account.word
     # another run: it is newer when it names the known one, and older when the known one names it
-    if any(one.epoch == known.epoch for one in account.epochs):
+    if any(one.epoch == known.epoch for one in told.account.epochs):
         return True
-    return epoch not in known.named
+    return told.epoch not in known.named and told.received_ns >= known.received_ns
 
 
 def merge_accounts(known: Account | None, told: Account) -> Account:

@@ -37,6 +37,8 @@ class Taken(msgspec.Struct, frozen=True):
     expired: Expired
     envelopes: list[Envelope]
     """Of the batches among it; empty for topics that hold no batches."""
+    appended_ns: list[int] = []
+    """When the log took each of those batches, in the same order."""
     unreadable: int = 0
     """Records of a topic of batches whose envelope cannot be read, so that nobody can say what they held."""
 
@@ -123,6 +125,7 @@ class Retention:
 
 def _taken(topic: str, partition: int, first: int, end: int, records: list[Record]) -> Taken:
     envelopes: list[Envelope] = []
+    appended: list[int] = []
     unreadable = 0
     if topic in _TOPICS_OF_BATCHES:
         for record in records:
@@ -130,6 +133,7 @@ def _taken(topic: str, partition: int, first: int, end: int, records: list[Recor
                 continue
             try:
                 envelopes.append(decode_batch(record.value).envelope)
+                appended.append(record.appended_ns)
             except WireError:  # ingest lets none in; a damaged disk may
                 unreadable += 1
-    return Taken(Expired(topic, partition, first, end), envelopes, unreadable)
+    return Taken(Expired(topic, partition, first, end), envelopes, appended, unreadable)

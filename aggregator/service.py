@@ -4,13 +4,13 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Iterable
-from functools import partial
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from aggregator.announcer import Announcer
-from aggregator.balance import Balance, make_balance
+from aggregator.balance import Balance
+from aggregator.balancing import Balancing
 from aggregator.config import AggregatorConfig
 from aggregator.control_sqlite import SqliteControl
 from aggregator.expired import Expiry
@@ -18,19 +18,16 @@ from aggregator.fleet import Fleet
 from aggregator.ingest import Ingest
 from aggregator.live import LiveHub
 from aggregator.log_sqlite import SqliteLog
-from aggregator.nodes import written_off
 from aggregator.opened import OpenedBatches
 from aggregator.ownership import own
-from aggregator.quarantine import INGEST, Quarantine, intervals
+from aggregator.quarantine import Quarantine
 from aggregator.query import MeasurementInfo, Query, Result
 from aggregator.retention import Limits, Retention
 from aggregator.store_consumer import RECORD_TOPICS, StoreConsumer
 from aggregator.token_service import Tokens
 from collectors.failpoint import failpoint
 from collectors.spool import boot_id
-from schemas.batch import Envelope
-from schemas.codec import decode_batch
-from schemas.errors import ConfigError, WireError
+from schemas.errors import ConfigError
 from schemas.metrics import Catalogue
 from schemas.verbosity import level_of
 
@@ -42,8 +39,6 @@ _log = logging.getLogger("muster.aggregator")
 T = TypeVar("T")
 RETENTION_SECONDS: Final = 60.0
 SWEEP_SECONDS: Final = 86_400.0
-MAX_UNREAD_BYTES: Final = 256 << 20
-"""How much of the unread log a balance opens envelopes of."""
 
 
 class Service:
@@ -76,7 +71,9 @@ class Service:
             keep=level_of(config.store.level),
             opened=opened,
             announce=self.announcer.announce,
+            expired_words=lambda: self.expiry.words(StoreConsumer.name),
         )
+        self._balancing = Balancing(self.log, self.control, self.consumer, self.expiry)
         limits = Limits(age_seconds=config.log.max_age_hours * 3600, bytes=config.log.max_bytes // len(RECORD_TOPICS))
         self.retention = Retention(
             self.log,
@@ -169,35 +166,9 @@ class Service:
         """Tell what there is to ask for. Raises QueryError or StoreError."""
         return await asyncio.to_thread(self.queries.describe, measurement)
 
-    async def balance(self) -> Balance:
-        """Add up where every row is."""
-        unread = await self._unread()
-        aside = await self.control.read(partial(intervals, stage=INGEST))
-        tracker = self.consumer.committed
-        return make_balance(
-            {self.consumer.name: tracker},
-            {self.consumer.name: unread},
-            aside,
-            {self.consumer.name: self.expiry.intervals(self.consumer.name)},
-            await self.control.read(written_off),
-        )
-
-    async def _unread(self) -> list[Envelope]:
-        """Open the envelopes of what the store consumer has yet to commit."""
-        found: list[Envelope] = []
-        size = 0
-        for partition in range(self.log.partitions):
-            for topic in RECORD_TOPICS:
-                position = self.consumer.committed.positions.get((topic, partition), 0)
-                position = max(position, await self.log.begin(topic, partition))
-                while size < MAX_UNREAD_BYTES:
-                    records = await self.log.read(topic, partition, position, 1 << 20)
-                    if not records:
-                        break
-                    position = records[-1].offset + 1
-                    size += sum(len(record.value) for record in records)
-                    found.extend(_envelopes(record.value for record in records))
-        return found
+    async def balance(self, max_age_seconds: float = 0.0) -> Balance:
+        """Add up where every row is, now or at most so long ago. Raises StoreUnavailableError or LogReadError."""
+        return await self._balancing.balance(max_age_seconds)
 
     def _positions(self, topic: str, partition: int) -> dict[str, int]:
         return {self.consumer.name: self.consumer.committed.positions.get((topic, partition), 0)}
@@ -235,14 +206,6 @@ class Service:
 def _report(task: "asyncio.Task[None]") -> None:
     if not task.cancelled() and task.exception() is not None:
         _log.critical("task_ended name=%s", task.get_name(), exc_info=task.exception())
-
-
-def _envelopes(values: Iterable[bytes]) -> Iterable[Envelope]:
-    for value in values:
-        try:
-            yield decode_batch(value).envelope
-        except WireError:
-            continue
 
 
 class FolderLock:

@@ -6,18 +6,18 @@ is read from the log again; what was committed is known, so no row is lost and n
 
 import asyncio
 import concurrent.futures
-import itertools
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Final, TypeVar
 
 import msgspec
 
+from aggregator.cutting import cut_blocks
 from aggregator.log import TOPICS, Log, OffsetOutOfRangeError, Record
 from aggregator.opened import OpenedBatches
 from aggregator.progress import Tracker
-from aggregator.store import Bad, Outcome, Progress, Rows, Store, Stream, Transaction
+from aggregator.store import Bad, Outcome, Progress, Rows, Store, Stream, Transaction, Word
 from schemas.batch import Batch, Block, Envelope
 from schemas.codec import check_batch, decode_batch
 from schemas.errors import MusterError, WireError
@@ -80,8 +80,13 @@ class StoreConsumer:
         opened: OpenedBatches | None = None,
         stored: Callable[[list[Rows]], None] = lambda _: None,
         announce: Announce = _tell_nobody,
+        expired_words: Callable[[], Iterable[Word]] = tuple,
     ) -> None:
-        """Prepare; nothing is read before `run`. `announce` is told when the log is not the one that was followed."""
+        """Prepare; nothing is read before `run`.
+
+        `announce` is told when the log is not the one that was followed. `expired_words` gives the words of publishers
+        that retention took from the log before we read them.
+        """
         self._log = log
         self._store = store
         self._quarantine = quarantine
@@ -89,6 +94,7 @@ class StoreConsumer:
         self._opened = opened or OpenedBatches()
         self._stored = stored
         self._announce = announce
+        self._expired_words = expired_words
         self._announced: set[tuple[str, str]] = set()
         self._thread = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="store")
         self._stopping = asyncio.Event()
@@ -100,6 +106,8 @@ class StoreConsumer:
         self.tracker = Tracker()
         self.committed = Tracker()
         """What is on disk; `tracker` is ahead of it by the transaction that is being gathered."""
+        self.known = False
+        """Whether `committed` was ever read from the store."""
         self.ready = False
         """Whether the store is open and follows the log."""
         self.status = ConsumerStatus()
@@ -140,6 +148,7 @@ class StoreConsumer:
         progress = await self._call(self._store.open)
         self.tracker = await self._follow_on(progress)
         self.committed = Tracker(progress)
+        self.known = True
         self._counting = _Counts()
         self._rows, self._row_count = [], 0
         self.ready = True
@@ -156,6 +165,7 @@ class StoreConsumer:
             await self._warn("log.recreated", f"the log is not the one that was read ({progress.log_id})")
             progress.positions = []
         tracker = Tracker(progress)
+        tracker.recall(self._expired_words())
         ends = [await self._log.end(one.topic, one.partition) for one in progress.positions]
         if any(one.offset > end for one, end in zip(progress.positions, ends, strict=True)):
             # offsets were given a second time, to other records: one file holds all partitions, so none can be trusted
@@ -220,6 +230,7 @@ class StoreConsumer:
         except OffsetOutOfRangeError as error:
             # retention took what we had not read, and has counted it; or the log lost its tail
             _log.warning("log_skipped topic=%s partition=%d from=%d to=%d", topic, partition, offset, error.begin)
+            self.tracker.recall(self._expired_words())
             self.tracker.move(topic, partition, error.begin if offset < error.begin else error.end)
             return True
         if not records:
@@ -356,39 +367,3 @@ class _Counts(msgspec.Struct):
     rows_filtered: int = 0
     rows_quarantined: int = 0
     rows_repeated: int = 0
-
-
-def cut_blocks(blocks: list[Block], first: int, wanted: list[Interval]) -> list[Block]:
-    """Give only the rows whose numbers are in `wanted`; the rows of a batch are numbered in the order of its blocks."""
-    result = []
-    number = first
-    for block in blocks:
-        count = len(block.rows)
-        picks = [at for at in range(count) if any(low <= number + at < high for low, high in wanted)]
-        number += count
-        if len(picks) == count:
-            result.append(block)
-        elif picks:
-            result.append(_pick(block, picks))
-    return result
-
-
-def _pick(block: Block, picks: list[int]) -> Block:
-    times, now = [], block.start
-    for step in block.steps:
-        now += step
-        times.append(now)
-    chosen = [times[at] for at in picks]
-    return Block(
-        block.measurement,
-        block.subject,
-        block.attributes,
-        block.keys,
-        [block.rows[at] for at in picks],
-        chosen[0],
-        [0, *(later - earlier for earlier, later in itertools.pairwise(chosen))],
-        {name: [column[at] for at in picks] for name, column in block.floats.items()},
-        {name: [column[at] for at in picks] for name, column in block.ints.items()},
-        {name: [column[at] for at in picks] for name, column in block.bools.items()},
-        {name: [column[at] for at in picks] for name, column in block.strings.items()},
-    )

@@ -4,11 +4,13 @@ from collections.abc import Iterable
 from typing import Any
 
 import hypothesis.strategies as st
+import pytest
 from hypothesis import given
 
 from aggregator.balance import Line, make_balance
 from aggregator.progress import Tracker, merge_accounts
 from aggregator.store import Outcome, Stream
+from aggregator.unread import Unread
 from schemas.account import Account, Dropped, EpochAccount, StreamAccount
 from schemas.batch import Envelope
 from schemas.intervals import Interval
@@ -35,7 +37,10 @@ def word(
 
 
 def line_of(tracker: Tracker, unread: Iterable[Envelope] = (), **more: Any) -> Line:
-    [line] = make_balance({"store": tracker}, {"store": unread}, now_ns=NOW, **more).lines
+    waiting = Unread()
+    for envelope in unread:
+        waiting.note(envelope, NOW)
+    [line] = make_balance({"store": tracker}, {"store": waiting}, now_ns=NOW, **more).lines
     return line
 
 
@@ -59,7 +64,7 @@ def test_a_row_that_nobody_has_is_unaccounted() -> None:
     tracker.hear("n1", "e1", NOW, word(10, [(5, 10)]))
     tracker.mark(STREAM, 0, 4, Outcome.DONE)
 
-    balance = make_balance({"store": tracker}, {"store": []}, now_ns=NOW)
+    balance = make_balance({"store": tracker}, {}, now_ns=NOW)
 
     assert [line.unaccounted for line in balance.lines] == [1]
     assert (balance.closed, balance.settled) == (False, False)
@@ -217,3 +222,28 @@ def test_rows_before_a_later_one_that_no_word_has_told_of_are_still_at_the_publi
     line = line_of(tracker)
 
     assert (10, 5, 5, 0) == (line.numbered, line.done, line.spooled, line.unaccounted)
+
+
+@pytest.mark.parametrize("reason", ["done", "in_log", "stranded", "lost", "spooled", "unaccounted"])
+def test_a_reason_that_is_called_like_a_place_is_a_reason_all_the_same(reason: str) -> None:
+    """What a publisher gave up must not pass for what was stored, whatever it calls it."""
+    tracker = Tracker()
+    tracker.hear("n1", "e1", NOW, word(10, [], dropped=[Dropped(reason, [(0, 4)])]))
+    tracker.mark(STREAM, 4, 10, Outcome.DONE)
+
+    line = line_of(tracker)
+
+    assert (6, 4, 0) == (line.done, sum(line.dropped.values()), line.unaccounted)
+    assert (0, 0, 0, 0) == (line.in_log, line.stranded, line.lost, line.spooled)
+
+
+def test_a_word_of_an_ended_run_that_is_found_later_is_late() -> None:
+    """Retention kept it aside; by then a new run had spoken, which need not name one that has nothing left."""
+    tracker, kept = Tracker(), Tracker()
+    kept.hear("n1", "e1", NOW, word(10, [(5, 10)]))
+    tracker.hear("n1", "e1", NOW + 1, word(10, [], number=2))
+    tracker.hear("n1", "e2", NOW + 2, word(3, [(0, 3)], epoch="e2"))
+
+    tracker.recall(kept.words.values())
+
+    assert "e2" == tracker.words["n1"].epoch

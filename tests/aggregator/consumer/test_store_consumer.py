@@ -10,9 +10,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 from aggregator.control import ControlFullError
+from aggregator.cutting import cut_blocks
 from aggregator.log import Entry, partition_of
 from aggregator.log_sqlite import SqliteLog
-from aggregator.store_consumer import StoreConsumer, cut_blocks
+from aggregator.store_consumer import StoreConsumer
 from schemas.batch import Envelope
 from schemas.codec import check_batch, decode_batch
 from schemas.rows import Event

@@ -7,12 +7,10 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from collectors.config import default_data_dir
+from collectors.config import INSECURE_WORDS, default_data_dir
 from collectors.settings import Settings, load_settings, unknown_keys
 from schemas.errors import ConfigError
 
-INSECURE_WORDS: Final = "tokens and data travel unencrypted"
-"""What `aggregator.insecure_listen` must say before Muster listens beyond this machine without TLS."""
 LevelWord = Literal["essential", "standard", "detailed", "debug"]
 Bytes = Annotated[int, Field(ge=1 << 20)]
 Days = Annotated[float, Field(gt=0)]

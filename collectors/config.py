@@ -2,9 +2,11 @@
 
 import math
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -16,6 +18,11 @@ from schemas.verbosity import Level, level_of
 DEFAULT_COLLECTORS: Final = ("host", "syslog")
 """What runs when the configuration names no collector."""
 LEVEL_WORDS: Final = tuple(level.word for level in Level)
+
+
+INSECURE_WORDS: Final = "tokens and data travel unencrypted"
+"""What must be written before Muster sends or takes tokens beyond this machine without TLS."""
+_LOOPBACK: Final = re.compile(r"127(?:\.\d{1,3}){3}\Z")
 
 
 class AgentSection(msgspec.Struct, frozen=True):
@@ -46,6 +53,8 @@ class PublishSection(msgspec.Struct, frozen=True):
     """A one-time token (muster token enrol), exchanged for the node's own at the first start."""
     ca_file: str = ""
     """The authority that aggregators' certificates must come from; empty: the system's."""
+    insecure: str = ""
+    """To send a token beyond this machine by http:// write here: tokens and data travel unencrypted."""
     timeout_seconds: float = 30.0
     """How long to wait for an answer."""
 
@@ -55,6 +64,11 @@ class PublishSection(msgspec.Struct, frozen=True):
                 check_address(address)
             except ConfigError as error:
                 raise ValueError(str(error)) from None
+            if (self.token or self.enrolment_token) and in_clear(address) and self.insecure != INSECURE_WORDS:
+                raise ValueError(
+                    f"aggregators: {address} would let everybody on the network read the token: write https://, or"
+                    f" insecure = {INSECURE_WORDS!r}"
+                )
         _positive(timeout_seconds=self.timeout_seconds)
 
 
@@ -131,6 +145,13 @@ def default_data_dir(env: Mapping[str, str] | None = None) -> Path:
         return Path(env["STATE_DIRECTORY"].split(":")[0])
     state = env.get("XDG_STATE_HOME") or f"{env.get('HOME', '/root')}/.local/state"
     return Path(state) / "muster"
+
+
+def in_clear(address: str) -> bool:
+    """Tell whether what is sent to an address leaves this machine unencrypted."""
+    url = urlsplit(address)
+    host = url.hostname or ""
+    return url.scheme == "http" and host not in ("localhost", "::1") and not _LOOPBACK.match(host)
 
 
 def socket_path(data_dir: Path) -> Path:

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from collectors.config import AgentConfig, CollectorSettings, load_agent_config
+from collectors.config import INSECURE_WORDS, AgentConfig, CollectorSettings, load_agent_config
 from collectors.settings import load_settings
 from schemas.errors import ConfigError
 from schemas.verbosity import Level
@@ -147,6 +147,20 @@ class TestEnvironment:
         place.env["MUSTER_PUBLISH__AGGREGATORS"] = '["http://a:1", "unix:///b"]'
         assert ["http://a:1", "unix:///b"] == place.load().addresses
 
+    @pytest.mark.parametrize(
+        "address", ["http://127.0.0.1:1", "http://localhost:1", "http://[::1]:1", "https://a:1", "unix:///b"]
+    )
+    def test_a_token_goes_where_nobody_listens_in(self, place: Place, address: str) -> None:
+        place.env["MUSTER_PUBLISH__AGGREGATORS"] = f'["{address}"]'
+        place.env["MUSTER_PUBLISH__TOKEN"] = "mst_x"
+        assert [address] == place.load().addresses
+
+    def test_a_token_goes_in_clear_when_told_in_so_many_words(self, place: Place) -> None:
+        place.env["MUSTER_PUBLISH__AGGREGATORS"] = '["http://10.0.0.1:1"]'
+        place.env["MUSTER_PUBLISH__TOKEN"] = "mst_x"
+        place.env["MUSTER_PUBLISH__INSECURE"] = INSECURE_WORDS
+        assert "mst_x" == place.load().publish.token
+
     def test_variables_of_others_and_those_that_are_no_options_are_left_alone(self, place: Place) -> None:
         place.env |= {"PATH": "/bin", "MUSTER_LISTEN": "x", "MUSTER_LOG_LEVEL": "DEBUG", "MUSTER_TOKEN": "t"}
         assert "standard" == place.load().agent.level
@@ -234,6 +248,24 @@ WRONG = {
             (
                 "muster.toml:2: [publish]: 'agg:8420' is no address: write https://host:8420, http://host:8420"
                 " or unix:///path/to.sock"
+            )
+        ],
+    ),
+    "a token in clear": (
+        '[publish]\naggregators = ["https://a:1", "http://127.evil.example:1"]\ntoken = "mst_x"\n',
+        [
+            (
+                "muster.toml:2: [publish]: aggregators: http://127.evil.example:1 would let everybody on the network"
+                " read the token: write https://, or insecure = 'tokens and data travel unencrypted'"
+            )
+        ],
+    ),
+    "an enrolment token in clear": (
+        '[publish]\naggregators = ["http://10.0.0.1:1"]\nenrolment_token = "mse_x"\ninsecure = "yes"\n',
+        [
+            (
+                "muster.toml:2: [publish]: aggregators: http://10.0.0.1:1 would let everybody on the network read the"
+                " token: write https://, or insecure = 'tokens and data travel unencrypted'"
             )
         ],
     ),

@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from aggregator.config import INSECURE_WORDS
+from collectors.config import INSECURE_WORDS
 from tests.acceptance.stage import Muster, stage, until
 from tests.faults.rig import Bench, ask, config
 

@@ -1,11 +1,17 @@
 """Who may do what: every action by every kind of caller (R001-18)."""
 
+import fnmatch
+import time
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from aggregator.access import (
     ANONYMOUS,
     LOCAL,
     MEETS,
+    RESERVED,
     RULES,
     Action,
     Caller,
@@ -19,6 +25,7 @@ from aggregator.access import (
     matches,
     may,
 )
+from aggregator.announcer import PUBLISHER
 from schemas.errors import AccessError
 
 CALLERS = {
@@ -104,10 +111,40 @@ def test_a_refusal_says_what_is_needed_and_what_there_is() -> None:
         ("*", "", False),
         ("n1", "N1", False),
         ("n*", "n\nx", True),
+        ("a*b*c", "a-b-b-c", True),
+        ("a*b*c", "acb", False),
+        ("a*b*b", "ab", False),
+        ("*ab*ab*", "xabab", True),
+        ("*ab*ab*", "xaba", False),
+        ("a*?", "a", False),
+        ("?*?", "ab", True),
+        ("*a?c*", "aacabc", True),
+        ("a**b", "ab", True),
     ],
 )
 def test_patterns(pattern: str, name: str, expected: bool) -> None:
     assert expected == matches(pattern, name)
+
+
+@given(st.text("ab*?", min_size=1, max_size=8), st.text("ab", min_size=1, max_size=10))
+def test_patterns_match_as_file_names_do(pattern: str, name: str) -> None:
+    assert fnmatch.fnmatchcase(name, pattern) == matches(pattern, name)
+
+
+def test_no_pattern_makes_matching_slow() -> None:
+    """Tried star by star, this is 10**10 steps and more."""
+    name = "a" * 255
+    begun = time.process_time()
+    assert not matches("*a" * 100 + "b", name)
+    assert not matches("*a?" * 80 + "b", name)
+    assert not matches("*a*a*a*a*b", name)
+    assert time.process_time() - begun < 0.5
+
+
+def test_the_aggregators_own_name_is_no_subject_of_anybodys() -> None:
+    assert PUBLISHER in RESERVED
+    with pytest.raises(ScopeError, match="Muster itself"):
+        check_subject(PUBLISHER)
 
 
 @pytest.mark.parametrize("name", ["*", "n?", "", "a b", "a\n", "x" * 256, "-n", "n-", "[n]", "n\u00e9"])

@@ -13,22 +13,19 @@ import sqlite3
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Final
 
 import msgspec
 
-from collectors.spool_epoch import Epoch, Stream, tell
-from collectors.spool_file import SpoolFile, State, Write, open_spool_file
+from collectors.spool_epoch import Epoch, Stream, restore, tell
+from collectors.spool_file import SpoolFile, State, Write, is_full, open_spool_file
+from collectors.spool_room import least_important, make_way, room_for
 from collectors.spooled import Counts, Held, Key, NewBatch, Waiting
 from schemas.account import Account, EpochAccount
 from schemas.errors import SpoolError
 from schemas.intervals import Intervals
 from schemas.verbosity import Level, RowClass
 
-EVENT_SHARE: Final = 8
-"""Events have one part in so many of the spool to themselves; capability documents likewise."""
 __all__ = ["Counts", "Filling", "Held", "Key", "NewBatch", "Spool", "boot_id", "commit_together", "open_spools"]
-_SHARED: Final = (RowClass.TELEMETRY, RowClass.LOG)
 
 
 class Spool:
@@ -48,10 +45,13 @@ class Spool:
         self.waiting = Waiting()
         """What is held, by class and level. Look at it under `lock`."""
         self._file = file
-        self._epochs: dict[str, Epoch] = {}
+        state = state or State()
+        self._epochs = restore(state.epochs, state.streams, state.dropped, state.held)
+        self._epochs[self.epoch] = Epoch(self.epoch, boot)
         self._word = 0
-        self._positions: dict[tuple[str, str], str] = {}
-        self._restore(state or State())
+        self._positions = state.positions
+        for held in state.held:
+            self.waiting.add(held)
 
     @classmethod
     def open(
@@ -77,8 +77,10 @@ class Spool:
     ) -> list[Held]:
         """Keep batches, counts and positions, all or nothing, on disk; give what is now held of them.
 
-        Room within `max_bytes` is made by giving up what is less important. Raises SpoolError when the disk itself
-        takes no more; then nothing is given up, for what is held could not be told from what would be gained.
+        Room within `max_bytes` is made by giving up what is less important. When the disk itself takes no more, then
+        telemetry and logs of about the size of the new rows are given up for them, in the same transaction: what is
+        less important than the most important of the new rows, and, where no position is given, what is as important
+        and older. Raises SpoolError when there is no such thing, or that was not enough; then nothing was given up.
         """
         [held] = commit_together([Filling(self, list(batches), counts or {}, positions or {})])
         return held
@@ -168,16 +170,17 @@ class Spool:
             return Account(self._word, [tell(live), *(tell(epoch) for epoch in before)])
 
     def acknowledge(self, account: Account) -> None:
-        """The log has this word: what it said for good need not be said again."""
+        """The log has this word: what it said for good need not be said again. It may leave epochs out."""
         with self.lock:
+            told = {epoch.epoch: epoch for epoch in account.epochs}
             settled = [
                 epoch
                 for epoch in self._epochs.values()
                 if epoch.epoch != self.epoch
+                and epoch.epoch in told
                 and epoch.settled_at_word is not None
                 and epoch.settled_at_word <= account.word
             ]
-            told = {epoch.epoch: epoch for epoch in account.epochs}
             try:
                 for epoch in settled:
                     self._file.forget_epoch(self.publisher, epoch.epoch)
@@ -189,30 +192,12 @@ class Spool:
 
     # --- inside ------------------------------------------------------------------------------------------------------
 
-    def _restore(self, state: State) -> None:
-        for row in state.epochs:
-            self._epochs[row.epoch] = Epoch(row.epoch, row.boot, row.next_order)
-        for stream_row in state.streams:
-            stream = Stream(stream_row.filtered, stream_row.folded, stream_row.numbered)
-            key = (RowClass(stream_row.row_class), Level(stream_row.level))
-            self._epochs[stream_row.epoch].streams[key] = stream
-        for dropped in state.dropped:
-            key = (RowClass(dropped.row_class), Level(dropped.level))
-            stream = self._epochs[dropped.epoch].streams[key]
-            stream.dropped.setdefault(dropped.reason, Intervals()).add(dropped.first, dropped.end)
-        for held in state.held:
-            self.waiting.add(held)
-            spooled = self._epochs[held.epoch].streams[held.row_class, held.level].spooled
-            spooled.add(held.first, held.first + held.rows)
-        self._positions = state.positions
-        self._epochs[self.epoch] = Epoch(self.epoch, self.boot)
-
     def _still_held(self, ids: Iterable[int]) -> list[Held]:
         return [held for batch_id in ids if (held := self.waiting.get(batch_id)) is not None]
 
     def _prepare(self, filling: "Filling") -> Write:
         """Say what a commit would write, without changing anything yet."""
-        gave_up = self._room_for(filling.batches)
+        gave_up = room_for(self.waiting, filling.batches, self.max_bytes)
         plan = self._plan(filling.batches)
         return Write(self.publisher, self.epoch, plan, filling.counts, filling.positions, gave_up)
 
@@ -290,42 +275,12 @@ class Spool:
         stream = self._epochs[held.epoch].streams[held.row_class, held.level]
         stream.dropped.setdefault(reason, Intervals()).add(held.first, held.first + held.rows)
 
-    def _room_for(self, new: list[NewBatch]) -> list[tuple[Held, str]]:
-        """Choose the least important rows so that the new ones fit: events and documents have room of their own."""
-        own = self.max_bytes // EVENT_SHARE
-        chosen: list[tuple[Held, str]] = []
-        for classes, limit in (
-            (_SHARED, self.max_bytes - 2 * own),
-            ((RowClass.EVENT,), own),
-            ((RowClass.CAPABILITY,), own),
-        ):
-            need = sum(len(batch.body) for batch in new if batch.row_class in classes)
-            excess = self.waiting.size(*classes) + need - limit if need else 0
-            if excess > 0:
-                chosen += self._least_important(classes, excess)
-        return chosen
-
     def give_up(self, classes: tuple[RowClass, ...] = tuple(RowClass), size: int = 1 << 20) -> int:
         """Drop at least `size` bytes of the least important batches of `classes`; return how many bytes it was."""
         with self.lock:
-            gone = self._least_important(classes, size)
+            gone = least_important(self.waiting, classes, size)
             self._give_up(gone)
             return sum(held.size for held, _ in gone)
-
-    def _least_important(self, classes: tuple[RowClass, ...], size: int) -> list[tuple[Held, str]]:
-        """Choose batches of at least `size` bytes: superseded documents, then the highest level first, oldest first."""
-        chosen: dict[int, tuple[Held, str]] = {}
-        superseded = self.waiting.superseded() if RowClass.CAPABILITY in classes else iter(())
-        order = [("superseded", superseded)]
-        order += [("spool_full", self.waiting.oldest(*classes, level=level)) for level in reversed(Level)]
-        for reason, candidates in order:
-            for held in candidates:
-                if size <= 0:
-                    return list(chosen.values())
-                if held.id not in chosen:
-                    chosen[held.id] = held, reason
-                    size -= held.size
-        return list(chosen.values())
 
     def _forget_dropped(self, epoch: Epoch, told: EpochAccount) -> None:
         for account in told.streams:
@@ -361,12 +316,33 @@ def commit_together(fillings: Sequence[Filling]) -> list[list[Held]]:
         return []
     file = fillings[0].spool._file  # noqa: SLF001  # this is the spools' own module
     with file.lock:
-        writes = [(filling.spool, filling.spool._prepare(filling)) for filling in fillings]  # noqa: SLF001
+        writes = [filling.spool._prepare(filling) for filling in fillings]  # noqa: SLF001
         try:
-            file.commit(write for _, write in writes)
+            writes = _write(file, fillings, writes)
         except sqlite3.Error as error:
             raise SpoolError(f"{file.path}: {error}") from error
-        return [spool._committed(write) for spool, write in writes]  # noqa: SLF001
+        return [filling.spool._committed(write) for filling, write in zip(fillings, writes, strict=True)]  # noqa: SLF001
+
+
+def _write(file: SpoolFile, fillings: Sequence[Filling], writes: list[Write]) -> list[Write]:
+    """Write it all; on a full disk in the place of what is less important. Give what was written."""
+    try:
+        file.commit(writes)
+    except sqlite3.Error as error:
+        if not is_full(error):
+            raise
+        instead = []
+        for filling, write in zip(fillings, writes, strict=True):
+            again = bool(filling.positions)
+            gave_up = make_way(filling.spool.waiting, filling.batches, write.gave_up, again=again)
+            if gave_up is None:
+                raise
+            instead.append(write._replace(gave_up=gave_up))
+        if not any(write.gave_up for write in instead):
+            raise
+        file.commit_instead(instead)
+        return instead
+    return writes
 
 
 def open_spools(

@@ -1,8 +1,12 @@
 """One run of a publisher as its spool knows it: how many rows each stream has, and where they are."""
 
-from collectors.spooled import Key
+from collections.abc import Iterable
+
+from collectors.spool_file import DroppedRow, EpochRow, StreamRow
+from collectors.spooled import Held, Key
 from schemas.account import Dropped, EpochAccount, StreamAccount
 from schemas.intervals import Intervals
+from schemas.verbosity import Level, RowClass
 
 
 class Stream:
@@ -47,3 +51,27 @@ def tell(epoch: Epoch) -> EpochAccount:
         for (row_class, level), stream in sorted(epoch.streams.items())
     ]
     return EpochAccount(epoch.epoch, epoch.boot, streams)
+
+
+def restore(
+    epochs: Iterable[EpochRow], streams: Iterable[StreamRow], dropped: Iterable[DroppedRow], held: Iterable[Held]
+) -> dict[str, Epoch]:
+    """Give the epochs of a file by name, oldest first; one that only its batches or streams tell of is among them."""
+    found = {row.epoch: Epoch(row.epoch, row.boot, row.next_order) for row in epochs}
+
+    def stream_of(epoch: str, row_class: int, level: int, end: int) -> Stream:
+        known = found.setdefault(epoch, Epoch(epoch, ""))
+        stream = known.streams.setdefault((RowClass(row_class), Level(level)), Stream())
+        stream.numbered = max(stream.numbered, end)
+        return stream
+
+    for row in streams:
+        stream = stream_of(row.epoch, row.row_class, row.level, row.numbered)
+        stream.filtered, stream.folded = row.filtered, row.folded
+    for gone in dropped:
+        stream = stream_of(gone.epoch, gone.row_class, gone.level, gone.end)
+        stream.dropped.setdefault(gone.reason, Intervals()).add(gone.first, gone.end)
+    for one in held:
+        end = one.first + one.rows
+        stream_of(one.epoch, one.row_class, one.level, end).spooled.add(one.first, end)
+    return found

@@ -12,40 +12,16 @@ from typing import Any, Final, NamedTuple
 
 from collectors.failpoint import failpoint
 from collectors.spool_reserve import Reserve
+from collectors.spool_schema import SALVAGED, connect
 from collectors.spooled import Counts, Held, Key
 from schemas.errors import SpoolError
-from schemas.intervals import Interval
+from schemas.intervals import Interval, Intervals
 from schemas.verbosity import Level, RowClass
 
-VERSION: Final = 1
-APPLICATION_ID: Final = 0x4D535052
-"""Marks the file as a Muster spool ("MSPR")."""
-
-_SCHEMA: Final = """
-CREATE TABLE epoch (
-    publisher TEXT NOT NULL, epoch TEXT NOT NULL, boot TEXT NOT NULL, next_order INTEGER NOT NULL,
-    begun INTEGER NOT NULL, PRIMARY KEY (publisher, epoch)) WITHOUT ROWID;
-CREATE TABLE stream (
-    publisher TEXT NOT NULL, epoch TEXT NOT NULL, class INTEGER NOT NULL, level INTEGER NOT NULL,
-    filtered INTEGER NOT NULL, folded INTEGER NOT NULL, numbered INTEGER NOT NULL,
-    PRIMARY KEY (publisher, epoch, class, level)) WITHOUT ROWID;
-CREATE TABLE batch (
-    id INTEGER PRIMARY KEY, publisher TEXT NOT NULL, epoch TEXT NOT NULL, class INTEGER NOT NULL,
-    level INTEGER NOT NULL, first INTEGER NOT NULL, rows INTEGER NOT NULL, ord INTEGER NOT NULL, size INTEGER NOT NULL,
-    grant_id TEXT NOT NULL,
-    document TEXT NOT NULL, boottime INTEGER NOT NULL, wall INTEGER NOT NULL, boot TEXT NOT NULL, body BLOB NOT NULL);
-CREATE TABLE dropped (
-    publisher TEXT NOT NULL, epoch TEXT NOT NULL, class INTEGER NOT NULL, level INTEGER NOT NULL, reason TEXT NOT NULL,
-    first INTEGER NOT NULL, end INTEGER NOT NULL,
-    PRIMARY KEY (publisher, epoch, class, level, reason, first)) WITHOUT ROWID;
-CREATE TABLE position (
-    publisher TEXT NOT NULL, collector TEXT NOT NULL, source TEXT NOT NULL, value TEXT NOT NULL,
-    PRIMARY KEY (publisher, collector, source)) WITHOUT ROWID;
-"""
 _BATCH_COLUMNS: Final = (
     "id, epoch, class, level, first, rows, ord, size, grant_id, document, boottime, wall, boot"  # without the body
 )
-TABLES: Final = ("epoch", "stream", "batch", "dropped", "position")
+_DROPPED_KEY: Final = "publisher = ? AND epoch = ? AND class = ? AND level = ? AND reason = ?"
 
 
 class EpochRow(NamedTuple):
@@ -144,7 +120,7 @@ class SpoolFile:
             of(publisher).epochs.append(EpochRow(*epoch))
         for publisher, *stream in db.execute("SELECT * FROM stream"):
             of(publisher).streams.append(StreamRow(*stream))
-        for publisher, *dropped in db.execute("SELECT * FROM dropped"):
+        for publisher, *dropped in self._merge_dropped(db.execute("SELECT * FROM dropped").fetchall()):
             of(publisher).dropped.append(DroppedRow(*dropped))
         words: dict[str, str] = {}  # one object for each epoch and boot, however many batches name it
         for publisher, *row in db.execute(f"SELECT publisher, {_BATCH_COLUMNS} FROM batch ORDER BY id"):
@@ -173,10 +149,15 @@ class SpoolFile:
         try:
             self._commit(new)
         except sqlite3.Error as error:
-            if not _is_full(error):
+            if not is_full(error):
                 raise
             self._write_back()  # pages that forgetting freed may be all the room that it needs
             self._commit(new)
+
+    def commit_instead(self, writes: Iterable[Write]) -> None:
+        """Commit where the disk is full and `gave_up` frees as much as is written: with the room kept in reserve."""
+        new = list(writes)
+        self._with_reserve(lambda: self._commit(new))
 
     def _commit(self, writes: Sequence[Write]) -> None:
         with self.db:
@@ -247,13 +228,38 @@ class SpoolFile:
 
     def _give_up(self, publisher: str, gone: Sequence[tuple[Held, str]]) -> None:
         self.db.executemany("DELETE FROM batch WHERE id = ?", [(held.id,) for held, _ in gone])
-        self.db.executemany(
-            "INSERT OR REPLACE INTO dropped VALUES (?, ?, ?, ?, ?, ?, ?)",
-            [
-                (publisher, held.epoch, held.row_class, held.level, reason, held.first, held.first + held.rows)
-                for held, reason in gone
-            ],
-        )
+        streams: dict[tuple[object, ...], Intervals] = {}
+        for held, reason in gone:
+            key = (publisher, held.epoch, held.row_class, held.level, reason)
+            streams.setdefault(key, Intervals()).add(held.first, held.first + held.rows)
+        for key, intervals in streams.items():
+            for first, end in intervals:
+                self._remember_dropped(key, first, end)
+
+    def _remember_dropped(self, key: tuple[object, ...], first: int, end: int) -> None:
+        """Note dropped rows as one interval with those that they touch: a row for each batch would grow for ever."""
+        before = f"SELECT first, end FROM dropped WHERE {_DROPPED_KEY} AND first <= ? ORDER BY first DESC LIMIT 1"
+        while (row := self.db.execute(before, (*key, end)).fetchone()) is not None and row[1] >= first:
+            self.db.execute(f"DELETE FROM dropped WHERE {_DROPPED_KEY} AND first = ?", (*key, row[0]))
+            first, end = min(first, row[0]), max(end, row[1])
+        self.db.execute("INSERT INTO dropped VALUES (?, ?, ?, ?, ?, ?, ?)", (*key, first, end))
+
+    def _merge_dropped(self, rows: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
+        """Give the table `dropped` with every interval as large as it can be; write it so where there is room."""
+        streams: dict[tuple[Any, ...], Intervals] = {}
+        for *key, first, end in rows:
+            streams.setdefault(tuple(key), Intervals()).add(first, end)
+        merged = [(*key, first, end) for key, intervals in streams.items() for first, end in intervals]
+
+        def write() -> None:
+            with self.db:
+                self.db.execute("DELETE FROM dropped")
+                self.db.executemany("INSERT INTO dropped VALUES (?, ?, ?, ?, ?, ?, ?)", merged)
+
+        if len(merged) < len(rows):
+            with contextlib.suppress(sqlite3.Error):  # it says the same either way
+                self._with_reserve(write)
+        return merged
 
     def body(self, batch_id: int) -> bytes | None:
         """Read one body; None when there is no such batch. Raises sqlite3.DatabaseError when it cannot be read."""
@@ -263,12 +269,16 @@ class SpoolFile:
     def forget_dropped(
         self, publisher: str, epoch: str, row_class: int, level: int, reason: str, intervals: Iterable[Interval]
     ) -> None:
-        """Forget that rows were dropped: the aggregator knows."""
-        sql = (
-            "DELETE FROM dropped WHERE publisher = ? AND epoch = ? AND class = ? AND level = ? AND reason = ?"
-            " AND first >= ? AND end <= ?"
+        """Forget that rows were dropped: the aggregator knows. What an interval holds besides stays."""
+        key = (publisher, epoch, row_class, level, reason)
+        pairs = [(first, end, *key) for first, end in intervals]
+        where = _DROPPED_KEY.replace("?", "?{}").format(3, 4, 5, 6, 7)
+        behind = f"SELECT ?3, ?4, ?5, ?6, ?7, ?2, end FROM dropped WHERE {where} AND first < ?2 AND end > ?2"
+        self._forget(
+            (f"INSERT OR REPLACE INTO dropped {behind}", pairs),
+            (f"UPDATE dropped SET end = ?1 WHERE {where} AND first < ?1 AND end > ?1 AND ?2 > ?1", pairs),
+            (f"DELETE FROM dropped WHERE {where} AND first >= ?1 AND first < ?2", pairs),
         )
-        self._forget((sql, [(publisher, epoch, row_class, level, reason, first, end) for first, end in intervals]))
 
     def forget_epoch(self, publisher: str, epoch: str) -> None:
         """Forget a run of which nothing is left to say."""
@@ -303,7 +313,7 @@ class SpoolFile:
         try:
             work()
         except sqlite3.Error as error:
-            if not _is_full(error) or not self._reserve.give():
+            if not is_full(error) or not self._reserve.give():
                 raise
             try:
                 self._write_back()
@@ -329,51 +339,32 @@ def open_spool_file(path: Path, synchronous: str = "FULL") -> SpoolFile:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        return _open(path, synchronous)
-    except sqlite3.DatabaseError as error:
-        if not _is_damage(error):
-            raise SpoolError(f"{path}: {error}") from error
-        from collectors.spool_salvage import salvage  # seldom needed
+        if path.with_name(path.name + SALVAGED).exists():
+            from collectors.spool_salvage import finish  # seldom needed
 
-        return salvage(path, lambda: _open(path, synchronous), error)
+            finish(path)
+        try:
+            db = connect(path, synchronous)
+        except sqlite3.DatabaseError as error:
+            if not _is_damage(error):
+                raise
+            from collectors.spool_salvage import salvage  # seldom needed
+
+            salvage(path, error)
+            db = connect(path, synchronous)
+    except (sqlite3.Error, OSError) as error:
+        raise SpoolError(f"{path}: {error}") from error
+    return SpoolFile(path, db, synchronous)
 
 
-def _is_full(error: sqlite3.Error) -> bool:
+def is_full(error: sqlite3.Error) -> bool:
+    """Whether it was that the disk is full."""
     return (getattr(error, "sqlite_errorcode", 0) or 0) & 0xFF == sqlite3.SQLITE_FULL
 
 
 def _is_damage(error: sqlite3.DatabaseError) -> bool:
-    return error.sqlite_errorcode & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
-
-
-def _open(path: Path, synchronous: str) -> SpoolFile:
-    # isolation_level None would need BEGINs by hand; IMMEDIATE makes `with connection` one write transaction
-    db = sqlite3.connect(path, isolation_level="IMMEDIATE", check_same_thread=False, timeout=5.0)
-    try:
-        db.execute("PRAGMA journal_mode = WAL")
-        db.execute(f"PRAGMA synchronous = {synchronous}")
-        db.execute("PRAGMA cache_size = -512")
-        db.execute("PRAGMA journal_size_limit = 4194304")
-        (version,) = db.execute("PRAGMA user_version").fetchone()
-        (application,) = db.execute("PRAGMA application_id").fetchone()
-        if version == 0 and application == 0 and not db.execute("SELECT 1 FROM sqlite_master").fetchone():
-            db.executescript(
-                f"BEGIN IMMEDIATE; {_SCHEMA} PRAGMA application_id = {APPLICATION_ID};"
-                f" PRAGMA user_version = {VERSION}; COMMIT;"
-            )
-        elif application != APPLICATION_ID:
-            raise SpoolError(f"{path} is not a Muster spool; name another file or move it away")
-        elif version > VERSION:
-            raise SpoolError(f"{path} was written by a newer Muster (spool version {version}); upgrade this one")
-        (verdict,) = db.execute("PRAGMA quick_check(1)").fetchone()
-        if verdict != "ok":
-            damage = sqlite3.DatabaseError(verdict)
-            damage.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
-            raise damage
-    except BaseException:
-        db.close()
-        raise
-    return SpoolFile(path, db, synchronous)
+    code: int = getattr(error, "sqlite_errorcode", 0) or 0
+    return code & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 
 def _batch_row(publisher: str, held: Held) -> tuple[Any, ...]:

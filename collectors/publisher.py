@@ -4,6 +4,7 @@ One thread, one request at a time. Events and documents go first; after an outag
 side by side, so that the present is visible while the past arrives.
 """
 
+import contextlib
 import logging
 import threading
 import time
@@ -18,7 +19,7 @@ from collectors.spooled import Waiting
 from collectors.transport import Answer, Backoff, TransportError
 from schemas.account import Account
 from schemas.batch import Envelope
-from schemas.codec import encode_batch
+from schemas.codec import MAX_BATCH_BYTES, encode_batch
 from schemas.errors import MalformedError, SpoolError, TooLargeError, WireError
 from schemas.publish import CONTENT_TYPE, Status, decode_answer, encode_request
 from schemas.verbosity import Level, RowClass
@@ -29,6 +30,10 @@ ACCOUNT_SECONDS: Final = 1.0
 """At most so often is the account of a busy publisher sent along."""
 REQUEST_BYTES: Final = 1 << 20
 REQUEST_BATCHES: Final = 256
+LIMIT_AFTER: Final = 32
+"""After so many requests that were taken, more is tried again: what was too large for a proxy may not be for ever."""
+SMALL_BYTES: Final = 16 << 10
+"""No account is the reason that a request is too large unless it is larger than this."""
 REQUEST_EPOCHS: Final = 64
 """Epochs that one request may speak for besides the live one."""
 _URGENT: Final = (RowClass.EVENT, RowClass.CAPABILITY)
@@ -89,6 +94,8 @@ class Publisher:
         self._last_heartbeat = -HEARTBEAT_SECONDS
         self._last_account = -HEARTBEAT_SECONDS
         self._limit = REQUEST_BYTES
+        self._account_limit = MAX_BATCH_BYTES
+        self._taken = 0
         self.status = PublisherStatus()
         self._thread: threading.Thread | None = None
 
@@ -152,7 +159,9 @@ class Publisher:
         if not chosen and not heartbeat:
             return self._last_heartbeat + HEARTBEAT_SECONDS - now
         account = self._spool.account() if heartbeat or now - self._last_account >= ACCOUNT_SECONDS else None
-        held, batches = self._encode(chosen, account, heartbeat=heartbeat)
+        held, batches = self._encode(chosen)
+        account, word = self._word(account, heartbeat=heartbeat)
+        batches += word
         if not batches:
             return 0.0
         body = encode_request(
@@ -172,14 +181,13 @@ class Publisher:
         if answer.status != 200:
             problem = answer.problem()
             reason = f"{problem.get('code', answer.status)}: {problem.get('detail', '')}"
-            if answer.status == 413 and held:
-                return self._too_large(held, reason)
+            told_bytes = len(word[0]) if account is not None else 0
+            if answer.status == 413 and (held or told_bytes > SMALL_BYTES):
+                return self._too_large(held, told_bytes, reason)
             return self._failed(reason, answer.retry_after)
         return self._answered(answer, held, account, len(body), heartbeat=heartbeat)
 
-    def _encode(
-        self, chosen: list[Held], account: Account | None, *, heartbeat: bool
-    ) -> tuple[list[Held], list[bytes]]:
+    def _encode(self, chosen: list[Held]) -> tuple[list[Held], list[bytes]]:
         held, batches = [], []
         for one in chosen:
             body = self._spool.body(one)
@@ -191,9 +199,22 @@ class Publisher:
                 self._refused(one, str(error))
             else:
                 held.append(one)
-        if heartbeat or account is not None:
-            batches.append(encode_batch(self._heartbeat(account), b""))
         return held, batches
+
+    def _word(self, account: Account | None, *, heartbeat: bool) -> tuple[Account | None, list[bytes]]:
+        """Encode the heartbeat; give what it tells of the account. An account that is too large tells fewer old epochs.
+
+        The rest is told when newer ones are settled and need no telling. Of one epoch with too many gaps it tells
+        nothing: rows come first, and each that arrives makes it smaller.
+        """
+        while account is not None:
+            with contextlib.suppress(TooLargeError):
+                data = encode_batch(self._heartbeat(account), b"")
+                if len(data) <= self._account_limit:
+                    return account, [data]
+            fewer = account.epochs[: len(account.epochs) // 2]
+            account = Account(account.word, fewer) if fewer else None
+        return None, [encode_batch(self._heartbeat(None), b"")] if heartbeat else []
 
     def _envelope(self, held: Held) -> Envelope:
         return Envelope(
@@ -256,16 +277,30 @@ class Publisher:
             self._log.info("publishing_again batches=%d", len(self._spool))
         self.status.last_error = ""
         self._backoff.reset()
+        self._recover()
         return 0.0
 
-    def _too_large(self, held: list[Held], reason: str) -> float:
+    def _too_large(self, held: list[Held], told_bytes: int, reason: str) -> float:
         """Send less at a time from now on; what is too large by itself never gets through, and is given up."""
-        if len(held) == 1:
+        self._taken = 0
+        if told_bytes > max(SMALL_BYTES, sum(one.size for one in held)):
+            self._account_limit = told_bytes // 2
+            self._log.warning("account_too_large bytes=%d next_bytes=%d reason=%s",
+                              told_bytes, self._account_limit, reason)  # fmt: skip
+        elif len(held) == 1:
             self._refused(held[0], reason)
         else:
             self._limit = max(1, sum(one.size for one in held) // 2)
             self._log.warning("request_too_large batches=%d next_bytes=%d reason=%s", len(held), self._limit, reason)
         return 0.0
+
+    def _recover(self) -> None:
+        """Try more at a time again, now and then."""
+        self._taken += 1
+        if self._taken >= LIMIT_AFTER:
+            self._taken = 0
+            self._limit = min(REQUEST_BYTES, self._limit * 2)
+            self._account_limit = min(MAX_BATCH_BYTES, self._account_limit * 2)
 
     def _refused(self, held: Held, reason: str) -> None:
         """Give a batch up that can never be sent: counted, with its reason."""

@@ -10,12 +10,14 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from collectors.publisher import HEARTBEAT_SECONDS, Publisher
+from collectors.publisher import HEARTBEAT_SECONDS, LIMIT_AFTER, Publisher
 from collectors.spool import NewBatch, Spool
+from collectors.spool_epoch import Epoch, Stream
 from collectors.transport import Answer, Backoff, TransportError
 from schemas.batch import Batch
 from schemas.codec import decode_batch
 from schemas.errors import MalformedError
+from schemas.intervals import Intervals
 from schemas.publish import PublishRequest, Result, Status, decode_request, encode_answer
 from schemas.verbosity import Level, RowClass
 
@@ -68,6 +70,16 @@ class Aggregator:
 
     def bodies(self, index: int = -1) -> list[bytes]:
         return [bytes(batch.body) for batch in self.batches(index) if batch.envelope.rows]
+
+
+def restarted(rig: "Rig", times: int, gaps: int) -> list[str]:
+    """Give the spool earlier runs, each with so many gaps in what it gave up."""
+    names = [f"{number:016x}" for number in range(times)]
+    for name in names:
+        epoch = rig.spool._epochs[name] = Epoch(name, "boot")
+        stream = epoch.streams[RowClass.TELEMETRY, Level.STANDARD] = Stream(numbered=gaps * 2)
+        stream.dropped["spool_full"] = Intervals((at * 2, at * 2 + 1) for at in range(gaps))
+    return names
 
 
 class Rig:
@@ -330,6 +342,56 @@ class TestRefusals:
         assert account is not None
         [stream] = account.epochs[0].streams
         assert [("refused", [(0, 7)])] == [(one.reason, one.intervals) for one in stream.dropped]
+
+    def test_after_many_requests_that_were_taken_more_is_sent_at_once_again(self, rig: Rig) -> None:
+        """A 413 of a proxy that is gone since does not make every later request small."""
+        bodies = [bytes([65 + number]) * (100 << 10) for number in range(8)]
+        rig.keep(*bodies)
+        rig.aggregator.next(refusal(413, "request.too_large"))
+        rig.publisher.send_once()
+        rig.publisher.send_once()
+        assert 4 == len(rig.aggregator.bodies())
+        for _ in range(LIMIT_AFTER):
+            rig.keep(b"a")
+            rig.publisher.send_once()
+        rig.keep(*bodies)
+        rig.publisher.send_once()
+        assert 8 == len(rig.aggregator.bodies())
+
+    def test_an_account_that_is_too_large_leaves_old_epochs_out_until_newer_ones_are_settled(self, rig: Rig) -> None:
+        """Each word that is heard lets the epochs it told be forgotten: in the end every one was told."""
+        names = restarted(rig, 20, gaps=3000)
+        limit = 150_000
+
+        def judge(request: PublishRequest) -> Answer:
+            if sum(map(len, request.batches)) > limit:
+                return refusal(413, "request.too_large")
+            return Answer(200, {}, encode_answer([TAKEN] * len(request.batches)))
+
+        rig.aggregator.answers = [judge] * 200
+        told: set[str] = set()
+        for _ in range(100):
+            rig.now += HEARTBEAT_SECONDS
+            assert rig.publisher.send_once() <= HEARTBEAT_SECONDS
+            assert "" == rig.publisher.status.last_error
+            account = rig.aggregator.batches()[-1].envelope.account
+            if account is not None and sum(map(len, rig.aggregator.requests[-1].batches)) <= limit:
+                assert rig.spool.epoch == account.epochs[0].epoch
+                told |= {epoch.epoch for epoch in account.epochs}
+            if not rig.spool.predecessors():
+                break
+        assert [] == rig.spool.predecessors()
+        assert set(names) < told
+
+    def test_an_account_that_cannot_travel_at_all_does_not_hold_rows_back(self, rig: Rig) -> None:
+        """One epoch with more gaps than a batch can tell: its rows and the heartbeat go without it."""
+        rig.keep(b"a")
+        stream = rig.spool._epochs[rig.spool.epoch].streams[RowClass.TELEMETRY, Level.STANDARD]
+        stream.dropped["spool_full"] = Intervals((1 << 40 | at * 2, (1 << 40 | at * 2) + 1) for at in range(300_000))
+        rig.publisher.send_once()
+        assert [b"a"] == rig.aggregator.bodies()
+        assert [] == rig.held()
+        assert rig.aggregator.batches()[-1].envelope.account is None
 
     def test_a_batch_that_cannot_travel_harms_only_itself(self, rig: Rig) -> None:
         rig.keep(b"a", b"x" * (5 << 20), b"c")

@@ -31,26 +31,31 @@ class Announcer:
         self._order = 0
         self._last_ns = 0
         self._lock = asyncio.Lock()
-        self._running: set[asyncio.Task[bool]] = set()
+        self._running: set[asyncio.Task[None]] = set()
         self.failed = 0
         """Events that the log did not take."""
 
     async def announce(self, events: list[Event]) -> None:
         """Append events, one batch a subject. Never raises for a log that is full: that is counted."""
-        if events and not await self.take(events):
+        if not events:
+            return
+        try:
+            await self.take(events)
+        except LogFullError as error:
             self.failed += len(events)
+            _log.error("event_not_announced types=%s error=%s", [event.type for event in events], error)
 
-    async def take(self, events: list[Event]) -> bool:
-        """Append events, all or none, one batch a subject; False when the log is full and has none of them.
+    async def take(self, events: list[Event]) -> None:
+        """Append events, all or none, one batch a subject. Raises LogFullError; then the log has none of them.
 
         A caller that is cancelled does not stop it: the numbers must not fall behind what the log has.
         """
         task = asyncio.get_running_loop().create_task(self._append(events))
         self._running.add(task)
         task.add_done_callback(self._running.discard)
-        return await asyncio.shield(task)
+        await asyncio.shield(task)
 
-    async def _append(self, events: list[Event]) -> bool:
+    async def _append(self, events: list[Event]) -> None:
         by_subject: dict[str, list[Event]] = {}
         for event in events:
             by_subject.setdefault(event.subject or PUBLISHER, []).append(event)
@@ -60,13 +65,8 @@ class Announcer:
             for subject, mine in sorted(by_subject.items()):
                 entries.append(self._entry(subject, mine, numbered, order))
                 numbered, order = numbered + len(mine), order + 1
-            try:
-                await self._log.append(entries)
-            except LogFullError as error:
-                _log.error("event_not_announced types=%s error=%s", [event.type for event in events], error)
-                return False
+            await self._log.append(entries)
             self._numbered, self._order = numbered, order
-            return True
 
     def _entry(self, subject: str, events: list[Event], first: int, order: int) -> Entry:
         """Give one batch: the rows from number `first` on, the publisher's batch number `order`."""

@@ -53,6 +53,7 @@ class Outbox:
         self._lock = asyncio.Lock()
         self._asked = 0
         self._served = 0
+        self._failure = ""
         self._left = True  # whatever the process before left
         self._running: set[asyncio.Task[None]] = set()
 
@@ -79,13 +80,15 @@ class Outbox:
             self._served = self._asked
             self._left = True
             try:
-                self._left = not await self._tell()
+                await self._tell()
             except (MusterError, msgspec.MsgspecError) as error:
-                _log.error("outbox_not_drained; it is tried again; error=%s", error)
+                if str(error) != self._failure:  # it is tried every second: said once
+                    self._failure = str(error)
+                    _log.error("outbox_not_drained; it is tried again; error=%s", error)
+                return
+            self._left, self._failure = False, ""
 
-    async def _tell(self) -> bool:
+    async def _tell(self) -> None:
         while waiting := await self._control.read(oldest):
-            if not await self._announcer.take([event for _, event in waiting]):
-                return False
+            await self._announcer.take([event for _, event in waiting])
             await self._control.write(partial(remove, ids=[id_ for id_, _ in waiting]))
-        return True

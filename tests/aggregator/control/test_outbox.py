@@ -119,12 +119,16 @@ async def test_a_decision_that_was_not_kept_leaves_no_event(control: SqliteContr
     assert ["node.new"] == [event.type for _, event in await control.read(oldest)]
 
 
-async def test_what_a_full_log_does_not_take_waits_until_there_is_room(control: SqliteControl, log: Stubborn) -> None:
+async def test_what_a_full_log_does_not_take_waits_until_there_is_room(
+    control: SqliteControl, log: Stubborn, caplog: pytest.LogCaptureFixture
+) -> None:
     fleet = fleet_of(control, log)
     await fleet.load()
     log.full = True
     assert frozenset({"e1"}) == await fleet.admit(request("e1"))
-    await fleet.tick()
+    for _ in range(3):
+        await fleet.tick()
+    assert 1 == sum("outbox_not_drained" in record.message for record in caplog.records)
     assert ["node.new"] == [event.type for _, event in await control.read(oldest)]
     log.full = False
     await fleet.tick()

@@ -199,7 +199,9 @@ def _add_stream(
         places.append(("spooled" if live else stranding, "", Intervals([(beyond, numbered)])))
     rest = Intervals([(0, numbered)] if numbered else [])
     for place, reason, held in places:
-        left = rest.minus(held) if held else rest
+        if not held or not rest:
+            continue
+        left = rest.minus(held)
         count = rest.count - left.count
         rest = left
         if place != _DROPPED:

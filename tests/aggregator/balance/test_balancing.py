@@ -75,7 +75,7 @@ async def test_a_word_that_is_committed_while_the_log_is_looked_at_does_not_coun
         tracker.hear("n1", "e1", 2**62, account(30, [], word=9))
         return await inner(work)
 
-    place.control.read = read  # type: ignore[method-assign]
+    place.control.read = read  # type: ignore[method-assign, assignment]
     [line] = (await place.balancing.balance()).lines
 
     assert (10, 10, 0) == (line.numbered, line.in_log, line.unaccounted)

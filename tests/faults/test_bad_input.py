@@ -141,7 +141,7 @@ def lines(bench: Bench) -> list[dict[str, object]]:
     return found if any(line["done"] for line in found) else []
 
 
-@pytest.mark.parametrize("failpoint", ["quarantine.put.begun", "control.commit.written", "quarantine.put.kept"])
+@pytest.mark.parametrize("failpoint", ["quarantine.put.begun", "quarantine.put.kept"])
 def test_aggregator_killed_while_it_sets_a_batch_aside_counts_it_once(tmp_path: Path, failpoint: str) -> None:
     """Without an answer the sender comes again; before or after the commit, one entry and its rows counted once."""
     with stage(tmp_path, config()) as muster:

@@ -22,6 +22,20 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
 
+def _check_certificate(certificate: str, key: str) -> None:
+    """Raise ValueError unless the files hold a certificate and its key."""
+    import ssl
+
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key)
+    except OSError as error:  # ssl.SSLError is one
+        why = error.strerror or str(error)
+        raise ValueError(
+            f"tls_certificate {certificate} and tls_key {key} cannot be used: {why}. Both are PEM files, and the key must"
+            " be the certificate's"
+        ) from None
+
+
 class AggregatorSection(Section):
     """`[aggregator]`: where it listens."""
 
@@ -68,6 +82,8 @@ class AggregatorSection(Section):
     def _secure(self) -> "AggregatorSection":
         if bool(self.tls_certificate) != bool(self.tls_key):
             raise ValueError("tls_certificate and tls_key go together: set both or none")
+        if self.tls_certificate:
+            _check_certificate(self.tls_certificate, self.tls_key)
         if self.beyond_loopback and not self.tls_certificate and self.insecure_listen != INSECURE_WORDS:
             raise ValueError(
                 f"listening on {self.listen} without TLS would let everybody on the network read tokens and data:"

@@ -1,0 +1,20 @@
+"""A certificate is tried when the configuration is read, not when the first agent comes."""
+
+from pathlib import Path
+
+import pytest
+
+from aggregator.config import load_aggregator_config
+from schemas.errors import ConfigError
+
+
+def test_what_is_no_certificate_is_told_with_its_place(tmp_path: Path) -> None:
+    bad = tmp_path / "cert.pem"
+    bad.write_text("not a certificate")
+    config = tmp_path / "muster.toml"
+    config.write_text(f'[aggregator]\ntls_certificate = "{bad}"\ntls_key = "{bad}"\n')
+
+    with pytest.raises(ConfigError, match="PEM files") as caught:
+        load_aggregator_config(config, {})
+
+    assert f"{config}:" in str(caught.value)

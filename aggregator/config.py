@@ -31,8 +31,8 @@ def _check_certificate(certificate: str, key: str) -> None:
     except OSError as error:  # ssl.SSLError is one
         why = error.strerror or str(error)
         raise ValueError(
-            f"tls_certificate {certificate} and tls_key {key} cannot be used: {why}. Both are PEM files, and the key must"
-            " be the certificate's"
+            f"tls_certificate {certificate} and tls_key {key} cannot be used: {why}. Both are PEM files, and the key"
+            " must be the certificate's"
         ) from None
 
 

@@ -17,8 +17,9 @@ from pathlib import Path
 import msgspec
 
 from collectors.spool_epoch import Epoch, Stream, restore, tell
-from collectors.spool_file import SpoolFile, State, Write, is_full, open_spool_file
+from collectors.spool_file import SpoolFile, Write, is_full, open_spool_file
 from collectors.spool_room import least_important, make_way, room_for
+from collectors.spool_state import State
 from collectors.spooled import Counts, Held, Key, NewBatch, Waiting
 from schemas.account import Account, EpochAccount
 from schemas.errors import SpoolError

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from collectors.spool_file import DroppedRow, EpochRow, StreamRow
+from collectors.spool_state import DroppedRow, EpochRow, StreamRow
 from collectors.spooled import Held, Key
 from schemas.account import Dropped, EpochAccount, StreamAccount
 from schemas.intervals import Intervals

@@ -13,6 +13,7 @@ from typing import Any, Final, NamedTuple
 from collectors.failpoint import failpoint
 from collectors.spool_reserve import Reserve
 from collectors.spool_schema import SALVAGED, connect
+from collectors.spool_state import DroppedRow, EpochRow, State, StreamRow
 from collectors.spooled import Counts, Held, Key
 from schemas.errors import SpoolError
 from schemas.intervals import Interval, Intervals
@@ -22,51 +23,6 @@ _BATCH_COLUMNS: Final = (
     "id, epoch, class, level, first, rows, ord, size, grant_id, document, boottime, wall, boot"  # without the body
 )
 _DROPPED_KEY: Final = "publisher = ? AND epoch = ? AND class = ? AND level = ? AND reason = ?"
-
-
-class EpochRow(NamedTuple):
-    """A row of the table `epoch`."""
-
-    epoch: str
-    boot: str
-    next_order: int
-
-
-class StreamRow(NamedTuple):
-    """A row of the table `stream`."""
-
-    epoch: str
-    row_class: int
-    level: int
-    filtered: int
-    folded: int
-    numbered: int
-
-
-class DroppedRow(NamedTuple):
-    """A row of the table `dropped`."""
-
-    epoch: str
-    row_class: int
-    level: int
-    reason: str
-    first: int
-    end: int
-
-
-class State:
-    """Everything that a publisher's spool held when it was opened, but the bodies."""
-
-    __slots__ = ("dropped", "epochs", "held", "positions", "streams")
-
-    def __init__(self) -> None:
-        self.epochs: list[EpochRow] = []
-        """Oldest first."""
-        self.streams: list[StreamRow] = []
-        self.dropped: list[DroppedRow] = []
-        self.held: list[Held] = []
-        """Oldest first."""
-        self.positions: dict[tuple[str, str], str] = {}
 
 
 class Write(NamedTuple):
@@ -98,6 +54,7 @@ class SpoolFile:
         self._synchronous = synchronous
         self._reserve = Reserve(path)
         self._reserve.keep()
+        self._limited = False
         self._waiting: list[tuple[str, list[tuple[Any, ...]]]] = []
         self._next_id = 1
 
@@ -146,6 +103,7 @@ class SpoolFile:
     def commit(self, writes: Iterable[Write]) -> None:
         """Write rows, numbers, totals and positions, and what is given up for them, in one transaction."""
         new = list(writes)
+        self._may_grow()
         try:
             self._commit(new)
         except sqlite3.Error as error:
@@ -155,9 +113,28 @@ class SpoolFile:
             self._commit(new)
 
     def commit_instead(self, writes: Iterable[Write]) -> None:
-        """Commit where the disk is full and `gave_up` frees as much as is written: with the room kept in reserve."""
+        """Commit where the disk is full and `gave_up` frees as much as is written: with the room kept in reserve.
+
+        From then on the file must not grow: the write-ahead log would take rows that there is no room to write back,
+        and with it full of those nothing could be given up or forgotten any more. It may grow again with a new reserve.
+        """
         new = list(writes)
-        self._with_reserve(lambda: self._commit(new))
+
+        def commit() -> None:
+            self._limit_growth()
+            self._commit(new)
+
+        self._with_reserve(commit)
+
+    def _limit_growth(self) -> None:
+        (pages,) = self.db.execute("PRAGMA page_count").fetchone()
+        self.db.execute(f"PRAGMA max_page_count = {pages}")
+        self._limited = True
+
+    def _may_grow(self) -> None:
+        if self._limited and self._reserve.renew():
+            self.db.execute("PRAGMA max_page_count = 1073741823")  # SQLite's own limit
+            self._limited = False
 
     def _commit(self, writes: Sequence[Write]) -> None:
         with self.db:

@@ -45,3 +45,14 @@ class Reserve:
         except OSError:
             return False
         return True
+
+    def renew(self) -> bool:
+        """Make it anew if there is room for all of it beside what it has; tell whether there was."""
+        with contextlib.suppress(OSError):
+            state = os.statvfs(self._path.parent)
+            wanted = min(RESERVE_BYTES, state.f_blocks * state.f_frsize // SMALL_DISK_SHARE)
+            if state.f_bavail * state.f_frsize >= wanted + SLACK_BYTES:
+                self.give()
+                self.keep()
+                return True
+        return False

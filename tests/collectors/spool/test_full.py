@@ -5,11 +5,19 @@ from pathlib import Path
 import pytest
 
 from collectors.spool import NewBatch, Spool
+from collectors.spool_reserve import Reserve
 from schemas.errors import SpoolError
 from schemas.verbosity import Level, RowClass
 
 SIZE = 5000
 SOURCE = {("kmsg", "log"): "7"}
+
+
+class FullDisk(Reserve):
+    """The reserve on a disk where there is never room for a new one."""
+
+    def renew(self) -> bool:
+        return False
 
 
 def batch(level: Level, row_class: RowClass = RowClass.TELEMETRY, size: int = SIZE) -> NewBatch:
@@ -22,6 +30,7 @@ def full(folder: Path, *levels: Level) -> Spool:
     for level in levels:
         for _ in range(5):
             spool.commit([batch(level)])
+    spool._file._reserve = FullDisk(folder / "spool.db")
     db = spool._file.db
     (pages,) = db.execute("PRAGMA page_count").fetchone()
     db.execute(f"PRAGMA max_page_count = {pages}")
@@ -91,6 +100,16 @@ def test_nothing_is_given_up_where_it_would_not_be_enough(tmp_path: Path) -> Non
     with pytest.raises(SpoolError):
         spool.commit([batch(Level.STANDARD, size=10 * SIZE)])
     assert before == held(spool)
+
+
+def test_with_room_again_the_file_grows_again(tmp_path: Path) -> None:
+    spool = full(tmp_path, Level.DEBUG)
+    spool.commit([batch(Level.ESSENTIAL)])
+    spool._file._reserve = Reserve(tmp_path / "spool.db")
+    left = len(spool)
+    for _ in range(20):
+        spool.commit([batch(Level.ESSENTIAL)])
+    assert left + 20 == len(spool)
 
 
 def test_events_are_not_given_up_for_telemetry(tmp_path: Path) -> None:

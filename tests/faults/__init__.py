@@ -1,1 +1,1 @@
-"""The faults that the spine survives: processes killed, disks full, files lost, clones, bad input."""
+"""The faults that the spine survives: processes killed, disks full, spools lost, no aggregator, clones, bad input."""

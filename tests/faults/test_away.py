@@ -2,12 +2,15 @@
 
 from pathlib import Path
 
+import pytest
+
 from tests.acceptance.stage import stage, until
-from tests.faults.rig import Bench, config
+from tests.faults.rig import Bench, config, rounds
 from tests.faults.ticker import TYPE, install
 
 
-def test_what_a_full_spool_gives_up_is_counted_and_events_survive(tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", rounds(5))
+def test_what_a_full_spool_gives_up_is_counted_and_events_survive(tmp_path: Path, number: int) -> None:
     """Stored and dropped rows are together exactly the committed ones; events have room of their own (promise 4)."""
     settings = config(more="[spool]\nmax_bytes = 131072\n[collectors.ticker]\ninterval = 0.1\n").replace(
         'only = ["oracle"]', 'only = ["oracle", "ticker"]'

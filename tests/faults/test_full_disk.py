@@ -1,5 +1,6 @@
 """A real file system of 16 MB fills up under spool, log and store, and is freed: everything goes on by itself."""
 
+import os
 import shutil
 import time
 from collections.abc import Iterator
@@ -7,9 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from collectors.spool import NewBatch, Spool
+from schemas.verbosity import Level, RowClass
 from tests.acceptance.stage import stage, until
 from tests.faults.disks import Ballast, small_disk
-from tests.faults.rig import Bench, config
+from tests.faults.rig import Bench, config, rounds
 
 
 @pytest.fixture
@@ -27,7 +30,10 @@ def move(file: Path, where: Path) -> None:
     file.symlink_to(where / file.name)
 
 
-def test_full_disk_under_the_spool_makes_sources_wait_and_loses_nothing(bench: Bench, tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", rounds(5))
+def test_full_disk_under_the_spool_makes_sources_wait_and_loses_nothing(
+    bench: Bench, tmp_path: Path, number: int
+) -> None:
     """The agent lives on and commits again when there is room: no committed row is lost, none comes twice."""
     agent = bench.muster.data_dir / "agent"
     with small_disk(tmp_path / "disk.img", agent) as disk:
@@ -50,7 +56,10 @@ def test_full_disk_under_the_spool_makes_sources_wait_and_loses_nothing(bench: B
             bench.muster.stop()
 
 
-def test_spool_that_filled_its_disk_drains_without_anybody_freeing_room(bench: Bench, tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", rounds(5))
+def test_spool_that_filled_its_disk_drains_without_anybody_freeing_room(
+    bench: Bench, tmp_path: Path, number: int
+) -> None:
     """Forgetting must not need room that is not there: an aggregator that comes back is enough."""
     agent = bench.muster.data_dir / "agent"
     with small_disk(tmp_path / "disk.img", agent) as disk:
@@ -68,8 +77,34 @@ def test_spool_that_filled_its_disk_drains_without_anybody_freeing_room(bench: B
             bench.muster.stop()
 
 
+def test_essential_rows_take_the_place_of_debug_rows_on_a_full_disk(tmp_path: Path) -> None:
+    """Many times as many as there is room for, and the spool can still be emptied (promise 4)."""
+    with small_disk(tmp_path / "disk.img", tmp_path / "disk", 64 << 20) as disk:
+        spool = Spool.open(disk / "spool.db", "node", "boot")
+        try:
+            for _ in range(1500):
+                spool.commit([NewBatch(RowClass.TELEMETRY, Level.DEBUG, 10, os.urandom(5000))])
+            Ballast(disk).fill()
+            for size in (3000, 20_000, 200, 50_000) * 100:
+                spool.commit([NewBatch(RowClass.TELEMETRY, Level.ESSENTIAL, 10, os.urandom(size))])
+            essential, debug = spool.account().epochs[0].streams
+            assert (4000, 15_000) == (essential.numbered, debug.numbered)
+            for stream in (essential, debug):
+                gone = [pair for one in stream.dropped for pair in one.intervals]
+                assert stream.numbered == sum(end - first for first, end in (*gone, *stream.spooled))
+            assert debug.spooled[0][0] > 0
+            assert essential.spooled[-1][1] == essential.numbered
+            while len(spool):
+                spool.forget([held.id for held in spool.pending()[:100]])
+        finally:
+            spool.close()
+
+
+@pytest.mark.parametrize("number", rounds(5))
 @pytest.mark.parametrize("full", ["log", "store", "everything"])
-def test_full_disk_under_the_aggregator_loses_and_repeats_nothing(bench: Bench, tmp_path: Path, full: str) -> None:
+def test_full_disk_under_the_aggregator_loses_and_repeats_nothing(
+    bench: Bench, tmp_path: Path, full: str, number: int
+) -> None:
     """What is not acknowledged stays in the spool, what is not stored stays in the log; freed, all of it arrives."""
     folder = bench.muster.data_dir / "aggregator"
     bench.start("aggregator")

@@ -1,5 +1,6 @@
 """SIGKILL of anything, at any time: every row whose spool commit succeeded is stored once, or said to be dropped."""
 
+import os
 import random
 import signal
 import time
@@ -107,7 +108,7 @@ def test_each_failpoint_by_itself_many_times(apart: Bench, chance: random.Random
     of_agent = failpoint.startswith(("spool.", "publisher."))
     apart.start("aggregator")
     apart.start("agent")
-    for _ in rounds(5):
+    for _ in range(int(os.environ.get("SOAK_ROUNDS", "5"))):
         (agent_dies if of_agent else aggregator_dies)(apart, failpoint, 1 if once(failpoint) else chance.randint(1, 20))
     apart.start("agent" if of_agent else "aggregator")
     apart.ready()

@@ -142,7 +142,9 @@ def test_error_counts_and_states_are_essential() -> None:
 
 def test_what_changes_slowly_is_read_when_it_is_due() -> None:
     clock = Clock()
-    collector = collector_of(_MACHINE, clock=clock, config=HostConfig(slow_every_seconds=10, processes_every_seconds=60))
+    collector = collector_of(
+        _MACHINE, clock=clock, config=HostConfig(slow_every_seconds=10, processes_every_seconds=60)
+    )
     collector.start()
 
     def has() -> tuple[bool, bool]:

@@ -205,15 +205,15 @@ class SpoolFile:
 
     def _give_up(self, publisher: str, gone: Sequence[tuple[Held, str]]) -> None:
         self.db.executemany("DELETE FROM batch WHERE id = ?", [(held.id,) for held, _ in gone])
-        streams: dict[tuple[object, ...], Intervals] = {}
+        streams: dict[tuple[str, str, int, int, str], Intervals] = {}
         for held, reason in gone:
             key = (publisher, held.epoch, held.row_class, held.level, reason)
             streams.setdefault(key, Intervals()).add(held.first, held.first + held.rows)
-        for key, intervals in streams.items():
+        for stream, intervals in streams.items():
             for first, end in intervals:
-                self._remember_dropped(key, first, end)
+                self._remember_dropped(stream, first, end)
 
-    def _remember_dropped(self, key: tuple[object, ...], first: int, end: int) -> None:
+    def _remember_dropped(self, key: tuple[str, str, int, int, str], first: int, end: int) -> None:
         """Note dropped rows as one interval with those that they touch: a row for each batch would grow for ever."""
         before = f"SELECT first, end FROM dropped WHERE {_DROPPED_KEY} AND first <= ? ORDER BY first DESC LIMIT 1"
         while (row := self.db.execute(before, (*key, end)).fetchone()) is not None and row[1] >= first:

@@ -48,4 +48,4 @@ def test_a_refused_token_gives_way_to_the_enrolment_token_once(tmp_path: Path) -
     agent._refused()
     assert agent.token() == "mst_new"
     agent.scheduler.close()
-    agent.spool.close()
+    agent._stop(linger=0.0)

@@ -119,6 +119,6 @@ def test_runtime_is_small(tmp_path: Path) -> None:
     sys.stdout.write(f"memory kB: {told['processes']}; cpu {told['cpu_seconds']:.4f} s for {runs} runs\n")
     assert runs >= 45
     assert told["processes"]["node"]["Private_Dirty"] < 6 * 1024
-    # what is its own; of PSS a part depends on who else on this machine maps the same libraries, so it is held to the bar
+    # what is its own; of PSS a part depends on who else on this machine maps the same libraries, so the bar holds
     assert sum(process["Private_Dirty"] for process in told["processes"].values()) < 18 * 1024
     assert sum(process["Pss"] for process in told["processes"].values()) < 36 * 1024

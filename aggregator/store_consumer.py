@@ -78,7 +78,6 @@ class StoreConsumer:
         *,
         keep: Level = Level.DEBUG,
         opened: OpenedBatches | None = None,
-        stored: Callable[[list[Rows]], None] = lambda _: None,
         announce: Announce = _tell_nobody,
         expired_words: Callable[[], Iterable[Word]] = tuple,
     ) -> None:
@@ -92,7 +91,6 @@ class StoreConsumer:
         self._quarantine = quarantine
         self._keep = keep
         self._opened = opened or OpenedBatches()
-        self._stored = stored
         self._announce = announce
         self._expired_words = expired_words
         self._announced: set[tuple[str, str]] = set()
@@ -137,10 +135,6 @@ class StoreConsumer:
     def stop(self) -> None:
         """Commit what was read and end."""
         self._stopping.set()
-
-    async def in_store_thread(self, function: Callable[[], T]) -> T:
-        """Run something on the one thread that writes to the store."""
-        return await self._call(function)
 
     # --- inside ------------------------------------------------------------------------------------------------------
 
@@ -320,7 +314,6 @@ class StoreConsumer:
         self.status.rows_quarantined += counts.rows_quarantined
         self.status.rows_repeated += counts.rows_repeated
         self.status.last_commit_ns = time.time_ns()
-        self._stored(rows)
 
     async def _remove_bad(
         self, taken: list[tuple[Rows, Stream, list[Interval], Record, Envelope]], bad: dict[int, Bad]

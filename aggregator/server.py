@@ -19,10 +19,10 @@ from aggregator.control import ControlOpenError
 from aggregator.log import LogOpenError
 from collectors.config import socket_path
 from collectors.lifeline import watch_lifeline
+from collectors.process import EXIT_CONFIG, EXIT_FAILED, start_logging
 from schemas.errors import ConfigError, MusterError
 
 _log = logging.getLogger("muster.aggregator")
-EXIT_CONFIG: Final = 78
 SHUTDOWN_SECONDS: Final = 3
 
 
@@ -50,19 +50,12 @@ def run(options: argparse.Namespace) -> int:
         return EXIT_CONFIG
     except MusterError as error:
         sys.stderr.write(f"muster aggregator: {error}\n")
-        return 1
+        return EXIT_FAILED
 
 
 def config_from_env() -> Path | None:
     """Give the file that MUSTER_CONFIG names; None when it names none."""
     return Path(os.environ["MUSTER_CONFIG"]) if os.environ.get("MUSTER_CONFIG") else None
-
-
-def start_logging() -> None:
-    """Log to standard error, key=value; the journal adds the time itself."""
-    stamp = "" if os.environ.get("JOURNAL_STREAM") else "%(asctime)s "
-    level = os.environ.get("MUSTER_LOG_LEVEL", "INFO").upper()
-    logging.basicConfig(format=f"{stamp}%(levelname)s %(name)s %(message)s", level=level)
 
 
 def _loop_factory() -> "type[asyncio.AbstractEventLoop]":

@@ -16,14 +16,14 @@ from typing import IO, Final
 
 import msgspec
 
+from collectors.process import EXIT_CONFIG
+
 _log = logging.getLogger("muster.up")
 FIRST_BACKOFF: Final = 0.2
 MOST_BACKOFF: Final = 10.0
 STEADY_SECONDS: Final = 20.0
 """A child that ran so long has started well: the next restart is quick again."""
 STOP_SECONDS: Final = 15.0
-EXIT_CONFIG: Final = 78
-"""sysexits.h EX_CONFIG: starting again would not help."""
 
 
 class ChildSpec(msgspec.Struct, frozen=True):

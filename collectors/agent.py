@@ -3,7 +3,6 @@
 import argparse
 import gc
 import logging
-import os
 import signal
 import sys
 import threading
@@ -18,6 +17,7 @@ from collectors.control_client import ControlClient, ControlSession
 from collectors.enrolment import NodeToken
 from collectors.intake import Intake
 from collectors.node_identity import NodeIdentity, decide_node_id
+from collectors.process import EXIT_DEFECT, start_logging
 from collectors.publisher import Publisher
 from collectors.registry import discover
 from collectors.scheduler import Scheduler
@@ -34,15 +34,13 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("muster.agent")
 _UNAUTHORISED: Final = 401
-EXIT_DEFECT: Final = 70
-"""sysexits.h EX_SOFTWARE: a thread of the agent died; whoever keeps it running starts it again."""
 _PATIENCE_SECONDS: Final = 2.0
 """`muster up` starts the aggregator at the same time."""
 
 
 def run_agent(zygote: "Zygote", options: argparse.Namespace) -> int:
     """Run until SIGTERM or SIGINT, or once. Raises ConfigError and SpoolError."""
-    _start_logging(quiet=options.test)
+    start_logging("WARNING" if options.test else "")
     config = _load(options)
     if options.test or options.once:
         config = _each_once(config)
@@ -336,12 +334,6 @@ class _NoIntake:
 
     def take(self, collector: str, delivery: "Delivery") -> None:
         pass
-
-
-def _start_logging(*, quiet: bool) -> None:
-    stamp = "" if os.environ.get("JOURNAL_STREAM") else "%(asctime)s "
-    level = "WARNING" if quiet else os.environ.get("MUSTER_LOG_LEVEL", "INFO").upper()
-    logging.basicConfig(format=f"{stamp}%(levelname)s %(name)s %(message)s", level=level)
 
 
 def _lock(folder: Path) -> Any:

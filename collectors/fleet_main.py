@@ -18,14 +18,12 @@ import msgspec
 from collectors.config import AgentConfig, load_agent_config
 from collectors.fleet import FleetRun
 from collectors.lifeline import watch_lifeline
+from collectors.process import EXIT_CONFIG, EXIT_FAILED, start_logging
 from collectors.registry import discover
 from collectors.simulated.fleet import Fleet, default_fleet
 from schemas.errors import ConfigError, MusterError
 
 _log = logging.getLogger("muster.fleet")
-EXIT_FAILED: Final = 1
-EXIT_CONFIG: Final = 78
-"""sysexits.h EX_CONFIG: the configuration cannot be used."""
 INTERVALS: Final = {"load": 1.0, "full": 5.0}
 """By profile, how often nodes are stepped unless told otherwise."""
 
@@ -33,9 +31,7 @@ INTERVALS: Final = {"load": 1.0, "full": 5.0}
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a fleet until SIGTERM or SIGINT, or for a time. Returns the exit status."""
     options = parse(argv)
-    stamp = "" if os.environ.get("JOURNAL_STREAM") else "%(asctime)s "
-    level = os.environ.get("MUSTER_LOG_LEVEL", "INFO").upper()
-    logging.basicConfig(format=f"{stamp}%(levelname)s %(name)s %(message)s", level=level)
+    start_logging()
     try:
         return _run(options)
     except ConfigError as error:

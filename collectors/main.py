@@ -7,15 +7,13 @@ configuration is checked in a child, which may import every collector and takes 
 import os
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
+
+from collectors.process import EXIT_CONFIG, EXIT_FAILED
 
 if TYPE_CHECKING:
     import argparse
     from pathlib import Path
-
-EXIT_FAILED: Final = 1
-EXIT_CONFIG: Final = 78
-"""sysexits.h EX_CONFIG: the configuration cannot be used."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -7,10 +7,9 @@ import sys
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
-EXIT_FAILED: Final = 1
+from collectors.process import EXIT_CONFIG, EXIT_FAILED
+
 EXIT_USAGE: Final = 2
-EXIT_CONFIG: Final = 78
-"""sysexits.h EX_CONFIG: the configuration cannot be used."""
 
 _OURS: Final = frozenset(("schemas", "collectors", "aggregator", "dashboards"))
 

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from aggregator.cli import EXIT_FAILED, add_output_option, add_server_options
+from aggregator.cli import add_output_option, add_server_options
 from aggregator.cli.checks import (
     Check,
     Level,
@@ -27,6 +27,7 @@ from aggregator.cli.render import Table, number, show
 from aggregator.cli.validate import config_file
 from aggregator.cli.version import packages
 from collectors.config import DEFAULT_COLLECTORS, default_data_dir
+from collectors.process import EXIT_FAILED
 from collectors.registry import OWN_DISTRIBUTION
 
 _COLOURS = {Level.OK: "32", Level.WARN: "33", Level.FAIL: "1;31"}

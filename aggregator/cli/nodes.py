@@ -4,12 +4,13 @@ import argparse
 import time
 from typing import Any
 
-from aggregator.cli import EXIT_FAILED, add_output_option, add_server_options, add_word
+from aggregator.cli import add_output_option, add_server_options, add_word
 from aggregator.cli.asking import add_yes_option, confirm
 from aggregator.cli.client import Client, client_of
 from aggregator.cli.names import names_of, node_id
 from aggregator.cli.render import Table, show
 from aggregator.cli.words import age, ago_ns, shorten
+from collectors.process import EXIT_FAILED
 
 _EPILOG = """examples:
   muster nodes                        every node, its state, and when it was last heard

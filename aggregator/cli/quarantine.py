@@ -8,11 +8,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from aggregator.cli import EXIT_FAILED, add_output_option, add_server_options, add_word
+from aggregator.cli import add_output_option, add_server_options, add_word
 from aggregator.cli.asking import add_yes_option, confirm
 from aggregator.cli.client import Client, client_of
 from aggregator.cli.render import Table, number, show
 from aggregator.cli.words import ago_ns, shorten
+from collectors.process import EXIT_FAILED
 from schemas.verbosity import Level, RowClass
 
 _SHOWN_BYTES = 256

@@ -6,11 +6,12 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from aggregator.cli import EXIT_FAILED, add_output_option, add_server_options, add_word
+from aggregator.cli import add_output_option, add_server_options, add_word
 from aggregator.cli.asking import add_yes_option, confirm
 from aggregator.cli.client import Client, client_of
 from aggregator.cli.render import Table, show
 from aggregator.cli.words import age, ago_ns, seconds_of, shorten
+from collectors.process import EXIT_FAILED
 
 _EPILOG = """examples:
   muster token create grafana --scope read

@@ -2,7 +2,6 @@
 
 import argparse
 import fcntl
-import logging
 import os
 import signal
 import sys
@@ -10,9 +9,9 @@ import time
 from pathlib import Path
 from typing import Final
 
-from aggregator.cli import EXIT_CONFIG
 from aggregator.up import ChildSpec, Supervisor
 from collectors.main import begin_check, end_check
+from collectors.process import EXIT_CONFIG, start_logging
 from schemas.errors import ConfigError
 
 POLL_SECONDS: Final = 0.1
@@ -44,8 +43,7 @@ def run(options: argparse.Namespace) -> int:
     data_dir = default_data_dir()
     claim_folder(data_dir)
     live = sys.stdout.isatty() and not options.quiet
-    logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s %(message)s",
-                        level="WARNING" if live else os.environ.get("MUSTER_LOG_LEVEL", "INFO").upper())  # fmt: skip
+    start_logging("WARNING" if live else "")
     supervisor = Supervisor(
         specs(config, options),
         os.environ | {"MUSTER_DATA_DIR": str(data_dir)},

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import msgspec
 
-from aggregator.cli import EXIT_CONFIG, add_output_option
+from aggregator.cli import add_output_option
 from aggregator.cli.probing import apart
 from aggregator.cli.render import Table, show
+from collectors.process import EXIT_CONFIG
 from schemas.errors import ConfigError
 
 CHECK_SECONDS = 30.0

@@ -5,10 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from collectors.agent import EXIT_DEFECT, Agent
+from collectors.agent import Agent
 from collectors.config import load_agent_config
 from collectors.main import _parser
 from collectors.node_identity import decide_node_id
+from collectors.process import EXIT_DEFECT
 from collectors.zygote import exec_zygote
 
 

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from collectors.fleet_main import EXIT_CONFIG, main
+from collectors.fleet_main import main
+from collectors.process import EXIT_CONFIG
 from collectors.spool import open_spools
 from tests.collectors.fleet.aggregator import serving
 from tests.collectors.fleet.conftest import Rig

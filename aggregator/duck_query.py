@@ -109,7 +109,7 @@ class DuckQueries:
             groups = _Groups(view, settled, self._names())
             if not groups.labels:
                 return _result(settled, [], truncated=False)
-            if query.last and query.until is None and view.last.covers(query.since) and not _filters_text(query):
+            if _remembered(query) and view.last.covers(query.since):
                 return _last_in_memory(view, settled, groups)
             source = duck_sql.Source(settled, table.columns, groups.bounds)
             statement = duck_sql.last(source) if query.last else duck_sql.aggregated(source)
@@ -346,8 +346,10 @@ def _result(settled: Plan, data: list[list[Any]], *, truncated: bool) -> Result:
     return Result(columns, data, len(data[0]) if data else 0, truncated)
 
 
-def _filters_text(query: Query) -> bool:
-    return bool(query.contains or query.matches or query.severity is not None)
+def _remembered(query: Query) -> bool:
+    """Tell whether memory has what is asked for, where it goes back far enough: newest values of telemetry."""
+    filtered = bool(query.contains or query.matches or query.severity is not None)
+    return query.last and query.until is None and query.measurement not in _CLASSES and not filtered
 
 
 def _sortable(labels: Labels) -> tuple[tuple[bool, str], ...]:

@@ -13,8 +13,8 @@ import msgspec
 
 from aggregator.duck_connection import quoted
 from aggregator.duck_schema import STORED, Stored
-from aggregator.query import SECOND, Aggregate, Order, Query
-from aggregator.query_plan import Plan, Target
+from aggregator.query import SECOND, Aggregate, Clock, Order, Query
+from aggregator.query_plan import SOURCE_TIME, Plan, Target
 from schemas.codec import MAX_TIME
 from schemas.rows import CAPABILITY, EVENT, LOG
 
@@ -90,9 +90,17 @@ def raw(source: Source) -> Statement:
     order = "DESC" if source.plan.order is Order.NEWEST else "ASC"
     return Statement(
         f"SELECT _time, _series{values} FROM {_from(source)} WHERE {where}{'' if whole else ' GROUP BY _time, _series'}"
-        f" ORDER BY _time {order}, _series LIMIT {source.query.limit + 1}",
+        f" ORDER BY {_moment(source)} {order}, _series LIMIT {source.query.limit + 1}",
         parameters,
     )
+
+
+def _moment(source: Source) -> str:
+    """Give what rows are ordered by; those of one moment of the source stay as they were read."""
+    if source.query.by is Clock.READ or SOURCE_TIME not in source.columns:
+        return "_time"
+    down = " DESC" if source.plan.order is Order.NEWEST else ""
+    return f"coalesce({quoted(SOURCE_TIME)}, _time){down}, _time"
 
 
 def _merged(target: Target) -> str:
@@ -102,6 +110,8 @@ def _merged(target: Target) -> str:
 def last(source: Source) -> Statement:
     """Give the newest values: time of the newest of them, group, values."""
     where, parameters = _where(source, source.query.since)
+    if source.query.measurement in _WHOLE:
+        return _last_rows(source, where, parameters)
     present = [target for target in source.plan.targets if target.field in source.columns]
     times = [f"max(_time) FILTER (WHERE {quoted(target.field)} IS NOT NULL)" for target in present]
     values = "".join(
@@ -113,6 +123,18 @@ def last(source: Source) -> Statement:
     return Statement(
         f"SELECT {newest} AS _t, {_group(source)} AS _g{values} FROM {_from(source)} WHERE {where}"
         f" GROUP BY _g HAVING _t IS NOT NULL ORDER BY _g {order} LIMIT {source.query.limit + 1}",
+        parameters,
+    )
+
+
+def _last_rows(source: Source, where: str, parameters: list[object]) -> Statement:
+    """Give the newest row of each group, for values of two log records are no record."""
+    values = "".join(f", {_value(source, target)}" for target in source.plan.targets)
+    order = "DESC" if source.plan.order is Order.NEWEST else "ASC"
+    return Statement(
+        f"SELECT _time AS _t, {_group(source)} AS _g{values} FROM {_from(source)} WHERE {where}"
+        f" QUALIFY row_number() OVER (PARTITION BY {_group(source)} ORDER BY _time DESC, _series) = 1"
+        f" ORDER BY _g {order} LIMIT {source.query.limit + 1}",
         parameters,
     )
 

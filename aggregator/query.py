@@ -4,7 +4,7 @@ A query names a measurement and asks in one of three ways:
 
 - *raw*: no bucket, no aggregate, no grouping: the rows themselves, newest first;
 - *aggregated*: a value for each group and, with `every`, for each bucket of time;
-- *last*: the newest value of each field in each group.
+- *last*: the newest value of each field in each group; of logs, events and documents the newest row.
 
 Buckets are aligned to 1970 and named by their beginning. An absent value takes no part in any aggregate, and a group
 or bucket without values has no row or an absent one, never 0.
@@ -27,7 +27,7 @@ SECOND: Final = 1_000_000_000
 DEFAULT_RANGE: Final = 3_600 * SECOND
 """How far back a query looks that does not say."""
 DEFAULT_LAST: Final = 300 * SECOND
-"""How far back a query for last values looks that does not say."""
+"""How far back a query for last values looks that does not say; for documents, which are sent on change, for ever."""
 DEFAULT_LIMIT: Final = 10_000
 """Rows of an answer to a query that does not say."""
 MAX_LIMIT: Final = 100_000
@@ -74,6 +74,15 @@ class Order(Enum):
     NEWEST = "newest"
 
 
+class Clock(Enum):
+    """Which time of a log record or an event its place in the order comes from."""
+
+    READ = "read"
+    """When Muster read it: the column `time`, strictly increasing within a stream."""
+    SOURCE = "source"
+    """What the source says itself, `source_time_ns`: another machine's clock, perhaps. `time` where it says none."""
+
+
 class Asked(msgspec.Struct, frozen=True):
     """One column that a query asks for."""
 
@@ -108,6 +117,9 @@ class Query(msgspec.Struct, frozen=True, kw_only=True):
     """Rows of the answer, 1 to MAX_LIMIT; when there were more, the answer says `truncated`."""
     order: Order | None = None
     """None: raw rows newest first, everything else oldest first."""
+    by: Clock = Clock.READ
+    """Which time `order` goes by; `since` and `until` always mean the time of reading. SOURCE: raw rows of `log` and
+    `event` only."""
     contains: str = ""
     """Only rows whose `message` contains this, upper and lower case alike. Logs and events only."""
     matches: str = ""

@@ -10,6 +10,7 @@ from aggregator.query import (
     MAX_LIMIT,
     Aggregate,
     Asked,
+    Clock,
     Column,
     Existing,
     FieldInfo,
@@ -21,6 +22,8 @@ from schemas.errors import QueryError, near_names
 from schemas.metrics import Catalogue, Kind, MetricSpec, ValueType
 from schemas.verbosity import Level
 
+SOURCE_TIME: Final = "source_time_ns"
+"""The field of logs and events in which the source's own time stands."""
 LABELS: Final = ("node", "device", "publisher")
 """What every series has, whatever its measurement."""
 MAX_BUCKETS: Final = 100_000
@@ -137,6 +140,10 @@ def _check_text_filters(query: Query, fields: Mapping[str, FieldInfo]) -> None:
         raise QueryError(f"{query.measurement!r} has no messages to search; measurements `log` and `event` have")
     if query.severity is not None and (severity is None or severity.type is not ValueType.INT):
         raise QueryError(f"{query.measurement!r} has no severity; measurements `log` and `event` have")
+    if query.by is Clock.SOURCE and not (query.raw and SOURCE_TIME in fields):
+        raise QueryError(
+            "only rows of `log` and `event` can be ordered by the source's time, without bucket or aggregate"
+        )
 
 
 def _asked(query: Query, fields: list[str]) -> tuple[Asked, ...]:

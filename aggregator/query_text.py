@@ -15,12 +15,13 @@ from aggregator.query import (
     SECOND,
     Aggregate,
     Asked,
+    Clock,
     Order,
     Query,
 )
 from aggregator.selector import parse_selector
 from schemas.errors import QueryError, near_names
-from schemas.rows import Severity
+from schemas.rows import CAPABILITY, Severity
 
 _UNITS: Final[Mapping[str, int]] = {
     "ns": 1,
@@ -51,7 +52,8 @@ class QueryParameters(BaseModel):
     where: Text = ""
     """A selector: `node=n1|n2,gpu!=3,interface=eth*`."""
     since: Text = ""
-    """RFC 3339, nanoseconds since 1970, or how long ago: `15m`. Left out: `1h`, of last values `5m`."""
+    """RFC 3339, nanoseconds since 1970, or how long ago: `15m`. Left out: `1h`, of last values `5m`, of last documents
+    no bound."""
     until: Text = ""
     """Likewise; no end when left out."""
     every: Text = ""
@@ -61,11 +63,15 @@ class QueryParameters(BaseModel):
     group: Text | None = None
     """Comma-separated names to group by; `all` puts everything in one group. Left out: each series apart."""
     last: bool = False
-    """The newest value of every field."""
+    """The newest value of every field; of `log`, `event` and `capability` the newest row of each series."""
     limit: Annotated[int, Field(ge=1, le=MAX_LIMIT)] = DEFAULT_LIMIT
     """Rows of the answer; it says `truncated` when there were more."""
     order: Order | None = None
     """Which rows come first: `oldest` or `newest`. Left out: raw rows newest first, everything else oldest first."""
+    by: Clock = Clock.READ
+    """Which time of logs and events the order goes by: `read`, when Muster read the row (the column `time`), or
+    `source`, what the source itself says (`source_time_ns`; `time` where it says none). The range is always by `read`.
+    """
     contains: Text = ""
     """Only logs and events whose message contains this, upper and lower case alike."""
     matches: Text = ""
@@ -76,9 +82,10 @@ class QueryParameters(BaseModel):
     def query(self, now_ns: int) -> Query:
         """Give the query, relative times resolved against `now_ns`. Raises QueryError."""
         back = DEFAULT_LAST if self.last else DEFAULT_RANGE
+        begin = 0 if self.last and self.measurement == CAPABILITY else now_ns - back
         return Query(
             measurement=self.measurement,
-            since=parse_time(self.since, now_ns) if self.since else now_ns - back,
+            since=parse_time(self.since, now_ns) if self.since else begin,
             until=parse_time(self.until, now_ns) if self.until else None,
             asked=_asked(self.fields, self.aggregate),
             where=parse_selector(self.where),
@@ -87,6 +94,7 @@ class QueryParameters(BaseModel):
             last=self.last,
             limit=self.limit,
             order=self.order,
+            by=self.by,
             contains=self.contains,
             matches=self.matches,
             severity=parse_severity(self.severity) if self.severity else None,

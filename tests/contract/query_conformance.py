@@ -355,6 +355,48 @@ class QueryConformance:
         assert [("node1", "kmsg", 2)] == [tuple(row.values()) for row in table(result)]
         asker.close()
 
+    @pytest.mark.parametrize(
+        ("parameters", "found"),
+        [
+            ({}, ["unstamped", "second", "first", "third"]),
+            ({"by": "source"}, ["third", "second", "first", "unstamped"]),
+            ({"by": "source", "order": "oldest"}, ["unstamped", "first", "second", "third"]),
+            ({"by": "source", "limit": 2}, ["third", "second"]),
+            ({"by": "source", "contains": "ir"}, ["third", "first"]),
+        ],
+    )
+    def test_logs_are_ordered_by_the_time_of_reading_or_of_their_source(
+        self, place: Place, parameters: dict[str, Any], found: list[str]
+    ) -> None:
+        """What a relay held back comes where it belongs; what its source did not stamp, where it was read."""
+        stamps = [T0 + second * SECOND if second else None for second in (30, 10, 20, 0)]
+        texts: dict[str, list[Any]] = {"message": ["third", "first", "second", "unstamped"], "source_time_ns": stamps}
+        asker = Asker(place, rows_of(block("log", texts, device="", source="udp"), row_class=RowClass.LOG))
+        assert found == column(asker("log", since="15m", **parameters), "message")
+        asker.close()
+
+    def test_the_last_of_a_log_is_a_record_and_not_the_newest_of_each_field(self, place: Place) -> None:
+        asker = Asker(place, LOGS)
+        texts: dict[str, list[Any]] = {"message": ["anonymous"], "severity": [4], "app": [None]}
+        asker.write(rows_of(block("log", texts, device="", seconds=[500], source="kmsg"), row_class=RowClass.LOG))
+        rows = table(asker("log", last=True, fields="message,app"))
+        assert [("anonymous", None)] == [(row["message"], row["app"]) for row in rows]
+        rows = table(asker("log", last=True, fields="message,app", since="10m", severity="error"))
+        assert [("link is Down", None)] == [(row["message"], row["app"]) for row in rows]
+        asker.close()
+
+    def test_the_last_document_of_a_device_is_found_however_old_it_is(self, place: Place) -> None:
+        """Documents are sent when they change, which may be years apart."""
+        day = -86_400
+        kept = block("capability", {"document": ["{}", '{"v":2}']}, device="gpu:1", seconds=[100 * day, 99 * day])
+        gone = block("capability", {"document": ["{}", ""]}, device="gpu:0", seconds=[100 * day, 98 * day])
+        documents = [rows_of(one, row_class=RowClass.CAPABILITY) for one in (kept, gone)]
+        asker = Asker(place, *documents)
+        rows = table(asker("capability", last=True))
+        assert [("gpu:0", ""), ("gpu:1", '{"v":2}')] == [(row["device"], row["document"]) for row in rows]
+        assert 0 == asker("capability", last=True, since="5m").rows
+        asker.close()
+
     # --- errors ------------------------------------------------------------------------------------------------------
 
     @pytest.mark.parametrize(
@@ -369,6 +411,8 @@ class QueryConformance:
             ("gpu", {"severity": "error"}, "'gpu' has no severity"),
             ("log", {"matches": "(unclosed"}, ""),
             ("gpu", {"last": True, "every": "1m"}, "last values go with neither"),
+            ("gpu", {"by": "source"}, "only rows of `log` and `event` can be ordered by the source's time"),
+            ("log", {"by": "source", "last": True}, "only rows of `log` and `event` can be ordered"),
             ("gpu", {"since": "1h", "until": "2h"}, "the time range is empty"),
             ("gpu", {"fields": "state,state"}, "asked for twice"),
             ("gpu", {"since": "100d", "until": "1s", "every": "1s"}, "buckets exceed"),

@@ -114,15 +114,17 @@ def list_entries(
     *,
     publisher: str | None = None,
     stage: str | None = None,
+    row_class: RowClass | None = None,
+    level: Level | None = None,
     before: int | None = None,
     limit: int = 100,
 ) -> list[Entry]:
     """Give entries, newest first, without their bytes; `before` is the last id of the page before this one."""
     question = select(*_LISTED).order_by(QUARANTINE.c.id.desc()).limit(limit)
-    if publisher is not None:
-        question = question.where(QUARANTINE.c.publisher == publisher)
-    if stage is not None:
-        question = question.where(QUARANTINE.c.stage == stage)
+    asked = {"publisher": publisher, "stage": stage, "row_class": row_class, "level": level}
+    for name, value in asked.items():
+        if value is not None:
+            question = question.where(QUARANTINE.c[name] == value)
     if before is not None:
         question = question.where(QUARANTINE.c.id < before)
     return [_entry(row) for row in connection.execute(question)]

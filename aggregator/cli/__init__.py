@@ -5,11 +5,22 @@ import importlib
 import os
 import sys
 from collections.abc import Sequence
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from collectors.process import EXIT_CONFIG, EXIT_FAILED
 
 EXIT_USAGE: Final = 2
+
+WIDE: Final = "wide"
+"""The output that is a table with nothing left out."""
+_EXITS: Final = """exit status:
+  0    it is done
+  1    it could not be done, or something is wrong: the message says what
+  2    the command line cannot be understood
+  78   the configuration cannot be used: 'muster validate' lists why
+  130  interrupted by Ctrl-C
+
+'muster COMMAND --help' has examples."""
 
 _OURS: Final = frozenset(("schemas", "collectors", "aggregator", "dashboards"))
 
@@ -89,6 +100,8 @@ def _parser(named: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="muster",
         description="Telemetry and capability inventory for fleets of GPUs, DPUs, SR-IOV NICs and NVMe drives.",
+        epilog=_EXITS,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action=_Version, nargs=0, help="print the version and leave")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")
@@ -121,19 +134,38 @@ def add_server_options(parser: argparse.ArgumentParser, *, inner: bool = False) 
                         help="the authority of the aggregator's certificate")  # fmt: skip
 
 
+class _Output(argparse.Action):
+    """Sets `output` and `wide`: a wide table is a table to everybody else."""
+
+    def __call__(self, _: argparse.ArgumentParser, to: argparse.Namespace, values: Any, __: str | None = None) -> None:
+        to.wide = values == WIDE
+        to.output = "table" if to.wide else values
+
+
 def add_output_option(parser: argparse.ArgumentParser, *, inner: bool = False) -> None:
     """Add `-o`; for `inner` see `add_server_options`."""
     from aggregator.cli.render import FORMATS
 
-    parser.add_argument("-o", "--output", choices=FORMATS, default=argparse.SUPPRESS if inner else "table",
-                        help="how to print (default: table)")  # fmt: skip
+    if not inner:
+        parser.set_defaults(wide=False)
+    parser.add_argument("-o", "--output", choices=FORMATS, action=_Output,
+                        default=argparse.SUPPRESS if inner else "table",
+                        help="how to print: wide is a table with ids and every column (default: table)")  # fmt: skip
+
+
+def add_examples(parser: argparse.ArgumentParser, *lines: str) -> None:
+    """Put what stands at the end of a help: lines as they are, of at most 80 columns."""
+    parser.epilog = "\n".join(lines)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
 
 
 def add_word(
-    words: "argparse._SubParsersAction[argparse.ArgumentParser]", name: str, told: str
+    words: "argparse._SubParsersAction[argparse.ArgumentParser]", name: str, told: str, *examples: str
 ) -> argparse.ArgumentParser:
     """Add a word below a command, such as `list`; it takes the options of server and output too."""
     parser = words.add_parser(name, help=told, description=told[:1].upper() + told[1:] + ".")
     add_server_options(parser, inner=True)
     add_output_option(parser, inner=True)
+    if examples:
+        add_examples(parser, "example:", *(f"  {line}" for line in examples))
     return parser

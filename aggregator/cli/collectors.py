@@ -29,7 +29,7 @@ def run(options: argparse.Namespace) -> int:
     if not options.installed:
         try:
             reports, names = _reports(client_of(options), options.node)
-            tables += [reports_table(reports, names), errors_table(reports, names)]
+            tables += [reports_table(reports, names, wide=options.wide), errors_table(reports, names)]
         except ServerError as error:
             if options.node or options.server:
                 raise
@@ -55,10 +55,14 @@ def installed_table(found: Sequence[Found]) -> Table:
     return table
 
 
-def reports_table(reports: Sequence[dict[str, Any]], names: dict[str, str]) -> Table:
-    """Make the table of an answer of `/v1/collectors`. Ages are as of now: the report's own age is added."""
+def reports_table(reports: Sequence[dict[str, Any]], names: dict[str, str], *, wide: bool = False) -> Table:
+    """Make the table of an answer of `/v1/collectors`. Ages are as of now: the report's own age is added.
+
+    `wide` adds how often it ran, how often its helper died, how late it began (99th percentile), and the node's id.
+    """
+    more = ("runs", "crashes", "late", "id") if wide else ()
     table = Table(
-        ["node", "collector", "state", "rows", "errors", "took", "next"],
+        ["node", "collector", "state", "rows", "errors", "took", "next", *more],
         "\non the nodes\n",
         empty="\nno agent has reported yet",
     )
@@ -66,10 +70,15 @@ def reports_table(reports: Sequence[dict[str, Any]], names: dict[str, str]) -> T
         old = one["reported_seconds"] or 0.0
         # a report is not repeated while nothing changes; then the planned time has passed and come again
         next_try = None if one["next_try"] is None else max(0.0, one["next_try"] - old)
-        took = "-" if one["last_seconds"] is None else f"{one['last_seconds'] * 1000:.1f} ms"
-        table.add(shorten(names.get(one["node"], one["node"]), 16), one["name"], one["state"], one["rows"],
-                  one["errors"], took, age(next_try))  # fmt: skip
+        name = names.get(one["node"], one["node"])
+        also = (one["runs"], one["crashes"], _milliseconds(one["slip_p99"]), one["node"]) if wide else ()
+        table.add(name if wide else shorten(name, 16), one["name"], one["state"], one["rows"], one["errors"],
+                  _milliseconds(one["last_seconds"]), age(next_try), *also)  # fmt: skip
     return table
+
+
+def _milliseconds(seconds: float | None) -> str:
+    return "-" if seconds is None else f"{seconds * 1000:.1f} ms"
 
 
 def errors_table(reports: Sequence[dict[str, Any]], names: dict[str, str]) -> Table:

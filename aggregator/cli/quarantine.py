@@ -4,13 +4,14 @@ import argparse
 import base64
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from aggregator.cli import add_output_option, add_server_options, add_word
 from aggregator.cli.asking import add_yes_option, confirm
 from aggregator.cli.client import Client, client_of
+from aggregator.cli.names import host_names
 from aggregator.cli.render import Table, number, show
 from aggregator.cli.words import ago_ns, shorten
 from collectors.process import EXIT_FAILED
@@ -27,6 +28,10 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     listed = add_word(deeds, "list", "list them, newest first (default)")
     listed.add_argument("--publisher", default="", help="only what this publisher sent")
     listed.add_argument("--stage", default="", help="only what was set aside here: ingest, or a consumer's name")
+    listed.add_argument("--class", dest="row_class", default=None, choices=[one.word for one in RowClass],
+                        help="only batches of this class")  # fmt: skip
+    listed.add_argument("--level", default=None, choices=[one.word for one in Level],
+                        help="only batches of this level")  # fmt: skip
     listed.add_argument("--before", type=int, default=None, metavar="ID", help="the page after this entry")
     listed.add_argument("--limit", type=int, default=100, help="at most so many (default: 100)")
     shown = add_word(deeds, "show", "show one, with the beginning of its bytes")
@@ -49,26 +54,28 @@ def run(options: argparse.Namespace) -> int:
         told = f"forgot batch {options.id}; its rows stay counted as quarantined"
         show(answer, options.output, Table([], empty=told))
         return 0
-    asked = {name: getattr(options, name, None) for name in ("publisher", "stage", "before", "limit")}
-    entries = client.get("/v1/quarantine", **asked)
-    show(entries, options.output, entries_table(entries, time.time_ns()))
+    asked = {name: getattr(options, name, None) for name in ("publisher", "stage", "level", "before", "limit")}
+    entries = client.get("/v1/quarantine", **asked, **{"class": getattr(options, "row_class", None)})
+    names = host_names(client) if options.output == "table" and entries else {}
+    show(entries, options.output, entries_table(entries, time.time_ns(), names, wide=options.wide))
     return 0
 
 
-def entries_table(entries: Sequence[dict[str, Any]], now_ns: int) -> Table:
-    """Make the table of an answer of `/v1/quarantine`."""
-    table = Table(["id", "publisher", "stage", "code", "class", "rows", "size", "times", "last"],
+def entries_table(
+    entries: Sequence[dict[str, Any]], now_ns: int, names: Mapping[str, str], *, wide: bool = False
+) -> Table:
+    """Make the table of an answer of `/v1/quarantine`; `wide` adds level, epoch, reason and the publisher's id."""
+    more = ("level", "epoch", "publisher id", "reason") if wide else ()
+    table = Table(["id", "publisher", "stage", "code", "class", "rows", "size", "times", "last", *more],
                   empty="nothing is quarantined: every batch could be taken")  # fmt: skip
     for entry in entries:
-        table.add(str(entry["id"]), shorten(entry["publisher"], 16), entry["stage"], entry["code"],
-                  _class(entry), entry["rows"], number(entry["size"], "bytes"), entry["times"],
-                  ago_ns(entry["last_ns"], now_ns))  # fmt: skip
+        stream = entry["stream"] or {}
+        also = (stream.get("level"), stream.get("epoch"), entry["publisher"], entry["reason"]) if wide else ()
+        name = names.get(entry["publisher"], entry["publisher"])
+        table.add(str(entry["id"]), name if wide else shorten(name, 16), entry["stage"], entry["code"],
+                  stream.get("row_class"), entry["rows"], number(entry["size"], "bytes"), entry["times"],
+                  ago_ns(entry["last_ns"], now_ns), *also)  # fmt: skip
     return table
-
-
-def _class(entry: dict[str, Any]) -> str | None:
-    stream = entry["stream"]
-    return None if stream is None else RowClass(stream["row_class"]).word
 
 
 def _show(client: Client, options: argparse.Namespace) -> int:
@@ -89,8 +96,7 @@ def _details(entry: dict[str, Any], body: bytes) -> list[Table]:
     if stream is None:
         facts.add("rows", "not known: not even the envelope could be read")
     else:
-        level = Level(stream["level"]).word
-        facts.add("stream", f"{_class(entry)}, {level}, epoch {stream['epoch']}")
+        facts.add("stream", f"{stream['row_class']}, {stream['level']}, epoch {stream['epoch']}")
         facts.add("rows", f"{entry['rows']} from number {entry['first']}")
     facts.add("set aside by", entry["stage"])
     facts.add("came", f"{entry['times']} times, first {ago_ns(entry['first_ns'], now_ns)} ago,"

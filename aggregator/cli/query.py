@@ -131,10 +131,8 @@ def _list(client: Client, options: argparse.Namespace) -> int:
     if options.measurement:
         table = Table(["field", "type", "kind", "unit", "level", "meaning"])
         for field in found[0]["fields"]:
-            level = {0: "essential", 1: "standard", 2: "detailed", 3: "debug"}.get(field.get("level"))
-            table.add(
-                field["name"], field["type"], field["kind"], field.get("unit") or None, level, field.get("meaning")
-            )
+            table.add(field["name"], field["type"], field["kind"], field.get("unit") or None, field.get("level"),
+                      field.get("meaning"))  # fmt: skip
         more = f"attributes: {', '.join(found[0]['attributes'])}" if found[0]["attributes"] else ""
         show(found, options.output, [table, Table([], empty=more)] if more else table)
         return 0

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-FORMATS = ("table", "json", "yaml")
+FORMATS = ("table", "wide", "json", "yaml")
 CELL_WIDTH = 160
 """The widest cell of a table: one long log line must not make every line as long."""
 

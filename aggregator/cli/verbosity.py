@@ -55,22 +55,23 @@ def run(options: argparse.Namespace) -> int:
     if options.deed == "clear":
         return _clear(client, options)
     views = client.get("/v1/verbosity")
-    show(views, options.output, grants_table(views, host_names(client) if views else {}))
+    show(views, options.output, grants_table(views, host_names(client) if views else {}, wide=options.wide))
     return 0
 
 
-def grants_table(views: Sequence[dict[str, Any]], names: dict[str, str]) -> Table:
-    """Make the table of an answer of `/v1/verbosity`."""
+def grants_table(views: Sequence[dict[str, Any]], names: dict[str, str], *, wide: bool = False) -> Table:
+    """Make the table of an answer of `/v1/verbosity`; `wide` shortens nothing and says for which ids and by whom."""
     table = Table(
-        ["id", "nodes", "level", "only", "left", "on", "reason"],
+        ["id", "nodes", "level", "only", "left", "on", "reason", *(("node id", "who") if wide else ())],
         empty="no grants: every node is at its configured level. 'muster verbosity set' raises one",
     )
     for view in views:
         grant = view["grant"]
         only = " ".join(filter(None, (grant["collector"], grant["row_class"]))) or "all"
         active = f"{len(view['acknowledged'])}" + (f" (-{len(view['withheld'])})" if view["withheld"] else "")
-        table.add(grant["id"], shorten(names.get(grant["nodes"], grant["nodes"]), 12), grant["level"], only,
-                  age(view["seconds"]), active, shorten(grant["reason"], 12))  # fmt: skip
+        nodes, room = names.get(grant["nodes"], grant["nodes"]), 1000 if wide else 12
+        table.add(grant["id"], shorten(nodes, room), grant["level"], only, age(view["seconds"]), active,
+                  shorten(grant["reason"], room), *((grant["nodes"], grant["who"]) if wide else ()))  # fmt: skip
     return table
 
 

@@ -11,12 +11,13 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from aggregator.access import ANONYMOUS
 from aggregator.routes.common import is_local, known, problem_of
 from aggregator.routes.direct import ROUTES
+from collectors.authority import AUTHORITY_PATH
 from schemas.errors import AccessError, TooLargeError
 
 MAX_BODY_BYTES: Final = 64 << 10
 """The largest body of any route but those of publishers, which have limits of their own and read no further."""
-OPEN: Final = frozenset({"/v1/enrol"})
-"""What strangers may call of the API: the enrolment token is in the body."""
+OPEN: Final = frozenset({"/v1/enrol", AUTHORITY_PATH})
+"""What strangers may call of the API: the enrolment token is in the body, and certificates are public."""
 API: Final = "/v1/"
 """What is outside of it (health, metrics, the description) decides for itself, and reads no body."""
 

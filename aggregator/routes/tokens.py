@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from aggregator.access import Action, Caller
 from aggregator.routes.common import ServiceOf, allow, answer
+from collectors.authority import with_pin
 
 router = APIRouter(tags=["tokens"])
 Reader = Annotated[Caller, Depends(allow(Action.TOKENS_READ))]
@@ -74,11 +75,16 @@ async def list_enrolments(service: ServiceOf, _: Reader) -> Response:
 
 @router.post("/v1/enrolments", summary="Make an enrolment token", response_class=Response)
 async def make_enrolment(service: ServiceOf, caller: Writer, asked: EnrolmentRequest) -> Response:
-    """Make an enrolment token. The answer is the only time that anybody sees its secret."""
+    """Make an enrolment token. The answer is the only time that anybody sees its secret.
+
+    The secret ends in the SHA-256 of the authority by which nodes know this aggregator, when it has one.
+    """
     issued = await service.tokens.issue_enrolment(
         asked.name, asked.subjects, caller, uses=asked.uses, life_s=asked.expires_seconds
     )
-    return answer({"enrolment": issued.enrolment, "secret": issued.secret.reveal()}, 201)
+    pin = "" if service.authority is None else service.authority.pin
+    secret = with_pin(issued.secret.reveal(), pin)
+    return answer({"enrolment": issued.enrolment, "secret": secret, "authority_sha256": pin or None}, 201)
 
 
 @router.delete("/v1/enrolments/{enrolment}", summary="End an enrolment token", response_class=Response)

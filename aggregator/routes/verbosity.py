@@ -1,15 +1,15 @@
 """Verbosity grants, and the control channel that brings them to the nodes."""
 
-from typing import Annotated, Any
+from typing import Annotated
 
-import msgspec
 from fastapi import APIRouter, Depends, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from aggregator.access import Action, Caller, authorise
-from aggregator.grants import Grant
+from aggregator.grants import GrantView
 from aggregator.routes.common import CallerOf, ServiceOf, allow, answer, known
 from aggregator.routes.publish import read_body
+from aggregator.routes.words import gives, worded
 from schemas.control import CONTENT_TYPE, MAX_CONTROL_BYTES, decode_request, encode_answer
 from schemas.errors import QueryError
 from schemas.verbosity import class_of, level_of
@@ -42,12 +42,11 @@ async def control(request: Request, service: ServiceOf, caller: CallerOf) -> Res
     return Response(encode_answer(await service.fleet.poll(asked)), media_type=CONTENT_TYPE)
 
 
-@router.get("/v1/verbosity", tags=["verbosity"], summary="List grants", response_class=Response)
+@router.get("/v1/verbosity", tags=["verbosity"], summary="List grants", response_class=Response,
+            openapi_extra=gives(list[GrantView]))  # fmt: skip
 async def list_grants(service: ServiceOf, _: Annotated[Caller, Depends(allow(Action.VERBOSITY_READ))]) -> Response:
     """List the live grants: who set them, for whom, until when, and which nodes act on them."""
-    return answer(
-        [{**msgspec.structs.asdict(view), "grant": _shown(view.grant)} for view in service.fleet.grants.views()]
-    )
+    return answer(worded(service.fleet.grants.views()))
 
 
 @router.post("/v1/verbosity", tags=["verbosity"], summary="Raise the verbosity for a while", response_class=Response)
@@ -64,7 +63,7 @@ async def set_grant(
     grant = await service.fleet.grants.set(
         nodes, level, asked.seconds, caller, collector=asked.collector, row_class=row_class, reason=asked.reason
     )
-    return answer(_shown(grant), 201)
+    return answer(worded(grant), 201)
 
 
 @router.delete("/v1/verbosity", tags=["verbosity"], summary="Clear every grant", response_class=Response)
@@ -79,9 +78,3 @@ async def clear_grant(
 ) -> Response:
     """End one grant before its time."""
     return answer({"cleared": await service.fleet.grants.clear([grant])})
-
-
-def _shown(grant: Grant) -> dict[str, Any]:
-    """Give a grant with level and class as the words that one sets it with; numbers are for the wire."""
-    row_class = None if grant.row_class is None else grant.row_class.word
-    return {**msgspec.structs.asdict(grant), "level": grant.level.word, "row_class": row_class}

@@ -92,6 +92,16 @@ async def test_bytes_without_a_readable_envelope_are_kept_and_no_rows_are_counte
     assert [] == await control.read(partial(intervals, stage=INGEST))
 
 
+async def test_entries_are_found_by_class_and_level(quarantine: Quarantine, control: SqliteControl) -> None:
+    """The most telling of classes and the least of levels are 0, which is no reason to leave a filter out."""
+    await quarantine.at_ingest(envelope(0, 5), "n1", b"log", "c: x")
+    lowest = envelope(10, 5, row_class=RowClass.TELEMETRY, level=Level.ESSENTIAL)
+    await quarantine.at_ingest(lowest, "n1", b"telemetry", "c: x")
+    for asked in ({"row_class": RowClass.TELEMETRY}, {"level": Level.ESSENTIAL}):
+        assert [10] == [entry.first for entry in await control.read(partial(list_entries, **asked))]
+    assert [] == await control.read(partial(list_entries, row_class=RowClass.LOG, level=Level.ESSENTIAL))
+
+
 async def test_heartbeats_are_told_apart_by_their_bytes(quarantine: Quarantine, control: SqliteControl) -> None:
     for data in (b"one", b"two"):
         await quarantine.at_ingest(envelope(7, 0), "n1", data, "wire.malformed: a heartbeat has a body")

@@ -20,7 +20,9 @@ class SpoolMachine(RuleBasedStateMachine):
 
     @initialize()
     def open(self) -> None:
-        self.folder = Path(tempfile.mkdtemp())
+        self.place = Path(tempfile.mkdtemp())
+        self.folder = self.place / "0"
+        self.folder.mkdir()
         self.forgotten: dict[tuple[str, RowClass, Level], Intervals] = {}
         self.dropped: dict[tuple[str, RowClass, Level], Intervals] = {}
         self.numbered: dict[tuple[str, RowClass, Level], int] = {}
@@ -86,7 +88,7 @@ class SpoolMachine(RuleBasedStateMachine):
     @rule()
     def crash(self) -> None:
         """Losing the object without closing is what SIGKILL leaves: SQLite's file and its WAL."""
-        shutil.copytree(self.folder, copy := Path(tempfile.mkdtemp()) / "copy")
+        shutil.copytree(self.folder, copy := self.place / str(int(self.folder.name) + 1))
         self.spool.close()
         shutil.rmtree(self.folder)
         self.folder = copy
@@ -99,7 +101,7 @@ class SpoolMachine(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         self.spool.close()
-        shutil.rmtree(self.folder)
+        shutil.rmtree(self.place)
 
     def _drop(self, epoch: str, row_class: RowClass, level: Level, first: int, rows: int) -> None:
         self.dropped.setdefault((epoch, row_class, level), Intervals()).add(first, first + rows)

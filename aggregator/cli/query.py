@@ -12,18 +12,26 @@ from aggregator.cli.render import Table, number, screen_width, show
 from schemas.rows import Severity
 
 _EPILOG = """examples:
-  muster query                                  what there is to ask for
-  muster query cpu --last                       newest values of every field
+  muster query                        what there is to ask for
+  muster query gpu --list             its fields, with unit and meaning
+  muster query cpu --last             newest values of every field
+  muster query capability --last      what every device says it can do
   muster query cpu usage_ratio --since 15m --every 1m
-  muster query disk read_bytes_total:rate,write_bytes_total:rate --every 10s --where disk=nvme*
+  muster query disk read_bytes_total:rate --every 10s --where 'disk=nvme*'
   muster query log --severity warning --contains nvme --since 1d
-  muster query event --limit 20"""
+  muster query log --by source        in the order of the senders' own clocks
+  muster query event --limit 20
 
-
+times of logs and events: 'time' is when Muster read the row, by the node's
+clock; 'source_time_ns' (in tables 'source_time') is what the record says of
+itself, by the clock of whoever wrote it. --since and --until go by 'time'."""
+_READABLE: Final = ("type", "severity", "app", "message")
+"""What a table shows of a log or event besides time and labels; `-o wide` and JSON have everything."""
 FEW_ROWS: Final = 4
 """So many rows may be shown upright when they are too wide for the screen."""
 MANY_COLUMNS: Final = 8
 """So many columns are too many for one line."""
+SOURCE_TIME: Final = "source_time_ns"
 SEVERITIES: Final = {one.value: one.name.lower() for one in Severity}
 
 
@@ -42,10 +50,13 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--every", default="", metavar="DURATION", help="a value for each bucket of time")
     parser.add_argument("--aggregate", default="", help="avg, min, max, sum, count, last, first, rate, p50, p95, p99")
     parser.add_argument("--group", default=None, help="group by these (node, device, attributes), or all")
-    parser.add_argument("--last", action="store_true", help="the newest value of every field")
+    parser.add_argument("--last", action="store_true", help="the newest value of every field; of logs, events and"
+                        " capability documents the newest row")  # fmt: skip
     parser.add_argument("--limit", type=int, default=None, help="at most so many rows (default: 1000)")
     parser.add_argument("--order", choices=("oldest", "newest"), default="", help="which rows come first, and stay when"
                         " there are too many (default: the newest; logs are shown as they are read)")  # fmt: skip
+    parser.add_argument("--by", choices=("read", "source"), default="", help="the time by which logs and events are"
+                        " ordered: read (default), or source, the record's own (read where it has none)")  # fmt: skip
     parser.add_argument("--contains", default="", metavar="TEXT", help="logs and events with this in their message")
     parser.add_argument("--matches", default="", metavar="REGEX", help="logs and events whose message matches")
     parser.add_argument("--severity", default="", help="logs and events at least this bad: error, warning, 0 to 7")
@@ -67,31 +78,70 @@ def run(options: argparse.Namespace) -> int:
         aggregate=options.aggregate,
         group=options.group,
         last="true" if options.last else "",
-        limit=options.limit or 1000,
+        limit=1000 if options.limit is None else options.limit,
         order=options.order,
+        by=options.by,
         contains=options.contains,
         matches=options.matches,
         severity=options.severity,
     )
-    table = options.output == "table"
-    newest_last = options.measurement in ("log", "event") and not options.order  # as a log is read
-    names = host_names(client) if table else {}
-    show(result, options.output, result_table(result, names, newest_last=newest_last))
+    written = options.measurement in ("log", "event")
+    newest_last = written and not (options.order or options.last)  # as a log is read
+    names = host_names(client) if options.output == "table" else {}
+    if options.output == "table" and written and not options.wide and not options.fields:
+        result = _readable(result, by_source=options.by == "source")
+    elif options.wide:
+        result = _with_ids(result)
+    show(result, options.output, result_table(result, names, newest_last=newest_last, empty=_nothing(options)))
     if options.output == "table" and result.get("truncated"):
         Table([], empty=f"... cut at {result['rows']} rows: ask for less, or with --limit for more").print()
     return 0
 
 
-def result_table(result: dict[str, Any], names: Mapping[str, str], *, newest_last: bool = False) -> Table:
+def _readable(result: dict[str, Any], *, by_source: bool) -> dict[str, Any]:
+    """Leave of logs and events what people read, the message last: it is as long as it likes."""
+    places = {column["name"]: at for at, column in enumerate(result["columns"])}
+    labels = [column["name"] for column in result["columns"] if column["role"] != "value"]
+    if by_source:
+        labels.insert(1, SOURCE_TIME)
+    kept = [places[name] for name in (*labels, *_READABLE) if name in places]
+    return {**result, "columns": [result["columns"][at] for at in kept], "data": [result["data"][at] for at in kept]}
+
+
+def _with_ids(result: dict[str, Any]) -> dict[str, Any]:
+    """Add beside each node, which tables show by host name, its id."""
+    columns, data = [], []
+    for column, values in zip(result["columns"], result["data"], strict=True):
+        columns.append(column)
+        data.append(values)
+        if column["role"] == "label" and column["name"] in ("node", "publisher"):
+            columns.append({**column, "name": f"{column['name']}_id"})
+            data.append(values)
+    return {**result, "columns": columns, "data": data}
+
+
+def _nothing(options: argparse.Namespace) -> str:
+    """Say what an empty answer means, and what may have one."""
+    if options.measurement == "capability" and not options.last:
+        return "no rows: no document changed in that time; --last gives the newest of every device"
+    further = "" if options.since else "; look further back with --since"
+    return f"no rows: nothing matches in that time{further}"
+
+
+def result_table(
+    result: dict[str, Any], names: Mapping[str, str], *, newest_last: bool = False, empty: str = "no rows"
+) -> Table:
     """Make the table of a query's answer, nodes by `names`, without the columns that are empty throughout."""
     columns = result["columns"]
     kept = [at for at, values in enumerate(result["data"]) if any(value not in (None, "") for value in values)]
-    table = Table([columns[at]["name"] for at in kept], empty="no rows: nothing matches in that time")
+    table = Table([columns[at]["name"].replace("_time_ns", "_time") for at in kept], empty=empty)
     order = range(result["rows"])
     for row in reversed(order) if newest_last else order:
         table.add(*(_cell(columns[at], result["data"][at][row], names) for at in kept))
-    upright = len(table.rows) <= FEW_ROWS and len(table.columns) > MANY_COLUMNS and table.width > screen_width()
-    return _upright(table) if upright else table
+    if not 0 < len(table.rows) <= FEW_ROWS or len(table.columns) <= MANY_COLUMNS or table.width <= screen_width():
+        return table
+    upright = _upright(table)
+    return upright if len(table.rows) == 1 or upright.width <= screen_width() else table
 
 
 def _upright(table: Table) -> Table:

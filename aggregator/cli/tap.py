@@ -6,6 +6,7 @@ import sys
 
 from aggregator.cli import add_server_options
 from aggregator.cli.client import ServerError, client_of
+from aggregator.cli.names import node_id
 from schemas.verbosity import Level, RowClass
 
 
@@ -13,7 +14,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what the command takes."""
     add_server_options(parser)
     parser.add_argument("measurement", nargs="?", default="*", help="a name or pattern: cpu, gpu*, log (default: all)")
-    parser.add_argument("--node", default="*", help="a pattern over nodes")
+    parser.add_argument("--node", default="*", help="host name, id, or a pattern over ids with * and ? (default: all)")
     parser.add_argument("--level", default="debug", choices=[level.word for level in Level], help="at most this level")
     parser.add_argument("--class", dest="classes", action="append", choices=[one.word for one in RowClass],
                         help="only this class; may be repeated")  # fmt: skip
@@ -23,9 +24,10 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Print until interrupted."""
     client = client_of(options)
+    wild = any(character in options.node for character in "*?")
     parameters = {
         "measurement": options.measurement,
-        "node": options.node,
+        "node": options.node if wild else node_id(client.get("/v1/nodes"), options.node),
         "level": options.level,
         "class": options.classes,
     }

@@ -9,8 +9,8 @@ from tests.aggregator.cli.stub import Stub
 _ENTRY: dict[str, Any] = {
     "id": 7, "publisher": "gpu-17", "stage": "ingest", "code": "wire.malformed",
     "reason": "wire.malformed: not a batch",
-    "stream": {"publisher": "gpu-17", "epoch": "e1", "row_class": "log", "level": "detailed"}, "first": 100, "rows": 80, "size": 3,
-    "kept": 3, "times": 2, "first_ns": 1, "last_ns": 2, "body": None,
+    "stream": {"publisher": "gpu-17", "epoch": "e1", "row_class": "log", "level": "detailed"},
+    "first": 100, "rows": 80, "size": 3, "kept": 3, "times": 2, "first_ns": 1, "last_ns": 2, "body": None,
 }  # fmt: skip
 _UNREADABLE = {**_ENTRY, "id": 8, "stream": None, "first": None, "rows": None}
 

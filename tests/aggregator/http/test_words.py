@@ -61,9 +61,9 @@ class Api:
         async def send(message: Message) -> None:
             sent.append(message)
 
-        scope: dict[str, Any] = {"type": "http", "method": "GET", "path": path, "query_string": query.encode(), "headers": [],
-                 "server": ("/run/muster.sock", None), "client": None, "http_version": "1.1", "scheme": "http",
-                 "root_path": ""}  # fmt: skip
+        scope: dict[str, Any] = {"type": "http", "http_version": "1.1", "method": "GET", "scheme": "http"}
+        scope |= {"path": path, "root_path": "", "query_string": query.encode(), "headers": []}
+        scope |= {"server": ("/run/muster.sock", None), "client": None}
         await self.app(scope, receive, send)
         return sent[0]["status"], msgspec.json.decode(b"".join(message.get("body", b"") for message in sent[1:]))
 

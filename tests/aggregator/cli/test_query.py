@@ -1,0 +1,82 @@
+"""`muster query`: what people see of an answer, and which time is which."""
+
+from typing import Any
+
+import pytest
+
+from tests.aggregator.cli.conftest import Run
+from tests.aggregator.cli.stub import Stub
+
+NODE = "4c4c4544-0051-3510-8052-b4c04f565031"
+_READ, _WRITTEN = 1_795_275_000_000_000_000, 1_795_200_000_000_000_000
+
+
+def _column(name: str, role: str = "value", kind: str = "str") -> dict[str, str]:
+    return {"name": name, "role": role, "type": kind}
+
+
+def _log(**more: Any) -> dict[str, Any]:
+    columns = [
+        _column("time", "time", "int"), _column("node", "label"), _column("source", "label"), _column("message"),
+        _column("severity", kind="int"), _column("facility", kind="int"), _column("source_time_ns", kind="int"),
+    ]  # fmt: skip
+    data = [[_READ], [NODE], ["udp"], ["link is Down"], [4], [3], [_WRITTEN]]
+    return {"columns": columns, "data": data, "rows": 1, **more}
+
+
+def test_a_log_is_shown_with_its_message_last_and_without_what_few_want(run: Run, stub: Stub) -> None:
+    stub.answers["GET /v1/query?measurement=log"] = _log()
+    status, out, _ = run("query", "log")
+    assert 0 == status
+    assert ["time", "node", "source", "severity", "message"] == out.splitlines()[0].split()
+    assert out.splitlines()[1].endswith("rack1-gpu3  udp     warning   link is Down")
+
+
+def test_by_source_asks_for_that_order_and_shows_that_time_beside_the_other(run: Run, stub: Stub) -> None:
+    stub.answers["GET /v1/query?measurement=log&by=source"] = _log()
+    head, row = run("query", "log", "--by", "source")[1].splitlines()
+    assert ["time", "source_time", "node", "source", "severity", "message"] == head.split()
+    assert row[: head.index("node")].count(":") == 4  # two clock times
+
+
+def test_a_wide_table_has_every_column_and_the_id_beside_the_host_name(run: Run, stub: Stub) -> None:
+    stub.answers["GET /v1/query?measurement=log"] = _log()
+    head, row = run("query", "log", "-o", "wide")[1].splitlines()
+    assert ["time", "node", "node_id", "source", "message", "severity", "facility", "source_time"] == head.split()
+    assert f"rack1-gpu3  {NODE}" in row
+
+
+def test_programs_get_the_answer_as_it_came(run: Run, stub: Stub) -> None:
+    stub.answers["GET /v1/query?measurement=log"] = _log()
+    out = run("query", "log", "-o", "json")[1]
+    assert f'"{NODE}"' in out
+    assert f"{_WRITTEN}" in out
+    assert "rack1-gpu3" not in out
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["capability"], "--last gives the newest of every device"),
+        (["log"], "look further back with --since"),
+        (["log", "--since", "1d"], "nothing matches in that time\n"),
+    ],
+)
+def test_nothing_found_says_what_may_find_something(run: Run, stub: Stub, words: list[str], says: str) -> None:
+    stub.answers[f"GET /v1/query?measurement={words[0]}"] = {"columns": [], "data": [], "rows": 0}
+    assert says in run("query", *words)[1]
+
+
+def test_few_rows_stand_upright_only_where_that_fits(run: Run, stub: Stub, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    names = [f"field_{at}" for at in range(9)]
+    wide: dict[str, Any] = {"columns": [_column(name) for name in names], "data": [["x" * 20] * 2 for _ in names]}
+    stub.answers["GET /v1/query?measurement=cpu&last=true"] = {**wide, "rows": 2}
+    upright = run("query", "cpu", "--last")[1].splitlines()
+    assert (10, "field_0") == (len(upright), upright[1].split()[0])
+    stub.answers["GET /v1/query?measurement=cpu&last=true"] = {
+        **wide,
+        "data": [["x" * 60] * 2 for _ in names],
+        "rows": 2,
+    }
+    assert 3 == len(run("query", "cpu", "--last")[1].splitlines())

@@ -11,14 +11,19 @@ import os
 import sqlite3
 from pathlib import Path
 
+from collectors.spool_pages import Pages, Row
 from collectors.spool_schema import SALVAGED, SOUND, make
+from schemas.codec import decode_body
+from schemas.errors import WireError
 from schemas.intervals import Intervals
 
 _log = logging.getLogger("muster.spool")
+_ROWS = 6
+"""Where a batch's row says how many rows the batch has."""
 
 
 def salvage(path: Path, error: Exception) -> None:
-    """Replace a damaged file by one with every row that SQLite can still read. Raises OSError and sqlite3.Error."""
+    """Replace a damaged file by one with every sound row that is still found. Raises OSError and sqlite3.Error."""
     _log.error("spool_damaged file=%s error=%s", path, error)
     building = path.with_name(path.name + ".salvaging")
     building.unlink(missing_ok=True)  # a crash was faster
@@ -27,8 +32,8 @@ def salvage(path: Path, error: Exception) -> None:
         db.execute("PRAGMA journal_mode = OFF")  # half of it is worth nothing: no way back is needed
         db.execute("PRAGMA synchronous = OFF")
         make(db)
-        with db:
-            kept = {table: _carry_over(path, db, table) for table in SOUND}
+        with db, Pages(path) as pages:
+            kept = {table: _carry_over(pages, db, table) for table in SOUND}
             _mark_missing(db)
     except BaseException:
         db.close()
@@ -63,41 +68,30 @@ def _flush(path: Path) -> None:
         os.close(descriptor)
 
 
-def _carry_over(damaged: Path, new: sqlite3.Connection, table: str) -> int:
-    """Copy a table from both ends, so that one bad page costs only what lies on it and what SQLite reads with it."""
-    count = 0
-    for direction in ("ASC", "DESC"):
-        old = sqlite3.connect(f"file:{damaged}?mode=rw", uri=True)
-        try:
-            key = {"batch": "id"}.get(table, "publisher")
-            select = f"SELECT * FROM {table} WHERE {SOUND[table]} ORDER BY {key} {direction}"  # noqa: S608  # our own names
-            rows = old.execute(select)
-        except sqlite3.DatabaseError:
-            old.close()
-            continue
-        try:
-            copied, whole = _copy(rows, new, table)
-        finally:
-            old.close()
-        count += copied
-        if whole:
-            break  # else what lies behind the bad page comes from the other end
-    return count
+def _carry_over(pages: Pages, new: sqlite3.Connection, table: str) -> int:
+    """Copy the rows of a table that are sound; tell how many."""
+    columns = len(new.execute(f"PRAGMA table_info({table})").fetchall())
+    # every spool is made by the same statements, so its tables have their roots where those of the new one have them
+    (root,) = new.execute("SELECT rootpage FROM sqlite_master WHERE name = ?", (table,)).fetchone()
+    batches = table == "batch"
+    rows = pages.rows(root, has_row_ids=batches)
+    found = (row for row in rows if len(row) == columns and (not batches or _whole(row)))
+    insert = f"INSERT OR IGNORE INTO {table} VALUES ({', '.join('?' * columns)})"  # noqa: S608  # our own names
+    new.executemany(insert, found)
+    new.execute(f"DELETE FROM {table} WHERE NOT ({SOUND[table]})")  # noqa: S608  # likewise
+    (count,) = new.execute(f"SELECT count(*) FROM {table}").fetchone()  # noqa: S608  # likewise
+    return int(count)
 
 
-def _copy(rows: sqlite3.Cursor, new: sqlite3.Connection, table: str) -> tuple[int, bool]:
-    """Copy rows until the end or the first that cannot be read; tell how many, and whether it was the end."""
-    count = 0
-    while True:
-        try:
-            row = rows.fetchone()
-        except sqlite3.DatabaseError:
-            return count, False
-        if row is None:
-            return count, True
-        marks = ", ".join("?" * len(row))
-        insert = f"INSERT OR IGNORE INTO {table} VALUES ({marks})"  # noqa: S608  # our own names
-        count += new.execute(insert, row).rowcount
+def _whole(row: Row) -> bool:
+    """Tell whether a batch's body is what was put in: a page of zeros, or of an older body, shows in its checksum."""
+    body, rows = row[-1], row[_ROWS]
+    if not isinstance(body, bytes):
+        return False
+    try:
+        return rows == sum(len(block.rows) for block in decode_body(body))
+    except WireError:
+        return False
 
 
 def _mark_missing(db: sqlite3.Connection) -> None:

@@ -10,6 +10,7 @@ import pytest
 from collectors.spool import NewBatch, Spool
 from schemas.account import StreamAccount
 from schemas.verbosity import Level, RowClass
+from tests.collectors.spool.layout import body
 
 SOURCE = ("kmsg", "log")
 
@@ -22,7 +23,7 @@ def filled(folder: Path, batches: int = 20) -> str:
     """Leave a spool of one run with rows held and rows given up; give the run's epoch."""
     spool = open_spool(folder)
     for number in range(batches):
-        spool.commit([NewBatch(RowClass.LOG, Level.STANDARD, 10, bytes([number % 256]) * 200)],
+        spool.commit([NewBatch(RowClass.LOG, Level.STANDARD, 10, body(number))],
                      positions={SOURCE: str(number)})  # fmt: skip
     spool.drop([held.id for held in spool.pending()[5:8]], "spool_full")
     spool.close()
@@ -166,7 +167,7 @@ def test_many_rows_are_saved_in_one_transaction(tmp_path: Path) -> None:
     """A flush for each row would take minutes on a disk: 5,000 batches are saved in seconds."""
     spool = open_spool(tmp_path)
     for _ in range(50):
-        spool.commit([NewBatch(RowClass.LOG, Level.STANDARD, 1, b"x" * 100)] * 100)
+        spool.commit([NewBatch(RowClass.LOG, Level.STANDARD, 1, body(1, rows=1))] * 100)
     spool.close()
     tear(tmp_path, "epoch")
     began = time.monotonic()

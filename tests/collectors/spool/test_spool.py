@@ -1,6 +1,5 @@
 """What the spool promises beyond the model: importance, durability, damage, versions."""
 
-import os
 import signal
 import sqlite3
 import subprocess
@@ -11,7 +10,6 @@ import pytest
 
 from collectors.spool import NewBatch, Spool
 from schemas.errors import SpoolError
-from schemas.intervals import Intervals
 from schemas.verbosity import Level, RowClass
 
 
@@ -89,33 +87,6 @@ def test_a_settled_run_is_forgotten_only_after_its_last_word_was_heard(tmp_path:
 
     second.acknowledge(second.account())
     assert second.predecessors() == []
-
-
-def test_a_damaged_file_is_set_aside_and_what_is_lost_is_told(tmp_path: Path) -> None:
-    """Corruption in the middle costs what lies there, no more, and no human's help."""
-    spool = open_spool(tmp_path, max_bytes=64 << 20)
-    for number in range(200):
-        spool.commit([NewBatch(RowClass.TELEMETRY, Level.STANDARD, 10, bytes([number]) * 20_000)])
-    spool.close()
-    path = tmp_path / "spool.db"
-    with path.open("r+b") as file:
-        file.seek(path.stat().st_size // 2)
-        file.write(os.urandom(300_000))
-
-    salvaged = open_spool(tmp_path, max_bytes=64 << 20)
-
-    [before] = [epoch for epoch in salvaged.account().epochs if epoch.epoch == spool.epoch]
-    [stream] = before.streams
-    held = Intervals(stream.spooled)
-    [corrupt] = [one for one in stream.dropped if one.reason == "corrupt"]
-    assert held.count >= 500
-    assert stream.numbered == 2000
-    assert held.minus(Intervals(corrupt.intervals)) == held
-    assert held.count + Intervals(corrupt.intervals).count == 2000
-    for one in salvaged.pending():
-        body = salvaged.body(one)
-        assert body is None or body == bytes([one.order % 256]) * 20_000
-    assert list(tmp_path.glob("spool.db.damaged-*"))
 
 
 def test_a_file_that_is_no_database_is_set_aside(tmp_path: Path) -> None:

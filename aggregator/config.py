@@ -36,6 +36,17 @@ def _check_certificate(certificate: str, key: str) -> None:
         ) from None
 
 
+def _check_authority(certificate: str, key: str, authority: str) -> None:
+    """Raise ValueError when the file holds no authority of the certificate."""
+    from aggregator.authority import find_authority  # brings OpenSSL
+
+    if authority:
+        try:
+            find_authority(certificate, key, authority)
+        except ConfigError as error:
+            raise ValueError(str(error)) from None
+
+
 class AggregatorSection(Section):
     """`[aggregator]`: where it listens."""
 
@@ -45,6 +56,9 @@ class AggregatorSection(Section):
     """A PEM file with the certificate and its chain; empty: no TLS."""
     tls_key: str = ""
     """The PEM file of its private key."""
+    tls_authority: str = ""
+    """A PEM file of the authority that nodes pin at enrolment, with the next one while it changes; empty: the end of
+    tls_certificate's chain when that vouches for itself, as a self-signed certificate does."""
     insecure_listen: str = ""
     """To listen beyond loopback without TLS write here, in so many words: tokens and data travel unencrypted."""
     max_request_bytes: Bytes = 8 << 20
@@ -84,6 +98,7 @@ class AggregatorSection(Section):
             raise ValueError("tls_certificate and tls_key go together: set both or none")
         if self.tls_certificate:
             _check_certificate(self.tls_certificate, self.tls_key)
+        _check_authority(self.tls_certificate, self.tls_key, self.tls_authority)
         if self.beyond_loopback and not self.tls_certificate and self.insecure_listen != INSECURE_WORDS:
             raise ValueError(
                 f"listening on {self.listen} without TLS would let everybody on the network read tokens and data:"

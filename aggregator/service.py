@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from aggregator.announcer import Announcer
+from aggregator.authority import find_authority
 from aggregator.balance import Balance
 from aggregator.balancing import Balancing
 from aggregator.config import AggregatorConfig
@@ -55,6 +56,8 @@ class Service:
         self.log = SqliteLog(self.folder / "log.db", partitions=config.log.partitions)
         self.control = SqliteControl(self.folder / "control.db")
         self.tokens = Tokens(self.control)
+        section = config.aggregator
+        self.authority = find_authority(section.tls_certificate, section.tls_key, section.tls_authority)
         self.announcer = Announcer(self.log, boot_id())
         silence_s = config.aggregator.takeover_seconds
         self.fleet = Fleet(self.control, self.tokens, self.announcer, config.verbosity, silence_s=silence_s)

@@ -14,7 +14,7 @@ import msgspec
 
 from collectors.config import AgentConfig, load_agent_config
 from collectors.control_client import ControlClient, ControlSession
-from collectors.enrolment import NodeToken
+from collectors.enrolment import NodeToken, authority_of
 from collectors.intake import Intake
 from collectors.node_identity import NodeIdentity, decide_node_id
 from collectors.process import EXIT_DEFECT, start_logging
@@ -64,6 +64,7 @@ class Agent:
         self.policy = LevelPolicy(config.level, config.collector_levels)
         self.intake = Intake(self.spool, self.policy, identity.id, committed=self._committed)
         self.token = NodeToken(folder / "token", config.publish.token)
+        self._authority = authority_of(config.publish, folder)
         self._died = False
         self._enrolled_again = False
         self.publisher = Publisher(
@@ -88,7 +89,8 @@ class Agent:
             levels_changed=self.scheduler.levels_changed,
             watched=self.intake.wake,
         )
-        self.control = ControlClient(self._transport(), session)
+        control = self._transport()
+        self.control = ControlClient(control, session, opened=lambda: self._renew_authority(control))
 
     def run(self, options: argparse.Namespace) -> int:
         """Work until a signal."""
@@ -143,10 +145,20 @@ class Agent:
 
     def _transport(self) -> Transport:
         publish = self.config.publish
-        ca_file = Path(publish.ca_file) if publish.ca_file else None
         return Transport(
-            self.config.addresses, ca_file=ca_file, timeout=publish.timeout_seconds, patience=_PATIENCE_SECONDS
+            self.config.addresses,
+            authority=self._authority,
+            timeout=publish.timeout_seconds,
+            patience=_PATIENCE_SECONDS,
         )
+
+    def _renew_authority(self, control: Transport) -> None:
+        """Learn of the next authority when the channel is opened: the aggregator may have started with it just now."""
+        try:
+            if control.renew_authority():
+                _log.info("authority_renewed: the aggregator's authority has other certificates, which count from now")
+        except TransportError as error:
+            _log.warning("authority_not_renewed error=%s", error)
 
     def _committed(self) -> None:
         self.publisher.wake()

@@ -50,9 +50,9 @@ class PublishSection(msgspec.Struct, frozen=True):
     token: str = ""
     """The node's token; empty: the one kept in the data folder since enrolment. Write file:/path, not the token."""
     enrolment_token: str = ""
-    """A one-time token (muster token enrol), exchanged for the node's own at the first start."""
+    """A one-time token (muster token enrol), exchanged for the node's own at the first start; pins the authority."""
     ca_file: str = ""
-    """The authority that aggregators' certificates must come from; empty: the system's."""
+    """The authority that aggregators' certificates must come from; empty: the one pinned, else the system's."""
     insecure: str = ""
     """To send a token beyond this machine by http:// write here: tokens and data travel unencrypted."""
     timeout_seconds: float = 30.0

@@ -84,6 +84,11 @@ class ControlSession:
         self._reporting = 0.0
         self._states: dict[str, State] = {}
 
+    @property
+    def introduced(self) -> bool:
+        """Whether the aggregator that answered last knows who this is."""
+        return self._introduced
+
     def question(self, wait: float = WAIT_SECONDS) -> tuple[bytes, dict[str, str]]:
         """Give the body and the headers of the next request."""
         now = time.monotonic()
@@ -182,9 +187,11 @@ class ControlSession:
 class ControlClient:
     """Keeps one session's channel open, on a thread of its own, until it is stopped."""
 
-    def __init__(self, sender: Sender, session: ControlSession) -> None:
+    def __init__(self, sender: Sender, session: ControlSession, *, opened: Callable[[], None] = lambda: None) -> None:
+        """Ask nothing yet. `opened` is called, on the channel's thread, whenever an aggregator took us up anew."""
         self._sender = sender
         self._session = session
+        self._opened = opened
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="control", daemon=True)
 
@@ -207,8 +214,12 @@ class ControlClient:
 
     def ask_once(self, wait: float = WAIT_SECONDS) -> float:
         """Ask once and act; give the seconds to pause. Raises TransportError and WireError."""
+        known = self._session.introduced
         body, headers = self._session.question(wait)
-        return self._session.heed(self._sender.request("POST", CONTROL_PATH, body, headers))
+        pause = self._session.heed(self._sender.request("POST", CONTROL_PATH, body, headers))
+        if self._session.introduced and not known:
+            self._opened()
+        return pause
 
 
 def report_of(status: CollectorStatus) -> CollectorReport:

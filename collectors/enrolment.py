@@ -1,4 +1,4 @@
-"""The node's token: kept in a 0600 file, got once in exchange for a one-time enrolment token."""
+"""The node's token: kept in a 0600 file, got once for a one-time enrolment token; and whom it is shown to."""
 
 import os
 import threading
@@ -6,9 +6,20 @@ from pathlib import Path
 
 import msgspec
 
+from collectors.authority import Authority, split_pin
+from collectors.config import PublishSection
 from collectors.transport import Transport, TransportError
 from schemas.digest import blake2b
 from schemas.errors import AccessError, ConfigError
+
+
+def authority_of(publish: PublishSection, folder: Path) -> Authority:
+    """Give whom a node believes that keeps its state in `folder`. Raises ConfigError when what is kept is damaged."""
+    return Authority(
+        ca_file=Path(publish.ca_file) if publish.ca_file else None,
+        kept=folder / "authority.pem",
+        pin=split_pin(publish.enrolment_token)[1],
+    )
 
 
 class NodeToken:
@@ -51,13 +62,14 @@ class NodeToken:
     def enrol(self, transport: Transport, enrolment_token: str, node: str) -> None:
         """Exchange an enrolment token for the node's own, unless there is one.
 
-        Asked again after an answer that got lost, the aggregator knows the request by its nonce.
+        Asked again after an answer that got lost, the aggregator knows the request by its nonce. `transport` checks by
+        the fingerprint in the enrolment token whom it speaks to, before the token is sent.
         Raises TransportError without an answer, and AccessError when the aggregator refuses.
         """
         if self._token:
             return
         nonce = self._nonce()
-        body = msgspec.json.encode({"token": enrolment_token, "node": node, "nonce": nonce})
+        body = msgspec.json.encode({"token": split_pin(enrolment_token)[0], "node": node, "nonce": nonce})
         answer = transport.request("POST", "/v1/enrol", body, {"Content-Type": "application/json"})
         if answer.status >= 500 or answer.status == 429:
             raise TransportError(f"{transport.address}: {answer.problem().get('detail')}")

@@ -19,7 +19,7 @@ from typing import Final
 import msgspec
 
 from collectors.config import AgentConfig
-from collectors.enrolment import NodeToken
+from collectors.enrolment import NodeToken, authority_of
 from collectors.fleet_channel import FleetChannel
 from collectors.fleet_costs import PHASES, Costs
 from collectors.fleet_node import FleetNode, NodeSetup
@@ -95,10 +95,10 @@ class FleetRun:
         self._interval = interval
         self._documents = documents
         self.costs = Costs()
-        ca_file = Path(config.publish.ca_file) if config.publish.ca_file else None
+        authority = authority_of(config.publish, folder)
 
         def transport(timeout: float = config.publish.timeout_seconds) -> Transport:
-            return Transport(config.addresses, ca_file=ca_file, timeout=timeout)
+            return Transport(config.addresses, authority=authority, timeout=timeout)
 
         sender = PooledSender(transport)
         setup = NodeSetup(

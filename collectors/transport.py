@@ -1,6 +1,7 @@
 """The agent's HTTP client: one kept-open connection to an aggregator, over TCP, TLS or a unix socket.
 
-Standard library only, and `ssl` only when an address asks for it: a TLS context costs the agent 10 MB.
+Standard library only, and `ssl` only when an address asks for it: a TLS context costs the agent 10 MB. Whom TLS
+believes is the matter of `collectors.authority`.
 """
 
 import random
@@ -13,6 +14,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from collectors.authority import AUTHORITY_PATH, Authority, AuthorityError, context_of, unverified_context
 from collectors.http_client import Connection, HttpError, Response
 from schemas.errors import ConfigError
 
@@ -20,12 +22,21 @@ if TYPE_CHECKING:
     import ssl
 
 MAX_ANSWER_BYTES: Final = 8 << 20
+MAX_AUTHORITY_BYTES: Final = 256 << 10
+_OTHER_REASONS: Final = frozenset((9, 10, 62, 64))
+"""Not yet valid, expired, another host's, another address's: the authority may be the right one. Source: OpenSSL,
+`include/openssl/x509_vfy.h`, X509_V_ERR_*."""
 _LOOK_SECONDS: Final = 0.05
 _SHARED: Final = random.Random()
 
 
 class TransportError(Exception):
     """No answer: nothing is known of what the other side did."""
+
+    def __init__(self, message: str, code: str = "") -> None:
+        super().__init__(message)
+        self.code = code
+        """`tls.authority` when the other side is not who it should be; "" for any other reason."""
 
 
 class Answer(msgspec.Struct):
@@ -59,21 +70,27 @@ class Transport:
     """Talks to the first of several addresses that answers, and stays with it. Not safe for several threads at once."""
 
     def __init__(
-        self, addresses: list[str], *, ca_file: Path | None = None, timeout: float = 30.0, patience: float = 0.0
+        self,
+        addresses: list[str],
+        *,
+        ca_file: Path | None = None,
+        authority: Authority | None = None,
+        timeout: float = 30.0,
+        patience: float = 0.0,
     ) -> None:
         """Connect to nothing yet.
 
         Args:
             addresses: As `check_address` takes them.
             ca_file: The authority that certificates must come from; None for the system's.
+            authority: The same for several transports, and what was pinned at enrolment; `ca_file` is then its matter.
             timeout: Seconds to wait for an answer.
             patience: So many seconds to wait for the socket of an aggregator on this machine that is still starting.
         """
         self._addresses = addresses
         self._patience = patience
         self._timeout = timeout
-        self._ca_file = ca_file
-        self._tls: ssl.SSLContext | None = None
+        self._authority = authority or Authority(ca_file=ca_file)
         self._current = 0
         self._connection: Connection | None = None
         for address in addresses:
@@ -97,10 +114,26 @@ class Transport:
                 # a kept connection may just have been closed as idle: once more on a new one
                 if reused and not fresh and not isinstance(error, (TimeoutError, HttpError)):
                     continue
-                failed = self.address
-                self._current = (self._current + 1) % len(self._addresses)
-                raise TransportError(f"{failed}: {str(error) or type(error).__name__}") from error
+                raise self._failed(error) from error
         raise AssertionError("unreachable")
+
+    def renew_authority(self) -> bool:
+        """Ask for the authority's certificates over a connection that it vouches for; tell whether they are others now.
+
+        So a node learns of the next authority while the one before still vouches. What does not vouch for the
+        aggregator that gave it is not kept: it would lock the node out. Raises TransportError.
+        """
+        if not (self._authority.pinned and self.address.startswith("https:")):
+            return False
+        answer = self.request("GET", AUTHORITY_PATH)
+        if answer.status != 200:
+            return False
+        try:
+            bundle = answer.body.decode("ascii", "replace")
+            self._connect_tcp(context_of(bundle)).close()
+            return self._authority.keep(bundle)
+        except OSError as error:
+            raise self._failed(error) from error
 
     def open_stream(self, method: str, path: str, headers: Mapping[str, str]) -> Response:
         """Ask for an answer without end, on a connection of its own that closes with it. Raises TransportError."""
@@ -121,15 +154,20 @@ class Transport:
         try:
             return self._connect().sock
         except OSError as error:
-            failed = self.address
-            self._current = (self._current + 1) % len(self._addresses)
-            raise TransportError(f"{failed}: {str(error) or type(error).__name__}") from error
+            raise self._failed(error) from error
 
     def close(self) -> None:
         """Close the connection; the next request opens one. Safe twice."""
         if self._connection is not None:
             self._connection.close()
             self._connection = None
+
+    def _failed(self, error: OSError) -> TransportError:
+        """Give the error for an address that failed; the next call tries the next one."""
+        failed = self.address
+        self._current = (self._current + 1) % len(self._addresses)
+        code = error.code if isinstance(error, AuthorityError) else ""
+        return TransportError(f"{failed}: {str(error) or type(error).__name__}", code)
 
     def _exchange(self, method: str, path: str, body: bytes | None, headers: dict[str, str]) -> Answer:
         if self._connection is None:
@@ -144,15 +182,42 @@ class Transport:
         url = urlsplit(self.address)
         if url.scheme == "unix":
             return Connection(self._connect_unix(url.path), "localhost")
+        if url.scheme == "http":
+            return self._connect_tcp(None)
+        if not self._authority.known:
+            self._first_contact()
+        try:
+            return self._connect_tcp(self._authority.context())
+        except OSError as error:
+            code = getattr(error, "verify_code", None)  # of an ssl.SSLCertVerificationError
+            if self._authority.pinned and code is not None and code not in _OTHER_REASONS:
+                raise self._authority.refusal(error) from error
+            raise
+
+    def _first_contact(self) -> None:
+        """Ask whoever answers for the authority's certificates, showing nothing, and pin the one that was named."""
+        connection = self._connect_tcp(unverified_context())
+        try:
+            response = connection.request("GET", AUTHORITY_PATH, None, {"Connection": "close"})
+            offered = response.read(MAX_AUTHORITY_BYTES)
+        finally:
+            connection.close()
+        if response.status >= 500 or response.status == 429:
+            raise HttpError(f"the aggregator is not ready: status {response.status}")
+        self._authority.learn(offered.decode("ascii", "replace") if response.status == 200 else "")
+
+    def _connect_tcp(self, context: "ssl.SSLContext | None") -> Connection:
+        """Connect, with TLS when there is a context for it."""
+        url = urlsplit(self.address)
         host, port = url.hostname or "", url.port or 8420
         sock = socket.create_connection((host, port), self._timeout)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        if url.scheme == "https":
-            try:
-                sock = self._tls_context().wrap_socket(sock, server_hostname=host)
-            except BaseException:
-                sock.close()
-                raise
+        try:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if context is not None:
+                sock = context.wrap_socket(sock, server_hostname=host)
+        except BaseException:
+            sock.close()
+            raise
         return Connection(sock, f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
 
     def _connect_unix(self, path: str) -> socket.socket:
@@ -172,15 +237,6 @@ class Transport:
                 raise
             else:
                 return sock
-
-    def _tls_context(self) -> "ssl.SSLContext":
-        if self._tls is None:
-            import ssl
-
-            # with a pinned authority only that one counts: no public one may vouch for an aggregator
-            self._tls = ssl.create_default_context(cafile=str(self._ca_file) if self._ca_file else None)
-            self._tls.minimum_version = ssl.TLSVersion.TLSv1_2
-        return self._tls
 
 
 class Backoff:

@@ -1,6 +1,7 @@
 """Certificates of the tests' own authority, made in memory, good for a day."""
 
 import datetime
+import hashlib
 import ipaddress
 from pathlib import Path
 
@@ -23,6 +24,9 @@ class Authority:
         )
         self.ca_file = folder / "ca.pem"
         self.ca_file.write_bytes(self._sign(made))
+        self.pem = self.ca_file.read_text()
+        der = x509.load_pem_x509_certificate(self.pem.encode()).public_bytes(serialization.Encoding.DER)
+        self.fingerprint = hashlib.sha256(der).hexdigest()
 
     def certificate(self, host: str = "127.0.0.1") -> tuple[Path, Path]:
         """Give the files of a certificate for a host, by name or address, and of its key."""

@@ -82,8 +82,15 @@ def _enrol(client: Client, options: argparse.Namespace) -> int:
     enrolment = made["enrolment"]
     told = (f"enrolment token {enrolment['id']} for {enrolment['uses']} node(s) like {', '.join(subjects)},"
             f" {_ends(enrolment)}; give it to the agent as MUSTER_PUBLISH__ENROLMENT_TOKEN or"
-            f" publish.enrolment_token")  # fmt: skip
+            f" publish.enrolment_token. {_whom(made['authority_sha256'])}")  # fmt: skip
     return _issued(made, options, told)
+
+
+def _whom(pin: str | None) -> str:
+    if pin is None:
+        return ("It names no authority: nodes go by publish.ca_file or their system's, unless aggregator.tls_authority"
+                " is set here")  # fmt: skip
+    return f"It names the authority sha256:{pin}, and goes to nobody whom that does not vouch for"
 
 
 def _issued(made: dict[str, Any], options: argparse.Namespace, told: str) -> int:

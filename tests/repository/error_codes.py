@@ -32,6 +32,7 @@ CODES: dict[str, str] = {
     "SpoolError": "spool.failed",
     "StoreError": "store.failed",
     "StoreUnavailableError": "store.unavailable",
+    "AuthorityError": "tls.authority",
     "TokenError": "token.invalid",
     "BudgetError": "verbosity.budget",
     "GrantError": "verbosity.invalid",

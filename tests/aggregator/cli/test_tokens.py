@@ -27,7 +27,7 @@ def test_create_without_expiry_sends_none_not_zero(run: Run, stub: Stub) -> None
 
 def test_enrol_names_the_option_that_takes_it(run: Run, stub: Stub) -> None:
     made = {"id": "e1", "uses": 50, "expires_ns": time.time_ns() + 3600 * 10**9}
-    stub.answers["POST /v1/enrolments"] = {"enrolment": made, "secret": "mse_e1_x"}
+    stub.answers["POST /v1/enrolments"] = {"enrolment": made, "secret": "mse_e1_x", "authority_sha256": None}
     status, out, err = run("token", "enrol", "--subject", "gpu-*", "--uses", "50", "--expires", "1h")
     assert (0, "mse_e1_x\n") == (status, out)
     assert "publish.enrolment_token" in err

@@ -27,7 +27,7 @@ class House:
     def __init__(self, control: SqliteControl, log: SqliteLog) -> None:
         self.tokens = Tokens(control)
         self.fleet = Fleet(control, self.tokens, Announcer(log, "b1"), VerbositySection())
-        self._app: Any = make_app(SimpleNamespace(tokens=self.tokens, fleet=self.fleet))  # type: ignore[arg-type]
+        self._app: Any = make_app(SimpleNamespace(tokens=self.tokens, fleet=self.fleet, authority=None))  # type: ignore[arg-type]
 
     async def post(self, path: str, body: object = None, query: str = "") -> tuple[int, Any]:
         """Give the status and the answer."""

@@ -13,6 +13,7 @@ from sqlalchemy import Column, Connection, MetaData, PrimaryKeyConstraint, Strin
 
 from aggregator import tables
 from aggregator.control import ControlOpenError
+from aggregator.ledger import tables as ledger_tables
 
 _MIGRATIONS: Final = Path(__file__).parent / "migrations"
 
@@ -37,6 +38,8 @@ class Schema(msgspec.Struct, frozen=True):
 
 CONTROL: Final = Schema("control", tables.METADATA, tables.HEAD, _MIGRATIONS / "control")
 """The schema of the control database."""
+LEDGER: Final = Schema("ledger", ledger_tables.METADATA, ledger_tables.HEAD, _MIGRATIONS / "ledger")
+"""The schema of the ledger: on SQLite a file of its own, so that neither waits for the other's commits."""
 
 
 def prepare(connection: Connection, schema: Schema) -> None:

@@ -13,7 +13,7 @@ from sqlalchemy import Column, Connection, Integer, MetaData, Table, create_engi
 from aggregator import migrate
 from aggregator.control import ControlOpenError
 from aggregator.control_sqlite import SqliteControl
-from aggregator.migrate import CONTROL, Schema
+from aggregator.migrate import CONTROL, LEDGER, Schema
 from tests.contract.control_conformance import put, value_of
 
 SECOND = '''"""A later revision, as a test needs one."""
@@ -70,23 +70,28 @@ def memory() -> Iterator[Connection]:
     engine.dispose()
 
 
-def test_a_new_database_and_a_migrated_one_are_the_same() -> None:
+BOTH = pytest.mark.parametrize("schema", [CONTROL, LEDGER], ids=lambda schema: schema.name)
+
+
+@BOTH
+def test_a_new_database_and_a_migrated_one_are_the_same(schema: Schema) -> None:
     with memory() as new, memory() as migrated:
-        migrate.prepare(new, CONTROL)
-        migrate.migrate(migrated, CONTROL, None)
+        migrate.prepare(new, schema)
+        migrate.migrate(migrated, schema, None)
         assert described(migrated) == described(new)
-        assert migrate.revision(migrated, CONTROL) == migrate.revision(new, CONTROL) == CONTROL.head
+        assert migrate.revision(migrated, schema) == migrate.revision(new, schema) == schema.head
 
 
-def test_the_stated_head_is_the_newest_revision() -> None:
+@BOTH
+def test_the_stated_head_is_the_newest_revision(schema: Schema) -> None:
     from alembic.config import Config
     from alembic.script import ScriptDirectory
 
     config = Config()
-    config.set_main_option("script_location", str(CONTROL.revisions.parent))
-    config.set_main_option("version_locations", str(CONTROL.revisions))
+    config.set_main_option("script_location", str(schema.revisions.parent))
+    config.set_main_option("version_locations", str(schema.revisions))
     config.set_main_option("path_separator", "newline")
-    assert [CONTROL.head] == ScriptDirectory.from_config(config).get_heads()
+    assert [schema.head] == ScriptDirectory.from_config(config).get_heads()
 
 
 async def test_an_older_database_is_migrated_and_keeps_what_it_holds(tmp_path: Path) -> None:

@@ -1,0 +1,220 @@
+"""What decisions about claims do to the state."""
+
+from collections.abc import Callable
+from typing import Any, Final
+
+import msgspec
+
+from aggregator.ledger.entries import (
+    ClaimRestored,
+    Confirmed,
+    Fenced,
+    Forgotten,
+    Granted,
+    Invalidated,
+    LeaseExpired,
+    Provisioned,
+    Released,
+    Renewed,
+    UndoBegun,
+    Undone,
+)
+from aggregator.ledger.model import Claim, Hold
+from aggregator.ledger.state import State
+from aggregator.ledger.transitions import allowed
+from aggregator.ledger.words import LIVE_CLAIMS, ClaimState, Epoch, Lifecycle
+
+_SECOND: Final = 1_000_000_000
+
+
+def _granted(state: State, entry: Granted) -> None:
+    claim = Claim(
+        entry.claim,
+        entry.tenant,
+        entry.consumer,
+        Epoch(state.generation, state.sequence),
+        ClaimState.RESERVED,
+        entry.devices,
+        entry.amounts,
+        entry.lease_seconds,
+        created_ns=state.time_ns,
+        until_ns=state.time_ns + int(entry.lease_seconds * _SECOND),
+        who=entry.who,
+        package=entry.package,
+        request=entry.request,
+        version=state.sequence,
+    )
+    state.claims[claim.id] = claim
+    if entry.key:
+        state.keys[f"{entry.tenant}\n{entry.key}"] = claim.id
+    _take(state, claim, "granted")
+
+
+def _take(state: State, claim: Claim, cause: str) -> None:
+    for held in claim.devices:
+        device = state.devices[held.device]
+        state.move(device, cause)
+        device.hold = Hold(claim.id, claim.tenant, held.mode, claim.epoch, held.part)
+    state.hold(claim)
+
+
+def _provisioned(state: State, entry: Provisioned) -> None:
+    claim = state.claims[entry.claim]
+    for held in claim.devices:
+        state.move(state.devices[held.device], "provisioning")
+    claim.began_ns = state.time_ns
+    _now(state, claim, ClaimState.PROVISIONING)
+
+
+def _confirmed(state: State, entry: Confirmed) -> None:
+    claim = state.claims[entry.claim]
+    for name in entry.devices:
+        state.move(state.devices[name], "confirmed")
+        claim.confirmed[name] = None
+    if entry.ids:
+        claim.devices = [
+            msgspec.structs.replace(held, device=entry.ids.get(held.device, held.device)) for held in claim.devices
+        ]
+    _now(state, claim, ClaimState.ACTIVE if len(claim.confirmed) == len(claim.devices) else claim.state)
+
+
+def _renewed(state: State, entry: Renewed) -> None:
+    claim = state.claims[entry.claim]
+    claim.lease_seconds = entry.lease_seconds
+    claim.until_ns = state.time_ns + int(entry.lease_seconds * _SECOND)
+    if claim.state is ClaimState.SUSPECT:
+        for held in claim.devices:
+            if state.devices[held.device].lifecycle is Lifecycle.SUSPECT:
+                state.move(state.devices[held.device], "renewed")
+        _now(state, claim, ClaimState.ACTIVE)
+    else:
+        _now(state, claim, claim.state)
+
+
+def _lease_expired(state: State, entry: LeaseExpired) -> None:
+    claim = state.claims[entry.claim]
+    told = claim.state is not ClaimState.RESERVED
+    for held in claim.devices:
+        device = state.devices[held.device]
+        if allowed(device.lifecycle, "expired"):
+            state.move(device, "expired")
+    if told:
+        _now(state, claim, ClaimState.SUSPECT, "the lease ran out; it may be in use")
+    else:
+        _over(state, claim, ClaimState.EXPIRED, "the lease ran out before any node was told")
+
+
+def _released(state: State, entry: Released) -> None:
+    claim = state.claims[entry.claim]
+    for held in claim.devices:
+        device = state.devices[held.device]
+        if device.hold is not None and device.hold.claim == claim.id and allowed(device.lifecycle, "released"):
+            state.move(device, "released")
+    _over(state, claim, ClaimState.RELEASED, entry.why)
+
+
+def _undo_begun(state: State, entry: UndoBegun) -> None:
+    _now(state, state.claims[entry.claim], ClaimState.UNDOING, entry.why)
+
+
+def _undone(state: State, entry: Undone) -> None:
+    claim = state.claims[entry.claim]
+    for name in entry.devices:
+        device = state.devices[name]
+        if allowed(device.lifecycle, "undone"):
+            state.move(device, "undone")
+        claim.undone[name] = None
+    if all(held.device in claim.undone for held in claim.devices):
+        failed = claim.state is ClaimState.UNDOING
+        _over(state, claim, ClaimState.FAILED if failed else ClaimState.RELEASED, claim.reason)
+    else:
+        _now(state, claim, claim.state)
+
+
+def _fenced(state: State, entry: Fenced) -> None:
+    claim = state.claims[entry.claim]
+    for name in entry.devices:
+        device = state.devices[name]
+        state.move(device, "fenced")
+        device.evidence = msgspec.structs.replace(entry.evidence, sequence=state.sequence)
+    held = [state.devices[one.device] for one in claim.devices]
+    if any(device.hold and device.hold.claim == claim.id and _in_use(device.lifecycle) for device in held):
+        _now(state, claim, claim.state)
+    else:
+        _over(state, claim, ClaimState.RELEASED, f"fenced: {entry.evidence.ground} by {entry.evidence.who}")
+
+
+def _in_use(lifecycle: Lifecycle) -> bool:
+    return lifecycle in (Lifecycle.PROVISIONING, Lifecycle.ASSIGNED, Lifecycle.SUSPECT)
+
+
+def _invalidated(state: State, entry: Invalidated) -> None:
+    claim = state.claims[entry.claim]
+    for held in claim.devices:
+        state.move(state.devices[held.device], "invalidated" if held.device == entry.device else "released")
+    _over(state, claim, ClaimState.INVALID, entry.why)
+
+
+def _claim_restored(state: State, entry: ClaimRestored) -> None:
+    old = state.claims.get(entry.claim)
+    if old is not None and old.state in LIVE_CLAIMS:
+        state.hold(old, -1)
+    claim = Claim(
+        entry.claim,
+        entry.tenant,
+        entry.consumer,
+        Epoch(entry.generation, entry.sequence),
+        ClaimState.ACTIVE,
+        entry.devices,
+        old.amounts if old else {},
+        entry.lease_seconds,
+        created_ns=old.created_ns if old else state.time_ns,
+        until_ns=state.time_ns + int(entry.lease_seconds * _SECOND),
+        confirmed={held.device: None for held in entry.devices},
+        began_ns=old.began_ns if old and old.began_ns is not None else state.time_ns,
+        reason="restored from its node's checkpoint",
+        version=state.sequence,
+    )
+    state.claims[claim.id] = claim
+    for held in claim.devices:
+        device = state.devices[held.device]
+        if allowed(device.lifecycle, "restored"):
+            state.move(device, "restored")
+        device.hold = Hold(claim.id, claim.tenant, held.mode, claim.epoch, held.part)
+    state.hold(claim)
+
+
+def _forgotten(state: State, entry: Forgotten) -> None:
+    gone = set(entry.claims)
+    for name in gone:
+        state.claims.pop(name, None)
+    state.keys = {key: claim for key, claim in state.keys.items() if claim not in gone}
+
+
+def _now(state: State, claim: Claim, what: ClaimState, why: str = "") -> None:
+    claim.state, claim.version = what, state.sequence
+    if why:
+        claim.reason = why
+
+
+def _over(state: State, claim: Claim, what: ClaimState, why: str) -> None:
+    state.hold(claim, -1)
+    _now(state, claim, what, why)
+    claim.ended_ns = state.time_ns
+
+
+CLAIMS: Final[dict[type[Any], Callable[[State, Any], None]]] = {
+    Granted: _granted,
+    Provisioned: _provisioned,
+    Confirmed: _confirmed,
+    Renewed: _renewed,
+    LeaseExpired: _lease_expired,
+    Released: _released,
+    UndoBegun: _undo_begun,
+    Undone: _undone,
+    Fenced: _fenced,
+    Invalidated: _invalidated,
+    ClaimRestored: _claim_restored,
+    Forgotten: _forgotten,
+}
+"""What each entry of these does."""

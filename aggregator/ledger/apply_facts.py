@@ -1,0 +1,193 @@
+"""What facts do to the state: nodes, devices, how collectors see them, and what they are marked with."""
+
+from collections.abc import Callable
+from typing import Any, Final
+
+import msgspec
+
+from aggregator.ledger.entries import (
+    DeviceSeen,
+    Joined,
+    NodeReached,
+    NodeRun,
+    NodeSeen,
+    Passed,
+    ProfileDefined,
+    Proved,
+    Tainted,
+    Untainted,
+    Verified,
+    ViewChanged,
+    Viewed,
+    ViewGone,
+)
+from aggregator.ledger.model import Device, Node, Sight, View, part_key
+from aggregator.ledger.state import State, encode_profile
+from aggregator.ledger.transitions import FIRST_SIGHT
+from aggregator.ledger.words import Reach
+
+
+def _profile_defined(state: State, entry: ProfileDefined) -> None:
+    assert entry.number == len(state.profiles)
+    state.profiles.append(entry.profile)
+    state.numbers[encode_profile(entry.profile)] = entry.number
+
+
+def _node_seen(state: State, entry: NodeSeen) -> None:
+    node = state.nodes.get(entry.node)
+    if node is None:
+        node = state.nodes[entry.node] = Node(entry.node)
+    if entry.name is not None:
+        node.name = entry.name
+    if entry.totals is not None:
+        node.totals = entry.totals
+    if entry.labels is not None:
+        node.labels = entry.labels
+    state.touch_node(node.id)
+
+
+def _node_run(state: State, entry: NodeRun) -> None:
+    node = state.nodes[entry.node]
+    node.publisher, node.epoch, node.boot, node.order = entry.publisher, entry.epoch, entry.boot, 0
+    if entry.unverified:
+        for device in state.devices_of(node.id):
+            if device.reach is Reach.LIVE:
+                device.reach = Reach.UNVERIFIED
+                state.touch(device)
+    state.touch_node(node.id)
+
+
+def _node_reached(state: State, entry: NodeReached) -> None:
+    state.nodes[entry.node].live = entry.live
+    state.touch_node(entry.node)
+
+
+def _device_seen(state: State, entry: DeviceSeen) -> None:
+    assert entry.device not in state.devices
+    device = Device(entry.device, entry.node, entry.kind, lifecycle=FIRST_SIGHT[entry.cause], first=state.sequence)
+    device.boot = state.nodes[entry.node].boot
+    state.devices[device.id] = device
+    state.nodes[entry.node].devices[device.id] = None
+    state.index(device)
+    state.touch(device)
+
+
+def _viewed(state: State, entry: Viewed) -> None:
+    device = state.devices[entry.device]
+    state.unindex(device)
+    device.views[entry.view.source] = entry.view
+    _seen(state, device)
+
+
+def _view_changed(state: State, entry: ViewChanged) -> None:
+    device = state.devices[entry.device]
+    state.unindex(device)
+    device.views[entry.source] = _changed(device.views[entry.source], entry)
+    _seen(state, device)
+
+
+def _changed(view: View, entry: ViewChanged) -> View:
+    changes: dict[str, Any] = {
+        name: value
+        for name in ("profile", "slot", "parent", "keys", "serial", "uuid")
+        if (value := getattr(entry, name)) is not None
+    }
+    own = {**view.own, **entry.own}
+    changes["own"] = {name: value for name, value in own.items() if value is not None}
+    return msgspec.structs.replace(view, **changes)
+
+
+def _seen(state: State, device: Device) -> None:
+    """Bring a device up to date after one of its views changed; `unindex` was called before."""
+    if device.reach is Reach.ABSENT:
+        device.reach = Reach.LIVE
+    state.derive(device)
+    place = (device.node, device.slot.path or device.slot.address, part_key(device))
+    sights = state.sights.setdefault(device.id, [])
+    if sights and sights[-1].until is None:
+        last = sights[-1]
+        if (last.node, last.path, last.part) == place:
+            return
+        sights[-1] = msgspec.structs.replace(last, until=state.sequence)
+    sights.append(Sight(device.id, *place, since=state.sequence))
+
+
+def _view_gone(state: State, entry: ViewGone) -> None:
+    device = state.devices[entry.device]
+    if len(device.views) > 1:
+        state.unindex(device)
+        device.views.pop(entry.source, None)
+        state.derive(device)
+        return
+    device.reach = Reach.ABSENT
+    sights = state.sights.get(device.id, [])
+    if sights and sights[-1].until is None:
+        sights[-1] = msgspec.structs.replace(sights[-1], until=state.sequence)
+    state.touch(device)
+
+
+def _verified(state: State, entry: Verified) -> None:
+    device = state.devices[entry.device]
+    if entry.seen:
+        device.reach = Reach.LIVE
+        device.boot = state.nodes[device.node].boot
+    else:
+        device.reach = Reach.UNVERIFIED
+    state.touch(device)
+
+
+def _tainted(state: State, entry: Tainted) -> None:
+    if entry.device:
+        device = state.devices[entry.device]
+        device.taints[entry.taint.rule] = entry.taint
+        state.touch(device)
+    else:
+        state.nodes[entry.node].taints[entry.taint.rule] = entry.taint
+        state.touch_node(entry.node)
+
+
+def _untainted(state: State, entry: Untainted) -> None:
+    if entry.device:
+        device = state.devices[entry.device]
+        device.taints.pop(entry.rule, None)
+        state.touch(device)
+    else:
+        state.nodes[entry.node].taints.pop(entry.rule, None)
+        state.touch_node(entry.node)
+
+
+def _passed(state: State, entry: Passed) -> None:
+    state.move(state.devices[entry.device], entry.cause)
+
+
+def _proved(state: State, entry: Proved) -> None:
+    device = state.devices[entry.device]
+    state.move(device, entry.cause)
+    device.evidence = msgspec.structs.replace(entry.evidence, sequence=state.sequence)
+
+
+def _joined(state: State, entry: Joined) -> None:
+    device = state.devices[entry.device]
+    state.unindex(device)
+    device.parent = entry.parent
+    state.index(device)
+    state.touch(device)
+
+
+FACTS: Final[dict[type[Any], Callable[[State, Any], None]]] = {
+    ProfileDefined: _profile_defined,
+    NodeSeen: _node_seen,
+    NodeRun: _node_run,
+    NodeReached: _node_reached,
+    DeviceSeen: _device_seen,
+    Viewed: _viewed,
+    ViewChanged: _view_changed,
+    ViewGone: _view_gone,
+    Verified: _verified,
+    Tainted: _tainted,
+    Untainted: _untainted,
+    Passed: _passed,
+    Proved: _proved,
+    Joined: _joined,
+}
+"""What each entry of these does."""

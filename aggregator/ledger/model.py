@@ -1,0 +1,316 @@
+"""What the ledger's entries add up to: nodes, devices, claims, and what operators set. Plain data; `state` changes it.
+
+Times are nanoseconds since 1970 by the leader's clock, as recorded; they are shown and never compared to decide.
+What a device can do is split: what many devices have in common is a `Profile`, kept once; its own stays with it.
+"""
+
+from typing import Final
+
+import msgspec
+
+from aggregator.ledger.words import ClaimState, Effect, Epoch, Lifecycle, Mode, Reach
+from schemas.device import DeviceKind, Part, Slot, Value
+
+OWN: Final = frozenset(
+    {
+        "block_device",
+        "controller",
+        "driver",
+        "driver_override",
+        "host_name",
+        "host_needs",
+        "in_use_by",
+        "interface",
+        "iommu_group",
+        "mac",
+        "mig_mode",
+        "numa_node",
+        "nvlink_peers",
+        "nvlinks_active",
+        "pcie_root",
+        "pcie_switch",
+        "power_state",
+        "sriov_vfs",
+        "system_uuid",
+        "vf_index",
+        "vlan",
+    }
+)
+"""Capabilities that say where a device is and what is done with it, not what it is: kept with the device."""
+
+
+class Profile(msgspec.Struct, frozen=True, array_like=True):
+    """What devices of one making have in common."""
+
+    kind: DeviceKind
+    part: Part
+    """Without serial and UUID."""
+    capabilities: dict[str, Value] = {}
+    unsupported: list[str] = []
+
+
+class View(msgspec.Struct, array_like=True, frozen=True):
+    """A device as one collector of one publisher sees it."""
+
+    publisher: str
+    collector: str
+    document: str
+    """The document's own name of the device."""
+    profile: int
+    slot: Slot = Slot()
+    serial: str = ""
+    uuid: str = ""
+    parent: str = ""
+    """The document's name of the device that this one is a part of."""
+    keys: list[str] = []
+    own: dict[str, Value] = {}
+
+    @property
+    def source(self) -> str:
+        """What tells this view from the device's others, and from all others of its node."""
+        return view_source(self.publisher, self.collector, self.document)
+
+
+def view_source(publisher: str, collector: str, document: str) -> str:
+    """Give the name of a view within its node."""
+    return f"{publisher}\n{collector}\n{document}"
+
+
+class Taint(msgspec.Struct, array_like=True, frozen=True):
+    """Why a device should not be given away, or should be left."""
+
+    rule: str
+    effect: Effect
+    evidence: str
+    """For people: what was seen."""
+    who: str
+    """Who put it there: `rule:<name>`, `token:<name>`, `ledger`."""
+    since_ns: int
+    expires_ns: int | None = None
+    """When the leader will take it off by itself; None: never. Its end is an entry of its own."""
+
+
+class Evidence(msgspec.Struct, array_like=True, frozen=True):
+    """Why a device may be free: the last proof that it is clean."""
+
+    sequence: int
+    ground: str
+    """`evidence`, `attestation`, `policy`."""
+    who: str
+    part: str
+    """The part that it is about, as `part_key` gives it."""
+    document: str
+    """The typed document, as JSON (`aggregator.ledger.evidence`)."""
+
+
+class Hold(msgspec.Struct, array_like=True, frozen=True):
+    """Who has a device, or had it last: kept until it is free again."""
+
+    claim: str
+    tenant: str
+    mode: Mode
+    epoch: Epoch
+    part: str
+    """The part that was granted (`part_key`)."""
+
+
+class Device(msgspec.Struct, array_like=True):
+    """A part in a slot of a node."""
+
+    id: str
+    node: str
+    kind: DeviceKind
+    views: dict[str, View] = {}
+    """By source. Of a device that is absent the last one is kept."""
+    part: Part = Part()
+    """The last identity that was seen: a device bound to vfio keeps it within one boot."""
+    slot: Slot = Slot()
+    parent: str = ""
+    """Id of the device that this one is a part of; "" for none, or not known yet."""
+    lifecycle: Lifecycle = Lifecycle.DIRTY
+    reach: Reach = Reach.LIVE
+    """Without its node's silence, which is the node's."""
+    taints: dict[str, Taint] = {}
+    """By rule."""
+    hold: Hold | None = None
+    evidence: Evidence | None = None
+    released: int = 0
+    """Ledger sequence of the last moment when it may have been in use; 0: never through Muster."""
+    boot: str = ""
+    """Boot in which its identity was last seen."""
+    first: int = 0
+    """Ledger sequence of the first sight."""
+    changed: int = 0
+    """Ledger sequence of the last change."""
+    capabilities: dict[str, Value] = {}
+    """Of all views, merged; derived."""
+    profiles: tuple[int, ...] = ()
+    """Of all views, in the order of their sources: equal for devices of one making; derived."""
+
+    def get(self, name: str) -> Value | None:
+        """Give a capability by name; None when no collector tells it."""
+        return self.capabilities.get(name)
+
+    @property
+    def group(self) -> int | None:
+        """IOMMU group; None when it has none or none is known."""
+        group = self.capabilities.get("iommu_group")
+        return group if isinstance(group, int) and group >= 0 else None
+
+    @property
+    def is_bridge(self) -> bool:
+        """Whether it is a PCI bridge: those are in groups, and count in none. Source: PCI Code and ID, class 06."""
+        return str(self.capabilities.get("pci_class", "")).startswith("06")
+
+    @property
+    def part_key(self) -> str:
+        """What tells this part from every other, as far as it is known."""
+        return part_key(self)
+
+
+def part_key(device: Device) -> str:
+    """Give the strongest identity of a device's part; for one that says nothing of itself, its slot's."""
+    if device.part.uuid:
+        return f"uuid:{device.part.uuid}"
+    if device.part.serial:
+        return f"serial:{device.part.vendor}:{device.part.serial}"
+    return f"slot:{device.node}:{device.slot.path or device.slot.address}:{device.part.vendor}:{device.part.model}"
+
+
+class Node(msgspec.Struct, array_like=True):
+    """A machine with an agent."""
+
+    id: str
+    name: str = ""
+    publisher: str = ""
+    epoch: str = ""
+    """The publisher's epoch whose facts apply now."""
+    order: int = 0
+    """Order number of the last envelope of that epoch whose facts were applied."""
+    boot: str = ""
+    live: bool = True
+    cordoned: str = ""
+    """Why nothing new goes there; "" when it may."""
+    draining: str = ""
+    """Why what is there should leave."""
+    maintenance_until_ns: int | None = None
+    taints: dict[str, Taint] = {}
+    totals: dict[str, int] = {}
+    """What there is of each amount; absent: not known, and nothing of it is given."""
+    used: dict[str, int] = {}
+    """What live claims hold of each amount; derived."""
+    devices: dict[str, None] = {}
+    """Ids in the order of first sight; derived."""
+    labels: dict[str, str] = {}
+    retired: bool = False
+    changed: int = 0
+
+
+class Held(msgspec.Struct, array_like=True, frozen=True):
+    """A device of a claim."""
+
+    device: str
+    node: str
+    mode: Mode
+    part: str
+    """The part that was chosen: another one in its place is not held."""
+    profile: str = ""
+    """For a MIG partition that is still to be made: `<profile>@<placement>` on the device, which is its parent."""
+
+
+class Claim(msgspec.Struct, array_like=True):
+    """A lease on devices and amounts."""
+
+    id: str
+    tenant: str
+    consumer: str
+    """What it is for, in the tenant's own words: an instance, a job."""
+    epoch: Epoch
+    state: ClaimState
+    devices: list[Held]
+    amounts: dict[str, dict[str, int]]
+    """By node."""
+    lease_seconds: float
+    created_ns: int
+    until_ns: int
+    """When the lease runs out by the wall clock, to be shown; the leader's monotonic clock decides."""
+    who: str = ""
+    package: str = ""
+    request: str = ""
+    """The request as JSON, as it was made."""
+    confirmed: dict[str, None] = {}
+    """Devices that their node has confirmed."""
+    undone: dict[str, None] = {}
+    """Devices that their node has undone."""
+    began_ns: int | None = None
+    """When the first node was told; usage counts from here."""
+    ended_ns: int | None = None
+    reason: str = ""
+    """Why it is in this state, for people."""
+    version: int = 0
+    """Ledger sequence of its last change: conditional writes quote it."""
+
+    def rename(self, old: str, new: str) -> None:
+        """Follow a node to its new id."""
+        self.devices = [msgspec.structs.replace(held, node=new) if held.node == old else held for held in self.devices]
+        if old in self.amounts:
+            self.amounts[new] = self.amounts.pop(old)
+
+
+class Variant(msgspec.Struct, array_like=True, frozen=True):
+    """An operator's name for devices of one make (R004-3)."""
+
+    name: str
+    kind: DeviceKind
+    vendor: str
+    device: str
+    """PCI vendor and device id, four hex digits each."""
+    revision: str = ""
+    """"": any."""
+
+
+class Needs(msgspec.Struct, array_like=True, frozen=True):
+    """So many devices of a variant."""
+
+    variant: str
+    count: int
+
+
+class Package(msgspec.Struct, array_like=True, frozen=True):
+    """A named bundle of needs."""
+
+    name: str
+    amounts: dict[str, int]
+    devices: list[Needs] = []
+
+
+class Quota(msgspec.Struct, array_like=True, frozen=True):
+    """The most that a tenant may hold: by `claims`, an amount, `devices`, or `devices:<variant>`."""
+
+    tenant: str
+    """"": every tenant that has none of its own."""
+    limits: dict[str, int]
+
+
+class Tenant(msgspec.Struct, array_like=True):
+    """Who holds what; derived."""
+
+    name: str
+    claims: dict[str, None] = {}
+    """Live claims."""
+    used: dict[str, int] = {}
+    """Amounts, `claims` and `devices`."""
+    profiles: dict[tuple[int, ...], int] = {}
+    """How many devices of each making (`Device.profiles`)."""
+
+
+class Sight(msgspec.Struct, array_like=True, frozen=True):
+    """One stay of a part in a slot, for history."""
+
+    device: str
+    node: str
+    path: str
+    part: str
+    since: int
+    until: int | None = None
+    """Ledger sequences; None: it is there."""

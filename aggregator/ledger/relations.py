@@ -1,0 +1,92 @@
+"""The two relations between devices, and what they forbid. Derived from facts, never stored (DESIGN, part 3).
+
+*Together*: the endpoints of one IOMMU group; bridges do not count. *Excludes*: a device whole, or its parts.
+
+While a claim holds a device, through cleaning, both bind everybody else: its excludes partners are blocked for all; the
+other members of its group are blocked, when it is passthrough, for all but a claim of the same tenant and mode. The
+other way round, nothing is given for passthrough while any other member of its group is in anybody else's use, or may
+be: the device could read and write what that one does.
+
+Source: kernel.org/doc/html/latest/driver-api/vfio.html, "Groups, Devices, and IOMMUs".
+"""
+
+from collections.abc import Iterator
+from typing import Final
+
+import msgspec
+
+from aggregator.ledger.model import Device
+from aggregator.ledger.state import State
+from aggregator.ledger.words import WHOLE_OF, Lifecycle, Mode, Reach
+
+_FREE: Final = Lifecycle.FREE
+_NOT_SHARED: Final = frozenset({Lifecycle.HOST, Lifecycle.RETIRED})
+"""A whole in one of these leaves its parts to be given: a PF that the host's driver keeps, say."""
+
+
+class Blocked(msgspec.Struct, frozen=True):
+    """Why a device cannot be given, on account of another."""
+
+    relation: str
+    """`together` or `excludes`."""
+    device: str
+    """The other device, which is in the way."""
+    why: str
+
+
+def together(state: State, device: Device) -> Iterator[Device]:
+    """Yield the other endpoints of a device's IOMMU group."""
+    if device.group is None or device.is_bridge:
+        return
+    for name in state.groups.get((device.node, device.group), ()):
+        if name != device.id:
+            yield state.devices[name]
+
+
+def excludes(state: State, device: Device) -> Iterator[Device]:
+    """Yield what cannot be given while a device is: what it is a part of, and its own parts."""
+    if device.parent and WHOLE_OF.get(device.kind) is not None:
+        whole = state.devices.get(device.parent)
+        if whole is not None:
+            yield whole
+    for name in state.parts.get(device.id, ()):
+        part = state.devices[name]
+        if WHOLE_OF.get(part.kind) is device.kind:
+            yield part
+
+
+def held(device: Device) -> bool:
+    """Tell whether a claim holds a device, or held it last and it has not been cleaned since."""
+    return device.hold is not None
+
+
+def blocked(state: State, device: Device, tenant: str, mode: Mode) -> Blocked | None:
+    """Give what forbids to give a free device to a tenant in a mode; None when nothing does."""
+    for other in excludes(state, device):
+        if held(other) or (other.lifecycle is Lifecycle.FOREIGN):
+            return Blocked("excludes", other.id, f"{other.id}, {_relation(device, other)}, is {_who(other)}")
+    for other in together(state, device):
+        why = _in_the_way(other, tenant, mode)
+        if why:
+            return Blocked("together", other.id, f"{other.id}, in the same IOMMU group {device.group}, is {why}")
+    return None
+
+
+def _in_the_way(other: Device, tenant: str, mode: Mode) -> str:
+    """Say why a member of its group keeps a device from being given; "" when it does not."""
+    hold = other.hold
+    if hold is not None:
+        if hold.tenant == tenant and hold.mode is mode:
+            return ""
+        return _who(other) if Mode.PASSTHROUGH in (mode, hold.mode) else ""
+    if mode is Mode.DRIVER or other.reach is Reach.ABSENT or other.lifecycle in (_FREE, Lifecycle.RETIRED):
+        return ""
+    return str(other.lifecycle.value)
+
+
+def _who(other: Device) -> str:
+    return str(other.lifecycle.value) if other.hold is None else f"{other.lifecycle.value} for claim {other.hold.claim}"
+
+
+def _relation(device: Device, other: Device) -> str:
+    return "which it is a part of" if device.parent == other.id else "a part of it"

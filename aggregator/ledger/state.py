@@ -1,0 +1,290 @@
+"""The state that the ledger adds up to, and what finds things in it. A pure function of the entries, in their order.
+
+Entries change it, through `apply` alone.
+"""
+
+from collections.abc import Iterator
+from typing import Any, Final
+
+import msgspec
+
+from aggregator.ledger.merge import merge
+from aggregator.ledger.model import (
+    Claim,
+    Device,
+    Node,
+    Package,
+    Profile,
+    Quota,
+    Sight,
+    Tenant,
+    Variant,
+    part_key,
+)
+from aggregator.ledger.transitions import transition
+from aggregator.ledger.words import LIVE_CLAIMS, Lifecycle, Reach
+from schemas.digest import blake2b
+
+
+class Kept(msgspec.Struct, array_like=True):
+    """What is kept of a state; all else is derived. The form of a snapshot."""
+
+    sequence: int = 0
+    """Of the last entry applied; 0 for none."""
+    time_ns: int = 0
+    """When that entry was decided."""
+    generation: int = 1
+    profiles: list[Profile] = []
+    nodes: list[Node] = []
+    devices: list[Device] = []
+    claims: list[Claim] = []
+    variants: list[Variant] = []
+    packages: list[Package] = []
+    quotas: list[Quota] = []
+    ratios: dict[str, float] = {}
+    keys: dict[str, str] = {}
+    """Idempotency key, behind its tenant and a line feed -> claim."""
+    sights: list[Sight] = []
+
+
+class State:
+    """Everything that the ledger says as of `sequence`."""
+
+    def __init__(self) -> None:
+        self.sequence = 0
+        self.time_ns = 0
+        self.generation = 1
+        self.profiles: list[Profile] = []
+        self.nodes: dict[str, Node] = {}
+        self.devices: dict[str, Device] = {}
+        self.claims: dict[str, Claim] = {}
+        self.variants: dict[str, Variant] = {}
+        self.packages: dict[str, Package] = {}
+        self.quotas: dict[str, Quota] = {}
+        self.ratios: dict[str, float] = {}
+        self.keys: dict[str, str] = {}
+        self.sights: dict[str, list[Sight]] = {}
+        """By device, oldest first: where it has been."""
+        # derived
+        self.numbers: dict[bytes, int] = {}
+        """Profile, encoded -> its number."""
+        self.by_key: dict[tuple[str, str], str] = {}
+        """(node, merge key of a view) -> device."""
+        self.by_part: dict[str, dict[str, None]] = {}
+        """Part key -> devices; more than one is a conflict."""
+        self.by_slot: dict[tuple[str, str], dict[str, None]] = {}
+        """(node, path of the slot) -> devices that are or were there."""
+        self.groups: dict[tuple[str, int], dict[str, None]] = {}
+        """(node, IOMMU group) -> its endpoints."""
+        self.parts: dict[str, dict[str, None]] = {}
+        """Device -> those that are a part of it."""
+        self.tenants: dict[str, Tenant] = {}
+        self.listeners: list[set[str]] = []
+        """Each gets the ids of nodes as they change; who put it there empties it."""
+
+    # --- change -------------------------------------------------------------------------------------------------------
+
+    def move(self, device: Device, cause: str) -> None:
+        """Take a device along a line of the table."""
+        line = transition(device.lifecycle, cause)
+        device.lifecycle = line.target
+        if line.target is Lifecycle.FREE:
+            device.hold = None
+        elif line.target is Lifecycle.DIRTY:
+            device.released = self.sequence
+        self.touch(device)
+
+    def touch(self, device: Device) -> None:
+        """Note that a device changed, and its node with it."""
+        device.changed = self.sequence
+        self.touch_node(device.node)
+
+    def touch_node(self, node: str) -> None:
+        """Note that a node changed."""
+        found = self.nodes.get(node)
+        if found is not None:
+            found.changed = self.sequence
+        for listener in self.listeners:
+            listener.add(node)
+
+    # --- derived ------------------------------------------------------------------------------------------------------
+
+    def derive(self, device: Device) -> None:
+        """Bring everything derived from a device's views up to date. Call `unindex` before they change."""
+        holder = self.claims.get(device.hold.claim) if device.hold else None
+        live = holder is not None and holder.state in LIVE_CLAIMS
+        before = device.profiles
+        merge(device, self.profiles)
+        if live and holder is not None and before != device.profiles:  # the tenant's count is by profile
+            counts = self.tenants[holder.tenant].profiles
+            _add(counts, before, -1)
+            _add(counts, device.profiles, 1)
+        self.index(device)
+        self.touch(device)
+
+    def index(self, device: Device) -> None:
+        """Let a device be found."""
+        for view in device.views.values():
+            for key in view.keys:
+                self.by_key.setdefault((device.node, key), device.id)
+        self.by_part.setdefault(part_key(device), {})[device.id] = None
+        if device.slot.path:
+            self.by_slot.setdefault((device.node, device.slot.path), {})[device.id] = None
+        if device.group is not None and not device.is_bridge:
+            self.groups.setdefault((device.node, device.group), {})[device.id] = None
+        if device.parent:
+            self.parts.setdefault(device.parent, {})[device.id] = None
+
+    def unindex(self, device: Device) -> None:
+        """Undo `index`, before what it went by changes."""
+        for view in device.views.values():
+            for key in view.keys:
+                if self.by_key.get((device.node, key)) == device.id:
+                    del self.by_key[device.node, key]
+        _take(self.by_part, part_key(device), device.id)
+        _take(self.by_slot, (device.node, device.slot.path), device.id)
+        if device.group is not None:
+            _take(self.groups, (device.node, device.group), device.id)
+        _take(self.parts, device.parent, device.id)
+
+    def hold(self, claim: Claim, sign: int = 1) -> None:
+        """Count what a claim holds (`sign` 1), or no longer holds (-1)."""
+        tenant = self.tenants.setdefault(claim.tenant, Tenant(claim.tenant))
+        if sign > 0:
+            tenant.claims[claim.id] = None
+        else:
+            tenant.claims.pop(claim.id, None)
+        _add(tenant.used, "claims", sign)
+        for held in claim.devices:
+            _add(tenant.used, "devices", sign)
+            device = self.devices.get(held.device)
+            if device is not None:
+                _add(tenant.profiles, device.profiles, sign)
+        for node, amounts in claim.amounts.items():
+            for amount, number in amounts.items():
+                _add(tenant.used, amount, sign * number)
+                _add(self.nodes[node].used, amount, sign * number)
+            self.touch_node(node)
+        if not tenant.claims and sign < 0:
+            del self.tenants[claim.tenant]
+
+    # --- questions ----------------------------------------------------------------------------------------------------
+
+    def reach(self, device: Device) -> Reach:
+        """Give what we know of a device now, its node's silence included."""
+        node = self.nodes.get(device.node)
+        if device.reach is Reach.LIVE and (node is None or not node.live):
+            return Reach.STALE
+        return device.reach
+
+    def devices_of(self, node: str) -> Iterator[Device]:
+        """Yield a node's devices in the order of first sight."""
+        found = self.nodes.get(node)
+        return (self.devices[name] for name in (found.devices if found else ()))
+
+    def live_claims(self) -> Iterator[Claim]:
+        """Yield the claims that hold something."""
+        return (claim for claim in self.claims.values() if claim.state in LIVE_CLAIMS)
+
+    def capacity(self, node: Node, amount: str) -> int | None:
+        """Give how much of an amount may be given on a node, by its policy; None when nobody knows what there is."""
+        total = node.totals.get(amount)
+        return None if total is None else int(total * self.ratios.get(amount, 1.0))
+
+    def quota(self, tenant: str) -> Quota | None:
+        """Give the limits of a tenant: its own, else everybody's; None without either."""
+        return self.quotas.get(tenant) or self.quotas.get("")
+
+    # --- keeping ------------------------------------------------------------------------------------------------------
+
+    def keep(self) -> Kept:
+        """Give what a snapshot holds. It shares its parts with the state: encode it before the next entry."""
+        return Kept(
+            self.sequence,
+            self.time_ns,
+            self.generation,
+            self.profiles,
+            list(self.nodes.values()),
+            list(self.devices.values()),
+            list(self.claims.values()),
+            list(self.variants.values()),
+            list(self.packages.values()),
+            list(self.quotas.values()),
+            self.ratios,
+            self.keys,
+            [sight for sights in self.sights.values() for sight in sights],
+        )
+
+    @classmethod
+    def of(cls, kept: Kept) -> "State":
+        """Build a state from what was kept of it, which it takes over."""
+        state = cls()
+        state.sequence, state.time_ns, state.generation = kept.sequence, kept.time_ns, kept.generation
+        state.profiles = kept.profiles
+        state.numbers = {encode_profile(profile): number for number, profile in enumerate(kept.profiles)}
+        state.nodes = {node.id: node for node in kept.nodes}
+        state.devices = {device.id: device for device in kept.devices}
+        state.claims = {claim.id: claim for claim in kept.claims}
+        state.variants = {variant.name: variant for variant in kept.variants}
+        state.packages = {package.name: package for package in kept.packages}
+        state.quotas = {quota.tenant: quota for quota in kept.quotas}
+        state.ratios, state.keys = kept.ratios, kept.keys
+        for sight in kept.sights:
+            state.sights.setdefault(sight.device, []).append(sight)
+        for device in kept.devices:
+            merge(device, state.profiles)
+            state.index(device)
+            state.nodes[device.node].devices[device.id] = None
+        for claim in state.live_claims():
+            state.hold(claim)
+        return state
+
+    def digest(self) -> str:
+        """Give the hash of the state: equal states, equal hashes, whatever way led there."""
+        return blake2b(encode_kept(self.keep()), digest_size=16).hexdigest()
+
+
+def encode_profile(profile: Profile) -> bytes:
+    """Give a profile in one form only."""
+    return msgspec.msgpack.encode(profile, order="sorted")
+
+
+_kept_decoder: Final = msgspec.msgpack.Decoder(Kept)
+
+
+def encode_kept(kept: Kept) -> bytes:
+    """Give the bytes of a snapshot, derived fields left out, in one form only."""
+    derived = [(device, device.capabilities, device.profiles) for device in kept.devices]
+    amounts = [(node, node.used, node.devices) for node in kept.nodes]
+    try:
+        for device in kept.devices:
+            device.capabilities, device.profiles = {}, ()
+        for node in kept.nodes:
+            node.used, node.devices = {}, {}
+        return msgspec.msgpack.encode(kept, order="deterministic")
+    finally:
+        for device, capabilities, profiles in derived:
+            device.capabilities, device.profiles = capabilities, profiles
+        for node, used, devices in amounts:
+            node.used, node.devices = used, devices
+
+
+def decode_kept(data: bytes) -> Kept:
+    """Read a snapshot. Raises msgspec.DecodeError."""
+    return _kept_decoder.decode(data)
+
+
+def _add(counts: dict[Any, int], name: object, number: int) -> None:
+    left = counts.get(name, 0) + number
+    if left:
+        counts[name] = left
+    else:
+        counts.pop(name, None)
+
+
+def _take(index: dict[Any, dict[str, None]], key: object, device: str) -> None:
+    found = index.get(key)
+    if found is not None:
+        found.pop(device, None)
+        if not found:
+            del index[key]

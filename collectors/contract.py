@@ -98,6 +98,27 @@ class Probes(Protocol):
         """Give "" when it can run here, else one sentence that says what is missing and how to get it."""
 
 
+class Objection(msgspec.Struct, frozen=True):
+    """What cannot work of what was configured; `muster validate` adds where it was written."""
+
+    option: str
+    """Its key in the collector's section; "" for the section as a whole."""
+    text: str
+    """One sentence for people: what is wrong, and what to do."""
+
+
+@runtime_checkable
+class ChecksOptions(Protocol):
+    """An ability: it can tell what is wrong with its options beyond their types, before anything runs."""
+
+    def check_options(self, *, attempt: bool) -> Iterable[Objection]:
+        """Give what cannot work as configured, without `start`; nothing is changed.
+
+        Without `attempt` there is no I/O but `stat`, and reading files that the options name. With it whatever leaves
+        no trace may be tried, such as binding a port for a moment: somebody asked for it, and nothing else runs.
+        """
+
+
 class Emit(Protocol):
     """What `watch` hands its items to."""
 

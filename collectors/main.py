@@ -7,7 +7,7 @@ configuration is checked in a child, which may import every collector and takes 
 import os
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from collectors.process import EXIT_CONFIG, EXIT_FAILED
 
@@ -110,20 +110,26 @@ def end_check(pid: int) -> int:
 
 
 def _validate(config: "Path | None", *, quiet: bool = False) -> int:
+    from collectors.checking import check_agent
     from collectors.config import load_agent_config
     from collectors.registry import discover, load_factory
+    from collectors.settings import load_settings
     from schemas.errors import ConfigError
 
-    known = {}
+    known: dict[str, type[Any] | None] = {}
+    classes: dict[str, type[Any]] = {}
     for name, entry in discover().items():
         try:
-            known[name] = load_factory(entry.factory).Config
+            classes[name] = load_factory(entry.factory)
+            known[name] = classes[name].Config
         except Exception as error:  # noqa: BLE001 - a broken plugin is told when it is asked for; it stops nobody
             known[name] = None
             if not quiet:
                 sys.stderr.write(f"muster-agent: {name} ({entry.distribution}): {type(error).__name__}: {error}\n")
     try:
-        load_agent_config(config, known)
+        read = load_agent_config(config, known)
+        if not quiet and (problems := check_agent(read, load_settings(config), classes, attempt=False)):
+            raise ConfigError(*problems)
     except ConfigError as error:
         sys.stderr.write("".join(f"muster-agent: {place}\n" for place in error.places))
         return EXIT_CONFIG

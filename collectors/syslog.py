@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from datetime import UTC
 from functools import partial
 
-from collectors.contract import Context, Emit
+from collectors.contract import Context, Emit, Objection
 from collectors.syslog_config import SyslogConfig, each
 from collectors.syslog_datagrams import DatagramListener
 from collectors.syslog_kmsg import SOURCE as KMSG
@@ -104,6 +104,12 @@ class SyslogCollector:
         except (NoDataError, StartupError) as error:
             return str(error)
         return ""
+
+    def check_options(self, *, attempt: bool) -> Iterator[Objection]:
+        """Give the addresses and paths that nothing can listen on."""
+        from collectors.syslog_check import objections_to  # not in the agent, which never asks
+
+        return objections_to(self._config, self._context.log, attempt=attempt)
 
     def start(self) -> None:
         """Open every listener. Raises StartupError when none can be, NoDataError when there is none to open."""

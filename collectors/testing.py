@@ -26,7 +26,7 @@ from typing import Any, Final
 import msgspec
 
 from collectors.blocks import Packer
-from collectors.contract import Context, DescribesDevices, Probes, Watches
+from collectors.contract import ChecksOptions, Context, DescribesDevices, Probes, Watches
 from collectors.delivery import Delivery
 from collectors.registry import ContractError, build_config, check_class, config_help
 from schemas.codec import check_block
@@ -98,6 +98,12 @@ def check_config(case: Case) -> None:
     silent = [field for field, text in config_help(config).items() if not text.strip()]
     assert not silent, f"Config fields without an attribute docstring: {silent}; it becomes their help"
     build_config(case.collector.name, case.collector, case.config)
+    collector = case.make()
+    if isinstance(collector, ChecksOptions):
+        options = {"", *config.__struct_fields__}
+        for objection in collector.check_options(attempt=False):
+            assert objection.option in options, f"an objection to {objection.option!r}, which is no option"
+            assert objection.text.strip(), "an objection without a text"
 
 
 def check_construction_does_no_io(case: Case) -> None:

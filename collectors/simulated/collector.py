@@ -1,13 +1,13 @@
 """The collector `simulated`: one node of a simulated fleet inside an ordinary agent, for demonstrations."""
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import ClassVar
 
 import msgspec
 
-from collectors.contract import Context
+from collectors.contract import Context, Objection
 from collectors.simulated.fleet import Fleet, default_fleet
 from collectors.simulated.node import SimulatedNode
 from collectors.simulated.readings import METRICS
@@ -49,15 +49,26 @@ class SimulatedCollector:
 
     def start(self) -> None:
         """Make the node. Raises StartupError, not to be tried again, on a fleet file that cannot be used."""
-        config = self._config
         try:
-            if config.fleet:
-                fleet = Fleet.from_file(Path(config.fleet))
-            else:
-                fleet = default_fleet(seed=config.seed, node_type=config.type)
-            self.node = fleet.node(config.node)
+            self.node = self._fleet().node(self._config.node)
         except ConfigError as error:
             raise StartupError(str(error), retry=False) from error
+
+    def check_options(self, *, attempt: bool) -> Iterator[Objection]:  # noqa: ARG002  # there is nothing to try
+        """Give what is wrong with the fleet file or the type, and the node that is not in it."""
+        option = "fleet" if self._config.fleet else "type"
+        try:
+            fleet = self._fleet()
+            option = "node"
+            fleet.node(self._config.node)
+        except ConfigError as error:
+            yield Objection(option, str(error))
+
+    def _fleet(self) -> Fleet:
+        config = self._config
+        if config.fleet:
+            return Fleet.from_file(Path(config.fleet))
+        return default_fleet(seed=config.seed, node_type=config.type)
 
     def collect(self) -> Iterable[Item]:
         """Move the node on to now, and give what it says."""

@@ -1,6 +1,7 @@
 """R001 bad input: configuration errors name file, line, remedy and near names, and exit with 78."""
 
 import json
+import socket
 from pathlib import Path
 
 import pytest
@@ -105,3 +106,63 @@ def test_config_show_hides_secrets_whatever_they_come_from(
     out = capsys.readouterr().out
     assert "hunter" not in out
     assert out == '[publish]\ntoken = "(hidden)"\nenrolment_token = "(hidden)"\n'
+
+
+_UNUSABLE = """\
+[publish]
+aggregators = ["http://127.0.0.1:8420"]
+[collectors.syslog]
+udp = ["logs.example:514", "127.0.0.1:0"]
+unix_datagram = "{folder}/none/log"
+unix_stream = ["{folder}/file", "{folder}/none/log"]
+[collectors.simulated]
+fleet = "{folder}/fleet.toml"
+[collectors.oracle]
+enabled = false
+"""
+
+
+def test_what_only_a_collector_knows_is_told_by_line_with_a_remedy(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("no socket")
+    path = _file(tmp_path, _UNUSABLE.format(folder=tmp_path))
+    assert main(["validate", "--config", str(path)]) == 78
+    *problems, last = capsys.readouterr().err.splitlines()
+    assert last.startswith("muster: 7 problems")
+    told = [problem.removeprefix(f"{path}:").partition(": collectors.") for problem in problems]
+    assert [(line, what.partition(":")[0]) for line, _, what in told] == [
+        ("4", "syslog.udp"),
+        ("4", "syslog.udp"),
+        ("5", "syslog.unix_datagram"),
+        *[("6", "syslog.unix_stream")] * 3,
+        ("8", "simulated.fleet"),
+    ]
+    for remedy in ("write numbers, as 127.0.0.1:514", "name one, such as 127.0.0.1:5514", "make it, or choose another",
+                   "that is no socket", "is named twice"):  # fmt: skip
+        assert any(remedy in problem for problem in problems)
+
+
+def test_ports_are_tried_only_when_asked_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp:
+        udp.bind(("127.0.0.1", 0))
+        ports = taken.getsockname()[1], udp.getsockname()[1]
+        text = f"[aggregator]\nlisten = '127.0.0.1:{ports[0]}'\n[collectors.syslog]\nudp = '127.0.0.1:{ports[1]}'\n"
+        path = _file(tmp_path, text)
+        assert main(["validate", "--config", str(path)]) == 0
+        capsys.readouterr()
+        assert main(["validate", "--try", "--config", str(path)]) == 78
+    listen, udp_line, _ = capsys.readouterr().err.splitlines()
+    assert listen.startswith(f"{path}:2: aggregator.listen: cannot listen on 127.0.0.1:{ports[0]}: another program")
+    assert udp_line.startswith(f"{path}:4: collectors.syslog.udp: cannot listen on udp 127.0.0.1:{ports[1]}")
+    assert main(["validate", "--try", "--config", str(path)]) == 0, "both ports are free now, and were left free"
+    assert main(["validate", "--try", "--config", str(path)]) == 0
+
+
+def test_a_name_that_cannot_be_resolved_is_told_when_tried(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    free = "[aggregator]\nlisten = '127.0.0.1:0'\n"
+    path = _file(tmp_path, f"{free}[publish]\naggregators = ['https://muster.invalid:8420']\n")
+    assert main(["validate", "--config", str(path)]) == 0
+    capsys.readouterr()
+    assert main(["validate", "--try", "--config", str(path)]) == 78
+    assert f"{path}:4: publish.aggregators: https://muster.invalid:8420: the name" in capsys.readouterr().err

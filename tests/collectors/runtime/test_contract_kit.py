@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from collectors import testing
-from collectors.contract import Context, Emit
+from collectors.contract import Context, Emit, Objection
 from collectors.testing import CHECKS, Case, check_contract
 from schemas.device import DeviceKind, Document, Slot
 from schemas.metrics import MetricSpec
@@ -203,6 +203,13 @@ class Threaded(Sound):
         threading.Thread(target=threading.Event().wait, args=(3.0,), daemon=True).start()
 
 
+class Misnames(Sound):
+    """Objects to an option that it does not have."""
+
+    def check_options(self, *, attempt: bool) -> Iterable[Objection]:
+        yield Objection("fans", f"there are none: name some (attempt: {attempt})")
+
+
 def with_config(config: type[Any]) -> type[Any]:
     return type("Configured", (Sound,), {"Config": config, "__doc__": "A fan."})
 
@@ -219,6 +226,7 @@ def with_config(config: type[Any]) -> type[Any]:
         (with_config(Required), testing.check_config, "without a default"),
         (with_config(Thawed), testing.check_config, "must be frozen"),
         (with_config(Silent), testing.check_config, "without an attribute docstring"),
+        (Misnames, testing.check_config, "an objection to 'fans', which is no option"),
         (Eager, testing.check_construction_does_no_io, "__init__ does I/O.*socket"),
         (EagerReader, testing.check_construction_does_no_io, "__init__ does I/O.*open"),
         (StopsOnce, testing.check_stop_without_start, "thing"),

@@ -10,8 +10,9 @@ from typing import Final
 
 import msgspec
 
+from aggregator.past import PastLine, Places
 from aggregator.progress import STRANDED, Tracker, later_word
-from aggregator.store import Outcome, Stream, Word
+from aggregator.store import Outcome, Run, Stream, Word
 from aggregator.unread import Unread
 from schemas.account import StreamAccount
 from schemas.intervals import Interval, Intervals
@@ -20,34 +21,13 @@ from schemas.verbosity import Level, RowClass
 _DROPPED: Final = "dropped"
 
 
-class Line(msgspec.Struct, kw_only=True):
+class Line(Places, kw_only=True):
     """One line of the balance: rows of one class and level of one publisher, over all its epochs, for one consumer."""
 
     publisher: str
     row_class: str
     level: str
     consumer: str
-    produced: int = 0
-    filtered_at_source: int = 0
-    folded: int = 0
-    numbered: int = 0
-    done: int = 0
-    filtered: int = 0
-    """By the consumer."""
-    quarantined: int = 0
-    expired: int = 0
-    """Taken from the log by retention before the consumer had read them."""
-    in_log: int = 0
-    dropped: dict[str, int] = {}
-    """Given up by the publisher, by reason."""
-    spooled: int = 0
-    """Still at the publisher: a live epoch says so."""
-    stranded: int = 0
-    """At the publisher by the last word of a run that no live one speaks for."""
-    lost: int = 0
-    """Was stranded, until somebody said that the publisher will not come back."""
-    unaccounted: int = 0
-    """In no place at all."""
     word_age_seconds: float | None = None
     """How old the publisher's last word is; None when it never gave one."""
 
@@ -60,6 +40,41 @@ class Balance(msgspec.Struct):
     """Nothing is unaccounted."""
     settled: bool
     """Closed, and nothing is on its way: neither spooled nor in the log."""
+    word_ages_seconds: dict[str, float] = {}
+    """By publisher, how old the last word is that every consumer has heard of or has ahead; none of one that never
+    gave any."""
+
+    def of(self, publisher: str = "", consumer: str = "") -> "Balance":
+        """Give the balance of one publisher, of one consumer, or of both; "" is every one."""
+        if not publisher and not consumer:
+            return self
+        lines = [
+            line
+            for line in self.lines
+            if (not publisher or line.publisher == publisher) and (not consumer or line.consumer == consumer)
+        ]
+        ages = {name: age for name, age in self.word_ages_seconds.items() if not publisher or name == publisher}
+        return _balance(lines, ages)
+
+
+def _balance(lines: list[Line], ages: dict[str, float]) -> Balance:
+    closed = not any(line.unaccounted for line in lines)
+    return Balance(lines, closed, closed and not any(line.spooled or line.in_log for line in lines), ages)
+
+
+class Books(msgspec.Struct):
+    """What is known of the rows of one consumer."""
+
+    tracker: Tracker
+    words: Mapping[str, Word]
+    """Without what they tell of settled runs."""
+    waiting: Mapping[Stream, Intervals] = {}
+    """In the log, unread."""
+    aside: Mapping[Stream, Intervals] = {}
+    """Quarantined before the log."""
+    gone: Mapping[Stream, Intervals] = {}
+    """Expired in the log, unread."""
+    written_off: Collection[Run] = ()
 
 
 def make_balance(
@@ -79,72 +94,99 @@ def make_balance(
     `written_off`: (publisher, epoch) of which what is stranded counts as lost.
     """
     now_ns = time.time_ns() if now_ns is None else now_ns
-    aside = _by_stream(quarantined)
+    aside = by_stream(quarantined)
+    off = {Run(*one) for one in written_off}
     lines: list[Line] = []
+    ages: dict[str, float] = {}
     for consumer, tracker in trackers.items():
         ahead = unread.get(consumer) or Unread()
-        waiting = ahead.rows
         words = dict(tracker.words)
         for publisher, word in ahead.words.items():
             # rows and words travel in different topics: without it, rows that overtook their word would have gaps
             words[publisher] = later_word(words.get(publisher), word)
-        gone = _by_stream((expired or {}).get(consumer, ()))
-        lines.extend(_lines(consumer, tracker, words, waiting, aside, gone, written_off, now_ns))
-    closed = not any(line.unaccounted for line in lines)
-    return Balance(lines, closed, closed and not any(line.spooled or line.in_log for line in lines))
+        words = {publisher: tracker.unsettled(word) for publisher, word in words.items()}
+        gone = by_stream((expired or {}).get(consumer, ()))
+        lines.extend(_lines(consumer, Books(tracker, words, ahead.rows, aside, gone, off), now_ns))
+        for publisher, word in words.items():
+            ages[publisher] = max(ages.get(publisher, 0.0), _age(word, now_ns))
+    return _balance(lines, ages)
 
 
-def _by_stream(rows: Iterable[tuple[Stream, Interval]]) -> dict[Stream, Intervals]:
+def by_stream(rows: Iterable[tuple[Stream, Interval]]) -> dict[Stream, Intervals]:
+    """Give rows as sets."""
     sets: dict[Stream, Intervals] = {}
     for stream, (first, end) in rows:
         sets.setdefault(stream, Intervals()).add(first, end)
     return sets
 
 
-def _lines(
-    consumer: str,
-    tracker: Tracker,
-    words: Mapping[str, Word],
-    waiting: Mapping[Stream, Intervals],
-    aside: dict[Stream, Intervals],
-    gone: dict[Stream, Intervals],
-    written_off: Collection[tuple[str, str]],
-    now_ns: int,
-) -> list[Line]:
+def _age(word: Word, now_ns: int) -> float:
+    return max(0.0, (now_ns - word.received_ns) / 1e9)
+
+
+def _lines(consumer: str, books: Books, now_ns: int) -> list[Line]:
+    tracker, words = books.tracker, books.words
     told = _told(words.values())
-    streams = set(told) | set(tracker.streams()) | set(waiting) | set(aside) | set(gone)
+    streams = {*told, *tracker.streams()}
+    streams |= {
+        stream
+        for stream in {*books.waiting, *books.aside, *books.gone} - streams
+        if not tracker.is_settled(stream.publisher, stream.epoch)
+    }
     lines: dict[tuple[str, RowClass, Level], Line] = {}
-    for stream in sorted(streams):
-        key = (stream.publisher, stream.row_class, stream.level)
-        line = lines.get(key)
+
+    def line_of(publisher: str, row_class: RowClass, level: Level) -> Line:
+        line = lines.get((publisher, row_class, level))
         if line is None:
-            word = words.get(stream.publisher)
-            age = max(0.0, (now_ns - word.received_ns) / 1e9) if word else None
-            line = lines[key] = Line(
-                publisher=stream.publisher,
-                row_class=stream.row_class.word,
-                level=stream.level.word,
+            word = words.get(publisher)
+            line = lines[publisher, row_class, level] = Line(
+                publisher=publisher,
+                row_class=row_class.word,
+                level=level.word,
                 consumer=consumer,
-                word_age_seconds=age,
+                word_age_seconds=_age(word, now_ns) if word else None,
             )
-        empty = Intervals()
-        _add_stream(
-            line,
-            tracker,
-            stream,
-            told.get(stream),
-            waiting.get(stream, empty),
-            aside.get(stream, empty),
-            gone.get(stream, empty),
-            "lost" if (stream.publisher, stream.epoch) in written_off else "stranded",
-            live=_is_live(words.get(stream.publisher), stream.epoch),
-        )
-    return list(lines.values())
+        return line
+
+    for publisher, past in tracker.pasts.items():
+        word = words.get(publisher)
+        lost = word is not None and Run(publisher, word.epoch) in books.written_off
+        for one in past.lines:
+            line_of(publisher, one.row_class, one.level).add(_written_off(one.places) if lost else one.places)
+    for stream in streams:
+        _add_stream(line_of(stream.publisher, stream.row_class, stream.level), books, stream, told.get(stream))
+    return [lines[key] for key in sorted(lines)]
+
+
+def _written_off(places: Places) -> Places:
+    """Give the counts of settled runs once their publisher is given up, with the run that followed them."""
+    return msgspec.structs.replace(places, stranded=0, lost=places.lost + places.stranded)
+
+
+def place_run(books: Books, run: Run) -> list[PastLine]:
+    """Give where the rows of one run are, by class and level: what they count in the balance."""
+    word = books.words.get(run.publisher)
+    told = {stream: one for stream, one in _told([word] if word else []).items() if stream.epoch == run.epoch}
+    streams = {*told, *books.tracker.runs(run.publisher).get(run.epoch, ())}
+    streams |= {
+        stream
+        for sets in (books.waiting, books.aside, books.gone)
+        for stream in sets
+        if (stream.publisher, stream.epoch) == (run.publisher, run.epoch)
+    }
+    lines = []
+    for stream in sorted(streams):
+        places = Places()
+        _add_stream(places, books, stream, told.get(stream))
+        lines.append(PastLine(stream.row_class, stream.level, places))
+    return lines
 
 
 def _is_live(word: Word | None, epoch: str) -> bool:
     """Whether a run is spoken for by the publisher's last word, or is so new that no word has told of it."""
-    return word is None or epoch in word.named or all(one.epoch != epoch for one in word.account.epochs)
+    if word is None or epoch in word.named:
+        return True
+    return epoch not in word.ended and all(one.epoch != epoch for one in word.account.epochs)
 
 
 class _Told(msgspec.Struct):
@@ -161,27 +203,17 @@ def _told(words: Iterable[Word]) -> dict[Stream, _Told]:
     }
 
 
-def _add_stream(
-    line: Line,
-    tracker: Tracker,
-    stream: Stream,
-    told: _Told | None,
-    waiting: Intervals,
-    aside: Intervals,
-    gone: Intervals,
-    stranding: str,
-    *,
-    live: bool,
-) -> None:
+def _add_stream(line: Places, books: Books, stream: Stream, told: _Told | None) -> None:
     """Put every number of one stream into the first place that holds it, and add to the line."""
+    tracker, empty = books.tracker, Intervals()
+    stranding = "lost" if Run(stream.publisher, stream.epoch) in books.written_off else "stranded"
     places: list[tuple[str, str, Intervals]] = [
         ("done", "", tracker.outcome(stream, Outcome.DONE)),
         ("filtered", "", tracker.outcome(stream, Outcome.FILTERED)),
         ("quarantined", "", tracker.outcome(stream, Outcome.QUARANTINED)),
-        ("quarantined", "", aside),
-        ("expired", "", tracker.outcome(stream, Outcome.EXPIRED)),
-        ("expired", "", gone),
-        ("in_log", "", waiting),
+        ("quarantined", "", books.aside.get(stream, empty)),
+        ("expired", "", books.gone.get(stream, empty)),
+        ("in_log", "", books.waiting.get(stream, empty)),
     ]  # the place, for dropped rows the reason (a word of the publisher's, which may be any), and the rows
     stranded = Intervals()
     if told is not None:
@@ -196,6 +228,7 @@ def _add_stream(
     numbered = max([told.account.numbered if told else 0, *(held.end for _, _, held in places)])
     if numbered > (beyond := told.account.numbered if told else 0):
         # a later row proves that these exist, and no word has told of them yet
+        live = _is_live(books.words.get(stream.publisher), stream.epoch)
         places.append(("spooled" if live else stranding, "", Intervals([(beyond, numbered)])))
     rest = Intervals([(0, numbered)] if numbered else [])
     for place, reason, held in places:

@@ -2,7 +2,8 @@
 """Positions, seen rows and words in the embedded store: inserted with the rows, folded from time to time.
 
 `_progress` has one row for each fact, and only ever grows within a transaction: updating a row that readers see keeps
-checkpoints from running. Folding replaces all of it by what it amounts to.
+checkpoints from running. So a settled run is a fact that hides what was seen of it before. Folding replaces all of it
+by what it amounts to, and drops what is hidden.
 """
 
 from typing import Any, Final
@@ -13,6 +14,7 @@ from arro3.core import Table as ArrowTable
 from duckdb import DuckDBPyConnection
 
 from aggregator.duck_write import insert_arrow, numbers, strings
+from aggregator.past import Past
 from aggregator.store import Outcome, Position, Progress, Seen, Stream, Word
 from schemas.intervals import Intervals
 from schemas.verbosity import Level, RowClass
@@ -20,7 +22,7 @@ from schemas.verbosity import Level, RowClass
 CREATE: Final = """
 CREATE TABLE IF NOT EXISTS _progress (
     serial BIGINT NOT NULL,      -- of the transaction
-    kind VARCHAR NOT NULL,       -- position, seen or word; what it does not need is NULL
+    kind VARCHAR NOT NULL,       -- position, seen, word, past or settled; what it does not need is NULL
     name VARCHAR NOT NULL,       -- topic, or publisher
     scope VARCHAR NOT NULL,      -- log id, or epoch
     part BIGINT,                 -- partition, or class
@@ -28,7 +30,7 @@ CREATE TABLE IF NOT EXISTS _progress (
     outcome BIGINT,
     first BIGINT,
     "end" BIGINT,                -- of a position: its offset
-    word BLOB
+    word BLOB                    -- or past
 )"""
 
 _FOLDED: Final = """
@@ -42,11 +44,13 @@ SELECT max(serial), kind, name, scope, part, level, outcome, min(first), max("en
                     ROWS UNBOUNDED PRECEDING) AS island
     FROM (SELECT *, max("end") OVER (PARTITION BY name, scope, part, level, outcome ORDER BY first, "end", serial
                                      ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS reach
-          FROM _progress WHERE kind = 'seen')
+          FROM _progress AS fact WHERE kind = 'seen' AND NOT EXISTS (
+              SELECT 1 FROM _progress AS later WHERE later.kind = 'settled'
+              AND later.name = fact.name AND later.scope = fact.scope AND later.serial >= fact.serial))
 ) GROUP BY kind, name, scope, part, level, outcome, island
 UNION ALL
 SELECT max(serial), kind, name, arg_max(scope, serial), NULL, NULL, NULL, NULL, NULL, arg_max(word, serial)
-FROM _progress WHERE kind = 'word' GROUP BY kind, name
+FROM _progress WHERE kind IN ('word', 'past') GROUP BY kind, name
 """
 
 
@@ -69,6 +73,8 @@ def insert_progress(writer: DuckDBPyConnection, serial: int, progress: Progress)
     facts += [
         ("word", word.publisher, word.epoch, None, None, None, None, None, encode(word)) for word in words.values()
     ]
+    facts += [("past", past.publisher, "", None, None, None, None, None, encode(past)) for past in progress.pasts]
+    facts += [("settled", run.publisher, run.epoch, None, None, None, None, None, None) for run in progress.settled]
     if not facts:
         return 0
     kinds, names, scopes, parts, levels, outcomes, firsts, ends, blobs = zip(*facts, strict=True)
@@ -102,6 +108,8 @@ def read_progress(writer: DuckDBPyConnection) -> tuple[Progress, int]:
         elif kind == "seen":
             stream = Stream(name, scope, RowClass(part), Level(level))
             progress.seen.append(Seen(stream, first, end, Outcome(outcome)))
+        elif kind == "past":
+            progress.pasts.append(msgspec.msgpack.decode(word, type=Past))
         else:
             progress.words.append(msgspec.msgpack.decode(word, type=Word))
     progress.positions = sorted(positions.get(progress.log_id, []), key=lambda one: (one.topic, one.partition))

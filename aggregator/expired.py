@@ -5,10 +5,10 @@ from functools import partial
 from typing import Final
 
 import msgspec
-from sqlalchemy import Connection, delete, insert, select
+from sqlalchemy import ColumnElement, Connection, delete, insert, select
 
 from aggregator.control import Control
-from aggregator.progress import later_word
+from aggregator.progress import Tracker, later_word
 from aggregator.retention import Taken
 from aggregator.store import Stream, Word
 from aggregator.tables import EXPIRED_ROWS, EXPIRED_WORD
@@ -52,6 +52,36 @@ class Expiry:
         """Give the words that a consumer has lost so, one of each publisher; it may have heard later ones since."""
         return list(self._words.get(consumer, {}).values())
 
+    async def forget_settled(self, consumer: str, tracker: Tracker) -> None:
+        """Let go of what a consumer has lost of runs that it has settled since: its past counts it."""
+        rows, words = self._rows.get(consumer, {}), self._words.get(consumer, {})
+        gone = [stream for stream in rows if tracker.is_settled(stream.publisher, stream.epoch)]
+        left = {name: said for name, word in words.items() if (said := tracker.unsettled(word)) is not word}
+        if not gone and not left:
+            return
+        await self._control.write(partial(_forget, consumer=consumer, gone=gone, left=left))
+        for stream in gone:
+            rows.pop(stream, None)
+        words.update(left)
+
+
+def _forget(connection: Connection, consumer: str, gone: list[Stream], left: Mapping[str, Word]) -> None:
+    for stream in gone:
+        connection.execute(delete(EXPIRED_ROWS).where(*_is_of(consumer, stream)))
+    for publisher, word in left.items():
+        _put_word(connection, consumer, publisher, word)
+
+
+def _is_of(consumer: str, stream: Stream) -> list[ColumnElement[bool]]:
+    names = (consumer, stream.publisher, stream.epoch, int(stream.row_class), int(stream.level))
+    return [EXPIRED_ROWS.c[name] == value for name, value in zip(_KEY, names, strict=True)]
+
+
+def _put_word(connection: Connection, consumer: str, publisher: str, word: Word) -> None:
+    key = {"consumer": consumer, "publisher": publisher}
+    connection.execute(delete(EXPIRED_WORD).where(*(EXPIRED_WORD.c[name] == value for name, value in key.items())))
+    connection.execute(insert(EXPIRED_WORD).values(**key, word=msgspec.msgpack.encode(word)))
+
 
 def _load(connection: Connection) -> tuple[dict[str, dict[Stream, Intervals]], dict[str, dict[str, Word]]]:
     found: dict[str, dict[Stream, Intervals]] = {}
@@ -76,9 +106,7 @@ def _add_words(connection: Connection, consumer: str, added: Mapping[str, Word])
         before = connection.execute(select(EXPIRED_WORD.c.word).where(*where)).scalar()
         known = None if before is None else msgspec.msgpack.decode(before, type=Word)
         word = merged[publisher] = later_word(known, told)
-        connection.execute(delete(EXPIRED_WORD).where(*where))
-        values = {"consumer": consumer, "publisher": publisher, "word": msgspec.msgpack.encode(word)}
-        connection.execute(insert(EXPIRED_WORD).values(values))
+        _put_word(connection, consumer, publisher, word)
     return merged
 
 
@@ -86,7 +114,7 @@ def _add_rows(connection: Connection, consumer: str, added: Mapping[Stream, Inte
     merged = {}
     for stream, new in added.items():
         names = (consumer, stream.publisher, stream.epoch, int(stream.row_class), int(stream.level))
-        where = [EXPIRED_ROWS.c[name] == value for name, value in zip(_KEY, names, strict=True)]
+        where = _is_of(consumer, stream)
         rows = Intervals(new)
         for row in connection.execute(select(EXPIRED_ROWS).where(*where)):
             rows.add(row.first_row, row.end_row)

@@ -8,7 +8,8 @@ from typing import Final
 
 import msgspec
 
-from aggregator.store import Outcome, Position, Progress, Seen, Stream, Word
+from aggregator.past import Past, PastLine, Standing
+from aggregator.store import Ended, Outcome, Position, Progress, Run, Seen, Stream, Word
 from schemas.account import Account, Dropped, EpochAccount, StreamAccount
 from schemas.intervals import Interval, Intervals
 
@@ -29,11 +30,15 @@ class Tracker:
         self.words = {word.publisher: word for word in progress.words}
         self._known: dict[Stream, Intervals] = {}
         self._outcomes: dict[Stream, dict[Outcome, Intervals]] = {}
+        self._runs: dict[str, dict[str, list[Stream]]] = {}
+        self.pasts = {past.publisher: past for past in progress.pasts}
+        """Of the publishers that have settled runs, what these amount to."""
         for seen in progress.seen:
             self._note(seen)
         self._changes = Progress()
         self._moved: set[tuple[str, int]] = set()
         self._spoke: set[str] = set()
+        self._settled: list[Run] = []
 
     def missing(self, stream: Stream, first: int, end: int) -> list[Interval]:
         """Give the rows of `[first, end)` that are new."""
@@ -60,6 +65,53 @@ class Tracker:
         for word in words:
             self._take(word)
 
+    def standing(self, stream: Stream, appended_ns: int, age_ns: int) -> Standing:
+        """Say what a batch is: when the log took it, and how old its rows were when it was sent."""
+        past = self.pasts.get(stream.publisher)
+        if past is None or stream in self._known:
+            return Standing.NEW
+        return past.standing(stream.epoch, appended_ns, age_ns, known=self._knows(stream.publisher, stream.epoch))
+
+    def is_settled(self, publisher: str, epoch: str) -> bool:
+        """Whether a run is settled, and remembered so: `pasts` counts its rows, and nothing else may."""
+        past = self.pasts.get(publisher)
+        return past is not None and past.ended_ns(epoch) is not None
+
+    def settle(self, run: Run, ended_ns: int, lines: Iterable[PastLine]) -> None:
+        """Count a run as `lines` from here on, and keep nothing else of it. Everything before must be committed."""
+        past = self.pasts.get(run.publisher, Past(run.publisher))
+        self.pasts[run.publisher] = past.settle(run.epoch, ended_ns, lines)
+        self._settled.append(run)
+        self._forget(run)
+        word = self.words.get(run.publisher)
+        if word is not None and word is not (left := self.unsettled(word)):
+            self.words[run.publisher] = left
+            self._spoke.add(run.publisher)
+
+    def remember(self, run: Run) -> None:
+        """Take a run for one of those that were settled and forgotten: nothing more is counted of it."""
+        past = self.pasts[run.publisher]
+        self.settle(run, past.forgotten_ns or 0, ())
+
+    def end(self, run: Run, at_ns: int) -> None:
+        """Note that a run is over of which no word ever told: another run speaks."""
+        word = self.words[run.publisher]
+        ended = {**word.ended, run.epoch: Ended(at_ns, drained=False)}
+        self.words[run.publisher] = msgspec.structs.replace(word, ended=ended)
+        self._spoke.add(run.publisher)
+
+    def unsettled(self, word: Word) -> Word:
+        """Give a word without what it tells of settled runs."""
+        epochs = [one for one in word.account.epochs if not self.is_settled(word.publisher, one.epoch)]
+        ended = {epoch: one for epoch, one in word.ended.items() if not self.is_settled(word.publisher, epoch)}
+        if len(epochs) == len(word.account.epochs) and len(ended) == len(word.ended):
+            return word
+        return msgspec.structs.replace(word, account=Account(word.account.word, epochs), ended=ended)
+
+    def runs(self, publisher: str) -> dict[str, list[Stream]]:
+        """Give the streams of which rows were seen, by epoch."""
+        return self._runs.get(publisher, {})
+
     def frozen(self, words: Mapping[str, Word]) -> "Tracker":
         """Give a copy, for another thread, of how rows ended, with `words` instead of what was heard meanwhile."""
         twin = Tracker()
@@ -68,6 +120,7 @@ class Tracker:
             stream: {outcome: rows.copy() for outcome, rows in outcomes.items()}
             for stream, outcomes in self._outcomes.items()
         }
+        twin.pasts = dict(self.pasts)
         return twin
 
     def take_changes(self, log_id: str) -> Progress:
@@ -76,9 +129,12 @@ class Tracker:
         changes.log_id = log_id
         changes.positions = [Position(topic, part, self.positions[topic, part]) for topic, part in sorted(self._moved)]
         changes.words = [self.words[publisher] for publisher in sorted(self._spoke)]
+        changes.pasts = [self.pasts[publisher] for publisher in sorted({run.publisher for run in self._settled})]
+        changes.settled = self._settled
         self._changes = Progress()
         self._moved = set()
         self._spoke = set()
+        self._settled = []
         return changes
 
     def apply(self, progress: Progress) -> None:
@@ -89,11 +145,15 @@ class Tracker:
             self.positions[one.topic, one.partition] = one.offset
         for word in progress.words:
             self.words[word.publisher] = word
+        for past in progress.pasts:
+            self.pasts[past.publisher] = past
+        for run in progress.settled:
+            self._forget(run)
 
     @property
     def changed(self) -> bool:
         """Whether there is anything for a next transaction."""
-        return bool(self._moved or self._spoke or self._changes.seen)
+        return bool(self._moved or self._spoke or self._settled or self._changes.seen)
 
     def streams(self) -> list[Stream]:
         """Give every stream of which rows were seen."""
@@ -105,13 +165,28 @@ class Tracker:
 
     def _take(self, told: Word) -> None:
         known = self.words.get(told.publisher)
-        word = later_word(known, told)
+        word = later_word(known, self.unsettled(told))
         if word is not known:
             self.words[told.publisher] = word
             self._spoke.add(told.publisher)
 
+    def _knows(self, publisher: str, epoch: str) -> bool:
+        """Whether anything was heard or seen of a run that is not settled."""
+        word = self.words.get(publisher)
+        told = word is not None and (epoch in word.named or any(one.epoch == epoch for one in word.account.epochs))
+        return told or epoch in self.runs(publisher)
+
+    def _forget(self, run: Run) -> None:
+        for stream in self._runs.get(run.publisher, {}).pop(run.epoch, ()):
+            self._known.pop(stream, None)
+            self._outcomes.pop(stream, None)
+
     def _note(self, seen: Seen) -> None:
-        known = self._known.setdefault(seen.stream, Intervals())
+        known = self._known.get(seen.stream)
+        if known is None:
+            known = self._known[seen.stream] = Intervals()
+            runs = self._runs.setdefault(seen.stream.publisher, {})
+            runs.setdefault(seen.stream.epoch, []).append(seen.stream)
         fresh = known.missing(seen.first, seen.end)
         if not fresh:
             return
@@ -148,7 +223,23 @@ def later_word(known: Word | None, told: Word) -> Word:
     if known is not None and not _is_newer(known, told):
         return known
     merged = merge_accounts(known.account if known else None, told.account)
-    return msgspec.structs.replace(told, account=merged)
+    return msgspec.structs.replace(told, account=merged, ended=_ended(known, told, merged))
+
+
+def _ended(known: Word | None, told: Word, merged: Account) -> dict[str, Ended]:
+    """Give the runs that are over once `told` was heard, each since when that is so."""
+    before = {**told.ended, **(known.ended if known else {})}
+    before |= {epoch: one for epoch, one in told.ended.items() if one.drained and not before[epoch].drained}
+    left = {one.epoch: any(stream.spooled for stream in one.streams) for one in merged.epochs}
+    ended = {}
+    for epoch in {**left, **before}:
+        named = epoch in told.named
+        if epoch == told.epoch or (named and left.get(epoch, True)):
+            continue
+        was = before.get(epoch)
+        drained = named or (was is not None and was.drained)
+        ended[epoch] = was if was is not None and was.drained == drained else Ended(told.received_ns, drained)
+    return ended
 
 
 def _is_newer(known: Word, told: Word) -> bool:

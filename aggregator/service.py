@@ -24,6 +24,7 @@ from aggregator.ownership import own
 from aggregator.quarantine import Quarantine
 from aggregator.query import MeasurementInfo, Query, Result
 from aggregator.retention import Limits, Retention
+from aggregator.settling import Settling
 from aggregator.store_consumer import RECORD_TOPICS, StoreConsumer
 from aggregator.token_service import Tokens
 from collectors.failpoint import failpoint
@@ -75,6 +76,7 @@ class Service:
             opened=opened,
             announce=self.announcer.announce,
             expired_words=lambda: self.expiry.words(StoreConsumer.name),
+            settle=Settling(self.log, self.control, self.expiry, StoreConsumer.name).settle,
         )
         self._balancing = Balancing(self.log, self.control, self.consumer, self.expiry)
         limits = Limits(age_seconds=config.log.max_age_hours * 3600, bytes=config.log.max_bytes // len(RECORD_TOPICS))

@@ -9,6 +9,7 @@ from typing import Protocol
 
 import msgspec
 
+from aggregator.past import Past
 from schemas.account import Account
 from schemas.batch import Block
 from schemas.verbosity import Level, RowClass
@@ -21,8 +22,6 @@ class Outcome(IntEnum):
     FILTERED = 1
     """Above the level that the consumer keeps."""
     QUARANTINED = 2
-    EXPIRED = 3
-    """Retention of the log took them unread."""
 
 
 class Stream(msgspec.Struct, frozen=True, order=True, gc=False):
@@ -51,6 +50,22 @@ class Position(msgspec.Struct, frozen=True, gc=False):
     offset: int
 
 
+class Run(msgspec.Struct, frozen=True, order=True, gc=False):
+    """One epoch of one publisher."""
+
+    publisher: str
+    epoch: str
+
+
+class Ended(msgspec.Struct, frozen=True, gc=False):
+    """That a run is over."""
+
+    at_ns: int
+    """When the log took the first word that spoke so of it."""
+    drained: bool
+    """A later run told that nothing of it is left; else a later run told nothing of it."""
+
+
 class Word(msgspec.Struct, frozen=True):
     """The latest account that a publisher gave of itself, and when the log took it. One is kept for each publisher."""
 
@@ -62,6 +77,8 @@ class Word(msgspec.Struct, frozen=True):
     """What it said, merged with what it had said before and need not repeat (settled epochs, dropped rows)."""
     named: list[str] = []
     """The epochs that it named itself: rows spooled under any other epoch are stranded."""
+    ended: dict[str, Ended] = {}
+    """The epochs that are over, as this word and those before tell."""
 
 
 class Progress(msgspec.Struct):
@@ -71,6 +88,10 @@ class Progress(msgspec.Struct):
     positions: list[Position] = []
     seen: list[Seen] = []
     words: list[Word] = []
+    pasts: list[Past] = []
+    """Of each publisher, what its settled runs amount to; the latest replaces those before."""
+    settled: list[Run] = []
+    """Runs of which nothing that was seen is kept from here on: `pasts` counts it. Empty in what a store gives."""
 
 
 class Rows(msgspec.Struct, frozen=True, gc=False):

@@ -16,8 +16,9 @@ import msgspec
 from aggregator.cutting import cut_blocks
 from aggregator.log import TOPICS, Log, OffsetOutOfRangeError, Record
 from aggregator.opened import OpenedBatches
+from aggregator.past import Standing
 from aggregator.progress import Tracker
-from aggregator.store import Bad, Outcome, Progress, Rows, Store, Stream, Transaction, Word
+from aggregator.store import Bad, Outcome, Progress, Rows, Run, Store, Stream, Transaction, Word
 from schemas.batch import Batch, Block, Envelope
 from schemas.codec import check_batch, decode_batch
 from schemas.errors import MusterError, WireError
@@ -42,8 +43,16 @@ Announce = Callable[[list[Event]], Awaitable[None]]
 """Tells events of the aggregator's own."""
 
 
+Settle = Callable[[Tracker], Awaitable[None]]
+"""Settles the runs that are over (`aggregator.settling`), in a tracker that has nothing to commit."""
+
+
 async def _tell_nobody(_: list[Event]) -> None:
     """Announce nothing."""
+
+
+async def _settle_nothing(_: Tracker) -> None:
+    """Keep every run by its numbers."""
 
 
 class ConsumerStatus(msgspec.Struct):
@@ -80,6 +89,7 @@ class StoreConsumer:
         opened: OpenedBatches | None = None,
         announce: Announce = _tell_nobody,
         expired_words: Callable[[], Iterable[Word]] = tuple,
+        settle: Settle = _settle_nothing,
     ) -> None:
         """Prepare; nothing is read before `run`.
 
@@ -93,6 +103,7 @@ class StoreConsumer:
         self._opened = opened or OpenedBatches()
         self._announce = announce
         self._expired_words = expired_words
+        self._settle_runs = settle
         self._announced: set[tuple[str, str]] = set()
         self._thread = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="store")
         self._stopping = asyncio.Event()
@@ -184,10 +195,21 @@ class StoreConsumer:
                 await self._commit()
             if time.monotonic() - self._maintained >= MAINTAIN_SECONDS:
                 self._maintained = time.monotonic()
+                await self._settle()
                 await self._call(lambda: self._store.maintain(time.time_ns()))
             if not read:
                 left = self._committed_at + COMMIT_SECONDS - time.monotonic() if self.tracker.changed else 30.0
                 moment = await self._wait(moment, max(0.001, left))
+
+    async def _settle(self) -> None:
+        if self.tracker.changed:
+            await self._commit()
+        try:
+            await self._settle_runs(self.tracker)
+        except MusterError as error:  # of another part than the store; what was settled before it stands
+            _log.warning("not_settled consumer=%s error=%s (it is tried again)", self.name, error)
+        if self.tracker.changed:
+            await self._commit()
 
     async def _wait(self, moment: int, seconds: float) -> int:
         """Wait for the log, but not past `stop`."""
@@ -248,6 +270,9 @@ class StoreConsumer:
             return
         self.status.lateness_seconds = (envelope.age_ns + max(0, time.time_ns() - record.appended_ns)) / 1e9
         stream = Stream(envelope.publisher, envelope.epoch, envelope.row_class, envelope.level)
+        if (standing := self.tracker.standing(stream, record.appended_ns, envelope.age_ns)) is not Standing.NEW:
+            await self._come_late(record, envelope, stream, standing)
+            return
         missing = self.tracker.missing(stream, envelope.first, envelope.end)
         fresh = sum(end - first for first, end in missing)
         self._counting.rows_repeated += envelope.rows - fresh
@@ -258,6 +283,17 @@ class StoreConsumer:
             self._counting.rows_filtered += fresh
             return
         await self._add(record, batch, blocks, stream, missing)
+
+    async def _come_late(self, record: Record, envelope: Envelope, stream: Stream, standing: Standing) -> None:
+        """Deal with a batch of a run that is settled, or may be: its rows are counted, and never stored again."""
+        if standing is Standing.REPEATED:
+            self._counting.rows_repeated += envelope.rows
+            return
+        reason = f"balance.{standing.value}_run: {standing.reason}; nothing of this batch is stored"
+        await self._quarantine(envelope, record.value, self.name, reason)
+        self._counting.rows_quarantined += envelope.rows
+        if standing is Standing.FORGOTTEN:
+            self.tracker.remember(Run(stream.publisher, stream.epoch))
 
     async def _add(
         self, record: Record, batch: Batch, blocks: list[Block] | None, stream: Stream, missing: list[Interval]

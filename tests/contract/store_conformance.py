@@ -12,8 +12,9 @@ from typing import Any, Protocol
 
 import pytest
 
+from aggregator.past import Past, PastLine, Places
 from aggregator.query import Order, Queries, Query
-from aggregator.store import Bad, Outcome, Position, Progress, Rows, Seen, Store, Stream, Transaction, Word
+from aggregator.store import Bad, Outcome, Position, Progress, Rows, Run, Seen, Store, Stream, Transaction, Word
 from schemas.account import Account
 from schemas.errors import StoreError
 from schemas.verbosity import Level, RowClass
@@ -251,6 +252,31 @@ class StoreConformance:
         for word in words:
             store.commit(Transaction([], Progress(words=[word])))
         assert {"a": words[2], "b": words[1]} == {word.publisher: word for word in store.open().words}
+        store.close()
+
+    @pytest.mark.parametrize("upkeep", [False, True])
+    def test_of_a_settled_run_only_the_past_is_kept(self, place: Place, upkeep: bool) -> None:
+        """Its past and the end of what was seen of it are one transaction; other runs keep theirs."""
+        other = Stream("pub1", "epoch2", RowClass.TELEMETRY, Level.STANDARD)
+        stranger = Stream("pub2", STREAM.epoch, RowClass.TELEMETRY, Level.STANDARD)
+        kept = [Seen(other, 0, 7, Outcome.DONE), Seen(stranger, 0, 9, Outcome.DONE)]
+        line = PastLine(RowClass.TELEMETRY, Level.STANDARD, Places(numbered=15, done=10, dropped={"spool_full": 5}))
+        first = Past("pub1").settle("epoch0", 4, [line])
+        second = first.settle(STREAM.epoch, 5, [line])
+        store = place.store()
+        store.open()
+        store.commit(transaction(offset=1, seen=[seen(0, 10), seen(12, 15, Outcome.FILTERED), *kept]))
+        store.commit(Transaction([], Progress(pasts=[first], settled=[Run("pub1", "epoch0")])))
+        if upkeep:
+            store.maintain(T0)
+        store.commit(Transaction([], Progress(pasts=[second], settled=[Run(STREAM.publisher, STREAM.epoch)])))
+        if upkeep:
+            store.maintain(T0)
+        expected = Progress("log1", [Position("telemetry", 0, 1)], kept, [], [second])
+        assert expected == store.open()
+        store.close()
+        store = place.store()
+        assert expected == store.open()
         store.close()
 
     def test_another_log_begins_anew(self, place: Place) -> None:

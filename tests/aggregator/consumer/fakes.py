@@ -42,8 +42,15 @@ class MemoryStore:
         new = transaction.progress
         kept = {(one.topic, one.partition): one for one in (*self.progress.positions, *new.positions)}
         words = {one.publisher: one for one in (*self.progress.words, *new.words)}
+        pasts = {one.publisher: one for one in (*self.progress.pasts, *new.pasts)}
+        gone = {(run.publisher, run.epoch) for run in new.settled}
+        seen = [*self.progress.seen, *new.seen]
         self.progress = Progress(
-            new.log_id, list(kept.values()), [*self.progress.seen, *new.seen], list(words.values())
+            new.log_id,
+            list(kept.values()),
+            [one for one in seen if (one.stream.publisher, one.stream.epoch) not in gone],
+            list(words.values()),
+            list(pasts.values()),
         )
 
     def maintain(self, now_ns: int) -> None:

@@ -34,6 +34,8 @@ AGAIN_S: Final = 1.0
 """What was told and not acknowledged is told again after so long, if the agent asks again."""
 DOCUMENTS_EVERY_S: Final = 30.0
 """A node is not asked more often for its documents."""
+CONNECTED_S: Final = 10.0
+"""A node that was answered so long ago will surely ask again."""
 FORGET_S: Final = 600.0
 """A node that has not asked for so long is forgotten; what it was to be told with it."""
 
@@ -127,8 +129,17 @@ class ControlHub:
             if deadline <= self._clock():
                 break
             await self._sleep(node, left)
-        node.asked = self._clock()
+        if turn == node.turn:
+            node.asked = self._clock()
         return []
+
+    def leave(self, publisher: str) -> None:
+        """Take note that a node's run ends: it does not wait any more. What it was to be told is kept for the next."""
+        node = self._nodes.get(publisher)
+        if node is not None:
+            node.turn += 1
+            node.wake.set()
+            node.asked = min(node.asked, self._clock() - self._hold_s - CONNECTED_S)
 
     def grants_changed(self) -> None:
         """Tell every node whose grants are others now. Called by the book."""
@@ -177,7 +188,7 @@ class ControlHub:
             Session(
                 publisher,
                 node.epoch,
-                now - node.asked < self._hold_s + 10.0,
+                now - node.asked < self._hold_s + CONNECTED_S,
                 now - node.asked,
                 node.collectors,
                 None if node.reported is None else now - node.reported,

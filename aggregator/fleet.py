@@ -73,15 +73,18 @@ class Fleet:
     async def poll(self, request: ControlRequest) -> list[Message]:
         """Answer the control channel. Raises RefusedError when another run is current."""
         machine = request.machine
-        await self._admit(
-            Hello(
-                request.publisher,
-                request.epoch,
-                request.boot,
-                tuple(request.predecessors),
-                machine.host_name if machine else "",
-            )
+        hello = Hello(
+            request.publisher,
+            request.epoch,
+            request.boot,
+            tuple(request.predecessors),
+            machine.host_name if machine else "",
         )
+        await self._admit(hello)
+        if request.leaving:
+            self.hub.leave(request.publisher)
+            await self.succession.leave(hello)
+            return []
         if machine is not None:
             await self.nodes.describe(
                 request.publisher,

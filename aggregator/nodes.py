@@ -59,9 +59,9 @@ class Epoch(msgspec.Struct, frozen=True):
     """The epochs that it named when it started, newest first."""
     started_ns: int
     ended_ns: int | None
-    """When another one took its place; None for the current one."""
+    """When it ended in order, or another one took its place; None for one that goes on."""
     end_reason: str | None
-    """`handover` or `takeover`."""
+    """`handover`, `takeover`, or `goodbye`: it ended in order."""
     lost_ns: int | None
     """When its stranded rows were written off; None: they were not."""
 

@@ -3,8 +3,8 @@
 The rule (DESIGN part 3, "node"): a start that names the current epoch as its predecessor, on the same boot, takes over
 at once. Any other is refused, and may come again, until the current one has been silent for 30 s; then it takes over
 with an event, and its devices are unverified. So a clone of a machine's disk cannot push the machine aside while it
-speaks (it names the epoch, but under another boot), and a machine that rebooted waits out what is left of the 30 s,
-its rows safe in its spool.
+speaks (it names the epoch, but under another boot), and a machine that crashed and rebooted waits out what is left of
+the 30 s, its rows safe in its spool. A run that ends in order says so; after that nobody has to wait for its silence.
 
 The ordinary request, from the epoch that is current, costs a look into a dictionary. Silence is measured by this
 process's monotonic clock and begins anew when it starts: nobody was heard before, because nobody listened.
@@ -56,6 +56,8 @@ class Verdict(Enum):
     """The ordinary restart of an agent."""
     TAKEOVER = "takeover"
     """The one before is silent."""
+    GOODBYE = "goodbye"
+    """The one before said that it ends."""
     REFUSED = "refused"
 
 
@@ -64,6 +66,8 @@ class Holder(msgspec.Struct, frozen=True):
 
     epoch: str
     boot: str
+    left: bool = False
+    """It said that it ends, and has not spoken since."""
 
 
 class Decision(msgspec.Struct, frozen=True):
@@ -112,8 +116,10 @@ def judge(holder: Holder | None, hello: Hello, silent_s: float, limit_s: float =
         return Verdict.FIRST
     if holder.epoch == hello.epoch:
         return Verdict.CURRENT
-    if holder.epoch in hello.predecessors and holder.boot == hello.boot != "":
+    if holder.epoch in hello.predecessors and _same_boot(holder, hello):
         return Verdict.HANDOVER
+    if holder.left:
+        return Verdict.GOODBYE
     return Verdict.TAKEOVER if silent_s >= limit_s else Verdict.REFUSED
 
 
@@ -122,10 +128,10 @@ def load(connection: Connection) -> tuple[dict[str, Holder], dict[str, str]]:
     holders: dict[str, Holder] = {}
     gone: dict[str, str] = {}
     join = NODE.outerjoin(EPOCH, (EPOCH.c.node == NODE.c.id) & (EPOCH.c.epoch == NODE.c.epoch))
-    columns = (NODE.c.id, NODE.c.epoch, EPOCH.c.boot, NODE.c.decommissioned_ns, NODE.c.replaced_by)
+    columns = (NODE.c.id, NODE.c.epoch, EPOCH.c.boot, EPOCH.c.ended_ns, NODE.c.decommissioned_ns, NODE.c.replaced_by)
     for row in connection.execute(select(*columns).select_from(join)):
         if row.epoch is not None:
-            holders[row.id] = Holder(row.epoch, row.boot or "")
+            holders[row.id] = Holder(row.epoch, row.boot or "", row.ended_ns is not None)
         if why := _gone(row.id, row.decommissioned_ns, row.replaced_by):
             gone[row.id] = why
     return holders, gone
@@ -155,8 +161,7 @@ def settle(
         return _Settled(None, why)
     current = None if row is None else row.epoch
     if current != expected:
-        boot = select(EPOCH.c.boot).where(EPOCH.c.node == hello.publisher, EPOCH.c.epoch == current)
-        return _Settled(Holder(str(current), connection.execute(boot).scalar() or "") if current else None)
+        return _Settled(_holder(connection, hello.publisher, current))
     if row is None:
         connection.execute(insert(NODE).values(id=hello.publisher, facts={}, first_heard_ns=now_ns))
     names = {"epoch": hello.epoch, "boot": hello.boot, "last_heard_ns": now_ns}
@@ -171,9 +176,25 @@ def settle(
     return _Settled(Holder(hello.epoch, hello.boot), settled=True)
 
 
+def mark_left(connection: Connection, hello: Hello, ended_ns: int | None) -> None:
+    """Keep that an epoch said that it ends, or, with None, that it spoke again after that."""
+    this = (EPOCH.c.node == hello.publisher) & (EPOCH.c.epoch == hello.epoch)
+    reason = None if ended_ns is None else Verdict.GOODBYE.value
+    connection.execute(update(EPOCH).where(this).values(ended_ns=ended_ns, end_reason=reason))
+
+
+def _holder(connection: Connection, node: str, epoch: str | None) -> Holder | None:
+    if not epoch:
+        return None
+    of = (EPOCH.c.node == node) & (EPOCH.c.epoch == epoch)
+    row = connection.execute(select(EPOCH.c.boot, EPOCH.c.ended_ns).where(of)).first()
+    return Holder(epoch, "") if row is None else Holder(epoch, row.boot, row.ended_ns is not None)
+
+
 def _begin_epoch(connection: Connection, hello: Hello, expected: str | None, reason: str, now_ns: int) -> None:
     if expected is not None:
-        before = (EPOCH.c.node == hello.publisher) & (EPOCH.c.epoch == expected)
+        # of one that said goodbye, that is when and why it ended
+        before = (EPOCH.c.node == hello.publisher) & (EPOCH.c.epoch == expected) & EPOCH.c.ended_ns.is_(None)
         connection.execute(update(EPOCH).where(before).values(ended_ns=now_ns, end_reason=reason))
     this = (EPOCH.c.node == hello.publisher) & (EPOCH.c.epoch == hello.epoch)
     facts = {"boot": hello.boot, "predecessors": list(hello.predecessors), "ended_ns": None, "end_reason": None}
@@ -224,6 +245,8 @@ class Succession:
             verdict = judge(holder, hello, silent, self._silence_s)
             if verdict is Verdict.CURRENT:
                 self._heard[hello.publisher] = self._clock()
+                if holder is not None and holder.left:
+                    await self._mark(holder, hello, left=False)
                 return ACCEPTED
             if holder is not None and verdict is Verdict.REFUSED:
                 return self._refuse(holder, hello, silent)
@@ -244,6 +267,17 @@ class Succession:
         if not decision.accepted:
             raise RefusedError(decision)
         return decision
+
+    async def leave(self, hello: Hello) -> None:
+        """Take note that the current run ends: the next one need not wait. Any other run's word counts for nothing."""
+        holder = self._holders.get(hello.publisher)
+        if holder is not None and holder.epoch == hello.epoch:
+            await self._mark(holder, hello, left=True)
+
+    async def _mark(self, holder: Holder, hello: Hello, *, left: bool) -> None:
+        await self._control.write(partial(mark_left, hello=hello, ended_ns=self._wall_ns() if left else None))
+        if self._holders.get(hello.publisher) is holder:  # else another one has followed meanwhile
+            self._holders[hello.publisher] = Holder(holder.epoch, holder.boot, left)
 
     def welcome(self, publisher: str) -> None:
         """Let a node speak that was gone: it was enrolled again, and that is on disk."""
@@ -296,23 +330,26 @@ class Succession:
             text = f"the agent of {name} started again and goes on where it stopped"
             event = Event("node.handover", text, detail=detail, subject=hello.publisher)
             return Decision(True, events=(event,))
-        known = before.epoch in hello.predecessors
-        if known:
+        same, known = _same_boot(before, hello), before.epoch in hello.predecessors
+        severity = Severity.NOTICE
+        if same and verdict is Verdict.GOODBYE:
+            text = f"the agent of {name} ended in order and started again with a spool that knows nothing of that"
+        elif known:
             text = f"{name} booted again; its devices are unverified until they are seen"
         else:
-            text = (
-                f"another run took the place of {name} after {silent:.0f} s of silence; its devices are unverified."
-                f" If two machines share this id, give one its own"
-            )
+            severity = Severity.WARNING
+            ended = "ended in order" if verdict is Verdict.GOODBYE else f"was silent for {silent:.0f} s"
+            text = f"another run took the place of {name}, which {ended}; its devices are unverified. {_advice(same)}"
         facts: dict[str, FieldValue] = {**detail, "silent_seconds": round(silent, 3), "named_predecessor": known}
-        severity = Severity.NOTICE if known else Severity.WARNING
         event = Event("node.takeover", text, severity, detail=facts, subject=hello.publisher)
-        return Decision(True, unverified=True, events=(event,))
+        return Decision(True, unverified=not (same and verdict is Verdict.GOODBYE), events=(event,))
 
     def _refuse(self, holder: Holder, hello: Hello, silent: float) -> Decision:
+        same, known = _same_boot(holder, hello), holder.epoch in hello.predecessors
+        who, limit = hello.publisher, f"{self._silence_s:.0f} s"
         text = (
-            f"another run of {hello.publisher} is current and was heard {silent:.0f} s ago; this one may take over once"
-            f" that has been silent for {self._silence_s:.0f} s. If two machines share this id, give one its own"
+            f"another run of {who} is current and was heard {silent:.0f} s ago; this one may take over once that has"
+            f" been silent for {limit}. {_REBOOTED if known else _advice(same)}"
         )
         events: tuple[Event, ...] = ()
         contest = (hello.publisher, hello.epoch)
@@ -320,7 +357,29 @@ class Succession:
             self._told[contest] = None
             if len(self._told) > _TOLD:
                 self._told.popitem(last=False)
-            detail = {"current": holder.epoch, "refused": hello.epoch, "boot": hello.boot, "host_name": hello.host_name}
-            what = f"a second run claims to be {hello.publisher}, which still speaks; it was refused"
-            events = (Event("node.contested", what, Severity.WARNING, detail=detail, subject=hello.publisher),)
+            detail: dict[str, FieldValue] = {"current": holder.epoch, "refused": hello.epoch, "boot": hello.boot}
+            detail |= {"host_name": hello.host_name, "same_boot": same, "named_predecessor": known}
+            what = f"a second run of {who} was refused: the current one was heard {silent:.0f} s ago."
+            what = f"{what} {_REBOOTED if known else _advice(same)}"
+            severity = Severity.NOTICE if known or same else Severity.WARNING
+            events = (Event("node.contested", what, severity, detail=detail, subject=hello.publisher),)
         return Decision(False, "node.contested", text, max(1.0, self._silence_s - silent), events=events)
+
+
+_REBOOTED: Final = (
+    "It names that one, but on another boot: the machine crashed and booted again, or its disk was cloned"
+)
+
+
+def _same_boot(holder: Holder, hello: Hello) -> bool:
+    return holder.boot == hello.boot != ""
+
+
+def _advice(same_boot: bool) -> str:
+    """Say what to make of a run that does not name the one before."""
+    if same_boot:
+        return (
+            "Both are of this machine and boot, and this one does not name that one: its spool was lost, or two agents"
+            " run here"
+        )
+    return "If two machines share this id, give one its own (agent.node_id)"

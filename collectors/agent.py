@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("muster.agent")
 _UNAUTHORISED: Final = 401
+_GOODBYE_SECONDS: Final = 2.0
 _PATIENCE_SECONDS: Final = 2.0
 """`muster up` starts the aggregator at the same time."""
 
@@ -89,8 +90,8 @@ class Agent:
             levels_changed=self.scheduler.levels_changed,
             watched=self.intake.wake,
         )
-        control = self._transport()
-        self.control = ControlClient(control, session, opened=lambda: self._renew_authority(control))
+        self._channel = self._transport()
+        self.control = ControlClient(self._channel, session, opened=self._renew_authority)
 
     def run(self, options: argparse.Namespace) -> int:
         """Work until a signal."""
@@ -139,23 +140,34 @@ class Agent:
         self.control.stop()
         self.intake.stop()
         self.publisher.stop(linger)
+        self._say_goodbye()
         self.spool.close()
         self._lock.close()
         _log.info("agent_stopped spooled_batches=%d", len(self.spool))
 
+    def _say_goodbye(self) -> None:
+        if self.publisher.status.last_error or not self.publisher.status.last_success_ns:
+            return  # nobody listens, or nobody ever did
+        transport = Transport([self._channel.address], authority=self._authority, timeout=_GOODBYE_SECONDS)
+        try:
+            self.control.say_goodbye(transport)
+        except TransportError as error:
+            _log.debug("goodbye_not_said error=%s", error)
+        finally:
+            transport.close()
+
     def _transport(self) -> Transport:
-        publish = self.config.publish
         return Transport(
             self.config.addresses,
             authority=self._authority,
-            timeout=publish.timeout_seconds,
+            timeout=self.config.publish.timeout_seconds,
             patience=_PATIENCE_SECONDS,
         )
 
-    def _renew_authority(self, control: Transport) -> None:
+    def _renew_authority(self) -> None:
         """Learn of the next authority when the channel is opened: the aggregator may have started with it just now."""
         try:
-            if control.renew_authority():
+            if self._channel.renew_authority():
                 _log.info("authority_renewed: the aggregator's authority has other certificates, which count from now")
         except TransportError as error:
             _log.warning("authority_not_renewed error=%s", error)

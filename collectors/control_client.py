@@ -111,10 +111,19 @@ class ControlSession:
             None if self._introduced else self._machine(),
             [report_of(one) for one in fares] if report else None,
         )
+        return encode_request(request), self._headers()
+
+    def _headers(self) -> dict[str, str]:
         headers = {"Content-Type": CONTENT_TYPE}
         if token := self._token():
             headers["Authorization"] = f"Bearer {token}"
-        return encode_request(request), headers
+        return headers
+
+    def farewell(self) -> tuple[bytes, dict[str, str]]:
+        """Give the body and the headers of the last request of all: the run ends, and the next one need not wait."""
+        publisher, epoch, boot = self._identity
+        request = ControlRequest(WIRE_VERSION, publisher, epoch, boot, self._predecessors(), wait=0.0, leaving=True)
+        return encode_request(request), self._headers()
 
     def heed(self, answer: Answer) -> float:
         """Act on the answer to the last question; give the seconds to pause. Raises WireError."""
@@ -202,6 +211,15 @@ class ControlClient:
     def stop(self) -> None:
         """Ask no more. A request that is being waited for is left to its own end."""
         self._stopping.set()
+
+    def say_goodbye(self, sender: Sender) -> None:
+        """Tell the aggregator, by a way that does not wait for the channel, that nothing more comes from this run.
+
+        Called last, once everything was sent. Raises TransportError: then the next run waits, or names this one.
+        """
+        body, headers = self._session.farewell()
+        answer = sender.request("POST", CONTROL_PATH, body, headers)
+        _log.debug("goodbye status=%d", answer.status)
 
     def _run(self) -> None:
         while not self._stopping.is_set():

@@ -152,6 +152,8 @@ class ControlRequest(msgspec.Struct, array_like=True, frozen=True):
     machine: Machine | None = None
     collectors: list[CollectorReport] | None = None
     """All of them, when there is something new to say; None when not."""
+    leaving: bool = False
+    """The run ends now, in order, and will not speak again: whoever comes next need not wait until it is silent."""
 
 
 _encoder = msgspec.msgpack.Encoder()

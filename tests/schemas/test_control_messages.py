@@ -116,6 +116,13 @@ def test_limits() -> None:
             decode_request(request(**changes))
 
 
+def test_a_request_of_an_agent_that_knows_no_goodbye_is_read_as_before() -> None:
+    """The field came later: without it the run goes on."""
+    plain = msgspec.msgpack.decode(encode_request(ControlRequest(WIRE_VERSION, "n1", "e1", "b1", [], leaving=True)))
+    assert plain.pop() is True
+    assert decode_request(msgspec.msgpack.encode(plain)).leaving is False
+
+
 def test_a_token_on_its_way_is_not_shown() -> None:
     shown = repr(ControlAnswer(WIRE_VERSION, [TokenRotated("m1", "mst_secret", 5.0)]))
     assert ("mst_secret" in shown, "m1" in shown) == (False, True)

@@ -269,3 +269,18 @@ async def test_a_grant_reaches_a_thousand_nodes_within_a_second(rig: Rig) -> Non
     assert [[]] * 1000 == acked
     assert [tuple(nodes)] == [view.acknowledged for view in rig.book.views()]
     assert 1.0 > took, f"{took:.2f} s"
+
+
+async def test_a_node_that_leaves_waits_no_more_and_what_it_was_to_be_told_is_kept_for_its_next_run(rig: Rig) -> None:
+    await rig.greet()
+    waiting = asyncio.create_task(rig.ask(wait=20))
+    await asyncio.sleep(0.05)
+    rig.hub.rotate_token("n1", "mst_next", 60)
+    assert ["TokenRotated"] == [type(one).__name__ for one in await waiting]
+    waiting = asyncio.create_task(rig.ask(wait=20))
+    await asyncio.sleep(0.05)
+    rig.hub.leave("n1")
+    assert [] == await waiting
+    assert [False] == [session.connected for session in rig.hub.sessions()]
+    assert "TokenRotated" in [type(one).__name__ for one in await rig.ask(epoch="e2")]
+    assert [True] == [session.connected for session in rig.hub.sessions()]

@@ -12,6 +12,7 @@ from aggregator.access import ScopeError
 from aggregator.control_sqlite import SqliteControl
 from aggregator.nodes import Epoch, list_epochs
 from aggregator.succession import ACCEPTED, SILENCE_S, Decision, Hello, Holder, RefusedError, Succession, Verdict, judge
+from schemas.rows import Severity
 from tests.aggregator.control.conftest import Time
 
 
@@ -43,6 +44,10 @@ def kinds(decision: Decision) -> list[str]:
         (Holder("e1", "b1"), hello("e2"), 29.9, Verdict.REFUSED),
         (Holder("e1", "b1"), hello("e2"), 30.0, Verdict.TAKEOVER),
         (Holder("e1", ""), hello("e2", "e1", boot=""), 0.0, Verdict.REFUSED),
+        (Holder("e1", "b1", True), hello("e1"), 0.0, Verdict.CURRENT),
+        (Holder("e1", "b1", True), hello("e2", "e1"), 0.0, Verdict.HANDOVER),
+        (Holder("e1", "b1", True), hello("e2"), 0.0, Verdict.GOODBYE),
+        (Holder("e1", "b1", True), hello("e2", boot="b2"), 0.0, Verdict.GOODBYE),
     ],
 )
 def test_the_rule(holder: Holder | None, asks: Hello, silent: float, expected: Verdict) -> None:
@@ -123,6 +128,76 @@ async def test_a_reboot_waits_out_the_silence_and_leaves_the_devices_unverified(
     time.pass_(18)
     taken = await succession.decide(hello("e2", "e1", boot="b2"))
     assert (True, True, "booted again") == (taken.accepted, taken.unverified, taken.events[0].message[7:19])
+
+
+async def test_after_a_goodbye_the_same_machine_goes_on_at_once_though_its_spool_was_lost(
+    succession: Succession, control: SqliteControl, time: Time
+) -> None:
+    await succession.decide(hello("e1"))
+    time.pass_(5)
+    left = time.wall_ns()
+    await succession.leave(hello("e1"))
+    time.pass_(1)
+    taken = await succession.decide(hello("e2"))
+    assert (True, False, ["node.takeover"]) == (taken.accepted, taken.unverified, kinds(taken))
+    assert "ended in order and started again" in taken.events[0].message
+    assert Severity.NOTICE is taken.events[0].severity
+    first, _ = await control.read(list_epochs)
+    assert (left, "goodbye") == (first.ended_ns, first.end_reason)
+
+
+async def test_after_a_goodbye_a_reboot_need_not_wait_and_another_machine_is_told_apart(succession: Succession) -> None:
+    await succession.decide(hello("e1"))
+    await succession.leave(hello("e1"))
+    rebooted = await succession.decide(hello("e2", "e1", boot="b2"))
+    assert (True, True, "booted again") == (rebooted.accepted, rebooted.unverified, rebooted.events[0].message[7:19])
+    await succession.leave(hello("e2", boot="b2"))
+    other = await succession.decide(hello("x1", boot="b9"))
+    assert (True, True, Severity.WARNING) == (other.accepted, other.unverified, other.events[0].severity)
+
+
+async def test_a_goodbye_outlives_the_aggregator(succession: Succession, control: SqliteControl, time: Time) -> None:
+    await succession.decide(hello("e1"))
+    await succession.leave(hello("e1"))
+    again = Succession(control, clock=time.clock, wall_ns=time.wall_ns)
+    await again.load()
+    assert (await again.decide(hello("e2"))).accepted
+
+
+async def test_a_run_that_speaks_after_its_goodbye_is_there_again(
+    succession: Succession, control: SqliteControl, time: Time
+) -> None:
+    """A request of its that was slow on the way."""
+    await succession.decide(hello("e1"))
+    await succession.leave(hello("e1"))
+    assert ACCEPTED is await succession.decide(hello("e1"))
+    assert not (await succession.decide(hello("x1"))).accepted
+    again = Succession(control, clock=time.clock, wall_ns=time.wall_ns)
+    await again.load()
+    assert not (await again.decide(hello("x1"))).accepted
+
+
+async def test_the_goodbye_of_a_run_that_is_not_current_counts_for_nothing(succession: Succession) -> None:
+    await succession.decide(hello("e1"))
+    await succession.leave(hello("x1"))
+    assert not (await succession.decide(hello("x2"))).accepted
+
+
+@pytest.mark.parametrize(
+    ("asks", "told", "severity"),
+    [
+        (hello("e2"), "its spool was lost, or two agents run here", Severity.NOTICE),
+        (hello("e2", "e1", boot="b2"), "crashed and booted again, or its disk was cloned", Severity.NOTICE),
+        (hello("x1", boot="b9"), "If two machines share this id", Severity.WARNING),
+    ],
+)
+async def test_who_is_refused_is_told_what_it_may_be(
+    succession: Succession, asks: Hello, told: str, severity: Severity
+) -> None:
+    await succession.decide(hello("e1"))
+    refused = await succession.decide(asks)
+    assert told in refused.message
+    assert (told in refused.events[0].message, severity) == (True, refused.events[0].severity)
 
 
 async def test_what_was_decided_outlives_the_aggregator_and_silence_begins_anew(

@@ -82,6 +82,10 @@ class Fit(msgspec.Struct, frozen=True):
     """Columns whose wire type is not the stored one: field, wire type, stored type."""
 
 
+Fitted = tuple[Block, Shape, Fit]
+"""A block that was admitted, and how it goes into its table: columns never change their types within a transaction."""
+
+
 class Table(msgspec.Struct):
     """One measurement's table, as of some commit. Never changed once others see it; `Draft` makes the next one."""
 
@@ -126,6 +130,8 @@ class Draft:
     def __init__(self, tables: Mapping[str, Table], catalogue: Catalogue) -> None:
         self._committed = tables
         self._catalogue = catalogue
+        self.admitted: list[tuple[Rows, list[Fitted]]] = []
+        """The batches that were taken, in order."""
         self.changed: dict[str, Table] = {}
         """Tables that are new, or have new columns, types or attributes."""
 
@@ -136,6 +142,7 @@ class Draft:
     def admit(self, rows: Rows) -> str:
         """Take one batch; give "", or why it can never be stored, and then nothing of it is taken."""
         trial: dict[str, Table] = {}
+        fitted: list[Fitted] = []
         for block in rows.blocks:
             name = block.measurement
             table = trial.get(name) or self.changed.get(name) or self._committed.get(name)
@@ -155,13 +162,10 @@ class Draft:
                     _remember(table, shape, fit)
             if fit.casts and (reason := _misfit(block, fit)):
                 return reason
+            fitted.append((block, shape, fit))
         self.changed.update(trial)
+        self.admitted.append((rows, fitted))
         return ""
-
-    def fit(self, block: Block, shape: Shape) -> Fit:
-        """Give how a block that was admitted goes into its table."""
-        table = self.table(block.measurement)
-        return table.fits.get(shape) or _fit(table, block)
 
     def grow(self, measurement: str, field: str) -> None:
         """Make a column of whole numbers 128 bits wide."""

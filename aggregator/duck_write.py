@@ -8,7 +8,7 @@ Source: measured on DuckDB 2.0 with arro3-core 0.9; Arrow C stream interface (ar
 """
 
 from collections.abc import Iterable, Sequence
-from itertools import accumulate, repeat
+from itertools import accumulate, chain, repeat
 from math import isnan
 from typing import Any, Final
 
@@ -18,10 +18,9 @@ from arro3.core import Table as ArrowTable
 from duckdb import DuckDBPyConnection
 
 from aggregator.duck_connection import quoted
-from aggregator.duck_schema import Draft, Fit, Shape, Stored, Table, Values, converted, shape_of
+from aggregator.duck_schema import Draft, Fit, Shape, Stored, Table, Values, converted
 from aggregator.last_values import Noted
 from aggregator.series_index import Fresh, SeriesIndex
-from aggregator.store import Rows
 from schemas.batch import Block
 from schemas.verbosity import RowClass
 
@@ -43,13 +42,17 @@ class Columns:
         self.table = table
         self.series: list[int] = []
         self.times: list[int] = []
+        self.gapless: set[str] = set()
+        """The fields of which, once built, no value is absent in any row."""
         self._fields: dict[str, list[Any]] = {}
+        self._targets: list[list[Any]] = []
+        """The columns in the order of the shape, while every block has the same."""
         self._arrays: dict[str, Array] = {}
         self._shape: Shape | None = None
         """The shape of every block so far; None when they differ."""
 
     def add(self, block: Block, numbers: Sequence[int], shape: Shape, fit: Fit) -> Noted:
-        """Append a block whose keys have these series numbers; give the series and time of each of its rows."""
+        """Append a block whose keys have these series numbers; give what it says of the last values."""
         before = len(self.times)
         times = list(accumulate(block.steps, initial=block.start))
         del times[0]  # the first step is 0: the first two are the same
@@ -61,15 +64,15 @@ class Columns:
         elif not before:
             self._shape = shape
             self._fields = {name: [] for names in shape[1:] for name in names}
+            self._targets = list(self._fields.values())
         if self._shape is None:
             self._add_unlike(block, before, fit)
         else:
-            fields = self._fields
-            for group in (block.floats, block.ints, block.bools, block.strings):
-                values: Values
-                for name, values in group.items():
-                    fields[name] += values
-        return series, times, block
+            groups = (block.floats.values(), block.ints.values(), block.bools.values(), block.strings.values())
+            columns: Iterable[Values] = chain(*groups)
+            for column, values in zip(self._targets, columns, strict=True):
+                column.extend(values)
+        return series, times, block, self.gapless
 
     def _add_unlike(self, block: Block, before: int, fit: Fit) -> None:
         casts = {name: (wire, stored) for name, wire, stored in fit.casts}
@@ -88,9 +91,12 @@ class Columns:
             if len(values) < len(self.times):
                 values.extend(repeat(None, len(self.times) - len(values)))
             try:
-                self._arrays[name] = _array(values, self.table.columns[name])
+                array = self._arrays[name] = _array(values, self.table.columns[name])
             except OverflowError:
                 too_wide.append(name)
+                continue
+            if not array.null_count:
+                self.gapless.add(name)
         return too_wide
 
     def arrow(self) -> ArrowTable:
@@ -115,23 +121,21 @@ class Prepared(msgspec.Struct):
     values: int
 
 
-def prepare(rows: Iterable[Rows], draft: Draft, index: SeriesIndex) -> Prepared:
-    """Join admitted batches by measurement, number their series, and make Arrow tables of them."""
+def prepare(draft: Draft, index: SeriesIndex) -> Prepared:
+    """Join the batches that were admitted by measurement, number their series, and make Arrow tables of them."""
     columns: dict[str, Columns] = {}
     noted: list[Noted] = []
     values = 0
-    for batch in rows:
-        for block in batch.blocks:
+    for batch, fitted in draft.admitted:
+        newest = batch.row_class is RowClass.TELEMETRY
+        for block, shape, fit in fitted:
             name = block.measurement
             into = columns.get(name)
             if into is None:
                 into = columns[name] = Columns(draft.table(name))
-            numbers = index.numbers(batch.publisher, block)
-            shape = shape_of(block)
-            known = into.add(block, numbers, shape, draft.fit(block, shape))
-            width = len(block.floats) + len(block.ints) + len(block.bools) + len(block.strings)
-            values += width * len(block.rows)
-            if batch.row_class is RowClass.TELEMETRY:
+            known = into.add(block, index.numbers(batch.publisher, block), shape, fit)
+            values += (len(block.floats) + len(block.ints) + len(block.bools) + len(block.strings)) * len(block.rows)
+            if newest:
                 noted.append(known)
     for name, into in columns.items():
         for field in into.build():
@@ -201,8 +205,10 @@ def _insert_series(writer: DuckDBPyConnection, fresh: Sequence[Fresh]) -> None:
 def _array(values: list[Any], stored: Stored) -> Array:
     if stored is Stored.HUGEINT:  # Arrow has no such integers; DuckDB reads them from text as they are
         return strings([None if value is None else str(value) for value in values])
+    array = Array(values, type=_ARROW[stored])
     if stored is Stored.DOUBLE:
-        total = sum(filter(None, values))  # one pass in C finds whether any is NaN
+        # one pass in C finds whether any is NaN
+        total = sum(filter(None, values)) if array.null_count else sum(values)
         if isnan(total):
-            values = [None if value is None or isnan(value) else value for value in values]
-    return Array(values, type=_ARROW[stored])
+            return Array([None if value is None or isnan(value) else value for value in values], type=_ARROW[stored])
+    return array

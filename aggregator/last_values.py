@@ -6,6 +6,7 @@ accelerator: `covers` says from which moment on it knows everything; before that
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from math import isnan
 from operator import itemgetter
 from typing import Any, Final
@@ -17,8 +18,8 @@ from schemas.batch import Block
 MAX_ROWS: Final = 500_000
 """Newest rows kept; beyond them the store answers."""
 
-Noted = tuple[Sequence[int], Sequence[int], Block]
-"""A block that was committed: the series and the time of each of its rows, and its columns."""
+Noted = tuple[Sequence[int], Sequence[int], Block, AbstractSet[str]]
+"""A block that was committed: the series and the time of each of its rows, its columns, and fields without a gap."""
 Value = tuple[int, Any]
 """Time in nanoseconds, and value."""
 
@@ -65,20 +66,29 @@ class LastValues:
 
     def note(self, noted: Iterable[Noted]) -> None:
         """Take blocks that are committed. Late rows do not displace newer ones."""
-        for series, times, block in noted:
+        for series, times, block, gapless in noted:
             columns: dict[str, Sequence[Any]] = {**block.floats, **block.ints, **block.bools, **block.strings}
-            self.put(block.measurement, series, times, columns)
+            self.put(block.measurement, series, times, columns, gapless)
 
-    def put(self, measurement: str, series: Sequence[int], times: Sequence[int], columns: _Columns) -> None:
-        """Take rows by columns, times increasing for each series."""
-        rows = dict(zip(series, range(len(series)), strict=True))  # of each series the last row
-        if len(rows) < len(series):
-            fresh = _last_rows(series, times, columns, rows)
+    def put(
+        self,
+        measurement: str,
+        series: Sequence[int],
+        times: Sequence[int],
+        columns: _Columns,
+        gapless: AbstractSet[str] = frozenset(),
+    ) -> None:
+        """Take rows by columns, times increasing for each series. No value of a field in `gapless` is absent."""
+        key = tuple(series)
+        if len(set(key)) < len(key):
+            rows = dict(zip(key, range(len(key)), strict=True))  # of each series the last row
+            fresh = _last_rows(key, times, columns, list(rows.values()), gapless)
+            key = tuple(rows)
         else:
             own = tuple(times)
             fresh = _Kept(max(own), min(own), tuple(map(tuple, columns.values())), (own,) * len(columns))
-        key = tuple(rows)
-        kept = self._kept.setdefault(measurement, {}).setdefault(tuple(columns), {})
+        names = tuple(columns)
+        kept = self._kept.setdefault(measurement, {}).setdefault(names, {})
         before = kept.get(key)
         if before is None:
             if self._rows + len(key) > MAX_ROWS:
@@ -87,7 +97,7 @@ class LastValues:
             self._rows += len(key)
             kept[key] = fresh
         elif fresh.oldest >= before.newest:
-            kept[key] = _carried(before, fresh)
+            kept[key] = _carried(before, fresh, names, gapless)
         else:
             kept[key] = _merged(before, fresh)
 
@@ -125,47 +135,54 @@ def _is_absent(value: object) -> bool:
     return value is None or (isinstance(value, float) and isnan(value))
 
 
-def _last_rows(series: Sequence[int], times: Sequence[int], columns: _Columns, rows: Mapping[int, int]) -> _Kept:
+def _last_rows(
+    series: Sequence[int], times: Sequence[int], columns: _Columns, last: Sequence[int], gapless: AbstractSet[str]
+) -> _Kept:
     """Keep only the last row of each series; where that lacks a value, take an earlier row's."""
-    last = list(rows.values())
     pick = itemgetter(*last) if len(last) > 1 else lambda column: (column[last[0]],)
     own: tuple[int, ...] = pick(times)
     values: list[tuple[Any, ...]] = []
     moments: list[tuple[int, ...]] = []
-    for column in columns.values():
+    rows: dict[int, list[int]] = {}
+    for name, column in columns.items():
         picked, moment = pick(column), own
-        if None in picked:
-            found = [
-                row if value is not None else _row_before(series, column, row)
-                for row, value in zip(last, picked, strict=True)
-            ]
+        gaps = [] if name in gapless else [place for place, value in enumerate(picked) if value is None]
+        if gaps:
+            rows = rows or _rows_of(series)
+            found = list(last)
+            for place in gaps:
+                known = (row for row in reversed(rows[series[last[place]]]) if column[row] is not None)
+                found[place] = next(known, last[place])
             picked, moment = tuple([column[row] for row in found]), tuple([times[row] for row in found])
         values.append(picked)
         moments.append(moment)
     return _Kept(max(own), min(own), tuple(values), tuple(moments))
 
 
-def _row_before(series: Sequence[int], column: Sequence[Any], last: int) -> int:
-    """Give the row of the same series before `last` that has a value; `last` when none has."""
-    number = series[last]
-    for row in range(last - 1, -1, -1):
-        if column[row] is not None and series[row] == number:
-            return row
-    return last
+def _rows_of(series: Sequence[int]) -> dict[int, list[int]]:
+    """Give the rows of each series, in order."""
+    rows: dict[int, list[int]] = {}
+    for row, number in enumerate(series):
+        rows.setdefault(number, []).append(row)
+    return rows
 
 
-def _carried(before: _Kept, fresh: _Kept) -> _Kept:
+def _carried(before: _Kept, fresh: _Kept, names: Sequence[str], gapless: AbstractSet[str]) -> _Kept:
     """Give the newer of two, with older values where it has none."""
-    gaps = [place for place, column in enumerate(fresh.columns) if None in column]
-    if not gaps:
+    changed: dict[int, list[int]] = {}
+    for place, column in enumerate(fresh.columns):
+        if names[place] not in gapless:
+            known = before.columns[place]
+            rows = [row for row, value in enumerate(column) if value is None and known[row] is not None]
+            if rows:
+                changed[place] = rows
+    if not changed:
         return fresh
     columns, moments = list(fresh.columns), list(fresh.moments)
-    for place in gaps:
+    for place, rows in changed.items():
         values, times = list(columns[place]), list(moments[place])
-        known, then = before.columns[place], before.moments[place]
-        for row, value in enumerate(values):
-            if value is None and known[row] is not None:
-                values[row], times[row] = known[row], then[row]
+        for row in rows:
+            values[row], times[row] = before.columns[place][row], before.moments[place][row]
         columns[place], moments[place] = tuple(values), tuple(times)
     return _Kept(fresh.newest, fresh.oldest, tuple(columns), tuple(moments))
 

@@ -71,16 +71,14 @@ class SeriesIndex:
     def numbers(self, publisher: str, block: Block) -> list[int]:
         """Give the number of each of a block's keys, new ones where needed (see `settle`)."""
         names = tuple(block.attributes)
-        ordered = tuple(sorted(names))
+        ordered = names if len(names) < 2 else tuple(sorted(names))
         group = self._group(block.measurement, publisher, block.subject, ordered)
-        keys: list[Key] = [tuple(key) for key in block.keys]
+        keys: list[Key] = list(map(tuple, block.keys))
         if names != ordered:
             places = (0, *(1 + names.index(name) for name in ordered))
             keys = [tuple(key[place] for place in places) for key in keys]
         found = list(map(group.ids.get, keys))
-        return [
-            number if number is not None else self._new(group, key) for number, key in zip(found, keys, strict=True)
-        ]
+        return [number or self._new(group, key) for number, key in zip(found, keys, strict=True)]  # numbers start at 1
 
     def unknown(self, publisher: str, block: Block) -> int:
         """Give how many of a block's keys have no number yet."""

@@ -28,6 +28,12 @@ MAX_TIME: Final = 1 << 62
 """The year 2116; later times are refused as nonsense."""
 MAX_NUMBER: Final = 1 << 62
 """The largest row number; no publisher lives long enough to reach it."""
+_MAX_SHAPES: Final = 1_024
+"""Shapes of blocks whose names are known to be sound; with more, what is known is forgotten."""
+_WIDE: Final = 64
+"""A shape of more names is looked at each time: somebody who sends many of them must not fill our memory."""
+_Shape = tuple[str, tuple[str, ...], tuple[str, ...], tuple[str, ...], tuple[str, ...], tuple[str, ...]]
+"""Every name in a block: measurement, attributes, then floats, ints, bools and strings."""
 
 
 class _Codec(threading.local):
@@ -44,6 +50,7 @@ _blocks_decoder: msgspec.msgpack.Decoder[list[Block]] = msgspec.msgpack.Decoder(
     Annotated[list[Block], msgspec.Meta(max_length=MAX_ROWS)]
 )
 _batch_decoder = msgspec.msgpack.Decoder(Batch)
+_sound_shapes: set[_Shape] = set()
 
 
 def encode_body(blocks: Sequence[Block]) -> bytes:
@@ -207,9 +214,11 @@ def check_block(block: Block) -> None:
     count = len(block.rows)
     if not count or len(block.steps) != count:
         raise MalformedError(f"block {block.measurement!r}: {count} rows but {len(block.steps)} steps")
+    if not (block.subject and len(block.subject) <= 255 and block.subject.isprintable()):
+        raise MalformedError(f"block {block.measurement!r} names no subject, or not a printable one")
     _check_names(block)
     width = 1 + len(block.attributes)
-    if any(len(key) != width for key in block.keys):
+    if not set(map(len, block.keys)) <= {width}:
         raise MalformedError(f"block {block.measurement!r}: a key does not have {width} parts")
     if min(block.rows) < 0 or max(block.rows) >= len(block.keys):
         raise MalformedError(f"block {block.measurement!r}: a row points to a key that is not there")
@@ -221,11 +230,20 @@ def check_block(block: Block) -> None:
 
 
 def _check_names(block: Block) -> None:
-    columns = [*block.floats, *block.ints, *block.bools, *block.strings]
+    """Check every name, once for each shape: publishers send the same few again and again."""
+    shape: _Shape = (
+        block.measurement,
+        tuple(block.attributes),
+        tuple(block.floats),
+        tuple(block.ints),
+        tuple(block.bools),
+        tuple(block.strings),
+    )
+    if shape in _sound_shapes:
+        return
+    columns = [name for group in shape[2:] for name in group]
     if len(columns) > MAX_COLUMNS or len(block.attributes) > MAX_ATTRIBUTES:
         raise TooLargeError(f"block {block.measurement!r}: {len(columns)} columns, {len(block.attributes)} attributes")
-    if not (block.subject and len(block.subject) <= 255 and block.subject.isprintable()):
-        raise MalformedError(f"block {block.measurement!r} names no subject, or not a printable one")
     names = [*columns, *block.attributes]
     for name in (block.measurement, *names):
         if not NAME.match(name):
@@ -234,11 +252,16 @@ def _check_names(block: Block) -> None:
         raise MalformedError(f"block {block.measurement!r}: {RESERVED.intersection(names)} are every table's own")
     if len(set(names)) != len(names):
         raise MalformedError(f"block {block.measurement!r}: two columns or attributes of one name")
+    if len(names) <= _WIDE:
+        if len(_sound_shapes) >= _MAX_SHAPES:
+            _sound_shapes.clear()
+        _sound_shapes.add(shape)
 
 
 def _check_columns(block: Block, count: int) -> None:
-    groups = (block.floats, block.ints, block.bools, block.strings)
-    for group in groups:
+    for group in (block.floats, block.ints, block.bools, block.strings):
+        if not group or set(map(len, group.values())) == {count}:
+            continue
         for name, column in group.items():
             if len(column) != count:
                 raise MalformedError(f"{block.measurement}.{name}: {len(column)} values for {count} rows")

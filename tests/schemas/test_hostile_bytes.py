@@ -53,6 +53,26 @@ def test_the_sound_examples_of_this_file_are_sound() -> None:
     assert decode_batch(batch()).envelope.publisher == "node"
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"_8": {"x": [1, 2]}},  # the same column in two groups
+        {"_2": ["x"]},  # the same name as attribute and column
+        {"_0": "Gpu"},
+        {"_2": ["device"]},
+        {"_1": ""},
+        {"_7": {"x": [1.5]}},
+        {"_3": [["gpu:0", "a"], ["gpu:1"]]},
+    ],
+)
+def test_what_a_sound_block_said_before_makes_no_other_one_sound(changes: dict[str, Any]) -> None:
+    """Names are looked at once for each shape; everything else each time."""
+    for _ in range(2):
+        assert decode_body(block())
+        with pytest.raises(MalformedError):
+            decode_body(block(**changes))
+
+
 @given(st.binary(max_size=400))
 def test_any_bytes_give_a_wire_error(data: bytes) -> None:
     with pytest.raises(WireError):

@@ -34,7 +34,9 @@ def test_memory_knows_the_newest_value_of_each_field(batches: list[tuple[list[An
         # times are unique in the model: what happens to two values of one moment is nobody's promise
         unique = {(series, time * 10 + number): values for series, time, values in drawn}
         rows = [(*place, unique[place]) for place in sorted(unique)]
-        last.put("m", *as_put(rows, names))
+        series, times, columns = as_put(rows, names)
+        gapless = {name for name, values in columns.items() if None not in values} if number % 2 else set()
+        last.put("m", series, times, columns, gapless)
         for series, time, values in rows:
             for name in names:
                 if values[name] is not None and model.get(series, {}).get(name, (-1,))[0] < time:

@@ -14,6 +14,8 @@ PY := $(BIN)/python
 export MUSTER_CACHE ?= $(HOME)/.cache/muster
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 PYTEST ?= $(PY) -m pytest
+# Most tests wait for something; tests marked `alone` have the machine for themselves (tests/turns.py). ARGS=-n0: one by one.
+WORKERS ?= -n logical --maxprocesses 4 --dist loadgroup
 ARGS ?=
 
 .PHONY: help run setup test check format docs bench soak fuzz services distribution coverage clean
@@ -59,7 +61,7 @@ run: $(VENV)/.run ## start Muster on this machine: aggregator and agent (ARGS=..
 # ---------------------------------------------------------------------------------------------- development
 
 test: $(VENV)/.dev ## run every test that this machine can run; what is skipped is listed with the reason
-	$(PYTEST) -m "not soak and not bench" $(ARGS)
+	$(PYTEST) $(WORKERS) -m "not soak and not bench" $(ARGS)
 
 coverage: $(VENV)/.dev ## run the tests and report branches not taken
 	$(PYTEST) -m "not soak and not bench" --cov --cov-report=term $(ARGS)

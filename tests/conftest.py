@@ -1,11 +1,18 @@
-"""What every test shares: how hard hypothesis tries, and the real servers."""
+"""What every test shares: how hard hypothesis tries, its turn on this machine, its folders, the real servers."""
 
 import os
+import shutil
+import tempfile
+from collections.abc import Generator, Iterator
+from contextlib import nullcontext
+from pathlib import Path
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis.database import DirectoryBasedExampleDatabase
 
 from tests.services.fixtures import prometheus_binary, promtool, qemu, telegraf_binary
+from tests.turns import Turns
 
 __all__ = ["prometheus_binary", "promtool", "qemu", "telegraf_binary"]
 
@@ -26,3 +33,41 @@ settings.register_profile(
     suppress_health_check=_slow_machines,
 )
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "small"))
+
+TURNS = pytest.StashKey[Turns]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Let a worker of pytest-xdist join the others; who runs all tests by itself needs no turns."""
+    if hasattr(config, "workerinput"):
+        # pytest-xdist gives each worker a folder in that of the whole run
+        config.stash[TURNS] = turns = Turns(Path(config.option.basetemp).parent)
+        config.add_cleanup(turns.close)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """Run a test with its fixtures, of whatever scope, in its turn."""
+    turns = item.config.stash.get(TURNS, None)
+    alone = item.get_closest_marker("alone") is not None
+    with turns.turn(alone=alone) if turns else nullcontext():
+        return (yield)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _nothing_is_left_in_the_temporary_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Give the session a temporary folder of its own, and fail when something of ours is left there at its end.
+
+    What tests want to keep is in `tmp_path`; this is where `tempfile` puts what nobody named, also in processes that
+    tests start.
+    """
+    tmp_path_factory.getbasetemp()  # pytest keeps some of it, so it stays where it would be
+    folder = Path(tempfile.mkdtemp(prefix="muster-tests-"))
+    folder.chmod(0o1777)  # as the real one: some tests change the user
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TMPDIR", str(folder))
+        patch.setattr(tempfile, "tempdir", None)
+        yield
+        left = sorted(path.name for path in folder.iterdir())
+    shutil.rmtree(folder)
+    assert [] == left, f"{len(left)} entries were left in the temporary folder; use tmp_path, or remove them"

@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -14,18 +13,13 @@ from typing import Any, TypeVar
 
 import psutil
 
+from tests.ports import free_port
+
 T = TypeVar("T")
 
 
 class FailedError(AssertionError):
     """The script did not show what it is named after."""
-
-
-def free_port() -> int:
-    """Give a loopback port that nobody uses now."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
 
 
 def until(what: str, condition: Callable[[], T | None], seconds: float = 20.0) -> T:

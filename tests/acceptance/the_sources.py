@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from collectors.oracle import check_of
-from tests.acceptance.stage import Muster, check, free_port, main, say, stage, until
+from tests.acceptance.stage import Muster, check, main, say, stage, until
+from tests.ports import free_port
 
 RATE = 200
 CONFIG = """

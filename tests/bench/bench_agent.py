@@ -15,8 +15,9 @@ import time
 from contextlib import ExitStack
 from pathlib import Path
 
-from tests.acceptance.stage import Muster, free_port, stage
+from tests.acceptance.stage import Muster, stage
 from tests.bench.measuring import Line, Sink, cpu_seconds, members, pss, show, sink
+from tests.ports import free_port
 from tests.services.binaries import TELEGRAF, NotAvailableError, provide
 from tests.services.telegraf import HOST_INPUTS, telegraf
 

@@ -12,8 +12,9 @@ import tempfile
 import time
 from pathlib import Path
 
-from tests.acceptance.stage import Muster, free_port, stage, until
+from tests.acceptance.stage import Muster, stage, until
 from tests.bench.measuring import ROOT, Line, cpu_seconds, show, sink
+from tests.ports import free_port
 from tests.services.binaries import TELEGRAF, NotAvailableError, provide
 from tests.services.telegraf import telegraf
 

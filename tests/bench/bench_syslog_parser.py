@@ -25,6 +25,7 @@ from collectors.syslog_listener import Counts
 from collectors.syslog_parser import Parser
 from collectors.syslog_rows import ROWS_A_UNIT, Rows
 from schemas.rows import Item, Parcel
+from tests.ports import free_port
 
 DATA = (
     '[exampleSDID@32473 iut="3" eventSource="Application" eventID="1011"]'
@@ -115,9 +116,7 @@ def through_socket(messages: list[bytes], way: str) -> tuple[float, int]:
     The kernel's own work of receiving is in it, as it is in every figure of a whole agent.
     """
     kind = socket.SOCK_STREAM if way == "tcp" else socket.SOCK_DGRAM
-    with socket.socket(socket.AF_INET, kind) as free:
-        free.bind(("127.0.0.1", 0))
-        address = free.getsockname()
+    address = ("127.0.0.1", free_port(kind))
     where = {way: f"127.0.0.1:{address[1]}"}
     config = SyslogConfig(kmsg=False, udp_receive_buffer_bytes=256 << 20, **where)  # type: ignore[arg-type]
     collector = SyslogCollector(config, Context(subject="node-1", log=logging.getLogger("bench")))

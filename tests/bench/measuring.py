@@ -14,7 +14,8 @@ from pathlib import Path
 import msgspec
 import psutil
 
-from tests.acceptance.stage import free_port, until
+from tests.acceptance.stage import until
+from tests.ports import free_port
 
 ROOT = Path(__file__).parents[2]
 

@@ -2,7 +2,6 @@
 
 import os
 import signal
-import socket
 import subprocess
 import time
 import urllib.error
@@ -27,13 +26,6 @@ class Running(msgspec.Struct, frozen=True):
     """Its process; 0 when it was there before and is not ours to end."""
     output: Path
     """What it writes to stdout and stderr."""
-
-
-def free_port() -> int:
-    """Give a TCP port on 127.0.0.1 that nobody uses now. It may be taken before it is used; then the start fails."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-        return port
 
 
 def answers(url: str) -> bool:

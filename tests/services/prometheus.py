@@ -6,7 +6,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.services.process import Running, answers, free_port, running
+from tests.ports import free_port
+from tests.services.process import Running, answers, running
 
 
 def faults_of_metrics(promtool: Path, exposition: str) -> list[str]:

@@ -4,7 +4,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.services.process import Running, answers, free_port, running
+from tests.ports import free_port
+from tests.services.process import Running, answers, running
 
 HOST_INPUTS = """
 [[inputs.cpu]]

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.ports import free_port
 from tests.services.binaries import TELEGRAF, DebianProgram, GoProgram, NotAvailableError, provide
-from tests.services.process import DidNotStartError, free_port, running
+from tests.services.process import DidNotStartError, running
 from tests.services.prometheus import faults_of_metrics, prometheus
 from tests.services.telegraf import HOST_INPUTS, telegraf
 

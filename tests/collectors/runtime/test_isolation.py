@@ -10,6 +10,8 @@ import pytest
 
 from tests.collectors.runtime.rig import FLEET
 
+pytestmark = [pytest.mark.alone, pytest.mark.xdist_group("isolation")]
+
 INTERVAL = 0.1
 ATTEMPTS = 3
 VILLAINS = (

@@ -1,7 +1,6 @@
 """A syslog collector that runs as the host would run it, with everything that it emits kept."""
 
 import logging
-import socket
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -34,13 +33,6 @@ def flat(items: Iterable[Item]) -> list[dict[str, Any]]:
             row.update({name: column[at] for name, column in (block.strings | block.ints).items()})
             rows.append({name: value for name, value in row.items() if value is not None and value != ""})
     return sorted(rows, key=lambda row: row["time"])
-
-
-def free_port(kind: socket.SocketKind = socket.SOCK_STREAM) -> int:
-    """Give a port on loopback that is free now."""
-    with socket.socket(socket.AF_INET, kind) as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
 
 
 class Running:

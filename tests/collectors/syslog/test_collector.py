@@ -15,8 +15,9 @@ from collectors.syslog_config import SyslogConfig
 from schemas.errors import NoDataError, PartialCollectError, StartupError
 from schemas.metrics import Catalogue
 from schemas.rows import LOG_METRICS, Reading
-from tests.collectors.syslog.harness import Running, free_port
+from tests.collectors.syslog.harness import Running
 from tests.collectors.syslog.test_kmsg import machine, record
+from tests.ports import free_port
 
 NOWHERE = "192.0.2.1:5514"
 """An address of documentation (RFC 5737), which no machine has."""

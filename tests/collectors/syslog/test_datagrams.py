@@ -13,7 +13,8 @@ from collectors.syslog import SyslogCollector
 from collectors.syslog_config import SyslogConfig
 from collectors.syslog_framing import MARK
 from schemas.errors import StartupError
-from tests.collectors.syslog.harness import Running, free_port
+from tests.collectors.syslog.harness import Running
+from tests.ports import free_port
 
 
 def sender(port: int) -> socket.socket:

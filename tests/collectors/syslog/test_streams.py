@@ -16,7 +16,8 @@ from collectors.status import SchedulerOptions
 from collectors.syslog_config import SyslogConfig
 from collectors.syslog_framing import MARK, Framing
 from schemas.rows import Parcel
-from tests.collectors.syslog.harness import PATIENCE, Running, free_port
+from tests.collectors.syslog.harness import PATIENCE, Running
+from tests.ports import free_port
 
 
 def tcp(**options: Any) -> tuple[SyslogConfig, int, str]:

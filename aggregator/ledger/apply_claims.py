@@ -106,11 +106,15 @@ def _lease_expired(state: State, entry: LeaseExpired) -> None:
 
 def _released(state: State, entry: Released) -> None:
     claim = state.claims[entry.claim]
+    told = claim.state is not ClaimState.RESERVED
     for held in claim.devices:
         device = state.devices[held.device]
         if device.hold is not None and device.hold.claim == claim.id and allowed(device.lifecycle, "released"):
             state.move(device, "released")
-    _over(state, claim, ClaimState.RELEASED, entry.why)
+    if told and any(held.device not in claim.undone for held in claim.devices):
+        _now(state, claim, ClaimState.RELEASING, entry.why)
+    else:
+        _over(state, claim, ClaimState.RELEASED, entry.why)
 
 
 def _undo_begun(state: State, entry: UndoBegun) -> None:
@@ -121,7 +125,7 @@ def _undone(state: State, entry: Undone) -> None:
     claim = state.claims[entry.claim]
     for name in entry.devices:
         device = state.devices[name]
-        if allowed(device.lifecycle, "undone"):
+        if device.hold is not None and device.hold.claim == claim.id and allowed(device.lifecycle, "undone"):
             state.move(device, "undone")
         claim.undone[name] = None
     if all(held.device in claim.undone for held in claim.devices):
@@ -135,17 +139,13 @@ def _fenced(state: State, entry: Fenced) -> None:
     claim = state.claims[entry.claim]
     for name in entry.devices:
         device = state.devices[name]
-        state.move(device, "fenced")
-        device.evidence = msgspec.structs.replace(entry.evidence, sequence=state.sequence)
-    held = [state.devices[one.device] for one in claim.devices]
-    if any(device.hold and device.hold.claim == claim.id and _in_use(device.lifecycle) for device in held):
-        _now(state, claim, claim.state)
-    else:
+        if device.hold is not None and device.hold.claim == claim.id and allowed(device.lifecycle, "fenced"):
+            state.move(device, "fenced")
+        claim.undone[name] = None
+    if all(held.device in claim.undone for held in claim.devices):
         _over(state, claim, ClaimState.RELEASED, f"fenced: {entry.evidence.ground} by {entry.evidence.who}")
-
-
-def _in_use(lifecycle: Lifecycle) -> bool:
-    return lifecycle in (Lifecycle.PROVISIONING, Lifecycle.ASSIGNED, Lifecycle.SUSPECT)
+    else:
+        _now(state, claim, claim.state)
 
 
 def _invalidated(state: State, entry: Invalidated) -> None:

@@ -4,6 +4,7 @@ Times are nanoseconds since 1970 by the leader's clock, as recorded; they are sh
 What a device can do is split: what many devices have in common is a `Profile`, kept once; its own stays with it.
 """
 
+from collections.abc import Iterable
 from typing import Final
 
 import msgspec
@@ -136,6 +137,8 @@ class Device(msgspec.Struct, array_like=True):
     evidence: Evidence | None = None
     released: int = 0
     """Ledger sequence of the last moment when it may have been in use; 0: never through Muster."""
+    cleaning: int = 0
+    """Ledger sequence at which the last clean was begun: evidence quotes it; 0: never."""
     boot: str = ""
     """Boot in which its identity was last seen."""
     first: int = 0
@@ -267,6 +270,17 @@ class Variant(msgspec.Struct, array_like=True, frozen=True):
     """PCI vendor and device id, four hex digits each."""
     revision: str = ""
     """"": any."""
+
+    def names(self, profiles: Iterable[Profile]) -> bool:
+        """Tell whether a device of these profiles is one of this variant."""
+        ours = list(profiles)
+        told = {"pci_vendor_id": self.vendor, "pci_device_id": self.device}
+        kinds = {profile.kind for profile in ours}
+        return (
+            self.kind in kinds
+            and all(any(profile.capabilities.get(name) == value for profile in ours) for name, value in told.items())
+            and (not self.revision or any(profile.part.revision == self.revision for profile in ours))
+        )
 
 
 class Needs(msgspec.Struct, array_like=True, frozen=True):

@@ -70,6 +70,8 @@ class State:
         """Profile, encoded -> its number."""
         self.by_key: dict[tuple[str, str], str] = {}
         """(node, merge key of a view) -> device."""
+        self.by_source: dict[tuple[str, str], str] = {}
+        """(node, source of a view) -> device."""
         self.by_part: dict[str, dict[str, None]] = {}
         """Part key -> devices; more than one is a conflict."""
         self.by_slot: dict[tuple[str, str], dict[str, None]] = {}
@@ -88,10 +90,12 @@ class State:
         """Take a device along a line of the table."""
         line = transition(device.lifecycle, cause)
         device.lifecycle = line.target
-        if line.target is Lifecycle.FREE:
+        if line.target in (Lifecycle.FREE, Lifecycle.HOST, Lifecycle.FOREIGN, Lifecycle.RETIRED):
             device.hold = None
         elif line.target is Lifecycle.DIRTY:
             device.released = self.sequence
+        elif line.target is Lifecycle.CLEANING:
+            device.cleaning = self.sequence
         self.touch(device)
 
     def touch(self, device: Device) -> None:
@@ -124,7 +128,8 @@ class State:
 
     def index(self, device: Device) -> None:
         """Let a device be found."""
-        for view in device.views.values():
+        for source, view in device.views.items():
+            self.by_source[device.node, source] = device.id
             for key in view.keys:
                 self.by_key.setdefault((device.node, key), device.id)
         self.by_part.setdefault(part_key(device), {})[device.id] = None
@@ -137,10 +142,10 @@ class State:
 
     def unindex(self, device: Device) -> None:
         """Undo `index`, before what it went by changes."""
-        for view in device.views.values():
+        for source, view in device.views.items():
+            _drop(self.by_source, (device.node, source), device.id)
             for key in view.keys:
-                if self.by_key.get((device.node, key)) == device.id:
-                    del self.by_key[device.node, key]
+                _drop(self.by_key, (device.node, key), device.id)
         _take(self.by_part, part_key(device), device.id)
         _take(self.by_slot, (device.node, device.slot.path), device.id)
         if device.group is not None:
@@ -194,6 +199,11 @@ class State:
     def quota(self, tenant: str) -> Quota | None:
         """Give the limits of a tenant: its own, else everybody's; None without either."""
         return self.quotas.get(tenant) or self.quotas.get("")
+
+    def is_variant(self, profiles: tuple[int, ...], name: str) -> bool:
+        """Tell whether devices of a making are of the variant of that name."""
+        variant = self.variants.get(name)
+        return variant is not None and variant.names(self.profiles[number] for number in profiles)
 
     # --- keeping ------------------------------------------------------------------------------------------------------
 
@@ -280,6 +290,11 @@ def _add(counts: dict[Any, int], name: object, number: int) -> None:
         counts[name] = left
     else:
         counts.pop(name, None)
+
+
+def _drop(index: dict[Any, str], key: object, device: str) -> None:
+    if index.get(key) == device:
+        del index[key]
 
 
 def _take(index: dict[Any, dict[str, None]], key: object, device: str) -> None:

@@ -74,6 +74,8 @@ class ClaimState(Enum):
     """The lease ran out after the nodes were told."""
     UNDOING = "undoing"
     """A provision failed: the nodes are told to undo it, until each has confirmed."""
+    RELEASING = "releasing"
+    """Given back: the nodes are told, until each has confirmed that nothing of it is in use."""
     RELEASED = "released"
     FAILED = "failed"
     """The provision was undone."""
@@ -84,7 +86,14 @@ class ClaimState(Enum):
 
 
 LIVE_CLAIMS: Final = frozenset(
-    {ClaimState.RESERVED, ClaimState.PROVISIONING, ClaimState.ACTIVE, ClaimState.SUSPECT, ClaimState.UNDOING}
+    {
+        ClaimState.RESERVED,
+        ClaimState.PROVISIONING,
+        ClaimState.ACTIVE,
+        ClaimState.SUSPECT,
+        ClaimState.UNDOING,
+        ClaimState.RELEASING,
+    }
 )
 """A claim in one of these holds its devices and its amounts; the others are history."""
 

@@ -1,0 +1,137 @@
+"""Decisions about cleaning and about devices that nobody claims: what leads to `free`, and what leads away from it."""
+
+from collections.abc import Sequence
+
+import msgspec
+
+from aggregator.ledger import evidence as proof
+from aggregator.ledger.claims import ClaimError, ClaimInvalidError, Objection, NotGrantedError
+from aggregator.ledger.entries import Entry, Fenced, Passed, Proved
+from aggregator.ledger.evidence import EvidenceError, PowerReadback, Readback
+from aggregator.ledger.model import Claim, Device, Evidence, part_key
+from aggregator.ledger.state import State
+from aggregator.ledger.transitions import allowed, transition
+from aggregator.ledger.words import LIVE_CLAIMS, ClaimState, Reach
+from schemas.errors import MusterError
+
+
+class DeviceUnknownError(MusterError):
+    """There is no such device."""
+
+    code = "device.unknown"
+    status = 404
+
+
+def find(state: State, device: str) -> Device:
+    """Give a device. Raises DeviceUnknownError."""
+    found = state.devices.get(device)
+    if found is None:
+        raise DeviceUnknownError(f"there is no device {device}")
+    return found
+
+
+def begin_clean(state: State, device: str, *, who: str = "", why: str = "") -> tuple[list[Entry], Device]:
+    """Decide that a device is cleaned: its node will be told. Raises NotGrantedError while it may be in use, or unseen."""
+    found = find(state, device)
+    transition(found.lifecycle, "clean")
+    claim = state.claims.get(found.hold.claim) if found.hold else None
+    if claim is not None and claim.state in LIVE_CLAIMS and device not in claim.undone:
+        message = f"{device} may be in use: its node has not confirmed the end of claim {claim.id}"
+        raise NotGrantedError([Objection("claim.live", message, found.node, device)])
+    reach = state.reach(found)
+    if reach is not Reach.LIVE:
+        raise NotGrantedError([Objection(f"reach.{reach.value}", f"{device} is {reach.value}", found.node, device)])
+    return [Passed(device, "clean", who, why)], found
+
+
+def end_clean(state: State, device: str, document: Readback, who: str) -> tuple[list[Entry], Device]:
+    """Take the readback of a clean: the device is free by it, or quarantined with what is wrong with it.
+
+    A document that belongs to another clean or device changes nothing: raises EvidenceError.
+    """
+    found = find(state, device)
+    if document.device != device or document.clean != found.cleaning or not allowed(found.lifecycle, "cleaned"):
+        proof.check(found, document)  # says what is wrong
+        raise EvidenceError(f"{device} is {found.lifecycle.value}: no clean is under way")
+    try:
+        proof.check(found, document)
+    except EvidenceError as error:
+        return [Passed(device, "clean_failed", who, str(error))], found
+    text = msgspec.json.encode(document).decode()
+    return [Proved(device, "cleaned", Evidence(0, "evidence", who, part_key(found), text))], found
+
+
+def fail_clean(state: State, device: str, clean: int, why: str, who: str = "") -> tuple[list[Entry], Device]:
+    """Take a node's word that the clean begun at `clean` failed. Another clean's end changes nothing."""
+    found = find(state, device)
+    if found.cleaning != clean or not allowed(found.lifecycle, "clean_failed"):
+        return [], found
+    return [Passed(device, "clean_failed", who, why)], found
+
+
+def abandon_clean(state: State, device: str, clean: int) -> tuple[list[Entry], Device]:
+    """Record that a node never answered to the clean begun at `clean`."""
+    found = find(state, device)
+    if found.cleaning != clean or not allowed(found.lifecycle, "clean_abandoned"):
+        return [], found
+    return [Passed(device, "clean_abandoned", why="its node never answered")], found
+
+
+def attest(state: State, device: str, who: str, statement: str) -> tuple[list[Entry], Device]:
+    """Take an operator's word that a device is clean. Raises ClaimInvalidError without a statement, or NotGrantedError."""
+    found = find(state, device)
+    if not statement.strip():
+        raise ClaimInvalidError("an attestation says what was done, and how it is known: --statement")
+    transition(found.lifecycle, "attested")
+    claim = state.claims.get(found.hold.claim) if found.hold else None
+    if claim is not None and claim.state in LIVE_CLAIMS and device not in claim.undone:
+        message = f"{device} may be in use for claim {claim.id}: fence its node first"
+        raise NotGrantedError([Objection("claim.live", message, found.node, device)])
+    text = msgspec.json.encode({"statement": statement}).decode()
+    return [Proved(device, "attested", Evidence(0, "attestation", who, part_key(found), text))], found
+
+
+def fence(
+    state: State, node: str, who: str, *, power: PowerReadback | None = None, statement: str = ""
+) -> tuple[list[Entry], list[Claim]]:
+    """Take it as proved that nothing runs on a node: its BMC says that it is off, or an operator vouches for it.
+
+    What claims hold there is dirty then. Raises ClaimInvalidError, ClaimError while the node speaks, or EvidenceError.
+    """
+    if node not in state.nodes:
+        raise ClaimInvalidError(f"there is no node {node}")
+    if power is not None and (power.node != node or power.power_state != "Off"):
+        raise EvidenceError(f"its BMC says {power.power_state!r} of node {power.node}: not that {node} is off")
+    if power is None and not statement.strip():
+        raise ClaimInvalidError("say how it is known that nothing runs on the node: --statement")
+    if state.nodes[node].live:
+        raise ClaimError(f"node {node} speaks: release its claims, or stop it first")
+    ground = "attestation" if power is None else "evidence"
+    text = msgspec.json.encode({"statement": statement} if power is None else power).decode()
+    entries: list[Entry] = []
+    claims: list[Claim] = []
+    for claim in state.live_claims():
+        devices = _there(claim, node)
+        if devices and claim.state is not ClaimState.RESERVED:
+            entries.append(Fenced(claim.id, devices, Evidence(0, ground, who, "", text)))
+            claims.append(claim)
+    return entries, claims
+
+
+def _there(claim: Claim, node: str) -> list[str]:
+    return [held.device for held in claim.devices if held.node == node and held.device not in claim.undone]
+
+
+def retire(state: State, devices: Sequence[str], who: str, why: str) -> tuple[list[Entry], None]:
+    """Take devices out for good. Raises TransitionError for one that a claim holds."""
+    return [_pass(state, device, "retired", who, why) for device in devices], None
+
+
+def reinstate(state: State, devices: Sequence[str], who: str, why: str) -> tuple[list[Entry], None]:
+    """Put retired devices back, dirty."""
+    return [_pass(state, device, "reinstated", who, why) for device in devices], None
+
+
+def _pass(state: State, device: str, cause: str, who: str, why: str) -> Entry:
+    transition(find(state, device).lifecycle, cause)
+    return Passed(device, cause, who, why)

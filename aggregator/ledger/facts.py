@@ -1,0 +1,365 @@
+"""From capability documents to facts: which device a document speaks of, and what about it is new.
+
+A device is a part in a slot. Two documents of one node speak of one device when they come from the same source, when
+they state the same identity (serial, UUID, MAC), or when they state the same PCI address and nothing contradicts it.
+A part that states another identity than the one in its slot is another device: the old one is absent, and nothing that
+was the old one's passes to it.
+
+Facts never lead toward `free`. What is first seen is `foreign` when in use, `host` when the host needs it or when
+nobody could ever be given it, `free` only by a recorded policy, else `dirty`.
+"""
+
+import hashlib
+from base64 import b32encode
+from collections.abc import Callable, Iterable, Iterator
+from typing import Final
+
+import msgspec
+
+from aggregator.ledger.claims import invalidate
+from aggregator.ledger.entries import (
+    DeviceSeen,
+    Entry,
+    Joined,
+    NodeSeen,
+    Passed,
+    ProfileDefined,
+    Tainted,
+    Untainted,
+    Verified,
+    ViewChanged,
+    Viewed,
+    ViewGone,
+)
+from aggregator.ledger.model import OWN, Device, Profile, Taint, View, view_source
+from aggregator.ledger.state import State, encode_profile
+from aggregator.ledger.transitions import allowed
+from aggregator.ledger.words import Effect, Reach
+from schemas.device import DeviceKind, Document, Value
+
+GIVEN: Final = frozenset(
+    {
+        DeviceKind.GPU,
+        DeviceKind.GPU_PARTITION,
+        DeviceKind.NIC,
+        DeviceKind.VF,
+        DeviceKind.NVME,
+        DeviceKind.NVME_NAMESPACE,
+        DeviceKind.DPU,
+        DeviceKind.PCI_FUNCTION,
+    }
+)
+"""Kinds of device that can be given to somebody; the others are the host's, from the first sight on."""
+CONFLICT: Final = "conflict"
+"""The rule of the taint on both of two devices that state one identity."""
+_SLOT_KEY: Final = "pci:"
+"""Keys that name a place, good within one boot; all others name a part."""
+
+
+class Sighting(msgspec.Struct, frozen=True):
+    """A document, and who says it."""
+
+    node: str
+    """The node that it is about."""
+    publisher: str
+    collector: str
+    document: Document
+    boot: str
+
+
+Adopt = Callable[[Device | None, Document], str]
+"""Policy for what is seen first and not in use: the cause to begin with, `seen` or `attested`."""
+
+
+def seen_dirty(_device: Device | None, _document: Document) -> str:
+    """Give the default policy: nothing is free before somebody or something says that it is clean."""
+    return "seen"
+
+
+def observe(state: State, sighting: Sighting, adopt: Adopt = seen_dirty) -> list[Entry]:
+    """Give what is new in a document; [] when nothing is."""
+    if sighting.document.kind is DeviceKind.NODE:
+        return list(_node(state, sighting))
+    entries: list[Entry] = []
+    if sighting.node not in state.nodes:
+        entries.append(NodeSeen(sighting.node))
+    profile, number, new = _profile(state, sighting.document)
+    if new:
+        entries.append(ProfileDefined(number, profile))
+    view = _view(sighting, number)
+    device, replaced = _find(state, sighting.node, view, profile)
+    if replaced is not None:
+        entries += _gone(state, replaced, view.source, f"another part is in its slot: {view.serial or view.uuid}")
+    if device is None:
+        name = device_id(state, sighting, view)
+        entries += _first(name, sighting, view, adopt)
+        entries += _parts(state, sighting.node, view, name)
+        entries += _conflicts(state, name, sighting.node, view, profile)
+    else:
+        entries += _changes(device, view)
+        entries += _verified(device, view, profile)
+        entries += _passed(device, view)
+        name = device.id
+    entries += _joined(state, sighting.node, view, name, device)
+    return entries
+
+
+def withdraw(state: State, node: str, source: str, why: str) -> list[Entry]:
+    """Give what follows when a collector no longer sees a device."""
+    name = state.by_source.get((node, source))
+    if name is None or state.devices[name].reach is Reach.ABSENT:
+        return []
+    return _gone(state, state.devices[name], source, why)
+
+
+def split(document: Document) -> tuple[Profile, dict[str, Value]]:
+    """Tell what a document says of the making of a device from what it says of this one."""
+    part = msgspec.structs.replace(document.part, serial="", uuid="")
+    shared = {name: value for name, value in document.capabilities.items() if name not in OWN}
+    own = {name: value for name, value in document.capabilities.items() if name in OWN}
+    return Profile(document.kind, part, shared, document.unsupported), own
+
+
+def _profile(state: State, document: Document) -> tuple[Profile, int, bool]:
+    profile, _ = split(document)
+    number = state.numbers.get(encode_profile(profile))
+    return profile, len(state.profiles) if number is None else number, number is None
+
+
+def _view(sighting: Sighting, profile: int) -> View:
+    document = sighting.document
+    return View(
+        sighting.publisher,
+        sighting.collector,
+        document.device,
+        profile,
+        document.slot,
+        document.part.serial,
+        document.part.uuid,
+        document.parent,
+        list(document.merge_keys),
+        split(document)[1],
+    )
+
+
+# --- which device -----------------------------------------------------------------------------------------------------
+
+
+def _find(state: State, node: str, view: View, profile: Profile) -> tuple[Device | None, Device | None]:
+    """Give the device that a view is of, None when it is new; and the one whose slot it has taken."""
+    before = state.by_source.get((node, view.source))
+    for name in _candidates(state, node, view, before):
+        device = state.devices[name]
+        if _contradicts(device, view, profile):
+            continue
+        return device, state.devices[before] if before not in (None, name) else None
+    return None, state.devices[before] if before is not None else _displaced(state, node, view, profile)
+
+
+def _candidates(state: State, node: str, view: View, before: str | None) -> Iterator[str]:
+    if before is not None:
+        yield before
+    for key in sorted(view.keys, key=lambda key: key.startswith(_SLOT_KEY)):
+        found = state.by_key.get((node, key))
+        if found is not None:
+            yield found
+    if view.slot.path:
+        yield from list(state.by_slot.get((node, view.slot.path), ()))
+
+
+def _contradicts(device: Device, view: View, profile: Profile) -> bool:
+    """Tell whether a view cannot be of a device: another identity, another place at the same time, another making."""
+    if _differ(device.part.uuid, view.uuid) or _differ(device.part.serial, view.serial):
+        return True
+    same_part = bool(
+        (view.uuid and view.uuid == device.part.uuid) or (view.serial and view.serial == device.part.serial)
+    )
+    if same_part:
+        return False
+    if _differ(device.slot.path, view.slot.path) and not any(key in _keys(device) for key in _part_keys(view.keys)):
+        return True
+    known = device.capabilities
+    return any(_differ(known.get(name), profile.capabilities.get(name)) for name in ("pci_vendor_id", "pci_device_id"))
+
+
+def _differ(one: object, other: object) -> bool:
+    return bool(one) and bool(other) and one != other
+
+
+def _keys(device: Device) -> set[str]:
+    return {key for view in device.views.values() for key in view.keys}
+
+
+def _part_keys(keys: Iterable[str]) -> list[str]:
+    return [key for key in keys if not key.startswith(_SLOT_KEY)]
+
+
+def _displaced(state: State, node: str, view: View, profile: Profile) -> Device | None:
+    """Give the device in whose slot a new part sits, as far as the same collector saw it there."""
+    for name in state.by_slot.get((node, view.slot.path), ()) if view.slot.path else ():
+        device = state.devices[name]
+        if device.reach is not Reach.ABSENT and _contradicts(device, view, profile):
+            return device
+    return None
+
+
+def device_id(state: State, sighting: Sighting, view: View) -> str:
+    """Make the id of a device that is seen first: its kind, and letters that its identity gives; never one in use."""
+    document = sighting.document
+    identity = view.uuid or view.serial or f"{sighting.node} {view.slot.path or view.source}"
+    seed = f"{identity} {sighting.node} {document.part.vendor} {document.part.model}"
+    digest = b32encode(hashlib.blake2b(seed.encode(), digest_size=20).digest()).decode().lower()
+    for length in range(7, len(digest) + 1):
+        name = f"{document.kind.value}-{digest[:length]}"
+        if name not in state.devices:
+            return name
+    return f"{document.kind.value}-{digest}-{state.sequence}"
+
+
+# --- what is new ------------------------------------------------------------------------------------------------------
+
+
+def _node(state: State, sighting: Sighting) -> Iterator[Entry]:
+    told = sighting.document.capabilities
+    node = state.nodes.get(sighting.node)
+    totals = dict(node.totals) if node else {}
+    for amount, source in (("vcpus", "cores"), ("memory_bytes", "memory_bytes"), ("disk_bytes", "disk_bytes")):
+        value = told.get(source)
+        if isinstance(value, int):
+            totals[amount] = value
+    name = str(told.get("host_name", "")) or None
+    labels: dict[str, str] = {key: str(told[key]) for key in ("simulated", "nvlink_topology") if key in told}
+    if node is None or (name and name != node.name) or totals != node.totals or labels != node.labels:
+        yield NodeSeen(sighting.node, name, totals, labels)
+
+
+def _first(name: str, sighting: Sighting, view: View, adopt: Adopt) -> list[Entry]:
+    document = sighting.document
+    if view.own.get("in_use_by"):
+        cause, why = "taken", f"in use by {view.own['in_use_by']}"
+    elif view.own.get("host_needs"):
+        cause, why = "kept", f"the host needs it: {view.own['host_needs']}"
+    elif document.kind not in GIVEN or str(document.capabilities.get("pci_class", "")).startswith("06"):
+        cause, why = "kept", ""
+    else:
+        cause = adopt(None, document)
+        why = "by policy" if cause == "attested" else ""
+    return [DeviceSeen(name, sighting.node, document.kind, cause, why), Viewed(name, view)]
+
+
+def _changes(device: Device, view: View) -> list[Entry]:
+    before = device.views.get(view.source)
+    if before is None:
+        return [Viewed(device.id, view)]
+    if before == view and device.reach is not Reach.ABSENT:
+        return []
+    own: dict[str, Value | None] = {name: value for name, value in view.own.items() if before.own.get(name) != value}
+    own |= dict.fromkeys(before.own.keys() - view.own.keys())
+    return [
+        ViewChanged(
+            device.id,
+            view.source,
+            own,
+            None if view.profile == before.profile else view.profile,
+            None if view.slot == before.slot else view.slot,
+            None if view.parent == before.parent else view.parent,
+            None if view.keys == before.keys else view.keys,
+            None if view.serial == before.serial else view.serial,
+            None if view.uuid == before.uuid else view.uuid,
+        )
+    ]
+
+
+def _verified(device: Device, view: View, profile: Profile) -> list[Entry]:
+    """After a boot a device is what it was once it says so; one that never said who it is, once its making fits."""
+    if device.reach is not Reach.UNVERIFIED:
+        return []
+    known = device.part.uuid or device.part.serial
+    shown = (view.uuid and view.uuid == device.part.uuid) or (view.serial and view.serial == device.part.serial)
+    if shown or (not known and profile.part.model == device.part.model):
+        return [Verified(device.id, seen=True)]
+    return []
+
+
+def _passed(device: Device, view: View) -> list[Entry]:
+    """What a device's use on the host does to its lifecycle; only the view that tells it may end it."""
+    before = device.views.get(view.source)
+    for name, begin, stop in (("in_use_by", "taken", "let_go"), ("host_needs", "kept", "given_back")):
+        told, was = view.own.get(name), before.own.get(name) if before else None
+        if told and allowed(device.lifecycle, begin):
+            return [Passed(device.id, begin, why=str(told))]
+        if was and not told and allowed(device.lifecycle, stop):
+            return [Passed(device.id, stop, why=str(was))]
+    return []
+
+
+def _gone(state: State, device: Device, source: str, why: str) -> list[Entry]:
+    """A collector no longer sees a device; with its last view a claim that no node was told of is given back."""
+    entries: list[Entry] = []
+    if set(device.views) <= {source}:
+        entries += invalidate(state, device, why)
+    entries.append(ViewGone(device.id, source, why))
+    entries += _reconciled(state, device)
+    return entries
+
+
+def _parts(state: State, node: str, view: View, name: str) -> list[Entry]:
+    """Join parts that were seen before what they are a part of."""
+    return [
+        Joined(part.id, name)
+        for part in state.devices_of(node)
+        if not part.parent
+        and any(
+            one.parent and view_source(one.publisher, one.collector, one.parent) == view.source
+            for one in part.views.values()
+        )
+    ]
+
+
+def _joined(state: State, node: str, view: View, name: str, device: Device | None) -> list[Entry]:
+    if not view.parent:
+        return []
+    parent = state.by_source.get((node, view_source(view.publisher, view.collector, view.parent)))
+    if parent is None or parent == name or (device is not None and device.parent == parent):
+        return []
+    return [Joined(name, parent)]
+
+
+# --- one identity, two devices ----------------------------------------------------------------------------------------
+
+
+def _conflicts(state: State, name: str, node: str, view: View, profile: Profile) -> list[Entry]:
+    """Mark a new device and every live one that states the same identity, each with both views."""
+    if view.uuid:
+        key = f"uuid:{view.uuid}"
+    elif view.serial:
+        key = f"serial:{profile.part.vendor}:{view.serial}"
+    else:
+        return []
+    entries: list[Entry] = []
+    for other in state.by_part.get(key, ()):
+        device = state.devices[other]
+        if state.reach(device) is Reach.LIVE:
+            mine, theirs = f"{node} {view.slot.path}", f"{device.node} {device.slot.path}"
+            evidence = f"{key} is seen at {mine} as {name}, and at {theirs} as {other}"
+            entries.append(_conflict(state, device.node, other, evidence))
+            entries.append(_conflict(state, node, name, evidence))
+    return entries
+
+
+def _conflict(state: State, node: str, device: str, evidence: str) -> Entry:
+    return Tainted(node, device, Taint(CONFLICT, Effect.NO_SCHEDULE, evidence, "ledger", state.time_ns))
+
+
+def _reconciled(state: State, gone: Device) -> list[Entry]:
+    """Take the mark off who is left alone with an identity."""
+    others = [
+        state.devices[name]
+        for name in state.by_part.get(gone.part_key, ())
+        if name != gone.id and state.devices[name].reach is not Reach.ABSENT
+    ]
+    if len(others) != 1 or CONFLICT not in others[0].taints:
+        return []
+    why = f"{gone.id} is gone"
+    cleared = [others[0], *([gone] if CONFLICT in gone.taints else [])]
+    return [Untainted(device.node, device.id, CONFLICT, why) for device in cleared]

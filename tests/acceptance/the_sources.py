@@ -33,7 +33,8 @@ OLD = "<165>Oct 11 22:14:15 web1 sshd[42]: {word} fails for root"
 """RFC 3164: local4, notice."""
 NEW = '<163>1 2026-01-02T03:04:05.5Z db2 postgres 77 ID47 [ex@32473 k="v"] {word} fails for root'
 """RFC 5424: local4, error."""
-EXPECTED = {"old": (5, "web1", "sshd", "42"), "new": (3, "db2", "postgres", "77")}
+FORMS = {"3164": OLD, "5424": NEW}
+EXPECTED = {"3164": (5, "web1", "sshd", "42"), "5424": (3, "db2", "postgres", "77")}
 
 
 def script(folder: Path) -> None:
@@ -77,17 +78,16 @@ def syslog(muster: Muster, folder: Path, udp: int, tcp: int) -> None:
         "unix stream": lambda text: _stream(socket.AF_UNIX, f"{folder}/s", text + b"\n"),
     }
     until("the listeners", lambda: (folder / "s").exists() and (folder / "d").exists())
+    words = {}
     for number, (way, send) in enumerate(ways.items()):
-        for name, form in (("old", OLD), ("new", NEW)):
-            word = f"acceptance-{number}-{name}"
+        for name, form in FORMS.items():
+            words[way, name] = word = f"acceptance-{number}-{name}"
             send(form.format(word=word).encode())
-            [row] = until(f"{word} by {way}", lambda word=word: muster.rows("log", "--contains", word))  # type: ignore[misc]
-            found = (row["severity"], row["host"], row["app"], row["process_id"])
-            check(
-                found == EXPECTED[name],
-                f"RFC {'3164' if name == 'old' else '5424'} by {way}: severity, host, app, process",
-            )
-            check(row["message"] == f"{word} fails for root" and row["facility"] == 20, "its text and facility, whole")
+    for (way, name), word in words.items():
+        [row] = until(f"{word} by {way}", lambda word=word: muster.rows("log", "--contains", word))  # type: ignore[misc]
+        found = (row["severity"], row["host"], row["app"], row["process_id"])
+        check(found == EXPECTED[name], f"RFC {name} by {way}: severity, host, app, process")
+        check(row["message"] == f"{word} fails for root" and row["facility"] == 20, "its text and facility, whole")
     rows = muster.rows("log", "--contains", "acceptance-", "--severity", "error")
     check(len(rows) == len(ways), "`--severity error` finds those that are at least so bad, and no others")
     _kernel(muster)

@@ -85,6 +85,10 @@ class Response:
                 raise HttpError(f"an answer of more than {limit} bytes")
         return b"".join(parts)
 
+    def close(self) -> None:
+        """Close the connection, for an answer that nobody reads on. Safe twice."""
+        self._connection.close()
+
 
 class Connection:
     """One connection: requests in turn, each answer read to its end before the next."""

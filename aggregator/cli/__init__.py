@@ -38,10 +38,10 @@ COMMANDS: Final[dict[str, Command]] = {
     "simulate": Command("let something go wrong on a simulated node", "aggregator.cli.simulate"),
     "query": Command("ask for telemetry, logs and events", "aggregator.cli.query"),
     "balance": Command("show where every row is", "aggregator.cli.balance"),
-    "nodes": Command("list nodes; decommission, replace", "aggregator.cli.nodes"),
+    "nodes": Command("list nodes; let one go, or say that one took another's place", "aggregator.cli.nodes"),
     "top": Command("watch the fleet, or one node", "aggregator.cli.top"),
     "tap": Command("print rows as they pass", "aggregator.cli.tap"),
-    "verbosity": Command("raise the verbosity of nodes for a while: set, list, clear", "aggregator.cli.verbosity"),
+    "verbosity": Command("raise the verbosity of nodes for a while", "aggregator.cli.verbosity"),
     "collectors": Command("list collectors, and how they fare", "aggregator.cli.collectors"),
     "quarantine": Command("look at batches that could not be taken", "aggregator.cli.quarantine"),
     "token": Command("make, list, rotate and revoke tokens; enrol nodes", "aggregator.cli.token"),
@@ -99,17 +99,21 @@ def _named(arguments: list[str]) -> str:
 def _parser(named: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="muster",
-        description="Telemetry and capability inventory for fleets of GPUs, DPUs, SR-IOV NICs and NVMe drives.",
+        description="Telemetry and capability inventory for fleets of GPUs, DPUs, SR-IOV NICs\nand NVMe drives.",
         epilog=_EXITS,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action=_Version, nargs=0, help="print the version and leave")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")
     for name, command in COMMANDS.items():
-        sub = commands.add_parser(name, help=command.help, description=command.help.capitalize() + ".")
+        sub = commands.add_parser(name, help=command.help, description=_sentence(command.help))
         if name == named:
             importlib.import_module(command.module).arguments(sub)
     return parser
+
+
+def _sentence(told: str) -> str:
+    return told[:1].upper() + told[1:] + "."
 
 
 class _Version(argparse.Action):
@@ -148,9 +152,9 @@ def add_output_option(parser: argparse.ArgumentParser, *, inner: bool = False) -
 
     if not inner:
         parser.set_defaults(wide=False)
-    parser.add_argument("-o", "--output", choices=FORMATS, action=_Output,
+    parser.add_argument("-o", "--output", choices=FORMATS, action=_Output, metavar="FORMAT",
                         default=argparse.SUPPRESS if inner else "table",
-                        help="how to print: wide is a table with ids and every column (default: table)")  # fmt: skip
+                        help="table (default), wide (a table with ids and every column), json or yaml")  # fmt: skip
 
 
 def add_examples(parser: argparse.ArgumentParser, *lines: str) -> None:
@@ -160,11 +164,16 @@ def add_examples(parser: argparse.ArgumentParser, *lines: str) -> None:
 
 
 def add_word(
-    words: "argparse._SubParsersAction[argparse.ArgumentParser]", name: str, told: str, *examples: str
+    words: "argparse._SubParsersAction[argparse.ArgumentParser]",
+    name: str,
+    told: str,
+    *examples: str,
+    server: bool = True,
 ) -> argparse.ArgumentParser:
-    """Add a word below a command, such as `list`; it takes the options of server and output too."""
-    parser = words.add_parser(name, help=told, description=told[:1].upper() + told[1:] + ".")
-    add_server_options(parser, inner=True)
+    """Add a word below a command, such as `list`; it takes the options of output, and of `server`, too."""
+    parser = words.add_parser(name, help=told, description=_sentence(told))
+    if server:
+        add_server_options(parser, inner=True)
     add_output_option(parser, inner=True)
     if examples:
         add_examples(parser, "example:", *(f"  {line}" for line in examples))

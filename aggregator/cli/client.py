@@ -2,7 +2,8 @@
 
 import argparse
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlencode
@@ -71,15 +72,19 @@ class Client:
         except TransportError as error:
             raise ServerError(_no_answer(str(error))) from None
 
-    def stream(self, path: str, parameters: Mapping[str, object]) -> Iterator[bytes]:
+    def stream(self, path: str, parameters: Mapping[str, object]) -> Generator[bytes, None, None]:
         """Ask for something endless; give its lines without their ends. Raises ServerError when it is refused."""
-        response = self._transport.open_stream("GET", _url(path, parameters), self._headers())
-        if response.status >= 400:
-            self._fail(Answer(response.status, {}, response.read()))
-        buffered = b""
-        while chunk := response.read1(65536):
-            *lines, buffered = (buffered + chunk).split(b"\n")
-            yield from (line for line in lines if line)
+        try:
+            response = self._transport.open_stream("GET", _url(path, parameters), self._headers())
+        except TransportError as error:
+            raise ServerError(_no_answer(str(error))) from None
+        with closing(response):
+            if response.status >= 400:
+                self._fail(Answer(response.status, {}, response.read()))
+            buffered = b""
+            while chunk := response.read1(65536):
+                *lines, buffered = (buffered + chunk).split(b"\n")
+                yield from (line for line in lines if line)
 
     def _headers(self) -> dict[str, str]:
         return {"Authorization": f"Bearer {self._token}"} if self._token else {}

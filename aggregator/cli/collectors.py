@@ -4,16 +4,27 @@ import argparse
 from collections.abc import Sequence
 from typing import Any
 
-from aggregator.cli import add_output_option, add_server_options
+from aggregator.cli import add_examples, add_output_option, add_server_options
 from aggregator.cli.client import Client, ServerError, client_of
 from aggregator.cli.names import names_of, node_id
 from aggregator.cli.probing import Found, probe_installed
 from aggregator.cli.render import Table, show
 from aggregator.cli.words import age, shorten
 
+_EPILOG = """examples:
+  muster collectors                what is installed here, and how all fare
+  muster collectors gpu-17         how those of one node fare
+  muster collectors -o wide        with runs, crashes, lateness and ids
+  muster collectors --installed    needs no aggregator
+
+rows: what it handed over, filtered ones included. took: its last collection.
+states: running; starting; backing_off after failures; no_data (nothing of the
+kind there); unsupported, misconfigured, unavailable (not tried again); stopped"""
+
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what the command takes."""
+    add_examples(parser, _EPILOG)
     add_server_options(parser)
     add_output_option(parser)
     parser.add_argument("node", nargs="?", default="", help="only this node's, by id or host name")

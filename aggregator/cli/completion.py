@@ -8,6 +8,8 @@ from typing import Final
 
 import msgspec
 
+from aggregator.cli import add_examples
+
 SHELLS: Final = ("bash", "zsh", "fish")
 _EPILOG = """examples:
   muster completion bash > ~/.local/share/bash-completion/completions/muster
@@ -34,9 +36,8 @@ class Offer(msgspec.Struct, frozen=True):
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what the command takes."""
-    parser.epilog = _EPILOG
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.add_argument("shell", choices=SHELLS)
+    add_examples(parser, _EPILOG)
+    parser.add_argument("shell", choices=SHELLS, help="the shell that is to complete")
 
 
 def run(options: argparse.Namespace) -> int:

@@ -4,15 +4,25 @@ import argparse
 import os
 import sys
 from pathlib import Path
+from typing import Final
 
-from aggregator.cli import add_output_option
+from aggregator.cli import add_examples, add_output_option
 from aggregator.cli.render import Table, show
+
+_EXAMPLES: Final = (
+    "examples:",
+    "  muster config show --changed --origin",
+    "  muster config show > muster.toml      # it is a configuration itself",
+)
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what the command takes."""
+    add_examples(parser, *_EXAMPLES)
     deeds = parser.add_subparsers(dest="deed", metavar="{show}", required=True)
-    shown = deeds.add_parser("show", help="print every option in force; secrets are hidden")
+    shown = deeds.add_parser("show", help="print every option in force; secrets are hidden",
+                             description="Print every option in force; secrets are hidden.")  # fmt: skip
+    add_examples(shown, *_EXAMPLES)
     add_output_option(shown)
     shown.add_argument("--config", type=Path, metavar="FILE", help="a TOML file (default: MUSTER_CONFIG)")
     shown.add_argument("--origin", action="store_true", help="say where each option comes from")

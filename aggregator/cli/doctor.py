@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from aggregator.cli import add_output_option, add_server_options
+from aggregator.cli import add_examples, add_output_option, add_server_options
 from aggregator.cli.checks import (
     Check,
     Level,
@@ -30,11 +30,17 @@ from collectors.config import DEFAULT_COLLECTORS, default_data_dir
 from collectors.process import EXIT_FAILED
 from collectors.registry import OWN_DISTRIBUTION
 
+_EPILOG = """examples:
+  muster doctor
+  muster doctor --bundle support.tar.gz     # for a report of a defect
+
+exit status: 0 when no check fails, else 1; warnings change nothing"""
 _COLOURS = {Level.OK: "32", Level.WARN: "33", Level.FAIL: "1;31"}
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what the command takes."""
+    add_examples(parser, _EPILOG)
     add_server_options(parser)
     add_output_option(parser)
     parser.add_argument("--config", type=Path, metavar="FILE", help="a TOML file (default: MUSTER_CONFIG)")

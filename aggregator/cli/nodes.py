@@ -4,7 +4,7 @@ import argparse
 import time
 from typing import Any
 
-from aggregator.cli import add_output_option, add_server_options, add_word
+from aggregator.cli import add_examples, add_output_option, add_server_options, add_word
 from aggregator.cli.asking import add_yes_option, confirm
 from aggregator.cli.client import Client, client_of
 from aggregator.cli.names import names_of, node_id
@@ -13,28 +13,33 @@ from aggregator.cli.words import age, ago_ns, shorten
 from collectors.process import EXIT_FAILED
 
 _EPILOG = """examples:
-  muster nodes                        every node, its state, and when it was last heard
-  muster nodes decommission gpu-17    it will not come back: its tokens end, its stranded rows count as lost
-  muster nodes reinstate gpu-17       undo that, or a replacement
-  muster nodes replace OLD NEW        a board was swapped: NEW is the machine that was OLD"""
+  muster nodes                      every node, and when it was last heard
+  muster nodes --state silent       those that should speak and do not
+  muster nodes decommission gpu-17  it will not come back: its tokens end, and
+                                    rows stranded with it count as lost
+  muster nodes reinstate gpu-17     undo that, or a replacement
+  muster nodes replace OLD NEW      a board was swapped
+
+A node is named by host name, by id, or by the beginning of its id."""
 
 _STATES = ("live", "silent", "expected", "decommissioned", "replaced")
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what the command takes."""
-    parser.epilog = _EPILOG
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    add_examples(parser, _EPILOG)
     add_server_options(parser)
     add_output_option(parser)
     parser.add_argument("--state", default="", choices=("", *_STATES), metavar="STATE",
                         help=f"only nodes that are {', '.join(_STATES)}")  # fmt: skip
-    deeds = parser.add_subparsers(dest="deed", metavar="")
-    for name, told in (("decommission", "let a node go"), ("reinstate", "let a node speak again")):
-        deed = add_word(deeds, name, told)
+    deeds = parser.add_subparsers(dest="deed", metavar="{decommission,reinstate,replace}")
+    for name, told in (("decommission", "let a node go: it will not come back"),
+                       ("reinstate", "let a node speak again that was let go or replaced")):  # fmt: skip
+        deed = add_word(deeds, name, told, f"muster nodes {name} gpu-17")
         deed.add_argument("node", help="its id or host name")
         add_yes_option(deed)
-    replace = add_word(deeds, "replace", "say that NEW is the machine that was OLD")
+    replace = add_word(deeds, "replace", "say that NEW is the machine that was OLD",
+                       "muster nodes replace gpu-17 4c4c4544-0051-3510-8052-b4c04f565031")  # fmt: skip
     replace.add_argument("node", metavar="OLD", help="id or host name of the node that is no more")
     replace.add_argument("successor", metavar="NEW", help="id or host name of the node that took its place")
     add_yes_option(replace)

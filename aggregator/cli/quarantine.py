@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from aggregator.cli import add_output_option, add_server_options, add_word
+from aggregator.cli import add_examples, add_output_option, add_server_options, add_word
 from aggregator.cli.asking import add_yes_option, confirm
 from aggregator.cli.client import Client, client_of
 from aggregator.cli.names import host_names
@@ -17,15 +17,24 @@ from aggregator.cli.words import ago_ns, shorten
 from collectors.process import EXIT_FAILED
 from schemas.verbosity import Level, RowClass
 
+_EPILOG = """examples:
+  muster quarantine
+  muster quarantine list --stage ingest --class log
+  muster quarantine show 7 --save batch.bin
+  muster quarantine delete 7 --yes
+
+A batch that nobody could ever take counts as acknowledged, and is kept here
+with the reason; the balance counts its rows as quarantined."""
 _SHOWN_BYTES = 256
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what the command takes."""
+    add_examples(parser, _EPILOG)
     add_server_options(parser)
     add_output_option(parser)
     deeds = parser.add_subparsers(dest="deed", metavar="{list,show,delete}")
-    listed = add_word(deeds, "list", "list them, newest first (default)")
+    listed = add_word(deeds, "list", "list them, newest first (default)", "muster quarantine list --stage ingest")
     listed.add_argument("--publisher", default="", help="only what this publisher sent")
     listed.add_argument("--stage", default="", help="only what was set aside here: ingest, or a consumer's name")
     listed.add_argument("--class", dest="row_class", default=None, choices=[one.word for one in RowClass],
@@ -34,11 +43,13 @@ def arguments(parser: argparse.ArgumentParser) -> None:
                         help="only batches of this level")  # fmt: skip
     listed.add_argument("--before", type=int, default=None, metavar="ID", help="the page after this entry")
     listed.add_argument("--limit", type=int, default=100, help="at most so many (default: 100)")
-    shown = add_word(deeds, "show", "show one, with the beginning of its bytes")
-    shown.add_argument("id", type=int)
+    shown = add_word(deeds, "show", "show one, with the beginning of its bytes",
+                     "muster quarantine show 7 --save batch.bin")  # fmt: skip
+    shown.add_argument("id", type=int, metavar="ID", help="its number in the list")
     shown.add_argument("--save", type=Path, default=None, metavar="FILE", help="write its bytes to a file")
-    delete = add_word(deeds, "delete", "forget one and its bytes; its rows stay counted")
-    delete.add_argument("id", type=int)
+    delete = add_word(deeds, "delete", "forget one and its bytes; its rows stay counted",
+                      "muster quarantine delete 7")  # fmt: skip
+    delete.add_argument("id", type=int, metavar="ID", help="its number in the list")
     add_yes_option(delete)
 
 

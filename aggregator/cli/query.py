@@ -5,7 +5,7 @@ import datetime
 from collections.abc import Mapping
 from typing import Any, Final
 
-from aggregator.cli import add_output_option, add_server_options
+from aggregator.cli import add_examples, add_output_option, add_server_options
 from aggregator.cli.client import Client, client_of
 from aggregator.cli.names import host_names
 from aggregator.cli.render import Table, number, screen_width, show
@@ -37,8 +37,7 @@ SEVERITIES: Final = {one.value: one.name.lower() for one in Severity}
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what the command takes."""
-    parser.epilog = _EPILOG
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    add_examples(parser, _EPILOG)
     add_server_options(parser)
     add_output_option(parser)
     parser.add_argument("measurement", nargs="?", default="", help="the table; left out: list them")

@@ -6,7 +6,7 @@ import socket
 from pathlib import Path
 from typing import Any, Final
 
-from aggregator.cli import add_output_option, add_word
+from aggregator.cli import add_examples, add_output_option, add_word
 from aggregator.cli.render import Table, show
 from aggregator.cli.words import seconds_of
 from collectors.config import default_data_dir
@@ -29,11 +29,11 @@ class SimulationError(MusterError):
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what the command takes."""
-    parser.epilog = _EPILOG
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    add_examples(parser, _EPILOG)
     add_output_option(parser)
     deeds = parser.add_subparsers(dest="deed", metavar="{fault,clear,list}")
-    fault = add_word(deeds, "fault", "let something go wrong")
+    fault = add_word(deeds, "fault", "let something go wrong",
+                     "muster simulate fault xid_79 --node sim-0003 --target 2", server=False)  # fmt: skip
     fault.add_argument("fault", metavar="NAME", help="which: see 'muster simulate list'")
     fault.add_argument("--node", required=True, metavar="NODE", help="name or id of the simulated node")
     fault.add_argument("--target", type=int, default=0, metavar="N", help="which of its devices, from 0 (default: 0)")
@@ -42,10 +42,11 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     fault.add_argument("--for", dest="duration", default="", metavar="DURATION",
                        help="how long: 60s, 10m (default: as long as it usually lasts)")  # fmt: skip
     fault.add_argument("--value", type=float, metavar="AMOUNT", help="how much: watts, degrees, errors a second")
-    clear = add_word(deeds, "clear", "end it before its time")
-    clear.add_argument("fault", metavar="NAME")
+    clear = add_word(deeds, "clear", "end it before its time", "muster simulate clear xid_79 --node sim-0003",
+                     server=False)  # fmt: skip
+    clear.add_argument("fault", metavar="NAME", help="which: as it was given to 'muster simulate fault'")
     clear.add_argument("--node", required=True, metavar="NODE", help="name or id of the simulated node")
-    add_word(deeds, "list", "list what can go wrong (default)")
+    add_word(deeds, "list", "list what can go wrong (default)", "muster simulate list", server=False)
 
 
 def run(options: argparse.Namespace) -> int:

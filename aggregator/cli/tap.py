@@ -3,15 +3,26 @@
 import argparse
 import http.client
 import sys
+from contextlib import closing
 
-from aggregator.cli import add_server_options
+from aggregator.cli import add_examples, add_server_options
 from aggregator.cli.client import ServerError, client_of
 from aggregator.cli.names import node_id
 from schemas.verbosity import Level, RowClass
 
+_EPILOG = """examples:
+  muster tap                               everything, until Ctrl-C
+  muster tap 'gpu*' --node gpu-17 --level standard
+  muster tap --class event --class log | jq .message
+  muster tap cpu --count 1
+
+One JSON object a line: time (nanoseconds since 1970), node (its id),
+measurement, class, level, labels, values; what was not reported is left out."""
+
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what the command takes."""
+    add_examples(parser, _EPILOG)
     add_server_options(parser)
     parser.add_argument("measurement", nargs="?", default="*", help="a name or pattern: cpu, gpu*, log (default: all)")
     parser.add_argument("--node", default="*", help="host name, id, or a pattern over ids with * and ? (default: all)")
@@ -33,12 +44,13 @@ def run(options: argparse.Namespace) -> int:
     }
     printed = 0
     try:
-        for line in client.stream("/v1/tap", parameters):
-            sys.stdout.write(line.decode() + "\n")
-            sys.stdout.flush()
-            printed += 1
-            if options.count and printed >= options.count:
-                return 0
+        with closing(client.stream("/v1/tap", parameters)) as lines:
+            for line in lines:
+                sys.stdout.write(line.decode() + "\n")
+                sys.stdout.flush()
+                printed += 1
+                if options.count and printed >= options.count:
+                    return 0
     except BrokenPipeError:
         raise  # `muster tap | head`: whoever read has gone, and that is no error
     except (OSError, http.client.HTTPException) as error:

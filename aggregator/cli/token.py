@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from aggregator.cli import add_output_option, add_server_options, add_word
+from aggregator.cli import add_examples, add_output_option, add_server_options, add_word
 from aggregator.cli.asking import add_yes_option, confirm
 from aggregator.cli.client import Client, client_of
 from aggregator.cli.render import Table, show
@@ -16,42 +16,45 @@ from collectors.process import EXIT_FAILED
 _EPILOG = """examples:
   muster token create grafana --scope read
   muster token create relay --scope 'ingest:rack7-*' --expires 30d
-  muster token enrol --subject 'gpu-*' --uses 50 --expires 1d    for muster-agent's publish.enrolment_token
+  muster token enrol --subject 'gpu-*' --uses 50 --expires 1d
   muster token list
   muster token rotate ID
   muster token revoke ID
 
-scopes: read, admin, ingest:SUBJECT (a name or pattern), claims:TENANT"""
+scopes: read, admin, ingest:SUBJECT (a name or pattern), claims:TENANT
+Secrets go to standard output alone, words about them to standard error."""
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what the command takes."""
-    parser.epilog = _EPILOG
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    add_examples(parser, _EPILOG)
     add_server_options(parser)
     add_output_option(parser)
     deeds = parser.add_subparsers(dest="deed", metavar="{create,list,rotate,revoke,enrol,enrolments}", required=True)
-    new = add_word(deeds, "create", "make a token; its secret is shown once")
+    new = add_word(deeds, "create", "make a token; its secret is shown once",
+                   "TOKEN=$(muster token create grafana --scope read)")  # fmt: skip
     new.add_argument("name", help="what it is for")
     new.add_argument("--scope", dest="scopes", action="append", required=True, metavar="SCOPE",
                      help="read, admin, ingest:SUBJECT or claims:TENANT; may be repeated")  # fmt: skip
     new.add_argument("--expires", default="", metavar="DURATION", help="how long it lives: 30d (default: for ever)")
-    listed = add_word(deeds, "list", "list tokens, never their secrets")
+    listed = add_word(deeds, "list", "list tokens, never their secrets", "muster token list --dead")
     listed.add_argument("--dead", action="store_true", help="expired and revoked ones as well")
-    rotate = add_word(deeds, "rotate", "make the successor of a token; the old one stays good for a while")
-    rotate.add_argument("id")
+    rotate = add_word(deeds, "rotate", "make the successor of a token; the old one stays good for a while",
+                      "muster token rotate ID --grace 1h")  # fmt: skip
+    rotate.add_argument("id", metavar="ID", help="of the token, as 'muster token list' shows it")
     rotate.add_argument("--grace", default="1d", metavar="DURATION",
                         help="how long the old one stays good (default: 1d)")  # fmt: skip
-    revoke = add_word(deeds, "revoke", "end a token at once, or an enrolment token")
-    revoke.add_argument("id")
+    revoke = add_word(deeds, "revoke", "end a token at once, or an enrolment token", "muster token revoke ID")
+    revoke.add_argument("id", metavar="ID", help="of the token, as 'list' or 'enrolments' shows it")
     add_yes_option(revoke)
-    enrol = add_word(deeds, "enrol", "make an enrolment token, which nodes trade for tokens of their own")
+    enrol = add_word(deeds, "enrol", "make an enrolment token, which nodes trade for tokens of their own",
+                     "muster token enrol --subject 'gpu-*' --uses 50 --expires 1d")  # fmt: skip
     enrol.add_argument("--name", default="", help="what it is for")
     enrol.add_argument("--subject", dest="subjects", action="append", metavar="PATTERN",
                        help="names or patterns of nodes that it may enrol; may be repeated (default: any)")  # fmt: skip
     enrol.add_argument("--uses", type=int, default=1, help="how many nodes it may enrol (default: 1)")
     enrol.add_argument("--expires", default="1h", metavar="DURATION", help="how long it lives (default: 1h)")
-    add_word(deeds, "enrolments", "list enrolment tokens")
+    add_word(deeds, "enrolments", "list enrolment tokens", "muster token enrolments")
 
 
 def run(options: argparse.Namespace) -> int:
@@ -71,7 +74,17 @@ def _create(client: Client, options: argparse.Namespace) -> int:
 def _rotate(client: Client, options: argparse.Namespace) -> int:
     made = client.call("POST", f"/v1/tokens/{options.id}/rotate", None, {"grace_seconds": seconds_of(options.grace)})
     return _issued(made, options, f"token {made['token']['id']} takes the place of {options.id}, which stays good for"
-                   f" {options.grace}")  # fmt: skip
+                   f" {options.grace}{_handed(made)}")  # fmt: skip
+
+
+def _handed(made: dict[str, Any]) -> str:
+    """Say whether a node's own token is on its way to it."""
+    node = made["token"]["node"]
+    if node is None:
+        return ""
+    if made["handed"]:
+        return f". It is handed to {node} now, which needs nothing from you"
+    return f". {node} is not connected: write it there to publish.token before the old one ends"
 
 
 def _enrol(client: Client, options: argparse.Namespace) -> int:

@@ -5,7 +5,7 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
-from aggregator.cli import add_server_options
+from aggregator.cli import add_examples, add_server_options
 from aggregator.cli.client import client_of
 from aggregator.cli.names import node_id
 from aggregator.cli.words import WordError
@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
     from aggregator.cli.watching import FleetLook, NodeLook
 
-_EPILOG = """keys: q leaves; with the fleet, s sorts by another column, arrows and space scroll
+_EPILOG = """keys: q leaves; with the fleet, s sorts by another column, arrows and space
+scroll
 
 examples:
   muster top                    the fleet, one line a node
@@ -26,8 +27,7 @@ _SORT_WORDS = "name, state, cpu, memory, load, gpu, hottest, power, rows, receiv
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what the command takes."""
-    parser.epilog = _EPILOG
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    add_examples(parser, _EPILOG)
     add_server_options(parser)
     parser.add_argument("node", nargs="?", default="", help="one node, by id or host name; left out: the fleet")
     parser.add_argument("--once", action="store_true", help="print one frame and leave")

@@ -9,16 +9,26 @@ import time
 from pathlib import Path
 from typing import Final
 
+from aggregator.cli import add_examples
 from aggregator.up import ChildSpec, Supervisor
 from collectors.main import begin_check, end_check
 from collectors.process import EXIT_CONFIG, start_logging
 from schemas.errors import ConfigError
 
+_EPILOG: Final = """examples:
+  muster up
+  muster up --simulate 4
+  MUSTER_DATA_DIR=/tmp/try MUSTER_LISTEN=127.0.0.1:9000 muster up --quiet
+
+Ctrl-C ends it; the next 'muster up' goes on where it stopped.
+exit status: 0 when it was told to end, 78 when the configuration cannot be
+used, or Muster already runs on the data folder"""
 POLL_SECONDS: Final = 0.1
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what the command takes."""
+    add_examples(parser, _EPILOG)
     parser.add_argument("--config", type=Path, metavar="FILE", help="a TOML file; conf.d/*.toml beside it are read too")
     parser.add_argument("--simulate", type=int, default=0, metavar="N", help="also run a fleet of N simulated nodes")
     parser.add_argument("--fleet", type=Path, metavar="FILE", help="the fleet file of the simulated nodes")
@@ -82,12 +92,12 @@ def specs(config: Path | None, options: argparse.Namespace) -> list[ChildSpec]:
     """Give what is to be kept running."""
     named = ("--config", str(config)) if config else ()
     children = [
-        ChildSpec("aggregator", "aggregator.server", named),
-        ChildSpec("agent", "collectors.main", ("--checked", *named)),
+        ChildSpec("aggregator", "aggregator.server", named, beats=True),
+        ChildSpec("agent", "collectors.main", ("--checked", *named), beats=True),
     ]
     if options.simulate or options.fleet:
         fleet = ("--fleet", str(options.fleet)) if options.fleet else ("--nodes", str(options.simulate))
-        children.append(ChildSpec("fleet", "collectors.fleet_main", (*fleet, *named)))
+        children.append(ChildSpec("fleet", "collectors.fleet_main", (*fleet, *named), beats=True))
     return children
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from aggregator.access import matches
-from aggregator.cli import add_output_option, add_server_options, add_word
+from aggregator.cli import add_examples, add_output_option, add_server_options, add_word
 from aggregator.cli.asking import add_yes_option, confirm
 from aggregator.cli.client import Client, ServerError, client_of
 from aggregator.cli.names import host_names, names_of, node_id
@@ -28,21 +28,22 @@ _EPILOG = """examples:
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what the command takes."""
-    parser.epilog = _EPILOG
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    add_examples(parser, _EPILOG)
     add_server_options(parser)
     add_output_option(parser)
     deeds = parser.add_subparsers(dest="deed", metavar="{set,list,clear}")
-    new = add_word(deeds, "set", "raise the verbosity of nodes; it ends by itself")
+    new = add_word(deeds, "set", "raise the verbosity of nodes; it ends by itself",
+                   "muster verbosity set gpu-17 detailed --for 10m")  # fmt: skip
     new.add_argument("nodes", metavar="NODES", help="host name, id, or a pattern over ids with * and ?")
-    new.add_argument("level", choices=[level.word for level in Level][1:])
+    new.add_argument("level", choices=[level.word for level in Level][1:], metavar="LEVEL",
+                     help="standard, detailed or debug; essential rows are always sent")  # fmt: skip
     new.add_argument("--for", dest="duration", default="10m", metavar="DURATION", help="30s, 10m, 1h30m (default: 10m)")
     new.add_argument("--collector", default="", metavar="NAME", help="only this collector")
     new.add_argument("--class", dest="row_class", default="", choices=["", *(one.word for one in RowClass)],
                      metavar="CLASS", help="only telemetry, log, event or capability")  # fmt: skip
     new.add_argument("--reason", default="", help="why, for those who read the list")
-    add_word(deeds, "list", "list what is in force (default)")
-    clear = add_word(deeds, "clear", "end one before its time, or all")
+    add_word(deeds, "list", "list what is in force (default)", "muster verbosity list -o wide")
+    clear = add_word(deeds, "clear", "end one before its time, or all", "muster verbosity clear ID")
     clear.add_argument("id", nargs="?", default="", help="which; left out: all of them")
     add_yes_option(clear)
 

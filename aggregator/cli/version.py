@@ -9,7 +9,7 @@ from typing import Final
 
 import msgspec
 
-from aggregator.cli import add_output_option
+from aggregator.cli import add_examples, add_output_option
 from aggregator.cli.render import Table, show
 from collectors.registry import OWN_DISTRIBUTION
 from schemas import __version__
@@ -33,6 +33,7 @@ class Package(msgspec.Struct, frozen=True):
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what the command takes."""
+    add_examples(parser, "example:", "  muster version -o json")
     add_output_option(parser)
 
 

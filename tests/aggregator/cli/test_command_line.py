@@ -1,8 +1,10 @@
 """What holds for every command."""
 
+import argparse
 import importlib
 import subprocess
 import sys
+from collections.abc import Iterator
 
 import pytest
 
@@ -19,6 +21,40 @@ def test_every_command_has_arguments_run_and_help(name: str, capsys: pytest.Capt
         main([name, "--help"])
     assert left.value.code == 0
     assert capsys.readouterr().out.startswith("usage: muster")
+
+
+def _parsers() -> Iterator[tuple[str, argparse.ArgumentParser]]:
+    """Give the parser of every command and of every word below one."""
+    for name, command in COMMANDS.items():
+        parser = argparse.ArgumentParser(prog=f"muster {name}")
+        importlib.import_module(command.module).arguments(parser)
+        yield name, parser
+        for action in parser._actions:
+            if isinstance(action, argparse._SubParsersAction):
+                yield from ((f"{name} {word}", inner) for word, inner in action.choices.items())
+
+
+@pytest.mark.parametrize(("name", "parser"), [pytest.param(*one, id=one[0]) for one in _parsers()])
+def test_every_help_fits_80_columns_and_has_an_example(
+    name: str, parser: argparse.ArgumentParser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    lines = parser.format_help().splitlines()
+    assert [] == [line for line in lines if len(line) > 80]
+    examples = [line for line in lines if line.startswith("  ") and f"muster {name}" in line]
+    assert examples, "no example to copy"
+    unexplained = [action for action in parser._actions if not action.help and action.dest != "deed"]
+    assert [] == unexplained
+
+
+def test_the_first_help_fits_80_columns_and_tells_the_exit_statuses(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    assert main([]) == 2
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert {"0", "1", "2", "78", "130"} <= {line.split()[0] for line in lines if line.split()}
 
 
 @pytest.mark.parametrize("words", [["--help"], ["query", "--help"], ["nodes", "--help"], ["top", "--help"]])

@@ -7,7 +7,7 @@ from tests.aggregator.cli.conftest import Run
 from tests.aggregator.cli.stub import Refusal, Stub
 
 _TOKEN = {"id": "k3v9aaaaaaaa", "name": "grafana", "scopes": ["read"], "used_ns": None, "expires_ns": None,
-          "revoked_ns": None}  # fmt: skip
+          "revoked_ns": None, "node": None}  # fmt: skip
 
 
 def test_create_prints_the_secret_alone_so_that_a_shell_can_take_it(run: Run, stub: Stub) -> None:
@@ -49,6 +49,14 @@ def test_rotate_passes_the_time_of_grace(run: Run, stub: Stub) -> None:
 
     stub.answers["POST /v1/tokens/old/rotate"] = rotated
     assert run("token", "rotate", "old", "--grace", "2h")[1] == "mst_new_7200.0\n"
+
+
+def test_rotate_tells_whether_the_node_was_handed_its_own(run: Run, stub: Stub) -> None:
+    made = {"token": {**_TOKEN, "id": "new", "node": "gpu-17"}, "secret": "mst_new_x", "handed": True}
+    stub.answers["POST /v1/tokens/old/rotate"] = made
+    assert "It is handed to gpu-17 now" in run("token", "rotate", "old")[2]
+    stub.answers["POST /v1/tokens/old/rotate"] = {**made, "handed": False}
+    assert "gpu-17 is not connected: write it there to publish.token" in run("token", "rotate", "old")[2]
 
 
 def test_refusal_is_told_in_the_servers_words(run: Run, stub: Stub) -> None:

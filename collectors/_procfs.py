@@ -86,6 +86,14 @@ def names(path: Path | str) -> list[str]:
         return []
 
 
+def link(path: Path | str) -> str:
+    """Give what a symbolic link says, as it stands; "" when it cannot be read, or is none."""
+    try:
+        return os.readlink(path)  # noqa: PTH115 - hundreds are read at a time, and a Path costs more than the call
+    except OSError:
+        return ""
+
+
 def integer(word: bytes) -> int | None:
     """Give the whole number that the word is, 0 to 2**64 - 1, or None: garbage is absent, never 0."""
     if not word.isdigit() or len(word) > 20:

@@ -34,7 +34,9 @@ class Slot(msgspec.Struct, frozen=True, omit_defaults=True):
     """Where a device sits. "" means not known. A slot outlives the parts that sit in it."""
 
     path: str = ""
-    """Root port and bridges down to the device; bus numbers move between boots, the path does not."""
+    """Root complex, root port and bridges down to the device, without bus numbers, which move between boots:
+    `pci0000:00/01.0/00.0` is a root bus, then device and function of a root port and of what is behind it. A virtual
+    function is `<path of its PF>/vf<index>`; a bus behind an endpoint (VMD) is `pci:<its first bus>`."""
     location: str = ""
     """What is printed on the machine: `CPU2 SLOT2`."""
     address: str = ""
@@ -75,6 +77,9 @@ class Document(msgspec.Struct, frozen=True, omit_defaults=True):
     """What it can do, by name; a number's name ends in its base unit: `memory_bytes`, `link_rate_bytes_per_second`."""
     unsupported: list[str] = []
     """Metrics that this device lastingly does not report (promise: absent is not zero, and this is why)."""
+    lost: bool = False
+    """The device is still listed but no longer answers; the rest is what was last known of it. One that is not listed
+    any more has no document."""
 
 
 _document_decoder = msgspec.json.Decoder(Document, strict=True)

@@ -40,8 +40,12 @@ def _slot(place: Place) -> Slot:
     return Slot(path=place.path, location=place.location, address=place.address)
 
 
-def _pci(place: Place, vendor_id: str, device_id: str, pci_class: str, driver: str) -> dict[str, Value]:
-    """Give what the PCI bus says of a function."""
+def _pci(
+    hardware: Hardware, place: Place, vendor_id: str, device_id: str, pci_class: str, driver: str
+) -> dict[str, Value]:
+    """Give what the PCI bus says of a function, in the words of `schemas.capabilities`."""
+    members = hardware.layout.groups[place.iommu_group]
+    bridges = [switch.address for switch in hardware.layout.switches if switch.iommu_group == place.iommu_group]
     return {
         **SIMULATED,
         "pci_vendor_id": vendor_id,
@@ -49,6 +53,8 @@ def _pci(place: Place, vendor_id: str, device_id: str, pci_class: str, driver: s
         "pci_class": pci_class,
         "driver": driver,
         "iommu_group": place.iommu_group,
+        "iommu_group_members": list(members),
+        **({"iommu_group_bridges": bridges} if bridges else {}),
         "numa_node": place.numa_node,
         "pcie_root": place.root,
         **({"pcie_switch": place.switch} if place.switch else {}),
@@ -108,14 +114,18 @@ def _switches(hardware: Hardware) -> Iterator[Document]:
             merge_keys=[f"pci:{place.address}"],
             slot=_slot(place),
             part=_part("PCIe switch"),
-            capabilities={**_pci(place, "1000", "c030", "060400", "pcieport"), "acs": hardware.type.acs},
+            capabilities={
+                **_pci(hardware, place, "1000", "c030", "060400", "pcieport"),
+                "bridge": True,
+                "acs": hardware.type.acs,
+            },
         )
 
 
 def _gpu(hardware: Hardware, index: int, effects: Effects) -> Document:
     """Describe a GPU. What the driver tells is left out when it has not got the GPU (R002-5)."""
     model, place, driver = hardware.model, hardware.layout.gpus[index], hardware.type.gpu.driver
-    capabilities = _pci(place, "10de", model.device_id, "030200", driver)
+    capabilities = _pci(hardware, place, "10de", model.device_id, "030200", driver)
     capabilities |= {"variant_hint": f"NVIDIA_{model.name}", "pcie_generation": model.pcie_generation, "pcie_width": 16}
     keys = [f"pci:{place.address}"]
     if driver == "vfio-pci":
@@ -203,7 +213,7 @@ def _drive(hardware: Hardware, index: int) -> Iterator[Document]:
         slot=_slot(place),
         part=_part("NVMe 3.84TB" if size == 3_840_755_982_336 else "NVMe", serial=text, firmware="SIM1.0"),
         capabilities={
-            **_pci(place, "1e0f", "0007", "010802", "nvme"),
+            **_pci(hardware, place, "1e0f", "0007", "010802", "nvme"),
             "capacity_bytes": size,
             "namespaces": 1,
             "sanitize": ["block-erase", "crypto-erase"],
@@ -243,7 +253,7 @@ def _network(hardware: Hardware, effects: Effects) -> Iterator[Document]:
             slot=_slot(place),
             part=_part("SR-IOV port", serial=text, firmware="28.39.1002"),
             capabilities={
-                **_pci(place, "15b3", "1021", "020000", "mlx5_core"),
+                **_pci(hardware, place, "15b3", "1021", "020000", "mlx5_core"),
                 "interface": hardware.interface(port),
                 "mac": hardware.port_macs[port],
                 "link_rate_bytes_per_second": spec.link_bytes_per_second,
@@ -269,7 +279,7 @@ def _virtual(hardware: Hardware, port: int, index: int, vf: int) -> Document:
         slot=_slot(place),
         part=_part("SR-IOV function"),
         capabilities={
-            **_pci(place, "15b3", "101e", "020000", "vfio-pci"),
+            **_pci(hardware, place, "15b3", "101e", "020000", "vfio-pci"),
             "vf_index": index,
             "mac": hardware.vf_mac(vf),
             "vlan": hardware.vf_vlans[vf],

@@ -1,8 +1,8 @@
 """Where the devices of a simulated node sit: PCI tree, IOMMU groups, NUMA nodes and the graph of links.
 
 A layout depends on the type alone, so that all nodes of a type share one. Paths are written without bus numbers,
-which move between boots: `pci0000:00/01.0/00.0/02.0/00.0` is the root complex, then device and function of the root
-port, of a switch's upstream and downstream port, and of the device itself.
+which move between boots, as `schemas.device.Slot` says: `pci0000:00/01.0/00.0/02.0/00.0` is the root complex, then
+device and function of the root port, of a switch's upstream and downstream port, and of the device itself.
 """
 
 from typing import Final
@@ -44,6 +44,8 @@ class Layout(msgspec.Struct, frozen=True):
     switches: tuple[Place, ...]
     links: tuple[tuple[int, ...], ...]
     """NVLinks between each pair of GPUs; () without links. Behind a switch every pair may use all of them."""
+    groups: dict[int, tuple[str, ...]] = {}
+    """Addresses of the members of each IOMMU group, sorted, those of switches among them."""
 
 
 class _Complex:
@@ -141,7 +143,7 @@ def layout(node_type: NodeType) -> Layout:
     switches = tuple(
         Place(hub.upstream, hub.path, hub.complex.socket, hub.bridge_group, hub.root) for hub in hubs if hub.upstream
     )
-    made = Layout(gpus, nvmes, ports, vfs, switches, _links(node_type))
+    made = Layout(gpus, nvmes, ports, vfs, switches, _links(node_type), _members(gpus, nvmes, ports, switches, *vfs))
     _check_distinct(made)
     return made
 
@@ -173,16 +175,21 @@ def _virtual(port: Place, index: int, group: int) -> Place:
     """Put a virtual function behind its port, at the port's routing id plus offset plus index."""
     routing = (int(port.address[5:7], 16) << 8) + FIRST_VF_OFFSET + index
     bus, device, function = routing >> 8, routing >> 3 & 0x1F, routing & 7
-    parent = port.path.rpartition("/")[0]
     return msgspec.structs.replace(
         port,
         address=_address(bus, device, function),
-        path=f"{parent}/{routing >> 3 & 0x1F:02x}.{function}"
-        if bus == int(port.address[5:7], 16)
-        else f"{port.path}/vf{index}",
+        path=f"{port.path}/vf{index}",
         iommu_group=group,
         location="",
     )
+
+
+def _members(*kinds: tuple[Place, ...]) -> dict[int, tuple[str, ...]]:
+    """Give the members of each group."""
+    groups: dict[int, list[str]] = {}
+    for place in (place for places in kinds for place in places):
+        groups.setdefault(place.iommu_group, []).append(place.address)
+    return {group: tuple(sorted(addresses)) for group, addresses in groups.items()}
 
 
 def _given(node_type: NodeType) -> tuple[Place, ...]:

@@ -152,15 +152,10 @@ def _lines(consumer: str, books: Books, now_ns: int) -> list[Line]:
         word = words.get(publisher)
         lost = word is not None and Run(publisher, word.epoch) in books.written_off
         for one in past.lines:
-            line_of(publisher, one.row_class, one.level).add(_written_off(one.places) if lost else one.places)
+            line_of(publisher, one.row_class, one.level).add(one.places.written_off() if lost else one.places)
     for stream in streams:
         _add_stream(line_of(stream.publisher, stream.row_class, stream.level), books, stream, told.get(stream))
     return [lines[key] for key in sorted(lines)]
-
-
-def _written_off(places: Places) -> Places:
-    """Give the counts of settled runs once their publisher is given up, with the run that followed them."""
-    return msgspec.structs.replace(places, stranded=0, lost=places.lost + places.stranded)
 
 
 def place_run(books: Books, run: Run) -> list[PastLine]:

@@ -54,6 +54,10 @@ class Places(msgspec.Struct, kw_only=True):
         for reason, count in more.dropped.items():
             self.dropped[reason] = self.dropped.get(reason, 0) + count
 
+    def written_off(self) -> "Places":
+        """Give the same once nobody waits for stranded rows any more."""
+        return msgspec.structs.replace(self, stranded=0, lost=self.lost + self.stranded)
+
 
 _COUNTS: Final = tuple(name for name in Places.__struct_fields__ if name != "dropped")
 
@@ -137,6 +141,11 @@ class Past(msgspec.Struct, frozen=True):
         forgotten = max([*ends, *([] if self.forgotten_ns is None else [self.forgotten_ns])], default=None)
         made = [PastLine(row_class, level, places) for (row_class, level), places in sorted(sums.items())]
         return msgspec.structs.replace(self, lines=made, runs=runs, forgotten_ns=forgotten)
+
+    def write_off(self) -> Self:
+        """Give this with its stranded rows lost: the publisher will not come back."""
+        lines = [PastLine(one.row_class, one.level, one.places.written_off()) for one in self.lines]
+        return msgspec.structs.replace(self, lines=lines)
 
 
 def _digest(epoch: str) -> bytes:

@@ -39,6 +39,7 @@ class Tracker:
         self._moved: set[tuple[str, int]] = set()
         self._spoke: set[str] = set()
         self._settled: list[Run] = []
+        self._passed: set[str] = set()
 
     def missing(self, stream: Stream, first: int, end: int) -> list[Interval]:
         """Give the rows of `[first, end)` that are new."""
@@ -82,11 +83,19 @@ class Tracker:
         past = self.pasts.get(run.publisher, Past(run.publisher))
         self.pasts[run.publisher] = past.settle(run.epoch, ended_ns, lines)
         self._settled.append(run)
+        self._passed.add(run.publisher)
         self._forget(run)
         word = self.words.get(run.publisher)
         if word is not None and word is not (left := self.unsettled(word)):
             self.words[run.publisher] = left
             self._spoke.add(run.publisher)
+
+    def write_off(self, publisher: str) -> None:
+        """Count the stranded rows of settled runs as lost: the publisher was given up."""
+        past = self.pasts.get(publisher)
+        if past is not None and any(one.places.stranded for one in past.lines):
+            self.pasts[publisher] = past.write_off()
+            self._passed.add(publisher)
 
     def remember(self, run: Run) -> None:
         """Take a run for one of those that were settled and forgotten: nothing more is counted of it."""
@@ -129,12 +138,13 @@ class Tracker:
         changes.log_id = log_id
         changes.positions = [Position(topic, part, self.positions[topic, part]) for topic, part in sorted(self._moved)]
         changes.words = [self.words[publisher] for publisher in sorted(self._spoke)]
-        changes.pasts = [self.pasts[publisher] for publisher in sorted({run.publisher for run in self._settled})]
+        changes.pasts = [self.pasts[publisher] for publisher in sorted(self._passed)]
         changes.settled = self._settled
         self._changes = Progress()
         self._moved = set()
         self._spoke = set()
         self._settled = []
+        self._passed = set()
         return changes
 
     def apply(self, progress: Progress) -> None:
@@ -153,7 +163,7 @@ class Tracker:
     @property
     def changed(self) -> bool:
         """Whether there is anything for a next transaction."""
-        return bool(self._moved or self._spoke or self._settled or self._changes.seen)
+        return bool(self._moved or self._spoke or self._passed or self._changes.seen)
 
     def streams(self) -> list[Stream]:
         """Give every stream of which rows were seen."""

@@ -88,6 +88,8 @@ class Settling:
         room = PASS_RUNS
         horizons: dict[int, int | None] = {}
         for word in list(tracker.words.values()):
+            if Run(word.publisher, word.epoch) in moment.written_off:
+                tracker.write_off(word.publisher)
             if not word.ended or not room:
                 continue
             partition = partition_of(word.publisher, self._log.partitions)

@@ -10,7 +10,7 @@ import resource
 import signal
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final, NoReturn
 
@@ -87,7 +87,7 @@ async def _serve(config: AggregatorConfig) -> int:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    watch_lifeline(lambda: _set_from_thread(loop, stop))
+    watch_lifeline(lambda: _from_thread(loop, stop.set), ask=lambda call: _from_thread(loop, call))
     await service.start()
     gc.collect()
     gc.freeze()  # what is there now stays: no collection need look at it again
@@ -100,8 +100,9 @@ async def _serve(config: AggregatorConfig) -> int:
     return 0
 
 
-def _set_from_thread(loop: asyncio.AbstractEventLoop, event: asyncio.Event) -> None:
-    loop.call_soon_threadsafe(event.set)
+def _from_thread(loop: asyncio.AbstractEventLoop, call: Callable[[], None]) -> None:
+    with contextlib.suppress(RuntimeError):  # it ended just now
+        loop.call_soon_threadsafe(call)
 
 
 async def _listen(config: AggregatorConfig, app: object, close_streams: object, stop: asyncio.Event) -> None:

@@ -223,7 +223,7 @@ class Agent:
         signal.signal(signal.SIGTERM, stop)
         signal.signal(signal.SIGINT, stop)
         signal.signal(signal.SIGHUP, reload)
-        watch_lifeline(self.scheduler.stop)
+        watch_lifeline(self.scheduler.stop, ask=self.scheduler.ask)
 
     def _read_again(self, options: argparse.Namespace) -> None:
         """SIGHUP: take the new configuration of collectors and levels; a bad one changes nothing."""

@@ -119,6 +119,7 @@ class FleetRun:
         self._faults = FaultSocket(folder / "control.sock", fleet)
         self._turns: list[tuple[float, int]] = []
         self._hurried: deque[str] = deque()
+        self._asked: deque[Callable[[], None]] = deque()
         self._describing: deque[FleetNode] = deque(self.nodes)
         self._allowance = DOCUMENTS_PER_SECOND
         self._allowed_at = self._started
@@ -138,6 +139,10 @@ class FleetRun:
     def stop(self) -> None:
         """Come to an end. Safe from a signal's handler and from any thread."""
         self._stopping = True
+
+    def ask(self, call: Callable[[], None]) -> None:
+        """Have something short called by the thread that calls `run`, soon."""
+        self._asked.append(call)
 
     def want_report(self) -> None:
         """Print a report soon. Safe from a signal's handler."""
@@ -159,6 +164,8 @@ class FleetRun:
         end = now + duration if duration else float("inf")
         while not self._stopping and (now := time.monotonic()) < end:
             self.tick(now)
+            while self._asked:
+                self._asked.popleft()()
             if self._report_wanted:
                 self._report_wanted = False
                 self.print_report()

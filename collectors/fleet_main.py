@@ -98,7 +98,7 @@ def _work(options: argparse.Namespace, config: AgentConfig, folder: Path) -> int
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: run.stop())
     signal.signal(signal.SIGUSR1, lambda *_: run.want_report())
-    watch_lifeline(run.stop)
+    watch_lifeline(run.stop, ask=run.ask)
     _log.info(
         "fleet_started simulated=true nodes=%d first=%s interval_seconds=%g to=%s",
         len(fleet.nodes),

@@ -30,7 +30,7 @@ _LONGEST_WAIT: Final = 60.0
 
 
 class Scheduler:
-    """Runs collectors. Made and `run` on one thread; `stop`, `reload`, `levels_changed` and `status` on any."""
+    """Runs collectors. Made and `run` on one thread; `stop`, `reload`, `ask`, `levels_changed` and `status` on any."""
 
     def __init__(
         self,
@@ -81,6 +81,11 @@ class Scheduler:
     def reload(self, setups: Sequence[CollectorSetup]) -> None:
         """Take another list of collectors: what is new starts, what is gone or changed stops, the rest goes on."""
         self._orders.append(lambda: self._apply(setups))
+        self._wake()
+
+    def ask(self, call: Callable[[], None]) -> None:
+        """Have something short called on the scheduler's thread, soon: while that hangs, it is not."""
+        self._orders.append(call)
         self._wake()
 
     def levels_changed(self) -> None:

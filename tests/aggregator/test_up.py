@@ -40,8 +40,17 @@ def tell(*_):
 
 if what != "deaf":
     signal.signal(signal.SIGTERM, tell)
-watch_lifeline(end)
-time.sleep(60)
+if what == "hangs":
+    time.sleep(60)  # before its first sign of life
+asked = []
+watch_lifeline(end, ask=asked.append)
+deadline = time.monotonic() + 60
+while time.monotonic() < deadline:
+    while asked:
+        asked.pop()()
+    if what == "stuck":
+        time.sleep(60)  # its lifeline's thread goes on; its main loop does not
+    time.sleep(0.02)
 """
 
 SUPERVISOR = """
@@ -65,8 +74,10 @@ class Stage:
         self.env = {**os.environ, "PYTHONPATH": f"{folder}:{Path(up.__file__).parent.parent}"}
         self.supervisors: list[Supervisor] = []
 
-    def supervise(self, *names: str, env: dict[str, str] | None = None, log_dir: Path | None = None) -> Supervisor:
-        specs = [ChildSpec(name, "a_child", (name, str(self.folder))) for name in names]
+    def supervise(
+        self, *names: str, env: dict[str, str] | None = None, log_dir: Path | None = None, beats: bool = False
+    ) -> Supervisor:
+        specs = [ChildSpec(name, "a_child", (name, str(self.folder)), beats=beats) for name in names]
         supervisor = Supervisor(specs, self.env | (env or {}), log_dir=log_dir, clock=lambda: self.now)
         self.supervisors.append(supervisor)
         return supervisor
@@ -83,6 +94,22 @@ class Stage:
         while not true():
             assert time.monotonic() < deadline, f"waited in vain for {what}"
             time.sleep(0.02)
+
+    def shows_life(self, supervisor: Supervisor) -> None:
+        """Wait for the first child's first beat."""
+
+        def beaten() -> bool:
+            supervisor.poll()
+            return supervisor._children[0].beaten
+
+        self.until(beaten, "a sign of life")
+
+    def passes(self, supervisor: Supervisor, seconds: float) -> None:
+        """Let time pass, with a poll every two seconds as the supervisor's own loop has them."""
+        end = self.now + seconds
+        while self.now < end:
+            self.now = min(end, self.now + 2)
+            supervisor.poll()
 
     def ended(self, supervisor: Supervisor) -> None:
         """Wait until the first child has ended, and have the supervisor notice."""
@@ -215,6 +242,59 @@ def test_children_end_by_themselves_when_the_supervisor_is_killed(stage: Stage) 
     _, alive = psutil.wait_procs(children, timeout=5)
     assert [] == alive
     assert ["one", "two"] == sorted(stage.lines("ended"))  # each after its own last words
+
+
+def hung(stage: Stage, supervisor: Supervisor) -> None:
+    """Wait until the first child, which hangs, was killed and another was started."""
+    stage.ended(supervisor)
+    assert supervisor.statuses()[0].last_exit.startswith("hung for ")
+    stage.now += 0.21
+    supervisor.poll()
+    assert 2 == supervisor.statuses()[0].starts
+
+
+def test_a_child_that_is_stopped_is_killed_and_started_again(stage: Stage, caplog: pytest.LogCaptureFixture) -> None:
+    supervisor = stage.supervise("one", beats=True)
+    supervisor.poll()
+    stage.runs("one", 1)
+    stage.shows_life(supervisor)
+    process = psutil.Process(supervisor.statuses()[0].pid)
+    process.send_signal(signal.SIGSTOP)
+    stage.until(lambda: process.status() == psutil.STATUS_STOPPED, "the child to stop")
+    stage.passes(supervisor, up.PATIENCE_SECONDS - 2)
+    assert 1 == supervisor.statuses()[0].starts
+    stage.passes(supervisor, 4)
+    hung(stage, supervisor)
+    assert f"child_hung name=one pid={process.pid}" in caplog.text
+
+
+def test_a_child_whose_main_loop_hangs_is_found_though_its_threads_go_on(stage: Stage) -> None:
+    supervisor = stage.supervise("stuck", beats=True)
+    supervisor.poll()
+    stage.shows_life(supervisor)
+    stage.passes(supervisor, up.PATIENCE_SECONDS + 2)
+    hung(stage, supervisor)
+
+
+def test_a_child_that_hangs_before_its_first_sign_of_life_is_given_longer(stage: Stage) -> None:
+    supervisor = stage.supervise("hangs", beats=True)
+    supervisor.poll()
+    stage.runs("hangs", 1)
+    stage.passes(supervisor, up.START_PATIENCE_SECONDS - 2)
+    assert 1 == supervisor.statuses()[0].starts
+    stage.passes(supervisor, 4)
+    hung(stage, supervisor)
+
+
+def test_a_supervisor_that_was_itself_held_up_blames_nobody(stage: Stage) -> None:
+    """The machine was suspended, or had no memory left for anybody."""
+    supervisor = stage.supervise("stuck", beats=True)
+    supervisor.poll()
+    stage.shows_life(supervisor)
+    stage.now += 10 * up.PATIENCE_SECONDS
+    supervisor.poll()
+    stage.passes(supervisor, up.PATIENCE_SECONDS - 2)
+    assert (1, "") == (supervisor.statuses()[0].starts, supervisor.statuses()[0].last_exit)
 
 
 def test_a_folder_called_schemas_beside_the_user_does_not_take_our_place(

@@ -18,13 +18,15 @@ from collectors._uevents import Uevent, Uevents
 from collectors.contract import Context, Emit
 from collectors.pci_bus import read_bus
 from collectors.pci_documents import Known, describe_bus
+from collectors.pci_events import EVENTS
 from collectors.pci_link import METRICS, Links
 from collectors.pci_names import PciNames
 from collectors.pci_sysfs import DEVICES, Function, Identity, answers, read_identity
 from collectors.pci_use import host_needs, vfio_use
-from collectors.pci_watch import Changes, vfio_state
+from collectors.pci_watch import Changes, vfio_users
 from schemas.device import Document
 from schemas.errors import NoDataError, PartialCollectError
+from schemas.events import EventSpec
 from schemas.metrics import MetricSpec
 from schemas.rows import Item
 
@@ -69,6 +71,7 @@ class PciCollector:
 
     name: ClassVar[str] = "pci"
     METRICS: ClassVar[tuple[MetricSpec, ...]] = METRICS
+    EVENTS: ClassVar[tuple[EventSpec, ...]] = EVENTS
     Config: ClassVar[type[PciConfig]] = PciConfig
 
     def __init__(
@@ -112,7 +115,10 @@ class PciCollector:
             yield from self._links.read(self._context.level())
 
     def describe(self) -> Iterator[Document]:
-        """Give a document for every function. Raises PartialCollectError at the end when some could not be read."""
+        """Give a document for every function; one that no longer answers on its bus has none, as if it were gone.
+
+        Raises PartialCollectError at the end when some could not be read.
+        """
         root = self._context.root
         bus = read_bus(root)
         needs, use = host_needs(root), vfio_use(root)
@@ -122,12 +128,14 @@ class PciCollector:
                 self._identity(function),
                 answers(root, address),
                 tuple(needs.get(address, ())),
-                vfio_state(root, function, use),
+                vfio_users(root, function, use),
             )
             for address, function in bus.functions.items()
         }
         self._names.learn((function.vendor, function.device) for function in bus.functions.values())
-        documents = list(describe_bus(bus, known, self._names))
+        documents = [
+            one for one in describe_bus(bus, known, self._names) if known[one.slot.address].answers is not False
+        ]
         self._documents = {document.slot.address: document for document in documents}
         yield from documents
         if bus.unreadable:

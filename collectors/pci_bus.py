@@ -85,7 +85,7 @@ def read_bus(root: Path) -> Bus:
 def _slots(root: Path) -> dict[str, str]:
     """Read `/sys/bus/pci/slots`: a slot's name, and the address of what may sit in it."""
     folder = root / "sys/bus/pci/slots"
-    found = {}
+    found: dict[str, str] = {}
     for name in names(folder):
         address = read_text(folder / name / "address")
         if address:

@@ -115,7 +115,7 @@ def parse_vpd(data: bytes) -> VitalData:
 
 
 def _fields(body: bytes) -> dict[bytes, str]:
-    found = {}
+    found: dict[bytes, str] = {}
     at = 0
     while at + 3 <= len(body):
         end = at + 3 + body[at + 2]

@@ -44,7 +44,8 @@ class Known(msgspec.Struct, frozen=True):
     """None when it could not be asked yet."""
     answers: bool | None = None
     needs: tuple[str, ...] = ()
-    vfio_in_use: bool | None = None
+    users: tuple[str, ...] | None = None
+    """Who holds it through vfio; None when that cannot be told."""
 
 
 def device_id(address: str) -> str:
@@ -70,17 +71,32 @@ def kind_of(function: Function) -> DeviceKind:
 
 def describe_bus(bus: Bus, known: dict[str, Known], names: PciNames) -> Iterator[Document]:
     """Give one document for each function, in the order of their addresses."""
-    serials = Counter(serial for address in bus.functions if (serial := _serial_key(address, known)))
+    serials = {
+        address: _serial(function, known.get(address, Known(None))) for address, function in bus.functions.items()
+    }
+    keys = {address: _key(address, known.get(address, Known(None))) for address in bus.functions}
+    said, stated = Counter(serials.values()), Counter(keys.values())
     for address, function in bus.functions.items():
-        serial = _serial_key(address, known)
-        keys = [serial] if serial and serials[serial] == 1 else []
-        yield _document(bus, function, known, names, [*keys, device_id(address)])
+        serial, key = serials[address], keys[address]
+        own = [key] if stated[key] == 1 and key != device_id(address) else []
+        found = _document(bus, function, known, names, [*own, device_id(address)])
+        if serial and said[serial] == 1:  # a number that several say identifies none of them
+            found = msgspec.structs.replace(found, part=msgspec.structs.replace(found.part, serial=serial))
+        yield found
 
 
-def _serial_key(address: str, known: dict[str, Known]) -> str:
+def _key(address: str, known: Known) -> str:
     """Give the key that follows a function from slot to slot; cards of some makers all carry one number."""
-    identity = known.get(address, Known(None)).identity
-    return f"pci-serial:{identity.config.serial}.{address[-1]}" if identity and identity.config.serial else ""
+    serial = known.identity.config.serial if known.identity else ""
+    return f"pci-serial:{serial}.{address[-1]}" if serial else device_id(address)
+
+
+def _serial(function: Function, known: Known) -> str:
+    """Give the serial number of a function's part. A GPU's is what its driver says, and nothing else is like it."""
+    if known.identity is None or kind_of(function) is DeviceKind.GPU:
+        return ""
+    card = usable(known.identity.serial) or usable(known.identity.vital.serial)
+    return card if not card or function.address.endswith(".0") else f"{card}.{function.address[-1]}"
 
 
 def _document(bus: Bus, function: Function, all_known: dict[str, Known], names: PciNames, keys: list[str]) -> Document:
@@ -97,19 +113,17 @@ def _document(bus: Bus, function: Function, all_known: dict[str, Known], names: 
             vendor=names.vendor(function.vendor),
             model=identity.model or names.device(function.vendor, function.device),
             part_number=usable(identity.vital.part_number),
-            serial=usable(identity.vital.serial) or usable(identity.serial) or identity.config.serial,
             revision=function.revision,
             firmware=identity.firmware,
         ),
         capabilities={name: value for name, value in facts.items() if value is not None and value != []},
         unsupported=sorted(_unsupported(function)),
-        lost=known.answers is False,
     )
 
 
 def _facts(bus: Bus, function: Function, known: Known) -> dict[str, Value | None]:
     """Give the words of `schemas.capabilities.PCI_WORDS`; None or [] for what is not known."""
-    config = (known.identity or Identity()).config
+    identity = known.identity or Identity()
     memory = [bar.size_bytes for bar in function.bars if bar.kind.startswith("memory") and bar.name != "rom"]
     return {
         "pci_vendor_id": function.vendor,
@@ -117,10 +131,11 @@ def _facts(bus: Bus, function: Function, known: Known) -> dict[str, Value | None
         "pci_subsystem_vendor_id": function.subsystem_vendor or None,
         "pci_subsystem_id": function.subsystem or None,
         "pci_class": function.pci_class,
-        "pci_serial": config.serial or None,
+        "pci_serial": identity.config.serial or None,
+        "card_serial": usable(identity.vital.serial) or None,
         "pci_slot": bus.slot(function) or None,
         "bridge": True if function.is_bridge else None,
-        "acs": config.acs if function.is_bridge else None,
+        "acs": identity.config.acs if function.is_bridge else None,
         "driver": function.driver,
         "driver_override": function.driver_override or None,
         "numa_node": function.numa_node,
@@ -139,7 +154,8 @@ def _facts(bus: Bus, function: Function, known: Known) -> dict[str, Value | None
         "sriov_vf_device_id": function.vf_device or None,
         "vf_index": bus.indexes.get(function.address),
         "host_needs": list(known.needs),
-        "vfio_in_use": known.vfio_in_use,
+        "in_use_by": list(known.users or ()),
+        "vfio_in_use": None if known.users is None else bool(known.users),
     }
 
 

@@ -7,6 +7,7 @@ Source: Documentation/ABI/testing/sysfs-bus-pci of Linux.
 
 import os
 import re
+import time
 from pathlib import Path
 from typing import Final
 
@@ -28,6 +29,8 @@ _WIDTHS: Final = frozenset({1, 2, 4, 8, 12, 16, 32})
 _ROM: Final = 6
 _IO, _MEMORY, _PREFETCH, _WIDE = 0x100, 0x200, 0x2000, 0x100000
 _CONFIG_BYTES: Final = 4096
+_RESET_S: Final = 0.1
+"""What a function may take after a reset before it answers. Source: PCI Express Base Specification 6.0, 6.6."""
 _VPD_BYTES: Final = 1024
 """Enough for the read-only part of every card seen; each four bytes are a slow transaction of their own."""
 
@@ -183,8 +186,14 @@ def answers(root: Path, address: str) -> bool | None:
     folder = f"{root}/{DEVICES}/{address}"
     if asleep(folder) or link(f"{folder}/physfn"):
         return None
-    head = _head(f"{folder}/config", 4)
-    return head != b"\xff\xff\xff\xff" if len(head) == 4 else None
+    for pause in (0.0, _RESET_S):
+        time.sleep(pause)
+        head = _head(f"{folder}/config", 4)
+        if len(head) < 4:
+            return None
+        if head != b"\xff\xff\xff\xff":
+            return True
+    return False
 
 
 def asleep(folder: str) -> bool:
@@ -277,8 +286,8 @@ def _head(path: str, size: int) -> bytes:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
         return b""
+    data = b""
     try:
-        data = b""
         while len(data) < size:
             more = os.read(fd, size - len(data))
             if not more:

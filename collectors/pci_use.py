@@ -5,7 +5,7 @@ Only what is found is told. A function that nothing is known of may still be nee
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -28,8 +28,8 @@ _VFIO: Final = "/dev/vfio/"
 class VfioUse(msgspec.Struct, frozen=True):
     """What is open below `/dev/vfio`."""
 
-    opened: frozenset[str] = frozenset()
-    """Names below `/dev/vfio`: a group's number, or `devices/vfio3`."""
+    opened: Mapping[str, tuple[str, ...]] = {}
+    """By name below `/dev/vfio` (a group's number, or `devices/vfio3`) who has it open: `<name>/<process id>`."""
     complete: bool = False
     """Whether all processes could be looked at, so that what is not here is not open."""
 
@@ -149,7 +149,7 @@ def vfio_use(root: Path) -> VfioUse:
     if not names(root / "sys/bus/pci/drivers/vfio-pci") and not names(root / "dev/vfio"):
         return VfioUse()
     complete = link(root / "proc/self/ns/pid") == _FIRST_NAMESPACE
-    opened: set[str] = set()
+    opened: dict[str, list[str]] = {}
     for process in names(root / "proc"):
         if not process.isdecimal():
             continue
@@ -162,18 +162,18 @@ def vfio_use(root: Path) -> VfioUse:
             continue
         except OSError:  # it ended
             continue
-        opened.update(text.removeprefix(_VFIO) for text in targets if text.startswith(_VFIO))
-    return VfioUse(frozenset(opened), complete)
+        for name in sorted({text.removeprefix(_VFIO) for text in targets if text.startswith(_VFIO)}):
+            opened.setdefault(name, []).append(f"{read_text(f'{root}/proc/{process}/comm')}/{process}")
+    return VfioUse({name: tuple(users) for name, users in opened.items()}, complete)
 
 
-def in_use(use: VfioUse, group: int | None, devices: list[str]) -> bool | None:
-    """Tell whether a function bound to vfio is held open, by its group or by one of its `vfio-dev` names.
+def users(use: VfioUse, group: int | None, devices: list[str]) -> tuple[str, ...] | None:
+    """Give who holds a function that is bound to vfio open, by its group or by one of its `vfio-dev` names.
 
-    None when that cannot be told.
+    None when that cannot be told: nobody was seen, and not everybody could be looked at.
     """
     wanted = {f"devices/{name}" for name in devices} | (
         {str(group), f"noiommu-{group}"} if group is not None else set()
     )
-    if wanted & use.opened:
-        return True
-    return False if use.complete else None
+    found = tuple(sorted({user for name in wanted for user in use.opened.get(name, ())}))
+    return found if found or use.complete else None

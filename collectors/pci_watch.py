@@ -9,7 +9,7 @@ import msgspec
 from collectors._procfs import names
 from collectors.pci_documents import device_id
 from collectors.pci_sysfs import DEVICES, Function, UnreadableError, answers, read_function
-from collectors.pci_use import VfioUse, in_use, vfio_use
+from collectors.pci_use import VfioUse, users, vfio_use
 from schemas.device import Document
 from schemas.rows import Event, FieldValue, Severity
 
@@ -19,7 +19,8 @@ class Glance(msgspec.Struct, frozen=True):
 
     function: Function
     answers: bool | None
-    vfio_in_use: bool | None
+    users: tuple[str, ...] | None
+    """Who holds it through vfio; None when that cannot be told."""
 
 
 class Changes:
@@ -67,7 +68,7 @@ class Changes:
         return Glance(
             function,
             answers(self._root, function.address) if deep else last.answers if last else None,
-            vfio_state(self._root, function, use),
+            vfio_users(self._root, function, use),
         )
 
     def _compared(self, before: dict[str, Glance], after: dict[str, Glance]) -> Iterator[Event]:
@@ -99,11 +100,11 @@ class Changes:
         )
 
 
-def vfio_state(root: Path, function: Function, use: VfioUse) -> bool | None:
-    """Tell whether a program holds the function through vfio; None when that cannot be told, or it is not bound."""
+def vfio_users(root: Path, function: Function, use: VfioUse) -> tuple[str, ...] | None:
+    """Give who holds the function through vfio; None when that cannot be told, or it is not bound to vfio."""
     if not function.driver.startswith("vfio"):
         return None
-    return in_use(use, function.iommu_group, names(root / DEVICES / function.address / "vfio-dev"))
+    return users(use, function.iommu_group, names(root / DEVICES / function.address / "vfio-dev"))
 
 
 def _same(before: Function, after: Function) -> bool:
@@ -133,17 +134,17 @@ def _changed(before: Glance, after: Glance) -> Iterator[Event]:
     pairs: tuple[tuple[str, FieldValue, FieldValue], ...] = (
         ("driver", before.function.driver, function.driver),
         ("sriov_vfs", before.function.vfs, function.vfs),
-        ("vfio_in_use", before.vfio_in_use, after.vfio_in_use),
+        ("in_use_by", _joined(before.users), _joined(after.users)),
     )
     for word, one, two in pairs:
-        if one != two and not (word == "vfio_in_use" and None in (one, two)):
-            detail = {"address": function.address, "what": word, "before": _told(one), "after": _told(two)}
-            message = f"{function.address} {word}: {_told(one) or 'none'} is now {_told(two) or 'none'}"
+        if one != two and None not in (one, two):
+            detail = {"address": function.address, "what": word, "before": str(one), "after": str(two)}
+            message = f"{function.address} {word}: {one or 'none'} is now {two or 'none'}"
             yield Event("device.changed", message, Severity.NOTICE, device, detail)
 
 
-def _told(value: FieldValue) -> str:
-    return "" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+def _joined(users_of: tuple[str, ...] | None) -> str | None:
+    return None if users_of is None else ", ".join(users_of)
 
 
 def _words(function: Function) -> str:

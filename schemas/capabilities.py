@@ -15,6 +15,8 @@ class Word(msgspec.Struct, frozen=True):
     name: str
     type: type[bool] | type[int] | type[float] | type[str] | type[list[str]]
     meaning: str
+    own: bool = False
+    """Whether it tells where a device is and what is done with it; else what all devices of its making have alike."""
 
 
 PCI_WORDS: Final = (
@@ -23,35 +25,65 @@ PCI_WORDS: Final = (
     Word("pci_subsystem_vendor_id", str, "Who made the board, 4 hexadecimal digits; absent when the board says 0000."),
     Word("pci_subsystem_id", str, "The board, 4 hexadecimal digits; absent when the board says 0000:0000."),
     Word("pci_class", str, "Base class, class and interface, 6 hexadecimal digits: `010802` is NVMe."),
-    Word("pci_serial", str, "The device serial number capability, `b8-3f-d2-ff-ff-9e-41-6c`; one for all functions."),
-    Word("pci_slot", str, "The physical slot's name as the kernel knows it: `3`, or `3-1`."),
+    Word(
+        "pci_serial",
+        str,
+        "The device serial number capability, `b8-3f-d2-ff-ff-9e-41-6c`; one for all functions.",
+        own=True,
+    ),
+    Word("card_serial", str, "What is printed on the card; one for all its functions.", own=True),
+    Word("pci_slot", str, "The physical slot's name as the kernel knows it: `3`, or `3-1`.", own=True),
     Word("bridge", bool, "True for a bridge to another bus, which is no endpoint of its IOMMU group."),
     Word("acs", bool, "Whether this port keeps what is below it apart (Access Control Services, all four that count)."),
-    Word("driver", str, "The kernel's driver that has the function; empty when none has."),
-    Word("driver_override", str, "The only driver that may have the function."),
-    Word("numa_node", int, "The NUMA node; absent when the firmware does not say."),
-    Word("iommu_group", int, "The IOMMU group; absent without an IOMMU."),
-    Word("iommu_group_members", list[str], "PCI addresses of all in that group, itself and bridges too, sorted."),
-    Word("iommu_group_bridges", list[str], "Those of the members that are bridges; absent when none is."),
-    Word("pcie_root", str, "PCI address of the root port above; absent for what sits on the root bus."),
-    Word("pcie_switch", str, "PCI address of the upstream port of the nearest switch above; absent without a switch."),
+    Word("driver", str, "The kernel's driver that has the function; empty when none has.", own=True),
+    Word("driver_override", str, "The only driver that may have the function.", own=True),
+    Word("numa_node", int, "The NUMA node; absent when the firmware does not say.", own=True),
+    Word("iommu_group", int, "The IOMMU group; absent without an IOMMU.", own=True),
+    Word(
+        "iommu_group_members",
+        list[str],
+        "PCI addresses of all in that group, itself and bridges too, sorted.",
+        own=True,
+    ),
+    Word("iommu_group_bridges", list[str], "Those of the members that are bridges; absent when none is.", own=True),
+    Word("pcie_root", str, "PCI address of the root port above; absent for what sits on the root bus.", own=True),
+    Word(
+        "pcie_switch",
+        str,
+        "PCI address of the upstream port of the nearest switch above; absent without a switch.",
+        own=True,
+    ),
     Word("pcie_generation", int, "The highest generation of PCI Express that the device can do, 1 to 6."),
     Word("pcie_width", int, "The most lanes that the device can use, 1 to 32."),
     Word("bars", list[str], "Its address windows, `<number>:<bytes>:<io|memory32|memory64>[-prefetchable]`, or `rom`."),
     Word("bar_memory_bytes", int, "Bytes of memory windows together, which a virtual machine must find room for."),
     Word("reset_methods", list[str], "Ways in which the kernel can reset the function alone, best first."),
     Word("d3cold_allowed", bool, "Whether the kernel may take its power away while it is idle."),
-    Word("boot_vga", bool, "Whether the firmware used it as the console."),
+    Word("boot_vga", bool, "Whether the firmware used it as the console.", own=True),
     Word("sriov_total_vfs", int, "The most virtual functions that it can have."),
-    Word("sriov_vfs", int, "The virtual functions that it has."),
+    Word("sriov_vfs", int, "The virtual functions that it has.", own=True),
     Word("sriov_offset", int, "Routing id of the first virtual function, counted from its own; absent without any."),
     Word("sriov_stride", int, "Routing ids from one virtual function to the next; absent without any."),
     Word("sriov_vf_device_id", str, "Device id of the virtual functions, 4 hexadecimal digits."),
-    Word("vf_index", int, "Which virtual function of its parent it is, from 0."),
-    Word("host_needs", list[str], "What the host loses with it: `mount:/boot`, `swap`, `default-route`."),
-    Word("vfio_in_use", bool, "Whether a program holds its vfio group or device open; absent when nobody can tell."),
-)  # fmt: skip
+    Word("vf_index", int, "Which virtual function of its parent it is, from 0.", own=True),
+    Word("host_needs", list[str], "What the host loses with it: `mount:/boot`, `swap`, `default-route`.", own=True),
+    Word(
+        "in_use_by",
+        list[str],
+        "Programs that hold it through vfio, `<name>/<process id>`; absent: none is known.",
+        own=True,
+    ),
+    Word(
+        "vfio_in_use",
+        bool,
+        "Whether a program holds its vfio group or device open; absent when nobody can tell.",
+        own=True,
+    ),
+)
 """What the PCI bus, and the kernel's handling of it, tells of a function.
 
 Sources: Documentation/ABI/testing/sysfs-bus-pci of Linux; PCI Express Base Specification 6.0, 6.12 (ACS), 7.9.3 (DSN).
 """
+
+OWN_PCI_WORDS: Final = frozenset(word.name for word in PCI_WORDS if word.own)
+"""Names of the words that tell of one device and not of its making."""

@@ -44,12 +44,17 @@ class Slot(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Part(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What a device is, wherever it sits. "" means that the device did not say."""
+    """What a device is, wherever it sits. "" means that the device did not say.
+
+    A serial number or UUID is one device's alone; what says a number that others say too, says none.
+    """
 
     vendor: str = ""
     model: str = ""
     part_number: str = ""
     serial: str = ""
+    """What is printed on it. Function 0 of a card carries the card's, each other one the card's, a dot and its own
+    number; a virtual function carries none."""
     uuid: str = ""
     revision: str = ""
     firmware: str = ""
@@ -77,9 +82,6 @@ class Document(msgspec.Struct, frozen=True, omit_defaults=True):
     """What it can do, by name; a number's name ends in its base unit: `memory_bytes`, `link_rate_bytes_per_second`."""
     unsupported: list[str] = []
     """Metrics that this device lastingly does not report (promise: absent is not zero, and this is why)."""
-    lost: bool = False
-    """The device is still listed but no longer answers; the rest is what was last known of it. One that is not listed
-    any more has no document."""
 
 
 _document_decoder = msgspec.json.Decoder(Document, strict=True)

@@ -126,6 +126,7 @@ def write(root: Path, path: str, content: str | bytes) -> None:
 def process(root: Path, number: int, *opened: str) -> None:
     """Make a process with these files open."""
     (root / f"proc/{number}/fd").mkdir(parents=True, exist_ok=True)
+    (root / f"proc/{number}/comm").write_text("qemu-system-x86\n")
     for at, target in enumerate(opened):
         link(root, f"proc/{number}/fd/{at}", target)
 

@@ -102,9 +102,9 @@ def test_group_that_is_opened_and_closed(machine: Path, changes: Changes) -> Non
     process(machine, 900, "/dev/vfio/42")
     (event,) = changes.look()
     assert ("device.changed", f"pci:{VFS[2]}") == (event.type, event.device)
-    assert {"what": "vfio_in_use", "before": "false", "after": "true"}.items() <= event.detail.items()
+    assert {"what": "in_use_by", "before": "", "after": "qemu-system-x86/900"}.items() <= event.detail.items()
     (machine / "proc/900/fd/0").unlink()
-    assert ["false"] == [event.detail["after"] for event in changes.look()]
+    assert [""] == [event.detail["after"] for event in changes.look()]
 
 
 def test_what_becomes_unknown_is_no_change(machine: Path, changes: Changes) -> None:

@@ -23,6 +23,7 @@ from tests.collectors.pci.made import (
     server,
     slot_structure,
     unplug,
+    vital_data,
     write,
 )
 
@@ -77,8 +78,9 @@ def test_gpu_bound_to_vfio_tells_what_pci_knows(documents: dict[str, Document]) 
     gpu = documents[GPUS[0]]
     assert "pci0000:00/01.0/00.0/08.0/00.0" == gpu.slot.path
     assert "CPU1 SLOT4" == gpu.slot.location
-    assert ("a1", "48-b0-2d-ff-ff-00-11-00") == (gpu.part.revision, gpu.part.serial)
+    assert ("a1", "") == (gpu.part.revision, gpu.part.serial), "its driver's serial number is another one"
     told = gpu.capabilities
+    assert "48-b0-2d-ff-ff-00-11-00" == told["pci_serial"]
     assert ("10de", "2330", "030200") == (told["pci_vendor_id"], told["pci_device_id"], told["pci_class"])
     assert ("vfio-pci", 0, 5, 16) == (
         told["driver"], told["numa_node"], told["pcie_generation"], told["pcie_width"],
@@ -141,7 +143,8 @@ def test_virtual_functions_name_parent_and_index(documents: dict[str, Document])
 
 def test_card_with_two_functions_says_one_serial_and_is_two_devices(documents: dict[str, Document]) -> None:
     first, second = documents[PORT], documents[SECOND_PORT]
-    assert {"MT2048X12345"} == {first.part.serial, second.part.serial}
+    assert ("MT2048X12345", "MT2048X12345.1") == (first.part.serial, second.part.serial)
+    assert {"MT2048X12345"} == {one.capabilities["card_serial"] for one in (first, second)}
     assert "MCX623106AN-CDAT" == first.part.part_number
     assert {"b8-3f-d2-ff-ff-9e-41-6c"} == {one.capabilities["pci_serial"] for one in (first, second)}
     assert set(first.merge_keys).isdisjoint(second.merge_keys)
@@ -149,9 +152,11 @@ def test_card_with_two_functions_says_one_serial_and_is_two_devices(documents: d
 
 def test_serial_that_two_cards_share_identifies_neither(tmp_path: Path) -> None:
     for number in (3, 4):
-        own = {"config": config_space(serial=0x684C_E000_0000_0001)}
+        own = {"config": config_space(serial=0x684C_E000_0000_0001), "vpd": vital_data(SN="4711")}
         function(tmp_path, f"pci0000:00/0000:00:{number:02x}.0", "10ec:8168", "020000", files=own)
-    assert [["pci:0000:00:03.0"], ["pci:0000:00:04.0"]] == [one.merge_keys for one in described(tmp_path).values()]
+    found = described(tmp_path).values()
+    assert [["pci:0000:00:03.0"], ["pci:0000:00:04.0"]] == [one.merge_keys for one in found]
+    assert ["", ""] == [one.part.serial for one in found]
 
 
 def test_locations_come_from_firmware_then_from_slots(documents: dict[str, Document]) -> None:
@@ -218,7 +223,7 @@ def test_without_privilege_the_tree_still_tells_root_port_and_switch(tmp_path: P
     found = described(tmp_path)
     told = found[GPUS[1]].capabilities
     assert ("0000:00:01.0", "0000:01:00.0") == (told["pcie_root"], told["pcie_switch"])
-    assert "" == found[GPUS[1]].part.serial
+    assert "pci_serial" not in found[GPUS[1]].capabilities
     assert "pcie_switch" not in found[CONSOLE].capabilities
     assert "acs" not in found["0000:02:08.0"].capabilities
 
@@ -249,7 +254,9 @@ def test_open_vfio_group_is_in_use_and_unknown_is_absent(tmp_path: Path) -> None
     process(tmp_path, 900, "/dev/null", "/dev/vfio/19", "/dev/vfio/vfio")
     found = described(tmp_path)
     assert [True, True] == [found[address].capabilities["vfio_in_use"] for address in GPUS]
+    assert ["qemu-system-x86/900"] == found[GPUS[0]].capabilities["in_use_by"]
     assert found[VFS[0]].capabilities["vfio_in_use"] is False
+    assert "in_use_by" not in found[VFS[0]].capabilities
     assert "vfio_in_use" not in found[DRIVE].capabilities, "it is not bound to vfio"
     link(tmp_path, "proc/self/ns/pid", "pid:[4026532999]")
     found = described(tmp_path)
@@ -266,14 +273,17 @@ def test_open_vfio_device_is_in_use(tmp_path: Path) -> None:
     assert [False, False, True, False] == [found[address].capabilities["vfio_in_use"] for address in VFS]
 
 
-def test_function_that_no_longer_answers_is_lost_and_keeps_its_document(tmp_path: Path) -> None:
+def test_function_that_no_longer_answers_has_no_document(tmp_path: Path) -> None:
     server(tmp_path)
     collector = collector_of(tmp_path)
     before = {one.slot.address: one for one in collector.describe()}
+    kept = (tmp_path / f"sys/bus/pci/devices/{GPUS[1]}/config").read_bytes()
     write(tmp_path, f"sys/bus/pci/devices/{GPUS[1]}/config", b"\xff" * 4096)
     after = {one.slot.address: one for one in collector.describe()}
-    assert {GPUS[1]} == {address for address, one in after.items() if one.lost}
-    assert (before[GPUS[1]].part, before[GPUS[1]].merge_keys) == (after[GPUS[1]].part, after[GPUS[1]].merge_keys)
+    assert {GPUS[1]} == before.keys() - after.keys()
+    assert GPUS[1] in after[GPUS[0]].capabilities["iommu_group_members"], "it is in the group all the same"  # type: ignore[operator]
+    write(tmp_path, f"sys/bus/pci/devices/{GPUS[1]}/config", kept)
+    assert before == {one.slot.address: one for one in collector.describe()}
 
 
 def test_sleeping_function_is_not_woken_and_is_asked_when_it_is_awake(tmp_path: Path) -> None:
@@ -283,11 +293,11 @@ def test_sleeping_function_is_not_woken_and_is_asked_when_it_is_awake(tmp_path: 
     write(tmp_path, f"sys/bus/pci/devices/{GPUS[0]}/config", b"\xff" * 4096)
     collector = collector_of(tmp_path)
     asleep = {one.slot.address: one for one in collector.describe()}[GPUS[0]]
-    assert ("", False) == (asleep.part.serial, asleep.lost)
+    assert "pci_serial" not in asleep.capabilities
     write(tmp_path, status, "active\n")
     write(tmp_path, f"sys/bus/pci/devices/{GPUS[0]}/config", config_space(serial=0x1122_3344_5566_7788))
     awake = {one.slot.address: one for one in collector.describe()}[GPUS[0]]
-    assert "11-22-33-44-55-66-77-88" == awake.part.serial
+    assert "11-22-33-44-55-66-77-88" == awake.capabilities["pci_serial"]
 
 
 def test_device_is_asked_for_its_identity_once(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from collectors.pci_use import VfioUse, host_needs, in_use
+from collectors.pci_use import VfioUse, host_needs, users
 from tests.collectors.pci.made import link, write
 
 ONE, TWO, NIC = "0000:01:00.0", "0000:02:00.0", "0000:05:00.0"
@@ -126,7 +126,8 @@ def test_layers_that_are_a_ring_end(tmp_path: Path) -> None:
 
 
 def test_vfio_use_is_denied_only_by_who_saw_everything() -> None:
-    partly = VfioUse(frozenset({"19", "noiommu-3"}), complete=False)
-    assert [True, None, True] == [in_use(partly, group, []) for group in (19, 20, 3)]
-    assert [True, False] == [in_use(VfioUse(partly.opened, complete=True), group, []) for group in (19, 20)]
-    assert in_use(VfioUse(complete=True), None, []) is False
+    partly = VfioUse({"19": ("a/1", "b/2"), "noiommu-3": ("c/3",), "devices/vfio0": ("a/1",)}, complete=False)
+    assert [("a/1", "b/2"), None, ("c/3",)] == [users(partly, group, []) for group in (19, 20, 3)]
+    assert [("a/1", "b/2"), ("a/1",)] == [users(partly, group, ["vfio0"]) for group in (19, 20)]
+    assert () == users(VfioUse(partly.opened, complete=True), 20, [])
+    assert () == users(VfioUse(complete=True), None, [])

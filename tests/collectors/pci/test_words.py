@@ -32,7 +32,7 @@ def test_collector_says_nothing_that_is_not_declared(tmp_path: Path) -> None:
     for document in described(server(tmp_path)).values():
         said |= document.capabilities.keys()
         assert [] == [name for name, value in document.capabilities.items() if not _fits(_WORDS[name], value)]
-    assert {"driver_override"} == _WORDS.keys() - said, "the made server shows every word but these"
+    assert {"driver_override", "in_use_by"} == _WORDS.keys() - said, "the made server shows every word but these"
 
 
 @pytest.mark.parametrize("node_type", sorted(NODE_TYPES))

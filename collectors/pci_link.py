@@ -39,7 +39,7 @@ def _metrics() -> tuple[MetricSpec, ...]:
         lane.gauge("link_width", "Lanes that the link uses, 1 to 32."),
         lane.gauge(
             "link_width_ratio",
-            "Lanes in use to the most that both ends can; below 1: badly seated, broken, or a narrow slot.",
+            "Lanes in use to the most that both ends can; below 1: badly seated or broken.",
             category=Category.ERROR,
         ),
         lane.gauge("link_rate_bytes_per_second", "What the link can carry one way, at its speed and width of now."),
@@ -72,10 +72,10 @@ class Links:
             folder = f"{self._folder}/{address}"
             if link(f"{folder}/physfn"):
                 continue
-            above = addresses_in(link(folder))[-2:-1]
+            above = addresses_in(link(folder))[:-1]
             fields = _errors(folder, level)
             if level >= Level.STANDARD:
-                fields |= _link(folder, f"{self._folder}/{above[0]}" if above else "")
+                fields |= _link(folder, f"{self._folder}/{above[-1]}" if len(above) % 2 else "")
             if any(value is not None for value in fields.values()):
                 if level >= Level.DETAILED:
                     fields["power_state"] = read_text(f"{folder}/power_state") or None
@@ -83,12 +83,12 @@ class Links:
 
 
 def _link(folder: str, port: str) -> dict[str, FieldValue]:
-    """Read a link at its lower end. A root port or a switch's lower port is the upper end: its row is of one link too.
+    """Read a link. `port`: the folder of its upper end when this is the lower one, which each second step down is.
 
-    What the upper end can do is the port's above; without one, the device's own word stands alone.
+    Only at the lower end is the width compared: a port is often wider than what is plugged into it.
     """
     generation, width = link_generation(f"{folder}/current_link_speed"), link_width(f"{folder}/current_link_width")
-    widest = [link_width(f"{end}/max_link_width") for end in (folder, port) if end]
+    widest = [link_width(f"{end}/max_link_width") for end in (folder, port)] if port else []
     most = min((lanes for lanes in widest if lanes is not None), default=None)
     rate = None if generation is None or width is None else int(_LANE_BYTES[generation] * width)
     return {

@@ -151,7 +151,7 @@ def read_function(root: Path, address: str) -> Function | None:
         vfs=read_integer(f"{folder}/sriov_numvfs") if total else None,
         offset=read_integer(f"{folder}/sriov_offset") or None if total else None,
         stride=read_integer(f"{folder}/sriov_stride") or None if total else None,
-        vf_device=read_text(f"{folder}/sriov_vf_device").rjust(4, "0") if total else "",
+        vf_device=read_text(f"{folder}/sriov_vf_device").rjust(4, "0").replace("0000", "") if total else "",
         has_link=generation is not None or width is not None,
         has_errors=Path(f"{folder}/aer_dev_fatal").exists(),
     )

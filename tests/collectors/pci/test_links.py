@@ -59,6 +59,17 @@ def test_card_in_a_narrow_slot_has_all_lanes_that_there_are(machine: Path) -> No
     assert 1.0 == read(machine)[GPUS[0]].fields["link_width_ratio"]
 
 
+def test_port_is_not_compared_with_what_is_plugged_into_it(machine: Path) -> None:
+    for port in ("0000:02:08.0", "0000:01:00.0"):
+        for name, text in (("current_link_width", "8\n"), ("current_link_speed", "8.0 GT/s PCIe\n")):
+            write(machine, f"sys/bus/pci/devices/{port}/{name}", text)
+        write(machine, f"sys/bus/pci/devices/{port}/max_link_width", "16\n")
+    write(machine, "sys/bus/pci/devices/0000:00:01.0/max_link_width", "16\n")
+    rows = read(machine)
+    assert rows["0000:02:08.0"].fields["link_width_ratio"] is None
+    assert 0.5 == rows["0000:01:00.0"].fields["link_width_ratio"], "the upper port of a switch is a lower end"
+
+
 def test_link_of_what_is_gone_is_absent_not_63_lanes(machine: Path) -> None:
     write(machine, f"sys/bus/pci/devices/{GPUS[0]}/current_link_width", "63\n")
     write(machine, f"sys/bus/pci/devices/{GPUS[0]}/current_link_speed", "Unknown\n")

@@ -12,7 +12,7 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
-from tests.acceptance.stage import Muster, check, main, say, stage, until
+from tests.acceptance.stage import PATIENCE, Muster, check, main, say, stage, until
 
 CONFIG = """
 [agent]
@@ -93,7 +93,7 @@ def takeover(muster: Muster) -> None:
     until("the new run to take over", moved)
     events = until("the event", lambda: muster.rows("event", "type", "--where", "node=alpha"))
     check("node.handover" in {row["type"] for row in events}, "a restarted agent takes over at once, with an event")
-    check(muster.balance(wait=20)["closed"], "and the balance closes over both runs")
+    check(muster.balance(wait=PATIENCE)["closed"], "and the balance closes over both runs")
 
 
 def configuration(muster: Muster, folder: Path) -> None:

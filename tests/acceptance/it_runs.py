@@ -8,7 +8,7 @@ import sys
 import time
 from pathlib import Path
 
-from tests.acceptance.stage import check, main, say, stage, until
+from tests.acceptance.stage import PATIENCE, check, main, say, stage, until
 
 CONFIG = """
 [collectors.host]
@@ -40,7 +40,7 @@ def script(folder: Path) -> None:
             muster.ready()
             before = len(muster.rows("cpu", "usage_ratio", "--limit", "1000"))
             until("new rows", lambda: len(muster.rows("cpu", "usage_ratio", "--limit", "1000")) > before)  # noqa: B023
-            balance = muster.balance(wait=20)
+            balance = muster.balance(wait=PATIENCE)
             check(balance["closed"], "the balance closes: nothing is unaccounted")
 
         names = {one.name(): one for one in muster.family()}
@@ -48,7 +48,7 @@ def script(folder: Path) -> None:
         helper.send_signal(signal.SIGKILL)
         before = len(muster.rows("cpu", "usage_ratio", "--limit", "1000"))
         until("rows after a helper was killed", lambda: len(muster.rows("cpu", "--limit", "1000")) > before)
-        check(muster.balance(wait=20)["closed"], "a helper was killed: rows go on and the balance closes")
+        check(muster.balance(wait=PATIENCE)["closed"], "a helper was killed: rows go on and the balance closes")
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from schemas.batch import Block, Envelope
 from schemas.codec import encode_batch, encode_body
 from schemas.publish import Status, decode_answer, encode_request
 from schemas.verbosity import Level, RowClass
-from tests.acceptance.stage import Muster, check, main, stage, until
+from tests.acceptance.stage import PATIENCE, Muster, check, main, stage, until
 
 CONFIG = """
 [agent]
@@ -146,9 +146,9 @@ def verbosity(muster: Muster) -> None:
         "the grant to be acknowledged", lambda: any(one["acknowledged"] for one in muster.ask("verbosity", "list")), 5
     )
     check(time.monotonic() - began < 5, "a grant is acknowledged by the node")
-    until("rows per core", lambda: muster.rows(*cores), 15)
+    until("rows per core", lambda: muster.rows(*cores))
     check(True, "and rows per core arrive")
-    until("the grant to end", lambda: not muster.ask("verbosity", "list"), 10)
+    until("the grant to end", lambda: not muster.ask("verbosity", "list"))
     time.sleep(6)
     before = len(muster.rows(*cores))
     time.sleep(3)
@@ -171,7 +171,7 @@ def script(folder: Path) -> None:
         succession(muster, token)
         rotation(muster, token)
         verbosity(muster)
-        check(muster.balance(wait=20)["closed"], "the balance closes")
+        check(muster.balance(wait=PATIENCE)["closed"], "the balance closes")
 
 
 if __name__ == "__main__":

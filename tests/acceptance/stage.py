@@ -9,20 +9,24 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import psutil
 
+from collectors.transport import Transport, TransportError
 from tests.ports import free_port
 
 T = TypeVar("T")
+
+PATIENCE: Final = 60.0
+"""Seconds to wait for what comes at once: a limit costs nothing when it does, and machines may be busy."""
 
 
 class FailedError(AssertionError):
     """The script did not show what it is named after."""
 
 
-def until(what: str, condition: Callable[[], T | None], seconds: float = 20.0) -> T:
+def until(what: str, condition: Callable[[], T | None], seconds: float = PATIENCE) -> T:
     """Wait for something true and give it; fail, naming it, when it does not come."""
     deadline = time.monotonic() + seconds
     while True:
@@ -92,9 +96,18 @@ class Muster:
         self.processes[name] = process
         return process
 
-    def ready(self, seconds: float = 20.0) -> None:
+    def ready(self, seconds: float = PATIENCE) -> None:
         """Wait until the aggregator is ready."""
-        until("the aggregator to be ready", lambda: self.run("query", "-o", "json").returncode == 0, seconds)
+        until("the aggregator to be ready", self._is_ready, seconds)
+
+    def _is_ready(self) -> bool:
+        transport = Transport([f"unix://{self.data_dir / 'muster.sock'}"])
+        try:
+            return transport.request("GET", "/readyz", None).status == 200
+        except TransportError:
+            return False
+        finally:
+            transport.close()
 
     def run(self, *arguments: str, env: dict[str, str] | None = None) -> "subprocess.CompletedProcess[str]":
         """Run one command of `muster` to its end."""
@@ -145,7 +158,7 @@ class Muster:
 
         return until(f"a process that runs {module}", find)
 
-    def stop(self, name: str | None = None, number: int = signal.SIGTERM, seconds: float = 30.0) -> None:
+    def stop(self, name: str | None = None, number: int = signal.SIGTERM, seconds: float = PATIENCE) -> None:
         """End one program, or all of them; SIGKILL when it does not end by itself, which fails."""
         for one in [name] if name else list(self.processes):
             process = self.processes.pop(one)

@@ -9,7 +9,7 @@ import time
 import urllib.request
 from pathlib import Path
 
-from tests.acceptance.stage import Muster, check, main, stage, until
+from tests.acceptance.stage import PATIENCE, Muster, check, main, stage, until
 
 CONFIG = """
 [agent]
@@ -31,7 +31,7 @@ def declared(muster: Muster) -> None:
 
 def telemetry(muster: Muster) -> None:
     """Ranges, buckets, aggregates, selectors, last values."""
-    until("a few rows", lambda: len(muster.rows("cpu", "usage_ratio", "--limit", "100")) >= 12, 30)
+    until("a few rows", lambda: len(muster.rows("cpu", "usage_ratio", "--limit", "100")) >= 12)
     raw = muster.rows("cpu", "usage_ratio", "--limit", "5", "--order", "newest")
     check(len(raw) == 5 and raw[0]["time"] > raw[-1]["time"], "raw rows come newest first, at most as many as asked")
     made = muster.ask("query", "cpu", "usage_ratio:avg,usage_ratio:max,usage_ratio:count", "--every", "1s")
@@ -55,7 +55,7 @@ def texts(muster: Muster) -> None:
     message = f"acceptance {time.time_ns()}"
     with Path("/dev/kmsg").open("w") as kernel_log:
         kernel_log.write(f"<3>{message}\n")
-    found = until("the line", lambda: muster.rows("log", "message,severity", "--contains", message.upper()), 15)
+    found = until("the line", lambda: muster.rows("log", "message,severity", "--contains", message.upper()))
     check(found[0]["message"].endswith(message), "a line of the kernel's log is found by its text")
     check(found[0]["severity"] == 3, "with its severity")
     check(not muster.rows("log", "--contains", message, "--severity", "alert"), "and not among worse ones")
@@ -107,7 +107,7 @@ def script(folder: Path) -> None:
         texts(muster)
         errors(muster)
         over_http(muster)
-        check(muster.balance(wait=20)["closed"], "the balance closes")
+        check(muster.balance(wait=PATIENCE)["closed"], "the balance closes")
 
 
 if __name__ == "__main__":

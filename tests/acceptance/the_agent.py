@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from tests.acceptance.stage import FailedError, Muster, check, main, say, stage, until
+from tests.acceptance.stage import PATIENCE, FailedError, Muster, check, main, say, stage, until
 from tests.certificates import Authority
 from tests.needs import REPOSITORY
 
@@ -84,7 +84,7 @@ def tried_out(muster: Muster) -> None:
     until("both runs' rows", lambda: len(muster.rows("acme", "read_ns")) >= 2)
     rows = muster.rows("acme", "read_ns")
     check(len(rows) == 2, "the rows of both runs are there, each once")
-    check(muster.balance(wait=20)["closed"], "the balance closes over both runs")
+    check(muster.balance(wait=PATIENCE)["closed"], "the balance closes over both runs")
 
 
 def reports(muster: Muster) -> dict[str, dict[str, Any]]:
@@ -101,7 +101,7 @@ def endured(muster: Muster) -> None:
         ran = found.get("host", {"runs": 0})["runs"] >= 20
         return found if all(failed) and ran else None
 
-    found = until("the agent's report of it all", all_failed, 75)
+    found = until("the agent's report of it all", all_failed, 120)
 
     def on_time() -> dict[str, dict[str, Any]] | None:
         again = reports(muster)
@@ -136,7 +136,7 @@ def levels(muster: Muster) -> None:
     began = time.monotonic()
     granted = muster.run("verbosity", "set", "node-a", "detailed", "--for", "1m", "--collector", "acme_honest")
     check(granted.returncode == 0, "`muster verbosity set` raises it")
-    until("rows that the grant admits", lambda: _details(muster), 15)
+    until("rows that the grant admits", lambda: _details(muster))
     say(f"rows that only the grant admits came after {time.monotonic() - began:.1f} s")
 
 
@@ -163,7 +163,7 @@ def succession(muster: Muster) -> None:
     before = time.monotonic_ns()
     until("rows of the new run", lambda: any(row["read_ns"] > before for row in _newest(muster)), 25)
     check(time.monotonic() - began < 25, "it takes its predecessor's place at once, not after 30 s of silence")
-    check(muster.balance(wait=20)["closed"], "after SIGKILL the balance closes over both epochs")
+    check(muster.balance(wait=PATIENCE)["closed"], "after SIGKILL the balance closes over both epochs")
 
 
 def _newest(muster: Muster) -> list[dict[str, Any]]:
@@ -190,10 +190,9 @@ def away(muster: Muster) -> None:
         "rows of the time without it",
         lambda: [row for row in _read(muster, "10000")
                  if at < row["read_ns"] < left],
-        45,
     )  # fmt: skip
     say(f"{len(missed)} rows were read while it was away, and are stored")
-    check(muster.balance(wait=30)["closed"], "the balance closes after the aggregator was away")
+    check(muster.balance(wait=PATIENCE)["closed"], "the balance closes after the aggregator was away")
 
 
 def encrypted(folder: Path, muster: Muster) -> None:
@@ -221,7 +220,7 @@ def encrypted(folder: Path, muster: Muster) -> None:
     check(
         token.stat().st_mode & 0o777 == 0o600, "over TLS with its own token, kept in a file of mode 0600, rows arrive"
     )
-    check(muster.balance(wait=20)["closed"], "rows that waited for the right certificate are all there")
+    check(muster.balance(wait=PATIENCE)["closed"], "rows that waited for the right certificate are all there")
 
 
 def _secret(enrolment: dict[str, Any]) -> str:

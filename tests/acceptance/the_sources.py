@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from collectors.oracle import check_of
-from tests.acceptance.stage import Muster, check, main, say, stage, until
+from tests.acceptance.stage import PATIENCE, Muster, check, main, say, stage, until
 from tests.ports import free_port
 
 RATE = 200
@@ -47,7 +47,7 @@ def script(folder: Path) -> None:
         syslog(muster, folder, udp, tcp)
         oracle(muster)
         simulated(muster)
-        check(muster.balance(wait=20)["closed"], "the balance closes over all publishers")
+        check(muster.balance(wait=PATIENCE)["closed"], "the balance closes over all publishers")
 
 
 def host(muster: Muster) -> None:
@@ -125,7 +125,7 @@ def oracle(muster: Muster) -> None:
     def stored() -> list[dict[str, Any]]:
         return muster.rows("oracle", "sequence_total,check", "--limit", "100000")
 
-    until("a thousand of the oracle's rows", lambda: len(stored()) > 1000, 30)
+    until("a thousand of the oracle's rows", lambda: len(stored()) > 1000)
     rows = stored()
     numbers = sorted(row["sequence_total"] for row in rows)
     check(numbers == list(range(len(numbers))), f"the oracle's numbers 0 to {len(numbers) - 1} are stored, each once")
@@ -143,7 +143,7 @@ def simulated(muster: Muster) -> None:
         counts = [sum(row["energy_joules_total"] is not None for row in rows) for rows in by_device.values()]
         return len(by_device) >= 16 and min(counts) >= 4
 
-    until("rows of sixteen GPUs", enough, 60)
+    until("rows of sixteen GPUs", enough)
     nodes = {node for node, _ in by_device}
     check(len(nodes) == 2 and len(by_device) == 16, "two nodes of eight GPUs each publish for themselves")
     worst = 0.0

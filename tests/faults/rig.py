@@ -18,7 +18,7 @@ import pytest
 
 from collectors.oracle import check_of
 from collectors.transport import Answer, Transport, TransportError
-from tests.acceptance.stage import FailedError, Muster, until
+from tests.acceptance.stage import PATIENCE, FailedError, Muster, until
 
 PAGE = 100_000
 """Rows of one answer, at most (`aggregator.query.MAX_LIMIT`)."""
@@ -103,11 +103,11 @@ class Bench:
         """Start one part; it dies at `failpoint` (name, or name:count) when it gets there."""
         self.muster.start(name, env=env | ({"MUSTER_FAILPOINT": failpoint} if failpoint else {}))
 
-    def ready(self, seconds: float = 30.0) -> None:
+    def ready(self, seconds: float = PATIENCE) -> None:
         """Wait until the aggregator follows its log."""
         until("the aggregator to be ready", lambda: self.get("/readyz"), seconds)
 
-    def dies(self, name: str, failpoint: str, seconds: float = 30.0) -> None:
+    def dies(self, name: str, failpoint: str, seconds: float = PATIENCE) -> None:
         """Wait until a part was killed; fail when it ends in any other way, or lives on."""
         process = self.muster.processes[name]
         code = until(f"{name} to reach {failpoint}", lambda: process.poll() or None, seconds)
@@ -144,7 +144,7 @@ class Bench:
                 db.close()
         return default if row is None else row[0]
 
-    def grows(self, by: int = 1000, seconds: float = 30.0) -> None:
+    def grows(self, by: int = 1000, seconds: float = PATIENCE) -> None:
         """Wait until so many more rows were committed."""
         before = self.committed()
         until(f"{by} more rows in the spool", lambda: self.committed() >= before + by, seconds)
@@ -175,11 +175,11 @@ class Bench:
             found += [row for row in rows[:keep] if row is not None]
             since = str(times[keep])
 
-    def settle(self, seconds: float = 60.0) -> dict[str, Any]:
+    def settle(self, seconds: float = PATIENCE) -> dict[str, Any]:
         """Wait for the balance to settle, as a user does; give it. Fails when rows are unaccounted."""
         return self.muster.balance(wait=seconds)
 
-    def fate(self, seconds: float = 60.0) -> Fate:
+    def fate(self, seconds: float = PATIENCE) -> Fate:
         """Wait until everything is drained, and give what became of every row. The oracle must rest."""
         committed = self.committed()
         until("an empty spool", lambda: not self.spooled(), seconds)  # what is not sent yet, no word has told
@@ -206,7 +206,7 @@ class Bench:
         """Let the oracle make no more rows from the agent's next start on."""
         self.muster.config.write_text(_RATE.sub("rate = 0", self.muster.config.read_text()))
 
-    def quiesce(self, seconds: float = 60.0, *, name: str = "agent") -> Fate:
+    def quiesce(self, seconds: float = PATIENCE, *, name: str = "agent") -> Fate:
         """End `name` in order, start it again with an oracle that makes no rows, drain, and give the rows' fate."""
         self.muster.stop(name)
         self.rest()
@@ -215,7 +215,7 @@ class Bench:
         return self.fate(seconds)
 
 
-def child_dies(process: psutil.Process, what: str, seconds: float = 20.0) -> None:
+def child_dies(process: psutil.Process, what: str, seconds: float = PATIENCE) -> None:
     """Wait for the end of a process that is not ours to reap."""
 
     def gone() -> bool:

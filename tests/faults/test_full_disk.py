@@ -42,7 +42,7 @@ def test_full_disk_under_the_spool_makes_sources_wait_and_loses_nothing(
             bench.start("agent")
             bench.grows()
             ballast.fill()
-            until("the full disk to be noticed", lambda: "spool_commit_failed" in bench.muster.log(), 60)
+            until("the full disk to be noticed", lambda: "spool_commit_failed" in bench.muster.log())
             stuck = bench.committed()
             time.sleep(2)
             assert stuck == bench.committed()
@@ -67,11 +67,11 @@ def test_spool_that_filled_its_disk_drains_without_anybody_freeing_room(
             bench.start("agent")
             bench.grows()
             Ballast(disk).fill()
-            until("the full disk to be noticed", lambda: "spool_commit_failed" in bench.muster.log(), 60)
+            until("the full disk to be noticed", lambda: "spool_commit_failed" in bench.muster.log())
             committed = bench.committed()
             bench.start("aggregator")
             bench.ready()
-            until("commits to go on", lambda: bench.committed() > committed + 1000, 60)
+            until("commits to go on", lambda: bench.committed() > committed + 1000)
             bench.quiesce().expect_exact()
         finally:
             bench.muster.stop()
@@ -134,8 +134,8 @@ def test_full_disk_under_the_aggregator_loses_and_repeats_nothing(
             assert bench.muster.processes["aggregator"].poll() is None
             bench.grows()
             ballast.free()
-            until("the spool to drain", lambda: bench.spooled() < 20, 60)
-            until("the store to follow", lambda: bench.get("/readyz"), 60)
+            until("the spool to drain", lambda: bench.spooled() < 20)
+            until("the store to follow", lambda: bench.get("/readyz"))
             bench.grows()
             bench.quiesce().expect_exact()
         finally:
@@ -145,8 +145,8 @@ def test_full_disk_under_the_aggregator_loses_and_repeats_nothing(
 def _becomes_stuck(bench: Bench, full: str) -> None:
     """Wait until it shows: requests are refused with 503, or the store takes nothing and says so."""
     if full == "store":
-        until("the store to fail", lambda: (bench.get("/v1/status") or {}).get("store", {}).get("last_error"), 60)
+        until("the store to fail", lambda: (bench.get("/v1/status") or {}).get("store", {}).get("last_error"))
     else:
-        until("the log to refuse", lambda: (bench.get("/v1/status") or {}).get("log", {}).get("last_failure"), 60)
-        until("the spool to keep it", lambda: bench.spooled() > 20, 60)
+        until("the log to refuse", lambda: (bench.get("/v1/status") or {}).get("log", {}).get("last_failure"))
+        until("the spool to keep it", lambda: bench.spooled() > 20)
         assert "ingest.busy" in bench.muster.log()

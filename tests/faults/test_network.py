@@ -74,7 +74,7 @@ def test_listening_beyond_loopback_without_tls_must_be_told_in_so_many_words(tmp
             assert 401 == ask(muster.address, "GET", "/v1/status").status
             assert 401 == ask(muster.address, "GET", "/metrics").status
             return
-        assert 78 == until("its end", process.poll, 20)
+        assert 78 == until("its end", process.poll)
         assert "insecure_listen" in muster.log()
         assert "tls_certificate" in muster.log()
 

@@ -38,27 +38,27 @@ def test_a_clone_waits_for_silence_and_no_row_of_either_is_lost(tmp_path: Path) 
 
         main = psutil.Process(muster.processes["agent"].pid)
         main.send_signal(signal.SIGSTOP)
-        until("rows of the second", lambda: first.stored(PAYLOAD), 40)
+        until("rows of the second", lambda: first.stored(PAYLOAD))
         [event] = [row for row in muster.rows("event", "--limit", "1000") if row["type"] == "node.takeover"]
         assert json.loads(event["detail"])["silent_seconds"] >= 3
         assert any(row["type"] == "node.contested" for row in muster.rows("event", "--limit", "1000"))
 
-        until("the second to drain", lambda: second.spooled() < 20, 40)
+        until("the second to drain", lambda: second.spooled() < 20)
         second.rest()
         muster.stop("agent-2")
         committed = first.committed()
         main.send_signal(signal.SIGCONT)
-        until("the first to be itself again", lambda: len(first.stored()) > committed, 60)
+        until("the first to be itself again", lambda: len(first.stored()) > committed)
         muster.stop("agent")
         first.rest()
         muster.start("agent")
-        until("the first to drain", lambda: not first.spooled(), 60)
+        until("the first to drain", lambda: not first.spooled())
         first.settle()
         assert list(range(first.committed())) == sorted(number for number, _ in first.stored())
 
         muster.stop("agent")
         muster.start("agent-2", env=env)
-        until("the second's rest", lambda: not second.spooled(), 60)
+        until("the second's rest", lambda: not second.spooled())
         numbers = sorted(number for number, _ in first.stored(PAYLOAD))
         assert list(range(second.committed())) == numbers
         assert first.settle()["closed"]

@@ -8,7 +8,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.acceptance.stage import stage, until
+from tests.acceptance.stage import PATIENCE, stage, until
 from tests.faults.rig import Bench, chance, child_dies, config, rounds
 
 __all__ = ["chance"]
@@ -35,7 +35,7 @@ def test_supervisor_killed_its_children_end_by_themselves_and_a_new_one_goes_on(
         family = muster.family()
         assert len(family) >= 5  # supervisor, aggregator, agent, zygote, helper
         bench.kill("up")
-        _, alive = psutil.wait_procs(family[1:], timeout=20)
+        _, alive = psutil.wait_procs(family[1:], timeout=PATIENCE)
         assert [] == alive
         committed = bench.committed()
         bench.start("up")

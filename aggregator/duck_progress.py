@@ -1,11 +1,12 @@
 # ruff: noqa: S608  # names of tables and columns have passed schemas.metrics.NAME, and are quoted
-"""Positions, seen rows and words in the embedded store: inserted with the rows, folded from time to time.
+"""Positions, owners, seen rows and words in the embedded store: inserted with the rows, folded from time to time.
 
 `_progress` has one row for each fact, and only ever grows within a transaction: updating a row that readers see keeps
 checkpoints from running. So a settled run is a fact that hides what was seen of it before. Folding replaces all of it
 by what it amounts to, and drops what is hidden.
 """
 
+from collections.abc import Mapping
 from typing import Any, Final
 
 import msgspec
@@ -22,14 +23,14 @@ from schemas.verbosity import Level, RowClass
 CREATE: Final = """
 CREATE TABLE IF NOT EXISTS _progress (
     serial BIGINT NOT NULL,      -- of the transaction
-    kind VARCHAR NOT NULL,       -- position, seen, word, past or settled; what it does not need is NULL
-    name VARCHAR NOT NULL,       -- topic, or publisher
-    scope VARCHAR NOT NULL,      -- log id, or epoch
+    kind VARCHAR NOT NULL,       -- position, owner, seen, word, past or settled; what it does not need is NULL
+    name VARCHAR NOT NULL,       -- topic, or publisher; "" of an owner: it has its partition in every topic
+    scope VARCHAR NOT NULL,      -- log id, or the publisher's epoch
     part BIGINT,                 -- partition, or class
     level BIGINT,
     outcome BIGINT,
     first BIGINT,
-    "end" BIGINT,                -- of a position: its offset
+    "end" BIGINT,                -- of a position: its offset; of an owner: its epoch
     word BLOB                    -- or past
 )"""
 
@@ -51,11 +52,19 @@ SELECT max(serial), kind, name, scope, part, level, outcome, min(first), max("en
 UNION ALL
 SELECT max(serial), kind, name, arg_max(scope, serial), NULL, NULL, NULL, NULL, NULL, arg_max(word, serial)
 FROM _progress WHERE kind IN ('word', 'past') GROUP BY kind, name
+UNION ALL
+SELECT max(serial), kind, name, scope, part, NULL, NULL, NULL, max("end"), NULL
+FROM _progress WHERE kind = 'owner' GROUP BY kind, name, scope, part
 """
 
 
-def insert_progress(writer: DuckDBPyConnection, serial: int, progress: Progress) -> int:
-    """Write what is new, adjacent intervals joined, inside the open transaction; give how many facts that are."""
+def insert_progress(
+    writer: DuckDBPyConnection, serial: int, progress: Progress, taken: Mapping[int, int] | None = None
+) -> int:
+    """Write what is new, adjacent intervals joined, inside the open transaction; give how many facts that are.
+
+    `taken`: the partitions that have another owner from now on, with its epoch.
+    """
     seen: dict[tuple[Stream, Outcome], Intervals] = {}
     for one in progress.seen:
         seen.setdefault((one.stream, one.outcome), Intervals()).add(one.first, one.end)
@@ -64,6 +73,7 @@ def insert_progress(writer: DuckDBPyConnection, serial: int, progress: Progress)
         ("position", one.topic, progress.log_id, one.partition, None, None, None, one.offset, None)
         for one in progress.positions
     ]
+    facts += [("owner", "", "", partition, None, None, None, epoch, None) for partition, epoch in (taken or {}).items()]
     facts += [
         ("seen", of.publisher, of.epoch, int(of.row_class), int(of.level), int(outcome), first, end, None)
         for (of, outcome), intervals in seen.items()
@@ -108,6 +118,8 @@ def read_progress(writer: DuckDBPyConnection) -> tuple[Progress, int]:
         elif kind == "seen":
             stream = Stream(name, scope, RowClass(part), Level(level))
             progress.seen.append(Seen(stream, first, end, Outcome(outcome)))
+        elif kind == "owner":
+            progress.owners[part] = end
         elif kind == "past":
             progress.pasts.append(msgspec.msgpack.decode(word, type=Past))
         else:

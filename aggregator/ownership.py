@@ -5,18 +5,20 @@ Kafka. Whoever takes a partition takes its next epoch; every transaction that mo
 owner that was replaced and does not know it yet can no longer move anything. Epochs and positions are never forgotten.
 """
 
+import asyncio
 import logging
 import secrets
 import socket
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import partial
 from typing import Final
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, case, insert, select, update
 
-from aggregator.control import Control, ControlError
+from aggregator.control import Control
 from aggregator.log import Log
+from aggregator.store import Progress
 from aggregator.tables import OWNERSHIP, POSITIONS
 from schemas.errors import MusterError
 
@@ -30,7 +32,7 @@ class FencedError(MusterError):
 
     code = "control.fenced"
 
-    def __init__(self, partition: int, epoch: int, current: int | None, instance: str = "") -> None:
+    def __init__(self, partition: int, epoch: int, current: int | None, instance: str = "another instance") -> None:
         now = "nobody ever took it" if current is None else f"{instance} has it under epoch {current}"
         super().__init__(f"partition {partition} is not owned under epoch {epoch}: {now}")
         self.partition = partition
@@ -38,18 +40,28 @@ class FencedError(MusterError):
         self.current = current
 
 
-def take(connection: Connection, partitions: Iterable[int], instance: str, now_ns: int) -> dict[int, int]:
+def take(
+    connection: Connection,
+    partitions: Iterable[int],
+    instance: str,
+    now_ns: int,
+    above: Mapping[int, int] | None = None,
+) -> dict[int, int]:
     """Take partitions from whoever has them; give the epoch of each: 1 at first, one more than the last from then on.
 
-    `now_ns`: nanoseconds since 1970, for people. Of two that take at once, each gets an epoch of its own.
+    `now_ns`: nanoseconds since 1970, for people. Of two that take at once, each gets an epoch of its own. `above`: the
+    highest epochs that are known elsewhere, by partition; a control database put back from an older copy knows less.
     """
     epochs: dict[int, int] = {}
+    floors = above or {}
     for partition in sorted(set(partitions)):  # in order: two that take the same ones must not wait for each other
         mine = OWNERSHIP.c.partition == partition
         names = {"instance": instance, "taken_ns": now_ns}
-        taken = update(OWNERSHIP).where(mine).values(epoch=OWNERSHIP.c.epoch + 1, **names)
+        floor = floors.get(partition, 0)
+        last = case((OWNERSHIP.c.epoch < floor, floor), else_=OWNERSHIP.c.epoch)
+        taken = update(OWNERSHIP).where(mine).values(epoch=last + 1, **names)
         if not connection.execute(taken).rowcount:
-            connection.execute(insert(OWNERSHIP).values(partition=partition, epoch=1, **names))
+            connection.execute(insert(OWNERSHIP).values(partition=partition, epoch=floor + 1, **names))
         epochs[partition] = int(connection.execute(select(OWNERSHIP.c.epoch).where(mine)).scalar_one())
     return epochs
 
@@ -91,16 +103,44 @@ def load(connection: Connection, consumer: str, log_id: str) -> dict[tuple[str, 
     return {(row.topic, row.partition): row.offset for row in connection.execute(select(*columns).where(mine))}
 
 
-async def own(control: Control, log: Log) -> dict[int, int]:
-    """Take what the log says is ours; give the epochs. {} when the control database cannot keep it now (disk full).
+def taken_over(held: Mapping[int, int], progress: Progress) -> dict[int, int]:
+    """Give the partitions, with their epochs, that a sink's transaction takes from the owners that the sink knows.
 
-    Without an epoch no position can be moved, and everything else goes on.
+    `held`: by partition, the highest epoch that the sink has seen. Raises FencedError when it is above what the
+    transaction has for a partition: then nothing of the transaction may stay. For sinks that keep epochs themselves.
     """
-    partitions = await log.owned()
-    try:
-        epochs = await control.write(partial(take, partitions=partitions, instance=INSTANCE, now_ns=time.time_ns()))
-    except ControlError as error:
-        _log.error("not_owned partitions=%s error=%s", sorted(partitions), error)
-        return {}
-    _log.info("owned instance=%s epochs=%s", INSTANCE, epochs)
-    return epochs
+    moved = {one.partition: 0 for one in progress.positions}
+    for partition, epoch in sorted({**moved, **progress.owners}.items()):
+        if epoch < held.get(partition, 0):
+            raise FencedError(partition, epoch, held[partition])
+    return {partition: epoch for partition, epoch in progress.owners.items() if epoch > held.get(partition, 0)}
+
+
+class Owner:
+    """The partitions of this process, and the epochs that its consumers write under."""
+
+    def __init__(self, control: Control, log: Log, instance: str = INSTANCE) -> None:
+        self._control = control
+        self._log = log
+        self._instance = instance
+        self._epochs: dict[int, int] = {}
+        self._taking = asyncio.Lock()
+
+    async def hold(self, above: Mapping[int, int] | None = None) -> dict[int, int]:
+        """Give the epoch of each partition that the log says is ours now, and take those that we have none for.
+
+        `above`: the highest epochs that a consumer's sink knows, by partition. Where one is above ours, somebody took
+        the partition since; while the log says that it is ours, it is taken back. Raises ControlError when the control
+        database cannot keep it now (disk full): then no position can be moved, and everything else goes on.
+        """
+        known = above or {}
+        async with self._taking:  # consumers of one process have one epoch, or they would fence each other
+            owned = await self._log.owned()
+            mine = {partition: epoch for partition, epoch in self._epochs.items() if partition in owned}
+            late = [partition for partition in owned if mine.get(partition, 0) < max(1, known.get(partition, 0))]
+            if late:
+                taking = partial(take, partitions=late, instance=self._instance, now_ns=time.time_ns(), above=known)
+                mine |= await self._control.write(taking)
+                _log.info("owned instance=%s epochs=%s", self._instance, mine)
+            self._epochs = mine
+            return dict(mine)

@@ -20,7 +20,7 @@ from aggregator.ingest import Ingest
 from aggregator.live import LiveHub
 from aggregator.log_sqlite import SqliteLog
 from aggregator.opened import OpenedBatches
-from aggregator.ownership import own
+from aggregator.ownership import Owner
 from aggregator.quarantine import Quarantine
 from aggregator.query import MeasurementInfo, Query, Result
 from aggregator.retention import Limits, Retention
@@ -67,6 +67,7 @@ class Service:
         self.expiry = Expiry(self.control)
         opened = OpenedBatches()
         self.ingest = Ingest(self.log, self.fleet, self.quarantine.at_ingest, opened)
+        self.owner = Owner(self.control, self.log)
         self.store, self.queries = self._make_store()
         self.consumer = StoreConsumer(
             self.log,
@@ -76,6 +77,7 @@ class Service:
             opened=opened,
             announce=self.announcer.announce,
             expired_words=lambda: self.expiry.words(StoreConsumer.name),
+            own=self.owner.hold,
             settle=Settling(self.log, self.control, self.expiry, StoreConsumer.name).settle,
         )
         self._balancing = Balancing(self.log, self.control, self.consumer, self.expiry)
@@ -115,7 +117,6 @@ class Service:
     async def start(self) -> None:
         """Begin to work."""
         self.control.open()
-        await own(self.control, self.log)
         await self.fleet.load()
         await self.expiry.load()
         self._spawn("store", self.consumer.run())

@@ -1,7 +1,8 @@
 """The store: where telemetry, logs and events stay, and what answers queries.
 
 A store keeps the rows, and in the same transaction how far the log has been read and which row numbers of which stream
-have been dealt with. So a crash at any moment leaves the two in step, and a repetition is known for what it is.
+have been dealt with. So a crash at any moment leaves the two in step, and a repetition is known for what it is. With it goes
+the epoch under which each partition is owned: an owner that was replaced and does not know it stores nothing.
 """
 
 from enum import IntEnum
@@ -92,6 +93,9 @@ class Progress(msgspec.Struct):
     """Of each publisher, what its settled runs amount to; the latest replaces those before."""
     settled: list[Run] = []
     """Runs of which nothing that was seen is kept from here on: `pasts` counts it. Empty in what a store gives."""
+    owners: dict[int, int] = {}
+    """By partition, of every topic, its owner's epoch (`aggregator.ownership`). In a transaction: the epochs of whoever
+    writes it. As committed: the highest there was; a partition that is not in it was never taken."""
 
 
 class Rows(msgspec.Struct, frozen=True, gc=False):
@@ -128,7 +132,12 @@ class Store(Protocol):
         """Find the batches that can never be stored (a text in a column of numbers), so that the rest can go on."""
 
     def commit(self, transaction: Transaction) -> None:
-        """Keep all of it, on disk, or raise StoreError and keep none of it."""
+        """Keep all of it, on disk, or raise StoreError and keep none of it.
+
+        Raises FencedError, and keeps none of it, when a partition that it moves, or names in `owners`, is known under a
+        higher epoch; without an epoch it counts as 0. A higher one than is known takes the partition over from then on,
+        also in a transaction that holds nothing else.
+        """
 
     def maintain(self, now_ns: int) -> None:
         """Retention by age and disk budget, folding of what was seen, checkpoint. Called about once a minute."""

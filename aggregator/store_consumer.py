@@ -8,11 +8,22 @@ import asyncio
 import concurrent.futures
 import logging
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Final, TypeVar
 
 import msgspec
 
+from aggregator.consumer import (
+    Announce,
+    ConsumerStatus,
+    Counts,
+    Own,
+    Quarantine,
+    Settle,
+    own_nothing,
+    settle_nothing,
+    tell_nobody,
+)
 from aggregator.cutting import cut_blocks
 from aggregator.log import TOPICS, Log, OffsetOutOfRangeError, Record
 from aggregator.opened import OpenedBatches
@@ -37,42 +48,6 @@ MAINTAIN_SECONDS: Final = 60.0
 RECORD_TOPICS: Final = TOPICS[:4]
 """The topics whose records are batches."""
 
-Quarantine = Callable[[Envelope, bytes, str, str], Awaitable[None]]
-"""Keeps a batch aside: envelope, its bytes, the stage (the consumer's name) and the reason; durable when it returns."""
-Announce = Callable[[list[Event]], Awaitable[None]]
-"""Tells events of the aggregator's own."""
-
-
-Settle = Callable[[Tracker], Awaitable[None]]
-"""Settles the runs that are over (`aggregator.settling`), in a tracker that has nothing to commit."""
-
-
-async def _tell_nobody(_: list[Event]) -> None:
-    """Announce nothing."""
-
-
-async def _settle_nothing(_: Tracker) -> None:
-    """Keep every run by its numbers."""
-
-
-class ConsumerStatus(msgspec.Struct):
-    """What the consumer can say of itself."""
-
-    records: int = 0
-    """This and the counts of rows are of what is committed: what is read again after a failure counts once."""
-    rows_done: int = 0
-    rows_filtered: int = 0
-    rows_quarantined: int = 0
-    rows_repeated: int = 0
-    """Rows that came again and were known: not an error, but what at-least-once delivery costs."""
-    commits: int = 0
-    failures: int = 0
-    last_error: str = ""
-    """Empty while the store takes rows."""
-    last_commit_ns: int = 0
-    lateness_seconds: float = 0.0
-    """Of the newest record read: age at sending plus time in the log."""
-
 
 class StoreConsumer:
     """Feeds a store from the log until it is stopped."""
@@ -87,14 +62,16 @@ class StoreConsumer:
         *,
         keep: Level = Level.DEBUG,
         opened: OpenedBatches | None = None,
-        announce: Announce = _tell_nobody,
+        announce: Announce = tell_nobody,
         expired_words: Callable[[], Iterable[Word]] = tuple,
-        settle: Settle = _settle_nothing,
+        settle: Settle = settle_nothing,
+        own: Own = own_nothing,
     ) -> None:
         """Prepare; nothing is read before `run`.
 
         `announce` is told when the log is not the one that was followed. `expired_words` gives the words of publishers
-        that retention took from the log before we read them.
+        that retention took from the log before we read them. `own` takes our partitions before anything of them is
+        read; what it raises is tried again.
         """
         self._log = log
         self._store = store
@@ -104,12 +81,15 @@ class StoreConsumer:
         self._announce = announce
         self._expired_words = expired_words
         self._settle_runs = settle
+        self._own = own
+        self._owned: frozenset[int] = frozenset()
+        self._epochs: Mapping[int, int] = {}
         self._announced: set[tuple[str, str]] = set()
         self._thread = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="store")
         self._stopping = asyncio.Event()
         self._rows: list[tuple[Rows, Stream, list[Interval], Record, Envelope]] = []
         self._row_count = 0
-        self._counting = _Counts()
+        self._counting = Counts()
         self._committed_at = 0.0
         self._maintained = time.monotonic()
         self.tracker = Tracker()
@@ -150,16 +130,27 @@ class StoreConsumer:
     # --- inside ------------------------------------------------------------------------------------------------------
 
     async def _open(self) -> None:
-        progress = await self._call(self._store.open)
+        progress = await self._take_over()
         self.tracker = await self._follow_on(progress)
         self.committed = Tracker(progress)
         self.known = True
-        self._counting = _Counts()
+        self._counting = Counts()
         self._rows, self._row_count = [], 0
         self.ready = True
         if self.status.last_error:
             _log.info("store_again")
         self.status.last_error = ""
+
+    async def _take_over(self) -> Progress:
+        """Open the store, and let nobody who had our partitions before us write any more; give what they committed."""
+        progress = await self._call(self._store.open)
+        self._owned = await self._log.owned()
+        self._epochs = await self._own(progress.owners)
+        if any(progress.owners.get(partition) != epoch for partition, epoch in self._epochs.items()):
+            taking = Transaction([], Progress(owners=dict(self._epochs)))
+            await self._call(lambda: self._store.commit(taking))
+            progress = await self._call(self._store.open)  # until that commit a late owner could still write
+        return progress
 
     async def _follow_on(self, progress: Progress) -> Tracker:
         """Give a tracker that goes on from `progress`: from the log's beginning where its positions mean nothing now.
@@ -190,6 +181,8 @@ class StoreConsumer:
     async def _follow(self) -> None:
         moment = 0
         while not self._stopping.is_set():
+            if await self._log.owned() != self._owned:
+                return  # partitions came or went: take those that are ours, and go on from what is committed of them
             read = await self._read_all()
             if self._due():
                 await self._commit()
@@ -230,7 +223,7 @@ class StoreConsumer:
     async def _read_all(self) -> bool:
         """Read on in every partition that we own; tell whether there was anything."""
         found = False
-        for partition in sorted(await self._log.owned()):
+        for partition in sorted(self._owned):
             for topic in RECORD_TOPICS:
                 found |= await self._read(topic, partition)
                 if self._row_count >= BEHIND_ROWS:
@@ -323,12 +316,13 @@ class StoreConsumer:
         self._counting.rows_quarantined += sum(end - first for first, end in missing)
 
     async def _commit(self) -> None:
-        """Commit what was read since the last commit. Raises StoreError; then nothing of it was kept."""
+        """Commit what was read since the last commit. Raises StoreError or FencedError; then nothing of it was kept."""
         taken, self._rows, self._row_count = self._rows, [], 0
-        counts, self._counting = self._counting, _Counts()
+        counts, self._counting = self._counting, Counts()
         rows = [one[0] for one in taken]
         bad = {one.index: one for one in await self._call(lambda: self._store.check(rows))} if rows else {}
         progress = self.tracker.take_changes(self._log.id)
+        progress.owners = dict(self._epochs)
         if bad:
             counts.rows_quarantined += await self._remove_bad(taken, bad)
             # the working sets go on saying DONE for these: all that they are asked is whether a row is new
@@ -387,12 +381,3 @@ class StoreConsumer:
             await self._call(self._store.close)
         except Exception as error:  # noqa: BLE001 - opening says what is wrong, if it still is
             _log.error("store_not_closed error=%s", error)
-
-
-class _Counts(msgspec.Struct):
-    """What was read since the last commit, not yet in the status."""
-
-    records: int = 0
-    rows_filtered: int = 0
-    rows_quarantined: int = 0
-    rows_repeated: int = 0

@@ -1,4 +1,3 @@
-# ruff: noqa: S608  # names of tables and columns have passed schemas.metrics.NAME, and are quoted
 """The embedded store: DuckDB. Rows, positions and what was seen go to disk in one transaction.
 
 Importing this module imports duckdb; import it only when DuckDB is the store. One thread at a time calls `open`,
@@ -20,7 +19,8 @@ import duckdb
 import msgspec
 from duckdb import DuckDBPyConnection
 
-from aggregator.duck_connection import Database, first_line, is_fatal, quoted
+from aggregator.duck_connection import Database, first_line, is_fatal
+from aggregator.duck_load import load_last, load_series, load_tables, prepare_file
 from aggregator.duck_maintain import (
     Retention,
     checkpoint,
@@ -29,39 +29,23 @@ from aggregator.duck_maintain import (
     forget_series,
     used_bytes,
 )
-from aggregator.duck_progress import CREATE as CREATE_PROGRESS
 from aggregator.duck_progress import fold_progress, insert_progress, read_progress
-from aggregator.duck_schema import Draft, Stored, Table, with_built_in
+from aggregator.duck_schema import Draft, Table, with_built_in
 from aggregator.duck_write import insert, prepare
 from aggregator.last_values import LastValues
+from aggregator.ownership import taken_over
 from aggregator.query import SECOND, StoreUnavailableError
 from aggregator.series_index import SeriesIndex
 from aggregator.store import Bad, Progress, Rows, Transaction
 from schemas.errors import StoreError
 from schemas.metrics import Catalogue
-from schemas.verbosity import Level, RowClass
 
-VERSION: Final = 1
-"""Of our own tables; a file with a higher one is refused."""
 LAST_HORIZON: Final = 900 * SECOND
 """How long a silent series keeps its last values in memory."""
-FILL_BACK: Final = 60 * SECOND
-"""How much of the newest data is read at opening to know last values."""
 FOLD_AT: Final = 5_000
 """Facts of progress not yet folded that make folding worth a write."""
 FORGET_EVERY: Final = 60
 """Upkeeps between two searches for series without rows."""
-
-_CREATE: Final = (
-    "CREATE TABLE IF NOT EXISTS _meta (name VARCHAR NOT NULL, value VARCHAR NOT NULL)",
-    "CREATE TABLE IF NOT EXISTS _measurements (measurement VARCHAR NOT NULL, class UTINYINT NOT NULL)",
-    """CREATE TABLE IF NOT EXISTS _fields (
-        measurement VARCHAR NOT NULL, field VARCHAR NOT NULL, type VARCHAR NOT NULL, level UTINYINT NOT NULL)""",
-    """CREATE TABLE IF NOT EXISTS _series (
-        id INTEGER NOT NULL, measurement VARCHAR NOT NULL, publisher VARCHAR NOT NULL, subject VARCHAR NOT NULL,
-        device VARCHAR NOT NULL, attributes VARCHAR NOT NULL)""",
-    CREATE_PROGRESS,
-)
 
 
 class DuckConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -137,6 +121,8 @@ class DuckStore:
         self._last = LastValues()
         self._checked: Draft | None = None
         """What `check` found, for the `commit` that follows."""
+        self._owners: dict[int, int] = {}
+        """By partition the highest epoch that was committed."""
         self._serial = 0
         self._unfolded = 0
         self._upkeeps = 0
@@ -180,19 +166,22 @@ class DuckStore:
         return bad
 
     def commit(self, transaction: Transaction) -> None:
-        """Keep all of it on disk, or none. Raises StoreError, also for rows that `check` would have named."""
+        """Keep all of it on disk, or none. Raises FencedError; StoreError, also for rows `check` would have named."""
         database = self._open_database()
         began = time.perf_counter()
+        # the file is open here alone: nobody else can have taken a partition since it was read
+        taken = taken_over(self._owners, transaction.progress)
         try:
             prepared = prepare(self._admit(transaction.rows), self._index)
             with self._transaction(database, "store.commit"):
                 insert(database.writer, prepared, self._index.fresh)
                 self._serial += 1
-                self._unfolded += insert_progress(database.writer, self._serial, transaction.progress)
+                self._unfolded += insert_progress(database.writer, self._serial, transaction.progress, taken)
         except BaseException:
             self._index.undo()
             raise
         self._index.settle()
+        self._owners |= taken
         if prepared.draft.changed:
             self._tables = {**self._tables, **prepared.draft.changed}
         self._last.note(prepared.noted)
@@ -337,64 +326,10 @@ class DuckStore:
         self._failpoint("store.checkpointed")
 
     def _load(self, database: Database) -> tuple[Progress, dict[str, Table], SeriesIndex, LastValues]:
-        writer = database.writer
-        for statement in _CREATE:
-            writer.execute(statement)
-        _check_version(self.path, database)
-        tables = _load_tables(database)
-        index = SeriesIndex()
-        rows = writer.execute("SELECT id, measurement, publisher, subject, device, attributes FROM _series")
-        while many := rows.fetchmany(10_000):
-            for row in many:
-                index.load(*row)
-        for name, table in tables.items():
-            table.attributes = {*self.catalogue.attributes(name), *index.attributes(name)}
-        progress, self._serial = read_progress(writer)
+        prepare_file(self.path, database)
+        index = load_series(database)
+        tables = load_tables(database, self.catalogue, index)
+        progress, self._serial = read_progress(database.writer)
+        self._owners = dict(progress.owners)
         self._unfolded = FOLD_AT  # not known: fold at the first upkeep
-        return progress, tables, index, _load_last(database, tables)
-
-
-def _check_version(path: Path, database: Database) -> None:
-    row = database.writer.execute("SELECT value FROM _meta WHERE name = 'version'").fetchone()
-    if row is None:
-        database.writer.execute("INSERT INTO _meta VALUES ('version', ?)", [str(VERSION)])
-    elif int(row[0]) > VERSION:
-        raise StoreError(
-            f"{path} was written by a newer Muster (its tables have version {row[0]}, here it is {VERSION})"
-        )
-
-
-def _load_tables(database: Database) -> dict[str, Table]:
-    tables: dict[str, Table] = {}
-    for name, number in database.writer.execute("SELECT measurement, class FROM _measurements").fetchall():
-        tables[name] = Table(name, RowClass(number))
-    for name, field, stored, level in database.writer.execute(
-        "SELECT measurement, field, type, level FROM _fields ORDER BY rowid"
-    ).fetchall():
-        tables[name].columns[field] = Stored(stored)
-        tables[name].levels[field] = Level(level)
-    return tables
-
-
-def _load_last(database: Database, tables: Mapping[str, Table]) -> LastValues:
-    """Know the last values of the newest data, so that `top` has something at once."""
-    last = LastValues()
-    newest = 0
-    telemetry = [table for table in tables.values() if table.row_class is RowClass.TELEMETRY and table.columns]
-    for table in telemetry:
-        row = database.writer.execute(f"SELECT max(_time) FROM {quoted(table.measurement)}").fetchone()
-        newest = max(newest, row[0] or 0) if row else newest
-    since = max(0, newest - FILL_BACK)
-    for table in telemetry:
-        for field in table.columns:
-            name = quoted(field)
-            rows = database.writer.execute(
-                f"SELECT _series, max(_time), arg_max({name}, _time) FROM {quoted(table.measurement)}"
-                f" WHERE _time >= ? AND {name} IS NOT NULL GROUP BY _series",
-                [since],
-            ).fetchall()
-            if rows:
-                series, times, values = zip(*rows, strict=True)
-                last.put(table.measurement, series, times, {field: list(values)})
-    last.begin(since)
-    return last
+        return progress, tables, index, load_last(database, tables)

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 import pytest
 
+from aggregator.ownership import FencedError
 from aggregator.past import Past, PastLine, Places
 from aggregator.query import Order, Queries, Query
 from aggregator.store import Bad, Outcome, Position, Progress, Rows, Run, Seen, Store, Stream, Transaction, Word
@@ -30,6 +31,9 @@ class Place(Protocol):
     def queries(self, store: Store) -> Queries:
         """Give what asks that store."""
 
+    def take(self) -> int:
+        """Take partition 0 as an owner does before it reads; give its epoch, above every one before."""
+
 
 def ask(place: Place, store: Store, measurement: str, **more: Any) -> list[dict[str, Any]]:
     """Give every row of a measurement, oldest first."""
@@ -40,6 +44,16 @@ def ask(place: Place, store: Store, measurement: str, **more: Any) -> list[dict[
 def values(place: Place, store: Store, measurement: str, field: str) -> list[Any]:
     """Give one field's values, oldest first."""
     return [row[field] for row in ask(place, store, measurement)]
+
+
+def power(watts: float) -> Rows:
+    """Give one row, at as many seconds as it has watts."""
+    return rows_of(block("gpu", {"power_watts": [watts]}, seconds=[watts]))
+
+
+def brand_new() -> Rows:
+    """Give one row of a measurement that no other test has."""
+    return rows_of(block("brand_new", {"a": [1]}))
 
 
 class StoreConformance:
@@ -287,6 +301,60 @@ class StoreConformance:
         store.commit(transaction(offset=3, seen=[seen(10, 12)], log_id="log2"))
         expected = Progress("log2", [Position("telemetry", 0, 3)], [seen(0, 12)])
         assert expected == store.open()
+        store.close()
+
+    def test_a_late_owner_is_refused_and_nothing_of_it_stays(self, place: Place) -> None:
+        """DESIGN part 1: every position that is written checks the epoch of the partition's owner."""
+        late = place.store()
+        late.open()
+        old = place.take()
+        late.commit(transaction(power(1.0), offset=1, seen=[seen(0, 1)], owner=old))
+        late.close()
+        store = place.store()
+        store.open()
+        new = place.take()
+        store.commit(transaction(power(2.0), offset=2, seen=[seen(1, 2)], owner=new))
+        store.close()
+
+        late.open()
+        for owner in (old, None):  # also one that names no epoch at all
+            with pytest.raises(FencedError) as fenced:
+                late.commit(transaction(power(666.0), brand_new(), offset=9, seen=[seen(2, 9)], owner=owner))
+            assert (0, owner or 0, new) == (fenced.value.partition, fenced.value.epoch, fenced.value.current)
+        late.close()
+        store = place.store()
+        expected = Progress("log1", [Position("telemetry", 0, 2)], [seen(0, 2)], owners={0: new})
+        assert expected == store.open()
+        assert [1.0, 2.0] == values(place, store, "gpu", "power_watts")
+        assert "brand_new" not in [one.name for one in place.queries(store).describe("")]
+        store.commit(transaction(power(3.0), offset=3, seen=[seen(2, 3)], owner=new))
+        assert [1.0, 2.0, 3.0] == values(place, store, "gpu", "power_watts")
+        store.close()
+
+    def test_taking_over_fences_before_anything_was_stored(self, place: Place) -> None:
+        """Between the new owner's first reading and its first rows the old one must have no room to write."""
+        store = place.store()
+        store.open()
+        old, new = place.take(), place.take()
+        store.commit(transaction(owner=new))
+        with pytest.raises(FencedError):
+            store.commit(transaction(power(1.0), offset=1, seen=[seen(0, 1)], owner=old))
+        with pytest.raises(FencedError):
+            store.commit(transaction(owner=old))
+        assert Progress(owners={0: new}) == store.open()
+        store.close()
+
+    def test_partitions_have_owners_of_their_own(self, place: Place) -> None:
+        store = place.store()
+        store.open()
+        first = place.take()
+        store.commit(Transaction([], Progress("log1", [Position("event", 0, 1)], owners={0: first})))
+        store.commit(Transaction([], Progress("log1", [Position("event", 5, 1)])))  # nobody ever took that one
+        store.maintain(T0)
+        store.close()
+        store = place.store()
+        progress = store.open()
+        assert ({0: first}, [0, 5]) == (progress.owners, [one.partition for one in progress.positions])
         store.close()
 
     def test_upkeep_changes_no_answer(self, place: Place) -> None:

@@ -83,10 +83,17 @@ def seen(first: int, end: int, outcome: Outcome = Outcome.DONE, stream: Stream =
     return Seen(stream, first, end, outcome)
 
 
-def transaction(*rows: Rows, offset: int | None = None, seen: Sequence[Seen] = (), log_id: str = "log1") -> Transaction:
-    """Give a transaction of these batches that ends at `offset` of the one partition."""
+def transaction(
+    *rows: Rows,
+    offset: int | None = None,
+    seen: Sequence[Seen] = (),
+    log_id: str = "log1",
+    owner: int | None = None,
+) -> Transaction:
+    """Give a transaction of these batches that ends at `offset` of the one partition, under its owner's epoch."""
     positions = [Position("telemetry", 0, offset)] if offset is not None else []
-    return Transaction(list(rows), Progress(log_id if positions else "", positions, list(seen), []))
+    owners = {0: owner} if owner is not None else {}
+    return Transaction(list(rows), Progress(log_id if positions else "", positions, list(seen), owners=owners))
 
 
 def table(result: Result) -> list[dict[str, Any]]:

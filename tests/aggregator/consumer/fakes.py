@@ -1,7 +1,10 @@
 """A store in memory with the contract's atomicity, that can be told to fail; and batches to feed it with."""
 
+from collections.abc import Callable
+
 import msgspec
 
+from aggregator.ownership import taken_over
 from aggregator.store import Bad, Progress, Rows, Transaction
 from schemas.account import Account, EpochAccount, StreamAccount
 from schemas.batch import Block, Envelope
@@ -16,6 +19,8 @@ class MemoryStore:
     def __init__(self) -> None:
         self.rows: list[tuple[str, int]] = []
         self.progress = Progress()
+        self.before_commit: Callable[[], None] = lambda: None
+        """Called at the beginning of every commit: the moment for somebody else to write."""
         self.failures: list[str] = []
         self.bad: set[str] = set()
         self.opened = 0
@@ -36,21 +41,24 @@ class MemoryStore:
             raise StoreError("closed")
         if self.failures:
             raise StoreError(self.failures.pop(0))
+        self.before_commit()
+        new = transaction.progress
+        taken = taken_over(self.progress.owners, new)
         for one in transaction.rows:
             for block in one.blocks:
                 self.rows.extend((block.subject, number) for number in block.ints["number"] if number is not None)
-        new = transaction.progress
         kept = {(one.topic, one.partition): one for one in (*self.progress.positions, *new.positions)}
         words = {one.publisher: one for one in (*self.progress.words, *new.words)}
         pasts = {one.publisher: one for one in (*self.progress.pasts, *new.pasts)}
         gone = {(run.publisher, run.epoch) for run in new.settled}
         seen = [*self.progress.seen, *new.seen]
         self.progress = Progress(
-            new.log_id,
+            new.log_id or self.progress.log_id,
             list(kept.values()),
             [one for one in seen if (one.stream.publisher, one.stream.epoch) not in gone],
             list(words.values()),
             list(pasts.values()),
+            owners={**self.progress.owners, **taken},
         )
 
     def maintain(self, now_ns: int) -> None:

@@ -2,22 +2,24 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 
 import hypothesis.strategies as st
 import pytest
 from hypothesis import HealthCheck, given, settings
 
+from aggregator.consumer import Own, own_nothing
 from aggregator.control import ControlFullError
 from aggregator.cutting import cut_blocks
 from aggregator.log import Entry, partition_of
 from aggregator.log_sqlite import SqliteLog
+from aggregator.store import Outcome, Position, Progress, Rows, Seen, Stream, Transaction
 from aggregator.store_consumer import StoreConsumer
 from schemas.batch import Envelope
 from schemas.codec import check_batch, decode_batch
 from schemas.rows import Event
-from schemas.verbosity import Level
+from schemas.verbosity import Level, RowClass
 from tests.aggregator.consumer.fakes import MemoryStore, account, batch, heartbeat
 
 
@@ -44,8 +46,8 @@ class Rig:
         self.events.extend(event.type for event in events)
 
     @contextlib.asynccontextmanager
-    async def consumer(self, keep: Level = Level.DEBUG) -> AsyncIterator[StoreConsumer]:
-        consumer = StoreConsumer(self.log, self.store, self.keep_aside, keep=keep, announce=self.announce)
+    async def consumer(self, keep: Level = Level.DEBUG, own: Own = own_nothing) -> AsyncIterator[StoreConsumer]:
+        consumer = StoreConsumer(self.log, self.store, self.keep_aside, keep=keep, announce=self.announce, own=own)
         task = asyncio.create_task(consumer.run())
         try:
             yield consumer
@@ -208,6 +210,86 @@ async def test_a_store_that_fails_in_any_way_at_the_end_does_not_keep_the_consum
         rig.store.close = close  # type: ignore[method-assign]
 
     assert not consumer.ready
+
+
+class Owners:
+    """Gives epochs as the control database does, and can be another instance for a moment."""
+
+    def __init__(self, rig: Rig) -> None:
+        self.rig = rig
+        self.epochs: dict[int, int] = {}
+        self.refusals = 0
+
+    async def own(self, above: Mapping[int, int]) -> Mapping[int, int]:
+        if self.refusals:
+            self.refusals -= 1
+            raise ControlFullError("no room")
+        for partition in await self.rig.log.owned():
+            if self.epochs.get(partition, 0) < max(1, above.get(partition, 0)):
+                self.epochs[partition] = above.get(partition, 0) + 1
+        return dict(self.epochs)
+
+
+async def test_partitions_are_taken_before_anything_is_read(rig: Rig) -> None:
+    owners = Owners(rig)
+    owners.refusals = 2
+    await rig.append(batch("n1", 0, 5))
+    async with rig.consumer(own=owners.own) as consumer:
+        await rig.until(lambda: consumer.status.failures == 2)
+        assert rig.store.rows == []
+        await rig.until(lambda: len(rig.store.rows) == 5)
+
+    assert rig.store.progress.owners == dict.fromkeys(range(rig.log.partitions), 1)
+
+
+async def test_an_owner_that_was_replaced_stores_nothing_of_what_it_read(rig: Rig) -> None:
+    """Another instance takes the partition and stores the rows just before our commit; they are not stored again."""
+    owners = Owners(rig)
+    async with rig.consumer(own=owners.own) as consumer:
+        await rig.until(lambda: consumer.ready)
+
+        def take_and_store() -> None:
+            rig.store.before_commit = lambda: None
+            partition = partition_of("n1", rig.log.partitions)
+            [block] = check_batch(decode_batch(batch("n1", 0, 5)))
+            stream = Stream("n1", "e1", RowClass.TELEMETRY, Level.STANDARD)
+            seen, position = Seen(stream, 0, 5, Outcome.DONE), Position("telemetry", partition, 1)
+            progress = Progress(rig.log.id, [position], [seen], owners={partition: 7})
+            rig.store.commit(Transaction([Rows("n1", RowClass.TELEMETRY, Level.STANDARD, [block])], progress))
+
+        rig.store.before_commit = take_and_store
+        await rig.append(batch("n1", 0, 5))
+        await rig.until(lambda: consumer.status.failures == 1)
+        await rig.append(batch("n1", 5, 2))
+        await rig.until(lambda: len(rig.store.rows) == 7)
+
+    assert sorted(rig.store.rows) == [("n1", number) for number in range(7)]
+    assert rig.store.progress.owners[partition_of("n1", rig.log.partitions)] == 8
+
+
+async def test_partitions_that_come_are_taken_and_read_and_those_that_go_are_left(tmp_path: Path) -> None:
+    class ChangingLog(SqliteLog):
+        mine = frozenset({partition_of("n1", 8)})
+
+        async def owned(self) -> frozenset[int]:
+            return self.mine
+
+    rig = Rig(tmp_path)
+    await rig.log.close()
+    log = rig.log = ChangingLog(tmp_path / "log.db", synchronous="OFF", min_free_bytes=0)
+    other = next(name for name in ("n2", "n3", "n4") if partition_of(name, 8) != partition_of("n1", 8))
+    owners = Owners(rig)
+    async with rig.consumer(own=owners.own) as consumer:
+        await rig.append(batch("n1", 0, 1), batch(other, 0, 1))
+        await rig.until(lambda: rig.store.rows == [("n1", 0)])
+        log.mine = frozenset({partition_of(other, 8)})
+        await rig.append(batch("n1", 1, 1), batch(other, 1, 1))
+        await rig.until(lambda: len(rig.store.rows) == 3)
+
+        assert consumer.status.failures == 0
+    await log.close()
+
+    assert sorted(rig.store.rows) == sorted([("n1", 0), (other, 0), (other, 1)])
 
 
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

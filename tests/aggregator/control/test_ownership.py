@@ -1,5 +1,6 @@
 """One owner a partition, and a late one moves nothing (DESIGN part 1): as it must hold on any control database."""
 
+import asyncio
 import re
 from collections.abc import Callable
 from functools import partial
@@ -12,10 +13,20 @@ from sqlalchemy import Connection
 from aggregator.control import ControlFullError
 from aggregator.control_sqlite import SqliteControl
 from aggregator.log_sqlite import SqliteLog
-from aggregator.ownership import INSTANCE, FencedError, check, load, move, own, take
+from aggregator.ownership import INSTANCE, FencedError, Owner, check, load, move, take
 
 T = TypeVar("T")
 STORE = partial(move, consumer="store", log_id="log-1", topic="event")
+
+
+class ChangingLog(SqliteLog):
+    """A log whose partitions come and go, as those of a consumer group do."""
+
+    mine = frozenset({0, 1, 2})
+
+    async def owned(self) -> frozenset[int]:
+        """See `Log`."""
+        return self.mine
 
 
 async def taken(control: SqliteControl, *partitions: int, by: str = "one") -> dict[int, int]:
@@ -109,18 +120,61 @@ async def test_another_log_has_no_positions_and_does_not_disturb_the_first(contr
 
 
 async def test_a_process_owns_every_partition_of_an_embedded_log(control: SqliteControl, log: SqliteLog) -> None:
-    assert {0: 1, 1: 1, 2: 1} == await own(control, log)
-    assert {0: 2, 1: 2, 2: 2} == await own(control, log)
+    assert {0: 1, 1: 1, 2: 1} == await Owner(control, log).hold()
+    assert {0: 2, 1: 2, 2: 2} == await Owner(control, log).hold()
     with pytest.raises(FencedError, match=re.escape(INSTANCE)):
         await control.write(partial(check, partition=2, epoch=1))
 
 
-async def test_a_full_disk_keeps_no_process_from_starting(tmp_path: Path, log: SqliteLog) -> None:
+async def test_all_consumers_of_a_process_write_under_the_same_epochs(control: SqliteControl, log: SqliteLog) -> None:
+    owner = Owner(control, log)
+    first, second = await asyncio.gather(owner.hold(), owner.hold({0: 1}))
+    assert first == second == await owner.hold() == {0: 1, 1: 1, 2: 1}
+
+
+async def test_what_another_took_and_the_log_says_is_ours_is_taken_back(control: SqliteControl, log: SqliteLog) -> None:
+    owner = Owner(control, log)
+    await owner.hold()
+    await taken(control, 1, by="two")
+    assert {0: 1, 1: 3, 2: 1} == await owner.hold({0: 1, 1: 2})
+
+
+async def test_a_control_database_from_an_older_copy_takes_above_what_sinks_know(
+    control: SqliteControl, log: SqliteLog
+) -> None:
+    """Or the sinks would refuse its epochs until it has counted up to them."""
+    await taken(control, 0)
+    assert {0: 10, 1: 4, 2: 1} == await Owner(control, log).hold({0: 9, 1: 3})
+
+
+async def test_a_partition_that_went_and_came_back_has_another_epoch(control: SqliteControl, tmp_path: Path) -> None:
+    log = ChangingLog(tmp_path / "log.db", partitions=3)
+    owner = Owner(control, log)
+    assert {0: 1, 1: 1, 2: 1} == await owner.hold()
+    log.mine = frozenset({0})
+    assert {0: 1} == await owner.hold()
+    log.mine = frozenset({0, 1})
+    assert {0: 1, 1: 2} == await owner.hold()
+    await log.close()
+
+
+async def test_without_room_nothing_is_taken_and_the_next_try_takes_it(tmp_path: Path, log: SqliteLog) -> None:
     class Full(SqliteControl):
-        """Has no room."""
+        """Has no room at first."""
+
+        room = False
 
         async def write(self, transaction: Callable[[Connection], T]) -> T:
             """See `Control`."""
-            raise ControlFullError("no room")
+            if not self.room:
+                raise ControlFullError("no room")
+            return await super().write(transaction)
 
-    assert {} == await own(Full(tmp_path / "c.db"), log)
+    full = Full(tmp_path / "c.db")
+    full.open()
+    owner = Owner(full, log)
+    with pytest.raises(ControlFullError):
+        await owner.hold()
+    full.room = True
+    assert {0: 1, 1: 1, 2: 1} == await owner.hold()
+    await full.close()

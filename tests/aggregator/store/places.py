@@ -16,6 +16,7 @@ class DuckPlace:
         self.path = folder / "store.duckdb"
         self.config = config
         self._closers: list[Callable[[], None]] = []
+        self._epoch = 0
 
     def store(self) -> DuckStore:
         """Give a store on the file, not yet open."""
@@ -29,6 +30,11 @@ class DuckPlace:
         queries = DuckQueries(store)
         self._closers.append(queries.close)
         return queries
+
+    def take(self) -> int:
+        """Give the next owner's epoch; the file itself knows only those that have written."""
+        self._epoch += 1
+        return self._epoch
 
     def close(self) -> None:
         """Let go of everything that was given out, also after a failed test."""

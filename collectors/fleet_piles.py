@@ -5,7 +5,8 @@ looked at here.
 """
 
 from collectors.gathering import bodies_of, merge_block
-from collectors.intake import FLUSH_ROWS, FLUSH_SECONDS, WATCHED_SECONDS
+from collectors.intake import FLUSH_SECONDS, WATCHED_SECONDS
+from collectors.piles import FLUSH_ROWS
 from collectors.spool import Counts, Key, NewBatch
 from collectors.verbosity import LevelPolicy
 from schemas.batch import Block

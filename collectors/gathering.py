@@ -1,7 +1,7 @@
 """How blocks grow together into batches, and come apart again where they are too large or hold what cannot travel."""
 
-from collections.abc import Iterator, Mapping
-from typing import Final, TypeVar
+from collections.abc import Iterator
+from typing import Any, Final
 
 from schemas.batch import MAX_COLUMNS, Block
 from schemas.codec import MAX_BATCH_BYTES, encode_body
@@ -11,14 +11,39 @@ MAX_ROWS: Final = 4096
 """Rows of one batch, so that no batch of ordinary rows comes near the limits of the codec."""
 MAX_BODY_BYTES: Final = MAX_BATCH_BYTES - (256 << 10)
 """Bytes of one body as it travels: what is left of a batch goes to its envelope."""
-T = TypeVar("T")
+_Columns = dict[str, list[Any]]
+"""Columns of one type by name."""
 
 
 def merge_block(into: Block, block: Block) -> bool:
     """Append `block`'s rows to `into` in place when that is the same table going on in time; tell whether it was."""
     gap = block.start - into.end
-    if gap < 1 or len(into.rows) + len(block.rows) > MAX_ROWS or not _columns_agree(into, block):
+    had, more = len(into.rows), len(block.rows)
+    if gap < 1 or had + more > MAX_ROWS:
         return False
+    columns = _columns_of(into), _columns_of(block)
+    same = all(ours.keys() == theirs.keys() for ours, theirs in zip(*columns, strict=True))  # nearly always
+    if not same and not _columns_agree(*columns):
+        return False
+    if into.keys == block.keys:
+        into.rows.extend(block.rows)
+    else:
+        into.rows.extend(_moved_rows(into, block))
+    into.steps.append(gap)
+    into.steps.extend(block.steps[1:])
+    for ours, theirs in zip(*columns, strict=True):
+        for name, column in theirs.items():
+            if name not in ours:
+                ours[name] = [None] * had
+            ours[name].extend(column)
+        if not same:
+            for name in ours.keys() - theirs.keys():
+                ours[name].extend([None] * more)
+    return True
+
+
+def _moved_rows(into: Block, block: Block) -> list[int]:
+    """Give the rows of `block` by the keys of `into`, which gets those that it lacks."""
     index = {tuple(key): number for number, key in enumerate(into.keys)}
     moved = []
     for key in block.keys:
@@ -26,35 +51,18 @@ def merge_block(into: Block, block: Block) -> bool:
         if number == len(into.keys):
             into.keys.append(key)
         moved.append(number)
-    had, more = len(into.rows), len(block.rows)
-    into.rows.extend(moved[row] for row in block.rows)
-    into.steps.append(gap)
-    into.steps.extend(block.steps[1:])
-    _merge_columns(into.floats, block.floats, had, more)
-    _merge_columns(into.ints, block.ints, had, more)
-    _merge_columns(into.bools, block.bools, had, more)
-    _merge_columns(into.strings, block.strings, had, more)
-    return True
+    return [moved[row] for row in block.rows]
 
 
-def _columns_agree(one: Block, other: Block) -> bool:
+def _columns_of(block: Block) -> tuple[_Columns, ...]:
+    """Give the columns of each type."""
+    return block.floats, block.ints, block.bools, block.strings
+
+
+def _columns_agree(ours: tuple[_Columns, ...], theirs: tuple[_Columns, ...]) -> bool:
     """Whether no column has two types, and there are not too many of them in one block."""
-    ours: list[dict[str, object]] = [one.floats, one.ints, one.bools, one.strings]  # type: ignore[list-item]
-    theirs: list[dict[str, object]] = [other.floats, other.ints, other.bools, other.strings]  # type: ignore[list-item]
-    if all(mine.keys() == yours.keys() for mine, yours in zip(ours, theirs, strict=True)):
-        return True  # nearly always
-    named = {(name, kind) for blocks in (ours, theirs) for kind, columns in enumerate(blocks) for name in columns}
+    named = {(name, kind) for groups in (ours, theirs) for kind, columns in enumerate(groups) for name in columns}
     return len({name for name, _ in named}) == len(named) <= MAX_COLUMNS
-
-
-def _merge_columns(into: dict[str, list[T | None]], more: Mapping[str, list[T | None]], had: int, count: int) -> None:
-    for name, column in more.items():
-        if name not in into:
-            into[name] = [None] * had
-        into[name].extend(column)
-    for name, column in into.items():
-        if name not in more:
-            column.extend([None] * count)
 
 
 def parts_of(blocks: list[Block]) -> list[list[Block]]:

@@ -6,6 +6,7 @@ crash would make the source yield that part twice.
 """
 
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -14,8 +15,9 @@ from typing import Final
 import msgspec
 
 from collectors.delivery import Delivery
-from collectors.gathering import bodies_of, merge_block
+from collectors.gathering import bodies_of
 from collectors.own_rows import document_block, event_parcel
+from collectors.piles import Flush, Piles
 from collectors.spool import Counts, Key, NewBatch, Spool
 from collectors.verbosity import LevelPolicy
 from schemas.batch import Block
@@ -25,45 +27,11 @@ from schemas.rows import Parcel
 from schemas.verbosity import Level, RowClass
 
 _log = logging.getLogger("muster.intake")
-FLUSH_ROWS: Final = 80
 FLUSH_SECONDS: Final = 5.0
 WATCHED_SECONDS: Final = 1.0
 MAX_WAITING_ROWS: Final = 20_000
 """Gathered or waiting for the disk: beyond this the intake is not ready and sources that can wait do."""
 _CLOCK_STEP_NS: Final = 1_000_000_000
-
-
-class _Pile:
-    """Rows of one stream under one grant that wait for their flush."""
-
-    __slots__ = ("blocks", "rows", "since")
-
-    def __init__(self, now: float) -> None:
-        self.blocks: dict[tuple[str, str, tuple[str, ...]], list[Block]] = {}
-        self.rows = 0
-        self.since = now
-
-    def all_blocks(self) -> list[Block]:
-        """Give the blocks, each table's together."""
-        return [block for blocks in self.blocks.values() for block in blocks]
-
-
-class _Ticket(msgspec.Struct):
-    """Deliveries with positions of the same sources: their streams are flushed together, or not at all."""
-
-    keys: set[Key]
-    positions: dict[tuple[str, str], str]
-    since: float
-
-
-class Flush(msgspec.Struct):
-    """What is committed to the spool together."""
-
-    piles: list[tuple[Key, str, list[Block]]]
-    counts: dict[Key, Counts]
-    positions: dict[tuple[str, str], str]
-    documents: list[tuple[str, Block]] = []
-    rows: int = 0
 
 
 class Intake:
@@ -89,17 +57,20 @@ class Intake:
         self._clock = clock
         self._wall_ns = wall_ns
         self._lock = threading.Condition()
-        self._piles: dict[tuple[Key, str], _Pile] = {}
+        self._piles = Piles(lambda key: not spool.numbered(*key))
         self._counts: dict[Key, Counts] = {}
-        self._tickets: list[_Ticket] = []
         self._positions: dict[tuple[str, str], str] = {}
         self._last_ns: dict[Key, int] = {}
         self._documents: dict[str, dict[str, str]] = {}
+        self._documents_hash: str | None = None
+        """None: to be computed when it is asked for."""
         self._new_documents: list[tuple[str, Block]] = []
         self._waiting_rows = 0
         self._urgent = False
         self._stopping = False
         self._committing = False
+        self._looks_at = -math.inf
+        """When the committing thread looks by itself at what is due."""
         self._told_unspooled = 0
         self._clock_offset = self._offset_ns()
         self.unspooled = 0
@@ -139,8 +110,11 @@ class Intake:
             else:
                 keys = {key for parcel in delivery.parcels if (key := self._gather(collector, parcel)) is not None}
                 if delivery.positions:
-                    self._tie(keys, {(collector, each.source): each.value for each in delivery.positions})
-            self._lock.notify()
+                    positions = {(collector, each.source): each.value for each in delivery.positions}
+                    self._positions.update(positions)
+                    self._piles.tie(keys, positions, self._clock())
+            if self._due_at() < self._looks_at:
+                self._lock.notify()
 
     def wake(self) -> None:
         """Look again at what is due: somebody began to watch this node."""
@@ -150,7 +124,10 @@ class Intake:
     def documents_hash(self) -> str:
         """Give the hash of the node's whole set of capability documents."""
         with self._lock:
-            return documents_hash([text for texts in self._documents.values() for text in texts.values()])
+            if self._documents_hash is None:
+                every = [text for texts in self._documents.values() for text in texts.values()]
+                self._documents_hash = documents_hash(every)
+            return self._documents_hash
 
     def resend_documents(self) -> None:
         """Send every document again: the aggregator's set differs from ours."""
@@ -166,7 +143,7 @@ class Intake:
         with self._lock:
             self._urgent = True
             self._lock.notify()
-            while self._committing or self._piles or self._tickets or self._new_documents or self._counts:
+            while self._committing or self._piles or self._new_documents or self._counts:
                 if self._clock() >= deadline or not self._thread.is_alive():
                     return False
                 self._urgent = True
@@ -185,22 +162,6 @@ class Intake:
 
     # --- gathering ---------------------------------------------------------------------------------------------------
 
-    def _tie(self, keys: set[Key], positions: dict[tuple[str, str], str]) -> None:
-        """Have these streams flushed together with these positions, and with all that the same sources yielded before.
-
-        Otherwise a later position could be committed while rows from before it are still in memory.
-        """
-        self._positions.update(positions)
-        apart, since = [], self._clock()
-        for ticket in self._tickets:
-            if ticket.positions.keys().isdisjoint(positions):
-                apart.append(ticket)
-                continue
-            keys = keys | ticket.keys
-            positions = ticket.positions | positions
-            since = min(since, ticket.since)
-        self._tickets = [*apart, _Ticket(keys, positions, since)]
-
     def _gather(self, collector: str, parcel: Parcel) -> Key | None:
         """Put a parcel on its pile; None when it was filtered."""
         level = parcel.level
@@ -213,15 +174,7 @@ class Intake:
             self._counts.setdefault(key, Counts()).filtered += rows
             return None
         self._stamp(key, parcel.block)
-        now = self._clock()
-        pile = self._piles.get((key, grant))
-        if pile is None:
-            pile = self._piles[key, grant] = _Pile(now)
-        name = (parcel.block.measurement, parcel.block.subject, tuple(parcel.block.attributes))
-        blocks = pile.blocks.setdefault(name, [])
-        if not blocks or not merge_block(blocks[-1], parcel.block):
-            blocks.append(parcel.block)
-        pile.rows += rows
+        self._piles.add(key, grant, parcel.block, self._clock())
         self._waiting_rows += rows
         return key
 
@@ -268,6 +221,7 @@ class Intake:
             except (msgspec.MsgspecError, RecursionError) as error:  # a helper's word is not to be relied on
                 _log.warning("document_refused collector=%s error=%s", collector, error)
         self._documents[collector] = after
+        self._documents_hash = None
         now = self._wall_ns()
         for device, text in after.items():
             if before.get(device) != text:
@@ -288,7 +242,9 @@ class Intake:
                 if flush is None:
                     if self._stopping:
                         return
-                    self._lock.wait(self._until_due())
+                    self._looks_at = min(self._due_at(), self._clock() + FLUSH_SECONDS)
+                    self._lock.wait(max(0.001, self._looks_at - self._clock()))
+                    self._looks_at = -math.inf
                     continue
             try:
                 self._commit(flush)
@@ -318,66 +274,23 @@ class Intake:
             self._tell_event("rows.given_up", f"{count} rows were given up before they could be kept",
                              {"rows": count})  # fmt: skip
 
-    def _until_due(self) -> float:
-        since = [pile.since for pile in self._piles.values()] + [one.since for one in self._tickets if not one.keys]
-        if not since:
-            return FLUSH_SECONDS
-        limit = WATCHED_SECONDS if self._policy.watched else FLUSH_SECONDS
-        oldest = min(since)
-        return max(0.001, oldest + limit - self._clock())
+    @property
+    def _limit(self) -> float:
+        return WATCHED_SECONDS if self._policy.watched else FLUSH_SECONDS
+
+    def _due_at(self) -> float:
+        return -math.inf if self._urgent or self._new_documents else self._piles.due_at(self._limit)
 
     def _due(self) -> Flush | None:
         """Give what is to be committed now, or None."""
         now = self._clock()
-        limit = WATCHED_SECONDS if self._policy.watched else FLUSH_SECONDS
-        due = {
-            key
-            for (key, _), pile in self._piles.items()
-            if self._urgent
-            or pile.rows >= FLUSH_ROWS
-            or now - pile.since >= limit
-            or key[0] is RowClass.EVENT
-            or not self._spool.numbered(*key)  # a stream's first batch
-        }
-        moved = any(not ticket.keys and now - ticket.since >= limit for ticket in self._tickets)
-        if not (due or moved or self._urgent or self._new_documents):
+        if self._due_at() > now:
             return None
-        return self._collect_flush(due)
-
-    def _collect_flush(self, due: set[Key]) -> Flush | None:
-        """Widen `due` to every stream that a ticket ties to it, and take all of that out of the piles."""
-        if self._urgent:
-            due = {key for key, _ in self._piles} | {key for ticket in self._tickets for key in ticket.keys}
-        grown = True
-        while grown:
-            grown = False
-            for ticket in self._tickets:
-                if ticket.keys & due and not ticket.keys <= due:
-                    due |= ticket.keys
-                    grown = True
-        positions: dict[tuple[str, str], str] = {}
-        waiting: list[_Ticket] = []
-        for ticket in self._tickets:
-            if ticket.keys <= due:
-                positions.update(ticket.positions)
-            else:
-                waiting.append(ticket)
-        self._tickets = waiting
-        piles = [(key, grant, pile) for (key, grant), pile in self._piles.items() if key in due]
-        for key, grant, _ in piles:
-            del self._piles[key, grant]
-        counts, self._counts = self._counts, {}
-        documents, self._new_documents = self._new_documents, []
+        flush = self._piles.take(now, self._limit, everything=self._urgent)
+        flush.counts, self._counts = self._counts, {}
+        flush.documents, self._new_documents = self._new_documents, []
         self._urgent = False
-        if not (piles or counts or positions or documents):
-            return None
-        return Flush(
-            [(key, grant, pile.all_blocks()) for key, grant, pile in piles],
-            counts,
-            positions,
-            documents,
-            sum(pile.rows for _, _, pile in piles),
-        )
+        return flush if flush.piles or flush.counts or flush.positions or flush.documents else None
 
     def _commit(self, flush: Flush) -> None:
         batches = []

@@ -157,7 +157,7 @@ class Publisher:
         now = self._clock()
         heartbeat = now - self._last_heartbeat >= HEARTBEAT_SECONDS
         if not chosen and not heartbeat:
-            return self._last_heartbeat + HEARTBEAT_SECONDS - now
+            return self._until_heartbeat()
         account = self._spool.account() if heartbeat or now - self._last_account >= ACCOUNT_SECONDS else None
         held, batches = self._encode(chosen)
         account, word = self._word(account, heartbeat=heartbeat)
@@ -278,7 +278,10 @@ class Publisher:
         self.status.last_error = ""
         self._backoff.reset()
         self._recover()
-        return 0.0
+        return 0.0 if len(self._spool) else self._until_heartbeat()
+
+    def _until_heartbeat(self) -> float:
+        return max(0.0, self._last_heartbeat + HEARTBEAT_SECONDS - self._clock())
 
     def _too_large(self, held: list[Held], told_bytes: int, reason: str) -> float:
         """Send less at a time from now on; what is too large by itself never gets through, and is given up."""

@@ -272,6 +272,40 @@ class TestFlush:
         rig.take(rows(79))
         rig.until(lambda: rig.values() == list(range(80)), "eighty rows")
 
+    def test_telemetry_that_always_has_enough_rows_goes_once_a_second(self, rig: Rig) -> None:
+        rig.skip_first()
+        rig.take(rows(*range(80)))
+        rig.until(lambda: 80 == len(rig.values()), "the first eighty rows")
+        rig.clocks.now += 0.9
+        for number in range(1, 4):
+            rig.take(rows(*range(80 * number, 80 * number + 80)))
+        rig.settle()
+        assert 80 == len(rig.values())
+        rig.pass_(0.2)
+        assert list(range(320)) == rig.values()
+        assert 2 == rig.commits
+
+    def test_four_hundred_rows_of_telemetry_wait_for_nothing(self, rig: Rig) -> None:
+        rig.skip_first()
+        for number in range(6):
+            rig.take(rows(*range(80 * number, 80 * number + 80)))
+        rig.until(lambda: 480 == len(rig.values()), "the first eighty rows, and four hundred more")
+
+    def test_log_records_are_not_held_back(self, rig: Rig) -> None:
+        rig.skip_first()
+        for number in (1, 2):
+            rig.take(rows(*range(80), row_class=RowClass.LOG))
+            rig.until(lambda many=80 * number: many == len(rig.values(row_class=RowClass.LOG)), "eighty records")
+
+    def test_what_is_nearly_due_goes_along_with_what_is(self, rig: Rig) -> None:
+        rig.skip_first()
+        rig.take(rows(1, 2))
+        rig.pass_(2.4)
+        rig.take(rows(3, level=Level.ESSENTIAL))
+        rig.pass_(2.7)
+        assert ([3], [1, 2]) == (rig.values(level=Level.ESSENTIAL), rig.values(level=Level.STANDARD))
+        assert 1 == rig.commits
+
     def test_fewer_go_after_five_seconds(self, rig: Rig) -> None:
         rig.skip_first()
         rig.take(rows(1))

@@ -1,8 +1,8 @@
 """The store: where telemetry, logs and events stay, and what answers queries.
 
 A store keeps the rows, and in the same transaction how far the log has been read and which row numbers of which stream
-have been dealt with. So a crash at any moment leaves the two in step, and a repetition is known for what it is. With it goes
-the epoch under which each partition is owned: an owner that was replaced and does not know it stores nothing.
+have been dealt with. So a crash at any moment leaves the two in step, and a repetition is known for what it is. There
+also is the epoch under which each partition is owned: an owner that was replaced and does not know it stores nothing.
 """
 
 from enum import IntEnum

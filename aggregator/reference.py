@@ -21,17 +21,24 @@ from collectors.reference import (
     agent_sections,
     collector_page,
     collector_section,
+    events_table,
     first_paragraph,
     options_table,
     toml,
 )
 from collectors.registry import OWN_DISTRIBUTION, discover, load
+from schemas.events import AGENT_EVENTS, AGGREGATOR_EVENTS
 
 _WHO: Final = {"agent": "agent", "publish": "agent", "spool": "agent", "collectors": "agent"}
 _HOW_IT_IS_READ: Final = """\
 One TOML file, then `conf.d/*.toml` beside it in order of names, then the environment; later wins. An option `key` of
 `[section]` is also `MUSTER_SECTION__KEY`. `${NAME}` in a text is replaced from the environment, and `file:/path` as a
 whole text by that file's content. `muster validate` checks everything and changes nothing."""
+
+_HOW_EVENTS_ARE_READ: Final = """\
+`muster query event` asks for events, `muster tap --class event` shows them as they pass. An event has a `type`, stable
+once released, a `severity` (RFC 5424), a `message` for people, and for programs a JSON object of facts, `detail`, with
+some of the names below."""
 
 
 def aggregator_sections() -> list[Section]:
@@ -65,6 +72,7 @@ def generate(collectors: Iterable[str]) -> dict[str, str]:
         **pages,
         "docs/reference/README.md": _index(classes),
         "docs/reference/configuration.md": _configuration(sections),
+        "docs/reference/events.md": _events(classes),
         "docs/muster.sample.toml": sample(sections),
         "docs/muster.schema.json": json.dumps(schema_of(sections), indent=2, ensure_ascii=False) + "\n",
     }
@@ -75,10 +83,23 @@ def _index(classes: dict[str, type[Any]]) -> str:
     lines += [f"- [`{name}`]({name}.md): {first_paragraph(one.__doc__ or '')}" for name, one in classes.items()]
     lines += [
         "",
+        "Every event that there can be: [events](events.md).",
         "Every option of agent and aggregator: [configuration](configuration.md).",
         "A [sample](../muster.sample.toml), and a [JSON Schema](../muster.schema.json) for editors.",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _events(classes: dict[str, type[Any]]) -> str:
+    lines = [GENERATED, "", "# Events", "", _HOW_EVENTS_ARE_READ, ""]
+    told = {
+        "Of the agent": AGENT_EVENTS,
+        "Of the aggregator": AGGREGATOR_EVENTS,
+        **{f"Of the collector `{name}`": getattr(one, "EVENTS", ()) for name, one in classes.items()},
+    }
+    for who, specs in told.items():
+        lines += [f"## {who}", "", *events_table(specs)] if specs else []
+    return "\n".join(lines).rstrip() + "\n"
 
 
 def _configuration(sections: Sequence[Section]) -> str:

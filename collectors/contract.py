@@ -59,6 +59,7 @@ class Collector(Protocol):
     """The source's own word, snake_case: module, configuration section and case folder carry the same."""
     METRICS: ClassVar[tuple[MetricSpec, ...]]
     """Every metric that it can ever yield."""
+    # A collector that yields events declares them too, as `EVENTS: ClassVar[tuple[EventSpec, ...]]`.
     Config: ClassVar[type[Any]]
     """A frozen msgspec.Struct with a default for every field; an attribute docstring per field becomes its help."""
 

@@ -19,6 +19,7 @@ from collectors.contract import Context, Emit
 from collectors.host_boot import BootSection
 from collectors.host_cpu import CpuSection
 from collectors.host_disk import DiskSection
+from collectors.host_events import EVENTS
 from collectors.host_file_system import FileSystemSection
 from collectors.host_machine import describe_machine
 from collectors.host_memory import MemoryErrorSection, MemorySection
@@ -28,6 +29,7 @@ from collectors.host_system import PressureSection, ProcessSection, SystemSectio
 from collectors.host_systemd import SystemdSection
 from schemas.device import Document
 from schemas.errors import NoDataError, PartialCollectError
+from schemas.events import EventSpec
 from schemas.metrics import MetricSpec
 from schemas.rows import Item
 
@@ -55,6 +57,7 @@ class HostCollector:
         *ProcessSection.METRICS,
         *SystemdSection.METRICS,
     )
+    EVENTS: ClassVar[tuple[EventSpec, ...]] = EVENTS
     Config: ClassVar[type[HostConfig]] = HostConfig
 
     def __init__(

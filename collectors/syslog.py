@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from datetime import UTC
 from functools import partial
+from typing import Final
 
 from collectors.contract import Context, Emit, Objection
 from collectors.syslog_config import SyslogConfig, each
@@ -25,11 +26,20 @@ from collectors.syslog_rows import Rows
 from collectors.syslog_sockets import open_tcp, open_udp, open_unix
 from collectors.syslog_streams import StreamListener
 from schemas.errors import NoDataError, PartialCollectError, StartupError
+from schemas.events import EventSpec
 from schemas.rows import Event, Reading, Severity
 
 _RETRY = 30.0
 """After how many seconds a listener that could not be opened is tried again."""
 _STOP = 5.0
+
+_EVENTS: Final = (
+    EventSpec("syslog.listener.down", "No logs come in by a listener: it failed, or could not be opened.",
+              (Severity.ERROR,), ("listener",)),
+    EventSpec("syslog.listener.up", "Logs come in by a listener again.", (Severity.NOTICE,)),
+    EventSpec("log.gap", "Records of the kernel log were overwritten before they could be read.", (Severity.WARNING,),
+              ("source", "lost", "after", "next")),
+)  # fmt: skip
 
 Opener = Callable[[Counts], Listener]
 
@@ -43,6 +53,7 @@ class SyslogCollector:
 
     name = "syslog"
     METRICS = METRICS
+    EVENTS = _EVENTS
     Config = SyslogConfig
 
     def __init__(self, config: SyslogConfig, context: Context) -> None:

@@ -32,6 +32,8 @@ from collectors.registry import ContractError, build_config, check_class, config
 from schemas.codec import check_block
 from schemas.device import Document, decode_document, encode_document, pci_address
 from schemas.errors import NoDataError, PartialCollectError, StartupError
+from schemas.events import check_events
+from schemas.rows import Event
 
 WATCH_SECONDS: Final = 0.2
 """So long a watch is let run."""
@@ -166,6 +168,18 @@ def check_emissions(case: Case) -> None:
             collector.stop()
 
 
+def check_events_are_declared(case: Case) -> None:
+    """`EVENTS` can be told apart, and has what a collection yields on this machine."""
+    declared = check_events(getattr(case.collector, "EVENTS", ()))
+    with _state_dir() as state_dir:
+        collector = case.make(state_dir=state_dir)
+        try:
+            told = {item.type for item in _items(collector) if isinstance(item, Event)} if _starts(collector) else set()
+        finally:
+            collector.stop()
+    assert not told - declared.keys(), f"events that EVENTS does not declare: {sorted(told - declared.keys())}"
+
+
 def check_documents(case: Case) -> None:
     """Documents name their devices once, can be encoded, and have identities that others can merge by."""
     if not issubclass(case.collector, DescribesDevices):
@@ -266,6 +280,7 @@ CHECKS: Final[tuple[Callable[[Case], None], ...]] = (
     check_lifecycle,
     check_restart,
     check_emissions,
+    check_events_are_declared,
     check_documents,
     check_watch,
     check_empty_root,

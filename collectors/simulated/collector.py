@@ -8,11 +8,13 @@ from typing import ClassVar
 import msgspec
 
 from collectors.contract import Context, Objection
+from collectors.simulated.fault_log import EVENTS
 from collectors.simulated.fleet import Fleet, default_fleet
 from collectors.simulated.node import SimulatedNode
 from collectors.simulated.readings import METRICS
 from schemas.device import Document
 from schemas.errors import ConfigError, StartupError
+from schemas.events import EventSpec
 from schemas.metrics import MetricSpec
 from schemas.rows import Item
 
@@ -38,6 +40,7 @@ class SimulatedCollector:
 
     name: ClassVar[str] = "simulated"
     METRICS: ClassVar[tuple[MetricSpec, ...]] = METRICS
+    EVENTS: ClassVar[tuple[EventSpec, ...]] = EVENTS
     Config: ClassVar[type[SimulatedConfig]] = SimulatedConfig
 
     def __init__(self, config: SimulatedConfig, context: Context, wall_ns: Callable[[], int] = time.time_ns) -> None:

@@ -1,10 +1,12 @@
 """What a fault makes a node say: events, and lines of the kernel log, with the node's own facts filled in."""
 
 from collections.abc import Iterator, Mapping
+from typing import Final
 
-from collectors.simulated.faults import Active
+from collectors.simulated.faults import FAULTS, Active, Saying
 from collectors.simulated.hardware import DRIVER, Hardware
 from collectors.simulated.topology import Place
+from schemas.events import EventSpec
 from schemas.rows import Event, LogRecord
 
 
@@ -73,3 +75,21 @@ def _facts(hardware: Hardware, fault: Active) -> Mapping[str, object]:
             "slot": target + 1,
         }
     return facts
+
+
+def _declared() -> Iterator[EventSpec]:
+    """Give what the faults can say, one declaration for each type of event."""
+    sayings: dict[str, list[tuple[str, Saying]]] = {}
+    for kind in FAULTS.values():
+        for saying in (*kind.events, *kind.recovery_events):
+            sayings.setdefault(saying.type, []).append((kind.name, saying))
+    for type_, said in sorted(sayings.items()):
+        faults = sorted({name for name, _ in said})
+        detail = dict.fromkeys(key for _, saying in said for key in saying.detail)
+        meaning = f"Made up by the fault {', '.join(faults)}: as a real node would say it."
+        severities = tuple(sorted({saying.severity for _, saying in said}))
+        yield EventSpec(type_, meaning, severities, (*detail, "fault", "simulated"))
+
+
+EVENTS: Final = tuple(_declared())
+"""What simulated nodes tell."""

@@ -13,8 +13,9 @@ from collectors import testing
 from collectors.contract import Context, Emit, Objection
 from collectors.testing import CHECKS, Case, check_contract
 from schemas.device import DeviceKind, Document, Slot
+from schemas.events import EventSpec
 from schemas.metrics import MetricSpec
-from schemas.rows import Item, Reading
+from schemas.rows import Event, Item, Reading, Severity
 from tests.collectors.runtime.fleet import Good, metric
 
 
@@ -203,6 +204,16 @@ class Threaded(Sound):
         threading.Thread(target=threading.Event().wait, args=(3.0,), daemon=True).start()
 
 
+class Whispers(Sound):
+    """Tells what it does not declare."""
+
+    EVENTS: ClassVar[tuple[EventSpec, ...]] = (EventSpec("fan.up", "A fan turns.", (Severity.NOTICE,)),)
+
+    def collect(self) -> Iterable[Item]:
+        yield Event("fan.up", "fan 1 turns")
+        yield Event("fan.down", "fan 1 stands still")
+
+
 class Misnames(Sound):
     """Objects to an option that it does not have."""
 
@@ -226,6 +237,7 @@ def with_config(config: type[Any]) -> type[Any]:
         (with_config(Required), testing.check_config, "without a default"),
         (with_config(Thawed), testing.check_config, "must be frozen"),
         (with_config(Silent), testing.check_config, "without an attribute docstring"),
+        (Whispers, testing.check_events_are_declared, "EVENTS does not declare: .'fan.down'."),
         (Misnames, testing.check_config, "an objection to 'fans', which is no option"),
         (Eager, testing.check_construction_does_no_io, "__init__ does I/O.*socket"),
         (EagerReader, testing.check_construction_does_no_io, "__init__ does I/O.*open"),

@@ -1,0 +1,121 @@
+"""What can be told as an event: declarations, as `MetricSpec` declares what can be measured.
+
+An event's type is stable once released; from the declarations come the reference and what people subscribe to. Those
+that agent and aggregator tell of themselves are here; a collector declares its own as `EVENTS`.
+"""
+
+from collections.abc import Iterable
+from typing import Final
+
+import msgspec
+
+from schemas.rows import Severity
+
+
+class EventSpec(msgspec.Struct, frozen=True):
+    """One type of event."""
+
+    type: str
+    """A dotted word, stable once released."""
+    meaning: str
+    """When it is told: one sentence for people."""
+    severities: tuple[Severity, ...]
+    """How bad it can be, the worst first."""
+    detail: tuple[str, ...] = ()
+    """The names of the facts that it may carry for programs; units are in the names."""
+
+
+AGENT_EVENTS: Final = (
+    EventSpec("clock.step", "The node's wall clock was set.", (Severity.NOTICE,), ("step_seconds",)),
+    EventSpec("rows.given_up", "The disk took no rows, and these were given up.", (Severity.NOTICE,), ("rows",)),
+    EventSpec(
+        "collector.helper.killed",
+        "A helper process was killed on a collector's account: it hung, or sent what nobody asked for.",
+        (Severity.WARNING,),
+        ("collector", "kind", "reason", "pid"),
+    ),
+    EventSpec(
+        "collector.helper.lost",
+        "A helper process ended by itself: it crashed in a collector.",
+        (Severity.WARNING,),
+        ("collectors", "kind", "reason", "pid"),
+    ),
+    EventSpec(
+        "collector.helper.left",
+        "A helper process could not even be killed: what its collector reads hangs in the kernel.",
+        (Severity.ERROR,),
+        ("collectors", "pid", "left", "left_limit"),
+    ),
+    EventSpec(
+        "collector.helper.killed",
+        "A collector's helper process was killed: it took too long, or too much memory.",
+        (Severity.WARNING,),
+        ("collector", "kind", "reason", "pid"),
+    ),
+    EventSpec(
+        "collector.helper.lost",
+        "A helper process ended by itself, while it worked for collectors.",
+        (Severity.WARNING,),
+        ("collectors", "kind", "reason", "pid"),
+    ),
+    EventSpec(
+        "collector.helper.left",
+        "Not even SIGKILL ended a helper process: it hangs in the kernel, and was left there.",
+        (Severity.ERROR,),
+        ("collectors", "pid", "left", "left_limit"),
+    ),
+)
+"""What an agent tells of itself."""
+
+_RUN: Final = ("epoch", "boot")
+AGGREGATOR_EVENTS: Final = (
+    EventSpec("node.new", "A node speaks for the first time.", (Severity.NOTICE,), _RUN),
+    EventSpec(
+        "node.handover",
+        "An agent started again on the same boot and goes on where it stopped.",
+        (Severity.NOTICE,),
+        (*_RUN, "before", "boot_before"),
+    ),
+    EventSpec(
+        "node.takeover",
+        "Another run took the place of one that was silent or had ended: after a boot, or of another machine.",
+        (Severity.WARNING, Severity.NOTICE),
+        (*_RUN, "before", "boot_before", "silent_seconds", "named_predecessor"),
+    ),
+    EventSpec(
+        "node.contested",
+        "A second run of a node was refused, because the current one is still heard.",
+        (Severity.WARNING, Severity.NOTICE),
+        ("current", "refused", "boot", "host_name", "same_boot", "named_predecessor"),
+    ),
+    EventSpec(
+        "publisher.refused",
+        "A publisher that is known may not speak as it did: for that node, or under that name.",
+        (Severity.WARNING,),
+        ("code", "who", "reason"),
+    ),
+    EventSpec(
+        "log.recreated",
+        "The log is another than the one that was read; a consumer reads it from its beginning.",
+        (Severity.WARNING,),
+        ("log", "consumer"),
+    ),
+    EventSpec(
+        "log.set_back",
+        "The log ends before what was read of it: an older copy was put in place; a consumer reads it all again.",
+        (Severity.WARNING,),
+        ("log", "consumer"),
+    ),
+)
+"""What the aggregator tells, as the publisher `aggregator`; those of nodes speak about the node."""
+
+
+def check_events(specs: Iterable[EventSpec]) -> dict[str, EventSpec]:
+    """Give declarations by type. Raises ValueError when two of one type differ, or one has no meaning."""
+    found: dict[str, EventSpec] = {}
+    for spec in specs:
+        if found.setdefault(spec.type, spec) != spec:
+            raise ValueError(f"event {spec.type} is declared twice, and differently")
+        if not (spec.meaning.strip() and spec.severities) or list(spec.severities) != sorted(spec.severities):
+            raise ValueError(f"event {spec.type} needs a meaning, and severities with the worst first")
+    return found

@@ -297,7 +297,7 @@ def find(state: State, claim: str, *, version: int | None = None, states: Sequen
 def provision(state: State, claim: str, version: int | None = None) -> tuple[list[Entry], Claim]:
     """Decide that the nodes will be told; written before they are. Again on a provisioning claim: nothing new.
 
-    Raises NotGrantedError when a device is not as it was granted any more; the claim is then given back by `invalidate`.
+    Raises NotGrantedError when a device is not as it was granted any more; `invalidate` then gives the claim back.
     """
     can = (ClaimState.RESERVED, ClaimState.PROVISIONING, ClaimState.ACTIVE)
     found = find(state, claim, version=version, states=can)
@@ -407,6 +407,12 @@ def undone(state: State, claim: str, epoch: Epoch, devices: Sequence[str]) -> tu
     if not new or found.state not in (ClaimState.UNDOING, ClaimState.RELEASING, ClaimState.SUSPECT):
         return [], found
     return [Undone(claim, new)], found
+
+
+def may_be_in_use(state: State, device: Device) -> bool:
+    """Tell whether a live claim holds a device, and its node has not confirmed that it does not use it."""
+    claim = state.claims.get(device.hold.claim) if device.hold else None
+    return claim is not None and claim.state in LIVE_CLAIMS and device.id not in claim.undone
 
 
 def invalidate(state: State, device: Device, why: str) -> list[Entry]:

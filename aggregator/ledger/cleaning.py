@@ -5,13 +5,13 @@ from collections.abc import Sequence
 import msgspec
 
 from aggregator.ledger import evidence as proof
-from aggregator.ledger.claims import ClaimError, ClaimInvalidError, Objection, NotGrantedError
+from aggregator.ledger.claims import ClaimError, ClaimInvalidError, NotGrantedError, Objection, may_be_in_use
 from aggregator.ledger.entries import Entry, Fenced, Passed, Proved
 from aggregator.ledger.evidence import EvidenceError, PowerReadback, Readback
 from aggregator.ledger.model import Claim, Device, Evidence, part_key
 from aggregator.ledger.state import State
 from aggregator.ledger.transitions import allowed, transition
-from aggregator.ledger.words import LIVE_CLAIMS, ClaimState, Reach
+from aggregator.ledger.words import ClaimState, Reach
 from schemas.errors import MusterError
 
 
@@ -31,12 +31,11 @@ def find(state: State, device: str) -> Device:
 
 
 def begin_clean(state: State, device: str, *, who: str = "", why: str = "") -> tuple[list[Entry], Device]:
-    """Decide that a device is cleaned: its node will be told. Raises NotGrantedError while it may be in use, or unseen."""
+    """Decide that a device is cleaned: its node will be told. Raises NotGrantedError while it may be in use."""
     found = find(state, device)
     transition(found.lifecycle, "clean")
-    claim = state.claims.get(found.hold.claim) if found.hold else None
-    if claim is not None and claim.state in LIVE_CLAIMS and device not in claim.undone:
-        message = f"{device} may be in use: its node has not confirmed the end of claim {claim.id}"
+    if found.hold is not None and may_be_in_use(state, found):
+        message = f"{device} may be in use: its node has not confirmed the end of claim {found.hold.claim}"
         raise NotGrantedError([Objection("claim.live", message, found.node, device)])
     reach = state.reach(found)
     if reach is not Reach.LIVE:
@@ -78,14 +77,13 @@ def abandon_clean(state: State, device: str, clean: int) -> tuple[list[Entry], D
 
 
 def attest(state: State, device: str, who: str, statement: str) -> tuple[list[Entry], Device]:
-    """Take an operator's word that a device is clean. Raises ClaimInvalidError without a statement, or NotGrantedError."""
+    """Take an operator's word that a device is clean. Raises ClaimInvalidError, or NotGrantedError while it is held."""
     found = find(state, device)
     if not statement.strip():
         raise ClaimInvalidError("an attestation says what was done, and how it is known: --statement")
     transition(found.lifecycle, "attested")
-    claim = state.claims.get(found.hold.claim) if found.hold else None
-    if claim is not None and claim.state in LIVE_CLAIMS and device not in claim.undone:
-        message = f"{device} may be in use for claim {claim.id}: fence its node first"
+    if found.hold is not None and may_be_in_use(state, found):
+        message = f"{device} may be in use for claim {found.hold.claim}: fence its node first"
         raise NotGrantedError([Objection("claim.live", message, found.node, device)])
     text = msgspec.json.encode({"statement": statement}).decode()
     return [Proved(device, "attested", Evidence(0, "attestation", who, part_key(found), text))], found

@@ -16,7 +16,7 @@ from typing import Final
 
 import msgspec
 
-from aggregator.ledger.claims import invalidate
+from aggregator.ledger import claims
 from aggregator.ledger.entries import (
     DeviceSeen,
     Entry,
@@ -98,7 +98,7 @@ def observe(state: State, sighting: Sighting, adopt: Adopt = seen_dirty) -> list
     else:
         entries += _changes(device, view)
         entries += _verified(device, view, profile)
-        entries += _passed(device, view)
+        entries += _passed(state, device, view)
         name = device.id
     entries += _joined(state, sighting.node, view, name, device)
     return entries
@@ -281,8 +281,13 @@ def _verified(device: Device, view: View, profile: Profile) -> list[Entry]:
     return []
 
 
-def _passed(device: Device, view: View) -> list[Entry]:
-    """What a device's use on the host does to its lifecycle; only the view that tells it may end it."""
+def _passed(state: State, device: Device, view: View) -> list[Entry]:
+    """What a device's use on the host does to its lifecycle; only the view that tells it may end it.
+
+    Of a device that a claim may have in use, being in use is no news.
+    """
+    if claims.may_be_in_use(state, device):
+        return []
     before = device.views.get(view.source)
     for name, begin, stop in (("in_use_by", "taken", "let_go"), ("host_needs", "kept", "given_back")):
         told, was = view.own.get(name), before.own.get(name) if before else None
@@ -297,7 +302,7 @@ def _gone(state: State, device: Device, source: str, why: str) -> list[Entry]:
     """A collector no longer sees a device; with its last view a claim that no node was told of is given back."""
     entries: list[Entry] = []
     if set(device.views) <= {source}:
-        entries += invalidate(state, device, why)
+        entries += claims.invalidate(state, device, why)
     entries.append(ViewGone(device.id, source, why))
     entries += _reconciled(state, device)
     return entries

@@ -1,0 +1,340 @@
+"""Whatever is asked for in whatever order, no invariant breaks, and the entries alone give the same state again.
+
+The model is a few sets and sums of its own; it shares no code with what it checks. Numbers are those of the
+specification's list (inventory, part 2.4).
+"""
+
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hypothesis import Phase, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, multiple, rule
+
+from aggregator.ledger import claims, cleaning
+from aggregator.ledger.apply import apply
+from aggregator.ledger.claims import Ask, NotGrantedError, Pick, objections
+from aggregator.ledger.entries import NodeReached, NodeRun, Passed, QuotaSet
+from aggregator.ledger.facts import withdraw
+from aggregator.ledger.model import Device, Held, Quota
+from aggregator.ledger.state import State, decode_kept, encode_kept
+from aggregator.ledger.transitions import TransitionError
+from aggregator.ledger.words import LIVE_CLAIMS, ClaimState, Lifecycle, Mode, Reach
+from schemas.device import DeviceKind, Document
+from schemas.errors import MusterError
+from tests.aggregator.ledger.worlds import Book, begin, document, readback
+
+VCPUS = 10
+QUOTA = 4
+LIFECYCLES_IN_USE = {Lifecycle.PROVISIONING, Lifecycle.ASSIGNED, Lifecycle.SUSPECT}
+
+
+def fleet() -> list[Document]:
+    """Two GPUs in one group and one by itself, a port with two functions, a drive; bus addresses stand for slots."""
+    return [
+        document(DeviceKind.GPU, "0000:01:00.0", serial="G1", group=1),
+        document(DeviceKind.GPU, "0000:02:00.0", serial="G2", group=1),
+        document(DeviceKind.GPU, "0000:03:00.0", group=3),
+        document(DeviceKind.NIC, "0000:04:00.0", serial="N1", group=4),
+        document(DeviceKind.VF, "0000:04:00.1", parent="pci:0000:04:00.0", group=5),
+        document(DeviceKind.VF, "0000:04:00.2", parent="pci:0000:04:00.0", group=6),
+        document(DeviceKind.NVME, "0000:05:00.0", serial="D1", group=7),
+    ]
+
+
+class LedgerMachine(RuleBasedStateMachine):
+    """Users, nodes and time, all at their worst."""
+
+    granted = Bundle("granted")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.book = Book()
+        self.made = 0
+        self.used: dict[str, int] = {}
+        """Device -> sequence of the last moment when a node may have had it in use."""
+
+    @property
+    def state(self) -> State:
+        return self.book.state
+
+    @initialize()
+    def start(self) -> None:
+        for node in ("n1", "n2"):
+            begin(self.book, node, vcpus=VCPUS)
+            for one in fleet():
+                serial = f"{one.part.serial}-{node}" if one.part.serial else ""
+                self.book.see(self._renamed(one, serial), node)
+        self.book.write([QuotaSet(Quota("t1", {"devices": QUOTA}))])
+        for device in list(self.state.devices.values()):
+            if device.lifecycle is Lifecycle.DIRTY:
+                self.book.decide(cleaning.attest(self.state, device.id, "op", "new from the factory"))
+
+    @staticmethod
+    def _renamed(one: Document, serial: str) -> Document:
+        address = one.device.removeprefix("pci:")
+        return document(one.kind, address, serial=serial, parent=one.parent, group=one.capabilities["iommu_group"])  # type: ignore[arg-type]
+
+    def attempt(self, decision: Callable[[], Any]) -> Any:
+        """Decide; a refusal changes nothing (9)."""
+        before = self.state.digest()
+        try:
+            return self.book.decide(decision())
+        except MusterError:
+            assert before == self.state.digest()
+            return None
+
+    # --- what users do ------------------------------------------------------------------------------------------------
+
+    @rule(
+        target=granted,
+        picks=st.lists(st.integers(0, 13), max_size=3, unique=True),
+        mode=st.sampled_from(Mode),
+        tenant=st.sampled_from(["t1", "t2"]),
+        vcpus=st.integers(0, 6),
+        key=st.sampled_from(["", "", "", "k1"]),
+    )
+    def ask(self, picks: list[int], mode: Mode, tenant: str, vcpus: int, key: str) -> Any:
+        devices = list(self.state.devices)
+        chosen = [Pick(devices[index % len(devices)], mode) for index in picks]
+        if len({pick.device for pick in chosen}) < len(chosen):
+            return multiple()
+        amounts = {"n1": {"vcpus": vcpus}} if vcpus else {}
+        ask = Ask(tenant, "job", chosen, amounts, 60.0, key=key, request=f"{chosen} {amounts}")
+        self.made += 1
+        name = f"c{self.made}"
+        against = list(objections(self.state, ask))
+        fresh = f"{tenant}\n{key}" not in self.state.keys
+        before = self.state.digest()
+        try:
+            found = self.book.decide(claims.grant(self.state, ask, name))
+        except MusterError as error:
+            refused = error.objections if isinstance(error, NotGrantedError) else against
+        else:
+            assert not (fresh and against)
+            return found
+        assert against == refused  # 22: a dry run gives the same answer
+        assert before == self.state.digest()
+        return multiple()
+
+    @rule(claim=granted)
+    def provision(self, claim: str) -> None:
+        self.attempt(lambda: claims.provision(self.state, claim))
+
+    @rule(claim=granted, first=st.booleans())
+    def confirm(self, claim: str, first: bool) -> None:
+        found = self.state.claims[claim]
+        names = [held.device for held in found.devices][: 1 if first else None]
+        self.attempt(lambda: claims.confirm(self.state, claim, found.epoch, names))
+
+    @rule(claim=granted)
+    def give_back(self, claim: str) -> None:
+        self.attempt(lambda: claims.release(self.state, claim))
+
+    @rule(claim=granted)
+    def renew(self, claim: str) -> None:
+        self.attempt(lambda: claims.renew(self.state, claim))
+
+    # --- what the leader and nodes do ---------------------------------------------------------------------------------
+
+    @rule(claim=granted)
+    def expire(self, claim: str) -> None:
+        self.attempt(lambda: claims.expire(self.state, claim))
+
+    @rule(claim=granted)
+    def fail(self, claim: str) -> None:
+        self.attempt(lambda: claims.begin_undo(self.state, claim, "a hook failed"))
+
+    @rule(claim=granted, first=st.booleans())
+    def undo(self, claim: str, first: bool) -> None:
+        found = self.state.claims[claim]
+        names = [held.device for held in found.devices][: 1 if first else None]
+        self.attempt(lambda: claims.undone(self.state, claim, found.epoch, names))
+
+    @rule(node=st.sampled_from(["n1", "n2"]))
+    def fence(self, node: str) -> None:
+        self.attempt(lambda: cleaning.fence(self.state, node, "op", statement="the plug is in my hand"))
+
+    @rule(index=st.integers(0, 30))
+    def clean(self, index: int) -> None:
+        self.attempt(lambda: cleaning.begin_clean(self.state, self._device(index).id))
+
+    @rule(
+        index=st.integers(0, 30), spoilt=st.sampled_from([{}, {}, {"in_use": True}, {"clean": 3}, {"part": "uuid:x"}])
+    )
+    def cleaned(self, index: int, spoilt: dict[str, Any]) -> None:
+        device = self._device(index)
+        before = device.lifecycle
+        self.attempt(lambda: cleaning.end_clean(self.state, device.id, readback(device, **spoilt), "n1"))
+        if spoilt and before is not Lifecycle.FREE:
+            assert device.lifecycle is not Lifecycle.FREE
+
+    @rule(index=st.integers(0, 30))
+    def attest(self, index: int) -> None:
+        self.attempt(lambda: cleaning.attest(self.state, self._device(index).id, "op", "wiped by hand"))
+
+    # --- what happens -------------------------------------------------------------------------------------------------
+
+    @rule(index=st.integers(0, 30), serial=st.sampled_from(["", "X1", "X2"]))
+    def replaced(self, index: int, serial: str) -> None:
+        """Something sits in a slot: the same part, another one, or one that does not say who it is."""
+        device = self._device(index)
+        group = device.group
+        parent = next(iter(device.views.values())).parent
+        seen = document(device.kind, device.slot.address, serial=serial, parent=parent, group=group)
+        self.book.see(seen, device.node)
+
+    @rule(index=st.integers(0, 30))
+    def vanished(self, index: int) -> None:
+        device = self._device(index)
+        self.book.write(withdraw(self.state, device.node, next(iter(device.views)), "unplugged"))
+
+    @rule(index=st.integers(0, 30), used=st.booleans())
+    def in_use(self, index: int, used: bool) -> None:
+        device = self._device(index)
+        view = next(iter(device.views.values()))
+        more: dict[str, str] = {"in_use_by": "qemu 4711"} if used else {}
+        self.book.see(
+            document(
+                device.kind, device.slot.address, serial=view.serial, parent=view.parent, group=device.group, **more
+            ),
+            device.node,
+        )
+
+    @rule(node=st.sampled_from(["n1", "n2"]), live=st.booleans())
+    def silence(self, node: str, live: bool) -> None:
+        self.book.write([NodeReached(node, live)])
+
+    @rule(node=st.sampled_from(["n1", "n2"]))
+    def reboot(self, node: str) -> None:
+        self.book.write([NodeRun(node, node, f"epoch-{self.state.sequence}", "b2", unverified=True)])
+
+    def _device(self, index: int) -> Device:
+        devices = list(self.state.devices.values())
+        return devices[index % len(devices)]
+
+    # --- invariants ---------------------------------------------------------------------------------------------------
+
+    def _live(self) -> list[tuple[str, Held]]:
+        """Everything that a live claim may have in use, or may yet."""
+        return [
+            (claim.id, held)
+            for claim in self.state.claims.values()
+            if claim.state in LIVE_CLAIMS
+            for held in claim.devices
+            if held.device not in claim.undone
+        ]
+
+    @invariant()
+    def one_owner(self) -> None:
+        """1: a device has at most one live owner."""
+        owners = Counter(held.device for _, held in self._live())
+        assert all(count == 1 for count in owners.values()), owners
+
+    @invariant()
+    def closed_groups(self) -> None:
+        """2: whoever has a member of a group for passthrough, nobody else has another."""
+        live = [(self.state.claims[claim].tenant, held) for claim, held in self._live()]
+        for tenant, held in live:
+            for other_tenant, other in live:
+                same = self.state.devices[held.device].group == self.state.devices[other.device].group
+                if held is other or held.node != other.node or not same:
+                    continue
+                if Mode.PASSTHROUGH in (held.mode, other.mode):
+                    assert (tenant, held.mode) == (other_tenant, other.mode)
+
+    @invariant()
+    def whole_or_parts(self) -> None:
+        """3: a port is given, or functions of its, never both."""
+        devices = {held.device for _, held in self._live()}
+        for name in devices:
+            assert self.state.devices[name].parent not in devices
+
+    @invariant()
+    def sums(self) -> None:
+        """5, 14: nothing is given that is not there, and nobody holds more than the quota."""
+        used: Counter[str] = Counter()
+        held: Counter[str] = Counter()
+        for claim in self.state.claims.values():
+            if claim.state in LIVE_CLAIMS:
+                used["vcpus"] += claim.amounts.get("n1", {}).get("vcpus", 0)
+                held[claim.tenant] += len(claim.devices)
+        assert used["vcpus"] <= VCPUS
+        assert held["t1"] <= QUOTA
+        assert used["vcpus"] == self.state.nodes["n1"].used.get("vcpus", 0)
+
+    @invariant()
+    def free_is_proved(self) -> None:
+        """6, 7, 11, 12: what was ever in use is free only with evidence that is newer."""
+        for device in self.state.devices.values():
+            if device.lifecycle in LIFECYCLES_IN_USE:
+                self.used[device.id] = self.state.sequence
+            if device.lifecycle is Lifecycle.FREE and device.id in self.used:
+                assert device.evidence is not None
+                assert device.evidence.sequence > self.used[device.id]
+                assert device.evidence.sequence > device.released
+
+    @invariant()
+    def same_part(self) -> None:
+        """8: what is held is the part that was granted."""
+        for _, held in self._live():
+            device = self.state.devices[held.device]
+            assert device.hold is not None
+            assert device.hold.part == held.part
+            serial = device.part.serial
+            assert not serial or not held.part.startswith("serial:") or held.part.endswith(serial)
+
+    @invariant()
+    def lifecycle_fits_claim(self) -> None:
+        """A device that is reserved, provisioning, assigned or suspect belongs to a claim in a state that fits."""
+        fits = {
+            Lifecycle.RESERVED: {ClaimState.RESERVED},
+            Lifecycle.PROVISIONING: {ClaimState.PROVISIONING, ClaimState.UNDOING},
+            Lifecycle.ASSIGNED: {ClaimState.PROVISIONING, ClaimState.ACTIVE, ClaimState.UNDOING},
+            Lifecycle.SUSPECT: {ClaimState.SUSPECT, ClaimState.UNDOING},
+        }
+        for device in self.state.devices.values():
+            if device.lifecycle in fits:
+                assert device.hold is not None
+                assert self.state.claims[device.hold.claim].state in fits[device.lifecycle]
+
+    @invariant()
+    def absent_is_not_given(self) -> None:
+        """20: what is not live is not schedulable."""
+        for device in self.state.devices.values():
+            if self.state.reach(device) is not Reach.LIVE and device.lifecycle is Lifecycle.FREE:
+                ask = Ask("t2", "job", [Pick(device.id)])
+                assert any(one.reason.startswith("reach") for one in objections(self.state, ask))
+
+    def teardown(self) -> None:
+        """17: every prefix replays; a snapshot of any prefix and the rest give the same state."""
+        fresh = State()
+        half = len(self.book.written) // 2
+        for written in self.book.written:
+            apply(fresh, written.sequence, written.time_ns, written.entry)
+            if written.sequence == half:
+                fresh = State.of(decode_kept(encode_kept(fresh.keep())))
+        assert self.state.digest() == fresh.digest()
+        assert {name: tenant.used for name, tenant in self.state.tenants.items()} == {
+            name: tenant.used for name, tenant in fresh.tenants.items()
+        }
+        assert self.state.groups == fresh.groups
+        assert self.state.by_part == fresh.by_part
+
+
+TestLedgerMachine = LedgerMachine.TestCase
+TestLedgerMachine.settings = settings(
+    max_examples=60, stateful_step_count=40, deadline=None, phases=[Phase.explicit, Phase.reuse, Phase.generate]
+)
+
+
+def test_passed_entry_is_refused_when_the_table_does_not_have_it() -> None:
+    """The table stands over every decision: an entry that skips the clean is a defect, and is not applied."""
+    book = Book()
+    begin(book)
+    device = book.see(document(DeviceKind.GPU, "0000:01:00.0", serial="G1", group=1))
+    assert device is not None
+    with pytest.raises(TransitionError, match="cannot be 'cleaned'"):
+        book.write([Passed(device.id, "cleaned")])

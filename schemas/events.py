@@ -46,24 +46,6 @@ AGENT_EVENTS: Final = (
         (Severity.ERROR,),
         ("collectors", "pid", "left", "left_limit"),
     ),
-    EventSpec(
-        "collector.helper.killed",
-        "A collector's helper process was killed: it took too long, or too much memory.",
-        (Severity.WARNING,),
-        ("collector", "kind", "reason", "pid"),
-    ),
-    EventSpec(
-        "collector.helper.lost",
-        "A helper process ended by itself, while it worked for collectors.",
-        (Severity.WARNING,),
-        ("collectors", "kind", "reason", "pid"),
-    ),
-    EventSpec(
-        "collector.helper.left",
-        "Not even SIGKILL ended a helper process: it hangs in the kernel, and was left there.",
-        (Severity.ERROR,),
-        ("collectors", "pid", "left", "left_limit"),
-    ),
 )
 """What an agent tells of itself."""
 

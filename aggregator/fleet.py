@@ -15,9 +15,11 @@ from aggregator.control_channel import ControlHub
 from aggregator.grants import Budget, GrantBook
 from aggregator.nodes import Nodes
 from aggregator.outbox import Outbox
+from aggregator.refusals import Refusals
 from aggregator.succession import SILENCE_S, Hello, RefusedError, Succession
 from aggregator.token_service import Tokens
 from schemas.control import CollectorReport, ControlRequest, Message
+from schemas.errors import MusterError
 from schemas.publish import PublishRequest
 
 _log = logging.getLogger("muster.fleet")
@@ -47,6 +49,7 @@ class Fleet:
     ) -> None:
         self._announcer = announcer
         self._outbox = Outbox(control, announcer)
+        self.refusals = Refusals()
         self.succession = Succession(control, silence_s=silence_s)
         self.nodes = Nodes(control, self.succession, tokens)
         self.grants = GrantBook(control, Budget(limits.max_nodes, limits.max_grant_seconds))
@@ -103,6 +106,10 @@ class Fleet:
             raise
         if decision.events:
             await self._outbox.drain()
+
+    async def refused(self, who: str, error: MusterError) -> None:
+        """Take note that somebody was refused, with an event where that is due. What is no refusal is passed over."""
+        await self._announcer.announce(self.refusals.note(who, error))
 
     def watch(self, pattern: str, seconds: float) -> None:
         """Ask every node that a pattern stands for to flush within a second, for so long."""

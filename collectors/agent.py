@@ -6,7 +6,8 @@ import logging
 import signal
 import sys
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -14,9 +15,11 @@ import msgspec
 
 from collectors.config import AgentConfig, load_agent_config
 from collectors.control_client import ControlClient, ControlSession
+from collectors.delivery import Delivery
 from collectors.enrolment import NodeToken, authority_of
 from collectors.intake import Intake
 from collectors.node_identity import NodeIdentity, decide_node_id
+from collectors.own_rows import event_parcel
 from collectors.process import EXIT_DEFECT, start_logging
 from collectors.publisher import Publisher
 from collectors.registry import discover
@@ -26,10 +29,10 @@ from collectors.status import CollectorSetup, SchedulerOptions
 from collectors.transport import Answer, Backoff, Transport, TransportError
 from collectors.verbosity import LevelPolicy
 from schemas.errors import AccessError, ConfigError
+from schemas.rows import FieldValue, Severity
 from schemas.verbosity import Level
 
 if TYPE_CHECKING:
-    from collectors.delivery import Delivery
     from collectors.zygote import Zygote
 
 _log = logging.getLogger("muster.agent")
@@ -75,7 +78,13 @@ class Agent:
             host_name=identity.host_name,
             documents=self.intake.documents_hash,
         )
-        self.scheduler = Scheduler(setups_of(config), self.intake, zygote, scheduler_options(config, identity, folder))
+        self.scheduler = Scheduler(
+            setups_of(config),
+            self.intake,
+            zygote,
+            scheduler_options(config, identity, folder),
+            tell_event=self._tell_event,
+        )
         session = ControlSession(
             token=self.token,
             keep_token=self.token.keep,
@@ -171,6 +180,10 @@ class Agent:
                 _log.info("authority_renewed: the aggregator's authority has other certificates, which count from now")
         except TransportError as error:
             _log.warning("authority_not_renewed error=%s", error)
+
+    def _tell_event(self, event_type: str, message: str, detail: Mapping[str, FieldValue], severity: Severity) -> None:
+        parcel = event_parcel(self.identity.id, time.time_ns(), event_type, message, detail, severity=severity)
+        self.intake.take("agent", Delivery([parcel]))
 
     def _committed(self) -> None:
         self.publisher.wake()

@@ -53,7 +53,8 @@ class Pool:
     """Makes, feeds, reads and ends helper processes. All on the scheduler's thread.
 
     `on_reply` is called for every message; `on_gone(process, kind, how)` once for each process that went
-    without being told; `kind` is `crash`, `garbage`, or `zygote` when it had to go with the zygote.
+    without being told; `kind` is `crash`, `garbage`, or `zygote` when it had to go with the zygote; `on_left(process,
+    names)` once for each that not even SIGKILL ended, with the collectors on whose account that is.
     """
 
     def __init__(
@@ -65,6 +66,7 @@ class Pool:
         memory_bytes: int,
         on_reply: Callable[[Process, Reply], None],
         on_gone: Callable[[Process, str, str], None],
+        on_left: Callable[[Process, list[str]], None] = lambda _process, _names: None,
     ) -> None:
         self._zygote: ZygoteLike = zygote
         self._selector = selector
@@ -72,6 +74,7 @@ class Pool:
         self._memory_bytes = memory_bytes
         self._on_reply = on_reply
         self._on_gone = on_gone
+        self._on_left = on_left
         self._processes: dict[int, Process] = {}
         self._groups: dict[str, Process] = {}
         self._tokens = 0
@@ -167,6 +170,7 @@ class Pool:
                 for name in names:
                     self.left[name] = self.left.get(name, 0) + 1
                 _log.error("helper_left pid=%s group=%s collectors=%s", process.pid, process.group, ",".join(names))
+                self._on_left(process, names)
 
     def close(self) -> None:
         """Let every helper end, and the zygote, which kills those that do not."""

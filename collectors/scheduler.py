@@ -10,23 +10,26 @@ import os
 import selectors
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 import msgspec
 
 from collectors.channel import Done, Emitted, Ended, Part, Reply, Said
 from collectors.delivery import Delivery, IntakeLike
-from collectors.pool import Pool, Process
+from collectors.pool import LEFT_LIMIT, Pool, Process
 from collectors.registry import discover, factory_of
 from collectors.source import Source
 from collectors.status import CollectorSetup, CollectorStatus, OnceResult, SchedulerOptions, State
 from collectors.zygote import ZygoteLike
 from schemas.errors import ConfigError
+from schemas.rows import FieldValue, Severity
 from schemas.verbosity import Level
 
 _log = logging.getLogger("muster.scheduler")
 _LONGEST_WAIT: Final = 60.0
+TellEvent = Callable[[str, str, Mapping[str, FieldValue], Severity], None]
+"""Takes an event of the agent's own: type, message, detail, severity. Called on the scheduler's thread."""
 
 
 class Scheduler:
@@ -42,6 +45,7 @@ class Scheduler:
         clock: Callable[[], float] = time.monotonic,
         wall_ns: Callable[[], int] = time.time_ns,
         selector: selectors.BaseSelector | None = None,
+        tell_event: TellEvent | None = None,
     ) -> None:
         self.intake = _Tap(intake)
         self.options = options
@@ -56,6 +60,9 @@ class Scheduler:
         self._stopping = False
         self._closed = False
         self._calls = 0
+        self._tell_event = tell_event or _tell_nobody
+        self._told: dict[str, tuple[str, int]] = {}
+        """By collector, the loss of a helper that was told last: its kind, and how often it had collected well."""
         self._unlucky: dict[str, int] = {}
         """By collector, how often it was at work when the zygote was lost."""
         self.pool = Pool(
@@ -65,6 +72,7 @@ class Scheduler:
             memory_bytes=options.memory_bytes,
             on_reply=self._reply,
             on_gone=self._gone,
+            on_left=self._left,
         )
         self._sources: dict[str, Source] = {}
         self._retired: list[Source] = []
@@ -169,6 +177,10 @@ class Scheduler:
         """End a helper on a collector's account; the others in it start again in the next one."""
         _log.info("helper_killed pid=%s collector=%s why=%s", process.pid, culprit.name, how)
         self.pool.kill(process, culprit.name)
+        if self._is_news(culprit, kind):
+            what = f"A helper process was killed on account of the collector {culprit.name}: {how}"
+            detail = {"collector": culprit.name, "kind": kind, "reason": how, "pid": process.pid}
+            self._tell_event("collector.helper.killed", what, detail, Severity.WARNING)
         now = self.clock()
         for source in self._everyone():
             if source.process is process:
@@ -186,9 +198,30 @@ class Scheduler:
             suspects = suspects or [source for source in members if source.watching] or members
         names = ",".join(source.name for source in suspects)
         _log.info("helper_lost pid=%s group=%s how=%s collectors=%s", process.pid, process.group, how, names)
+        news = [source.name for source in suspects if self._is_news(source, kind)]
+        if news:
+            what = f"A helper process ended by itself ({how}), while it worked for {', '.join(news)}"
+            detail = {"collectors": ",".join(news), "kind": kind, "reason": how, "pid": process.pid}
+            self._tell_event("collector.helper.lost", what, detail, Severity.WARNING)
         now = self.clock()
         for source in members:
             source.gone(kind, f"its helper ended: {how}", now, charged=source in suspects)
+
+    def _left(self, process: Process, names: list[str]) -> None:
+        """Not even SIGKILL ends a helper: what its collectors read hangs in the kernel."""
+        who = ",".join(names)
+        what = f"A helper process of {who} could not be ended: it hangs in the kernel, and was left there"
+        left = max(self.pool.left[name] for name in names) if names else 1
+        detail = {"collectors": who, "pid": process.pid, "left": left, "left_limit": LEFT_LIMIT}
+        self._tell_event("collector.helper.left", what, detail, Severity.ERROR)
+
+    def _is_news(self, source: Source, kind: str) -> bool:
+        """Tell a standing condition once: again only after the collector has worked, or when it fails otherwise."""
+        last = (kind, source.counters.runs)
+        if self._told.get(source.name) == last:
+            return False
+        self._told[source.name] = last
+        return True
 
     def _reply(self, process: Process, reply: Reply) -> None:
         if isinstance(reply, Said):
@@ -261,6 +294,10 @@ class Scheduler:
     def _push_levels(self) -> None:
         for source in self._sources.values():
             source.push_level()
+
+
+def _tell_nobody(_type: str, _message: str, _detail: Mapping[str, FieldValue], _severity: Severity) -> None:
+    pass
 
 
 class _Tap:

@@ -117,6 +117,17 @@ def check_data_folder(folder: Path, free_of: Callable[[Path], int] | None = None
                     "name a shorter folder with MUSTER_DATA_DIR")  # fmt: skip
 
 
+def check_damaged(folder: Path) -> Iterator[Check]:
+    """Look for spools that were set aside because they were damaged."""
+    for path in sorted(folder.glob("*/spool.db.damaged-*")):
+        if path.name.endswith(("-wal", "-shm")):
+            continue
+        size = number(path.stat().st_size, "bytes")
+        found = f"{path}: {size}, set aside; what could be read went on, the rest counts as dropped (corrupt)"
+        remedy = "look at the disk ('dmesg', 'smartctl -a'); then remove it with its -wal and -shm: nothing reads it"
+        yield Check("damaged spool", Level.WARN, found, remedy)
+
+
 def sync_seconds(folder: Path) -> float:
     """Measure how long it takes until 4 KiB are on the disk, as the median of several. Raises OSError."""
     took = []

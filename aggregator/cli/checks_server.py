@@ -1,13 +1,15 @@
 """What `muster doctor` checks of a running aggregator, and of the configuration."""
 
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Final
 
 from aggregator.cli.checks import Check, Level
 from aggregator.cli.client import Client, ServerError
 from aggregator.cli.validate import Verdict, check
-from aggregator.cli.words import age, shorten
+from aggregator.cli.words import age, ago_ns, shorten
 
 
 def check_configuration(config: Path | None) -> tuple[Check, Verdict]:
@@ -43,7 +45,7 @@ def check_server(client: Client, *, asked_for: bool) -> Iterator[Check]:
     else:
         yield Check("aggregator", Level.FAIL, f"not ready: {ready.problem().get('detail', ready.status)}",
                     "rows are safe in the log meanwhile; the aggregator's log says why")  # fmt: skip
-    for what in (_balance, _quarantine, _nodes, _collectors):
+    for what in (_balance, _quarantine, _nodes, _refusals, _collectors):
         try:
             yield from what(client)
         except ServerError as error:
@@ -83,6 +85,24 @@ def _nodes(client: Client) -> Iterator[Check]:
     names = ", ".join(f"{node['host_name'] or node['id']} ({silence})" for node, silence in nodes)
     yield Check("nodes", Level.WARN, f"{len(silent):,} silent: {names}",
                 "see to their agents, or 'muster nodes decommission' those that will not come back")  # fmt: skip
+
+
+_REFUSED: Final = {
+    "node.contested": "two agents with one id, or a crash just now: 'muster query event' tells; give one its own"
+                      " agent.node_id if it stays",
+    "node.decommissioned": "'muster nodes reinstate' it, or stop its agent",
+    "access.unknown": "'muster token list --dead' shows whether it ended; 'muster token enrol' makes a node another",
+    "access.denied": "'muster token list' shows its scopes; 'muster token enrol' or 'create' makes one that fits",
+    "access.scope": "choose another agent.node_id there",
+}  # fmt: skip
+"""By code, what to do about somebody who is refused."""
+
+
+def _refusals(client: Client) -> Iterator[Check]:
+    for one in client.get("/v1/refusals")[:5]:
+        found = f"{one['who']}, {one['count']:,} times, last {ago_ns(one['last_ns'], time.time_ns())} ago: "
+        yield Check(f"refused, {one['code'].rpartition('.')[2]}", Level.WARN, found + shorten(one["reason"], 200),
+                    _REFUSED.get(one["code"], ""))  # fmt: skip
 
 
 def _collectors(client: Client) -> Iterator[Check]:

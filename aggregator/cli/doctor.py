@@ -12,6 +12,7 @@ from aggregator.cli.checks import (
     Level,
     check_clock,
     check_collectors,
+    check_damaged,
     check_data_folder,
     check_gpu,
     check_identity,
@@ -69,6 +70,7 @@ def every_check(options: argparse.Namespace, client: Client, found: list[Found])
     yield check_python()
     yield from check_packages(packages())
     yield from check_data_folder(default_data_dir())
+    yield from check_damaged(default_data_dir())
     yield check_identity()
     yield check_kernel_log()
     yield check_gpu()

@@ -15,6 +15,8 @@ from aggregator.control import ControlError
 from aggregator.ingest import BusyError
 from aggregator.nodes import NodeError
 from aggregator.quarantine import QuarantineError
+from aggregator.tokens import ACCESS, ENROLS, token_id
+from collectors.authority import split_pin
 from schemas.errors import (
     AccessError,
     MalformedError,
@@ -57,6 +59,15 @@ async def caller_of(request: Request) -> Caller:
         service: Service = request.app.state.service
         return await service.tokens.authenticate(token.strip())
     return LOCAL if is_local(request.scope) else ANONYMOUS
+
+
+def shown(text: str) -> str:
+    """Give what may be shown of a token that is no good: its public id; `anonymous` where it has none."""
+    token = text.rsplit(maxsplit=1)[-1] if text.split() else ""
+    for kind, word in ((ACCESS, "token"), (ENROLS, "enrolment")):
+        if (id_ := token_id(split_pin(token)[0], kind)) is not None:
+            return f"{word}:{id_}"
+    return ANONYMOUS.name
 
 
 def is_local(scope: Scope) -> bool:

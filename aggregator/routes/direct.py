@@ -13,7 +13,7 @@ from starlette.types import Receive, Scope, Send
 
 from aggregator.access import Caller
 from aggregator.routes import publish, verbosity
-from aggregator.routes.common import caller_of, problem_of, unexpected
+from aggregator.routes.common import caller_of, problem_of, shown, unexpected
 from schemas.errors import MusterError
 
 if TYPE_CHECKING:
@@ -39,9 +39,13 @@ class Direct:
             return
         scope["app"] = self._app
         request = Request(scope, receive)
+        who = ""
         try:
-            response = await handler(request, self._service, await caller_of(request))
+            caller = await caller_of(request)
+            who = caller.name
+            response = await handler(request, self._service, caller)
         except MusterError as error:
+            await self._service.fleet.refused(who or shown(request.headers.get("authorization", "")), error)
             response = problem_of(error)
         except ClientDisconnect:
             return  # nobody is there to be answered

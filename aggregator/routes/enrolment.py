@@ -3,8 +3,9 @@
 from fastapi import APIRouter, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from aggregator.routes.common import NotFoundError, ServiceOf, answer
+from aggregator.routes.common import NotFoundError, ServiceOf, answer, shown
 from collectors.authority import AUTHORITY_PATH, split_pin
+from schemas.errors import MusterError
 
 router = APIRouter(tags=["publishers"])
 
@@ -33,6 +34,10 @@ async def authority(service: ServiceOf) -> Response:
 @router.post("/v1/enrol", summary="Trade an enrolment token for the node's own", response_class=Response)
 async def enrol(service: ServiceOf, asked: EnrolRequest) -> Response:
     """Give the node's token. The answer is the only time that anybody sees it."""
-    issued = await service.tokens.enrol(split_pin(asked.token)[0], asked.node, asked.nonce.encode())
+    try:
+        issued = await service.tokens.enrol(split_pin(asked.token)[0], asked.node, asked.nonce.encode())
+    except MusterError as error:
+        await service.fleet.refused(shown(asked.token), error)
+        raise
     service.fleet.succession.welcome(asked.node)
     return answer({"token": issued.secret.reveal(), "id": issued.token.id, "scopes": issued.token.scopes})

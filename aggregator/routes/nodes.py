@@ -19,6 +19,12 @@ async def list_nodes(service: ServiceOf, _: Reader) -> Response:
     return answer(await service.fleet.nodes.views())
 
 
+@router.get("/v1/refusals", summary="Who was refused lately", response_class=Response)
+async def refusals(service: ServiceOf, _: Reader) -> Response:
+    """List who was refused within the last hour when it handed in rows, enrolled or asked for news, and why."""
+    return answer(service.fleet.refusals.lately())
+
+
 @router.get("/v1/collectors", summary="How collectors fare", response_class=Response)
 async def collectors(service: ServiceOf, _: Reader, node: str = "") -> Response:
     """List the collectors of every node (or one) with state, last error and next try, as the agents last reported."""

@@ -1,5 +1,6 @@
 import errno
 import socket
+import time
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from aggregator.cli.checks import (
     Level,
     check_clock,
     check_collectors,
+    check_damaged,
     check_data_folder,
     check_gpu,
     check_identity,
@@ -160,7 +162,8 @@ def _answers(stub: Stub) -> dict[str, Check]:
 
 @pytest.fixture
 def server(stub: Stub) -> Stub:
-    stub.answers |= {"GET /healthz": {"status": "ok"}, "GET /readyz": {"status": "ready"}, "GET /v1/quarantine": []}
+    stub.answers |= {"GET /healthz": {"status": "ok"}, "GET /readyz": {"status": "ready"}, "GET /v1/quarantine": [],
+                     "GET /v1/refusals": []}  # fmt: skip
     return stub
 
 
@@ -184,6 +187,27 @@ def test_dropped_rows_silent_nodes_and_quarantine_warn(server: Stub) -> None:
     found = _answers(server)
     assert {Level.WARN} == {found[name].level for name in ("lost rows", "nodes", "quarantine")}
     assert "rack1-gpu3 (7 min)" in found["nodes"].found
+
+
+def test_who_is_refused_is_shown_with_what_to_do(server: Stub) -> None:
+    one = {"who": "token:k3v9", "code": "access.denied", "reason": "it may not publish for 'n2'", "count": 1200,
+           "first_ns": 0, "last_ns": time.time_ns() - 5 * 10**9}  # fmt: skip
+    server.answers["GET /v1/refusals"] = [one, {**one, "who": "token:dead", "code": "access.unknown"}]
+    found = _answers(server)
+    check = found["refused, denied"]
+    assert (Level.WARN, True) == (check.level, "token:k3v9, 1,200 times, last 5 s ago" in check.found)
+    assert "muster token" in check.remedy
+    assert "enrol" in found["refused, unknown"].remedy
+
+
+def test_a_spool_that_was_set_aside_is_shown_with_what_to_do(tmp_path: Path) -> None:
+    assert [] == list(check_damaged(tmp_path))
+    (tmp_path / "agent").mkdir()
+    for name in ("spool.db", "spool.db.damaged-17", "spool.db.damaged-17-wal"):
+        (tmp_path / "agent" / name).write_bytes(b"x" * 2048)
+    [check] = check_damaged(tmp_path)
+    assert (Level.WARN, True) == (check.level, "spool.db.damaged-17: 2" in check.found)
+    assert "disk" in check.remedy
 
 
 def test_aggregator_that_is_not_ready_fails_with_its_reason(server: Stub) -> None:

@@ -15,6 +15,13 @@ SOCKET, NETWORK = ("/run/muster.sock", None), ("127.0.0.1", 8420)
 MORE = b" " * (16 << 10)
 
 
+class Fleet:
+    """Is told who was refused."""
+
+    async def refused(self, who: str, error: Exception) -> None:
+        """See `fleet.Fleet`."""
+
+
 class Tokens:
     """Knows one token, and takes every enrolment."""
 
@@ -67,7 +74,7 @@ class Client:
 def service() -> Any:
     log = SimpleNamespace(last_failure="")
     config = SimpleNamespace(aggregator=SimpleNamespace(max_request_bytes=1 << 20, beyond_loopback=True))
-    return SimpleNamespace(tokens=Tokens(), config=config, log=log, ready=True)
+    return SimpleNamespace(tokens=Tokens(), fleet=Fleet(), config=config, log=log, ready=True)
 
 
 @pytest.fixture

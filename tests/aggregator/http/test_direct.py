@@ -13,7 +13,7 @@ from aggregator.ingest import BusyError
 from aggregator.routes.direct import ROUTES, Direct
 from schemas.batch import WIRE_VERSION
 from schemas.control import ControlRequest, Watch, encode_answer, encode_request
-from schemas.errors import AccessError, MalformedError
+from schemas.errors import AccessError, MalformedError, MusterError
 
 LIMIT = 1000
 ASKED = encode_request(ControlRequest(WIRE_VERSION, "node", "epoch", "boot", [], wait=0.0))
@@ -54,7 +54,14 @@ class Tokens:
 
 
 class Fleet:
-    """Has one thing to tell."""
+    """Has one thing to tell, and notes whom it refused."""
+
+    def __init__(self) -> None:
+        self.refusals: list[tuple[str, str]] = []
+
+    async def refused(self, who: str, error: MusterError) -> None:
+        """See `fleet.Fleet`."""
+        self.refusals.append((who, error.code))
 
     async def poll(self, request: ControlRequest) -> list[Watch]:
         """See `fleet.Fleet`."""
@@ -159,3 +166,11 @@ async def test_what_is_told_arrives(service: Any) -> None:
 def test_every_direct_route_is_described_by_the_framework(service: Any) -> None:
     described = make_app(service).openapi()["paths"]
     assert all("post" in described[path] for path in ROUTES)
+
+
+async def test_who_is_refused_is_noted_by_what_may_be_shown(service: Any) -> None:
+    direct = Direct(make_app(service))
+    service.ingest.failure = AccessError("for another node")
+    await call(direct, "/v1/publish", b"rows", token="Bearer good", server=NETWORK)
+    await call(direct, "/v1/publish", b"rows", token=f"Bearer mst_{'a' * 12}_{'b' * 52}", server=NETWORK)
+    assert [("token:t1", "access.denied"), ("token:aaaaaaaaaaaa", "access.denied")] == service.fleet.refusals

@@ -3,7 +3,7 @@
 import selectors
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import pytest
 
@@ -12,6 +12,7 @@ from collectors.pool import KILL_SECONDS
 from collectors.scheduler import Scheduler
 from collectors.status import CollectorStatus, SchedulerOptions, State
 from collectors.zygote import Exited, Forked, Notice
+from schemas.rows import Severity
 from tests.collectors.runtime.rig import Intake, setup
 
 
@@ -80,6 +81,7 @@ class Bench:
         self.now = 1000.0
         self.ticking = 0.0
         self.kernel = Kernel()
+        self.told: list[tuple[str, Mapping[str, object], Severity]] = []
         options = SchedulerOptions(node_id="node-1", first_within=0.0, backoff_first=1.0, backoff_most=1.0)
         self.scheduler = Scheduler(
             [setup("disk", "Sleeper", interval=1.0, timeout=1.0)],
@@ -88,6 +90,7 @@ class Bench:
             options,
             clock=self._clock,
             selector=selectors.SelectSelector(),
+            tell_event=lambda kind, _message, detail, severity: self.told.append((kind, detail, severity)),
         )
 
     def go(self, seconds: float, step: float = 0.1) -> None:
@@ -148,3 +151,18 @@ def test_deadline_is_that_of_the_call(bench: Bench) -> None:
     assert bench.kernel.killed == []
     bench.go(0.5)
     assert len(bench.kernel.killed) == 1
+
+
+def test_a_killed_helper_is_told_once_as_long_as_its_collector_never_works(bench: Bench) -> None:
+    bench.go(30.0)
+    assert bench.status.timeouts >= 8
+    [(kind, detail, severity)] = bench.told
+    assert ("collector.helper.killed", Severity.WARNING) == (kind, severity)
+    assert {"collector": "disk", "kind": "timeout", "reason": "collect took longer than 1 s"}.items() <= detail.items()
+
+
+def test_each_helper_that_was_left_is_told_with_how_many_there_are(bench: Bench) -> None:
+    bench.kernel.immortal.add("muster:disk")
+    bench.go(60.0)
+    left = [(detail["collectors"], detail["left"]) for kind, detail, _ in bench.told if kind == "collector.helper.left"]
+    assert [("disk", 1), ("disk", 2), ("disk", 3)] == left

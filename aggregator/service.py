@@ -17,10 +17,13 @@ from aggregator.control_sqlite import SqliteControl
 from aggregator.expired import Expiry
 from aggregator.fleet import Fleet
 from aggregator.ingest import Ingest
+from aggregator.inventory import Inventory
+from aggregator.ledger.ledger import Ledger
 from aggregator.live import LiveHub
 from aggregator.log_sqlite import SqliteLog
+from aggregator.migrate import LEDGER
 from aggregator.opened import OpenedBatches
-from aggregator.ownership import Owner
+from aggregator.ownership import INSTANCE, Owner
 from aggregator.quarantine import Quarantine
 from aggregator.query import MeasurementInfo, Query, Result
 from aggregator.retention import Limits, Retention
@@ -80,6 +83,9 @@ class Service:
             own=self.owner.hold,
             settle=Settling(self.log, self.control, self.expiry, StoreConsumer.name).settle,
         )
+        self.ledger_database = SqliteControl(self.folder / "ledger.db", schema=LEDGER)
+        self.ledger = Ledger(self.ledger_database, INSTANCE)
+        self.inventory = Inventory(self.log, self.ledger, self.control)
         self._balancing = Balancing(self.log, self.control, self.consumer, self.expiry)
         limits = Limits(age_seconds=config.log.max_age_hours * 3600, bytes=config.log.max_bytes // len(RECORD_TOPICS))
         self.retention = Retention(
@@ -119,7 +125,11 @@ class Service:
         self.control.open()
         await self.fleet.load()
         await self.expiry.load()
+        self.ledger_database.open()
+        await self.ledger.open()
         self._spawn("store", self.consumer.run())
+        self._spawn("lead", self.ledger.keep_lead())
+        self._spawn("inventory", self.inventory.run())
         self._spawn("live", self.live.run())
         self._spawn("retention", self._every(RETENTION_SECONDS, self._retain))
         self._spawn("fleet", self._every(1.0, self.fleet.tick))
@@ -130,8 +140,9 @@ class Service:
         """Commit what was taken, and let go of the files. Safe twice."""
         self.close_streams()
         self.consumer.stop()
+        self.inventory.stop()
         for task in self._tasks:
-            if task.get_name() != "store":
+            if task.get_name() not in ("store", "inventory"):
                 task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)  # `_report` has told of one that failed
         self._tasks = []
@@ -139,6 +150,8 @@ class Service:
             closing.callback(self._lock.close)
             closing.push_async_callback(self.log.close)
             closing.push_async_callback(self.control.close)
+            closing.push_async_callback(self.ledger_database.close)
+            closing.push_async_callback(self.ledger.close)
             with contextlib.suppress(Exception):  # best effort: when tokens were last used
                 await self.tokens.flush()
             await self.fleet.flush()
@@ -155,6 +168,8 @@ class Service:
             "uptime_seconds": time.monotonic() - self.started,
             "ingest": self.ingest.status,
             "store": self.consumer.status,
+            "ledger": self.ledger.status,
+            "inventory": self.inventory.status,
             "log": {"id": self.log.id, "bytes": self.log.size_bytes(), "last_failure": self.log.last_failure},
             "events_not_announced": self.announcer.failed,
         }

@@ -38,6 +38,7 @@ COMMANDS: Final[dict[str, Command]] = {
     "simulate": Command("let something go wrong on a simulated node", "aggregator.cli.simulate"),
     "query": Command("ask for telemetry, logs and events", "aggregator.cli.query"),
     "balance": Command("show where every row is", "aggregator.cli.balance"),
+    "devices": Command("list devices: what there is, whose it is, how it fares", "aggregator.cli.devices"),
     "nodes": Command("list nodes; let one go, or say that one took another's place", "aggregator.cli.nodes"),
     "top": Command("watch the fleet, or one node", "aggregator.cli.top"),
     "tap": Command("print rows as they pass", "aggregator.cli.tap"),

@@ -58,6 +58,17 @@ def replay(connection: Connection) -> State:
     return state
 
 
+class LedgerStatus(msgspec.Struct, frozen=True):
+    """How the ledger fares."""
+
+    id: str
+    ready: bool
+    sequence: int
+    generation: int
+    failures: int
+    last_error: str
+
+
 class Ledger:
     """The one that leads. `open` before anything else."""
 
@@ -75,6 +86,7 @@ class Ledger:
         self._beside: list[Beside] = []
         self._waiting: list[asyncio.Future[None]] = []
         self._committing: asyncio.Task[None] | None = None
+        self._repairing: asyncio.Task[None] | None = None
         self._durable = 0
         self._recent: deque[Written] = deque(maxlen=RECENT)
         self._moved = asyncio.Event()
@@ -101,9 +113,19 @@ class Ledger:
             await self._control.write(lambda connection: journal.give_up_lead(connection, lead))
 
     @property
+    def database(self) -> Control:
+        """Where the ledger is kept."""
+        return self._control
+
+    @property
     def ready(self) -> bool:
         """Whether decisions can be made."""
         return self._ready
+
+    @property
+    def status(self) -> LedgerStatus:
+        """How it fares."""
+        return LedgerStatus(self.id, self._ready, self._durable, self._state.generation, self.failures, self.last_error)
 
     @property
     def durable(self) -> int:
@@ -131,9 +153,7 @@ class Ledger:
             self._apply(state, entries)
         except BaseException:  # a defect: the state is half changed, and so is what waits to be written
             self._ready = False
-            if self._committing is not None:  # what it writes must not be missed by who reads
-                await asyncio.wait({self._committing})
-            await self._build_again()
+            await self._repair()
             raise
         if beside is not None:
             self._beside.append(beside)
@@ -142,6 +162,27 @@ class Ledger:
         else:
             await self.settled()
         return result
+
+    def apply_now(self, decision: Decision[T]) -> T:
+        """Make a decision and have it written soon: for facts, whose source is read again when they are lost.
+
+        Raises what the decision raises (nothing is changed), and LedgerBusyError. Call `decide` or `settled` after the
+        last of several: without an `await` in between they are one transaction.
+        """
+        state = self._at_work()
+        entries, result = decision(state)
+        try:
+            self._apply(state, entries)
+        except BaseException:
+            self._ready = False
+            self._repairing = asyncio.get_running_loop().create_task(self._repair())
+            raise
+        return result
+
+    async def _repair(self) -> None:
+        if self._committing is not None:  # what it writes must not be missed by who reads
+            await asyncio.wait({self._committing})
+        await self._build_again()
 
     def _apply(self, state: State, entries: Sequence[Entry]) -> None:
         now = max(self._clock(), state.time_ns)  # the wall clock may step back; the ledger's order does not
@@ -317,14 +358,3 @@ def _copy(error: Exception) -> Exception:
         return type(error)(*error.args)
     except TypeError:
         return LedgerBusyError(str(error))
-
-
-class LedgerStatus(msgspec.Struct, frozen=True):
-    """How the ledger fares."""
-
-    id: str
-    ready: bool
-    sequence: int
-    generation: int
-    failures: int
-    last_error: str

@@ -205,6 +205,13 @@ class State:
         variant = self.variants.get(name)
         return variant is not None and variant.names(self.profiles[number] for number in profiles)
 
+    def variant_of(self, device: Device) -> str:
+        """Give the name of the variant that a device is of; "" when none fits."""
+        for name in self.variants:
+            if self.is_variant(device.profiles, name):
+                return name
+        return ""
+
     # --- keeping ------------------------------------------------------------------------------------------------------
 
     def keep(self) -> Kept:

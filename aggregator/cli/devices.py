@@ -1,0 +1,120 @@
+"""`muster devices`: what there is, whose it is, and how it fares."""
+
+import argparse
+from typing import Any
+from urllib.parse import quote, urlencode
+
+from aggregator.cli import add_examples, add_output_option, add_server_options
+from aggregator.cli.client import Client, client_of
+from aggregator.cli.render import Table, show
+from aggregator.cli.words import shorten
+from aggregator.ledger.words import Lifecycle
+from schemas.device import DeviceKind
+
+_EPILOG = """examples:
+  muster devices                         every device that can be given away
+  muster devices --all                   fans and bridges too
+  muster devices --node gpu-17 --kind gpu
+  muster devices --lifecycle dirty --lifecycle quarantined
+  muster devices gpu-7f3k2ma             one device, with its history"""
+_PAGE = 5000
+_GIVEN = ("gpu", "gpu-partition", "nic", "vf", "nvme", "nvme-namespace", "dpu", "pci")
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare what the command takes."""
+    add_examples(parser, _EPILOG)
+    add_server_options(parser)
+    add_output_option(parser)
+    parser.add_argument("device", nargs="?", default="", help="one device, by its id")
+    parser.add_argument("--node", default="", help="only of this node, by id or host name")
+    parser.add_argument("--kind", action="append", default=[], choices=[kind.value for kind in DeviceKind],
+                        metavar="KIND", help="only of this kind; may be repeated")  # fmt: skip
+    parser.add_argument("--lifecycle", action="append", default=[], choices=[one.value for one in Lifecycle],
+                        metavar="STATE", help="only in this state; may be repeated")  # fmt: skip
+    parser.add_argument("--variant", default="", help="only of this variant")
+    parser.add_argument("--all", action="store_true", help="kinds too that nobody could be given, and bridges")
+
+
+def run(options: argparse.Namespace) -> int:
+    """List, or show one."""
+    client = client_of(options)
+    if options.device:
+        answer = client.get(f"/v1/devices/{quote(options.device, safe='')}")
+        show(answer, options.output, _one(answer))
+        return 0
+    devices = _list(client, options)
+    show(devices, options.output, devices_table(devices))
+    return 0
+
+
+def _list(client: Client, options: argparse.Namespace) -> list[dict[str, Any]]:
+    asked = [("node", options.node), ("variant", options.variant)]
+    asked += [("kind", kind) for kind in options.kind or ([] if options.all else _GIVEN)]
+    asked += [("lifecycle", one) for one in options.lifecycle]
+    found: list[dict[str, Any]] = []
+    after = ""
+    while True:
+        answer = client.get("/v1/devices?" + urlencode([*asked, ("after", after), ("limit", _PAGE)]))
+        found += answer["devices"]
+        after = answer["next"]
+        if not after:
+            break
+    if options.all or options.kind or options.lifecycle:
+        return found
+    return [one for one in found if not str(one["capabilities"].get("pci_class", "")).startswith("06")]
+
+
+def devices_table(devices: list[dict[str, Any]]) -> Table:
+    """Make the table of devices."""
+    table = Table(
+        ["device", "node", "model", "address", "group", "state", "reach", "claim", "marks"],
+        empty="no devices: the agents' collectors have not described any yet, or none fits",
+    )
+    for one in devices:
+        group = one["capabilities"].get("iommu_group")
+        table.add(
+            one["id"],
+            shorten(one["node_name"] or one["node"], 16),
+            shorten(one["variant"] or one["part"].get("model", "") or "-", 24),
+            one["slot"].get("address", "") or one["slot"].get("location", "") or "-",
+            "-" if group is None else str(group),
+            one["lifecycle"],
+            one["reach"],
+            one["claim"] or "-",
+            ",".join(taint["rule"] for taint in one["taints"]) or "-",
+        )
+    return table
+
+
+def _one(answer: dict[str, Any]) -> Table:
+    device = answer["device"]
+    table = Table([device["id"], ""], empty="")
+    slot, part = device["slot"], device["part"]
+    for name, value in (
+        ("kind", device["kind"]),
+        ("node", device["node_name"] or device["node"]),
+        ("variant", device["variant"]),
+        ("vendor", part.get("vendor")),
+        ("model", part.get("model")),
+        ("serial", part.get("serial")),
+        ("uuid", part.get("uuid")),
+        ("firmware", part.get("firmware")),
+        ("location", slot.get("location")),
+        ("address", slot.get("address")),
+        ("path", slot.get("path")),
+        ("state", device["lifecycle"]),
+        ("reach", device["reach"]),
+        ("claim", device["claim"] and f"{device['claim']} of {device['tenant']} ({device['mode']})"),
+        ("together", ", ".join(device["together"])),
+        ("excludes", ", ".join(device["excludes"])),
+        *((f"mark {taint['rule']}", f"{taint['effect']}: {taint['evidence']}") for taint in device["taints"]),
+        *sorted(device["capabilities"].items()),
+        ("not reported", ", ".join(device["unsupported"])),
+    ):
+        if value not in (None, "", []):
+            table.add(name, ", ".join(map(str, value)) if isinstance(value, list) else str(value))
+    for sight in answer["history"]["slot"]:
+        until = sight[5] if sight[5] is not None else "now"
+        table.add("in this slot", f"{sight[0]} {sight[3]} from {sight[4]} to {until}")
+    return table

@@ -23,7 +23,7 @@ from collectors.verbosity import LevelPolicy
 from schemas.batch import Block
 from schemas.device import decode_document, documents_hash
 from schemas.errors import SpoolError
-from schemas.rows import Parcel
+from schemas.rows import Parcel, Severity
 from schemas.verbosity import Level, RowClass
 
 _log = logging.getLogger("muster.intake")
@@ -32,6 +32,14 @@ WATCHED_SECONDS: Final = 1.0
 MAX_WAITING_ROWS: Final = 20_000
 """Gathered or waiting for the disk: beyond this the intake is not ready and sources that can wait do."""
 _CLOCK_STEP_NS: Final = 1_000_000_000
+
+
+class _Blocked(msgspec.Struct):
+    """A time in which the disk took nothing."""
+
+    since: float
+    failures: int = 0
+    reason: str = ""
 
 
 class Intake:
@@ -208,8 +216,11 @@ class Intake:
         self._tell_event("clock.step", f"The wall clock went {word} by {abs(seconds):.3f} s",
                          {"step_seconds": round(seconds, 3)})  # fmt: skip
 
-    def _tell_event(self, event_type: str, message: str, detail: Mapping[str, object]) -> None:
-        self._gather("agent", event_parcel(self._subject, self._wall_ns(), event_type, message, detail))
+    def _tell_event(
+        self, event_type: str, message: str, detail: Mapping[str, object], *, severity: Severity = Severity.NOTICE
+    ) -> None:
+        event = event_parcel(self._subject, self._wall_ns(), event_type, message, detail, severity=severity)
+        self._gather("agent", event)
 
     def _take_documents(self, collector: str, texts: list[str]) -> None:
         """Send what is new or changed, and say what is gone."""
@@ -234,6 +245,7 @@ class Intake:
     def _run(self) -> None:
         backoff = 0.1
         flush: Flush | None = None
+        blocked: _Blocked | None = None
         while True:
             with self._lock:
                 if flush is None:
@@ -250,6 +262,8 @@ class Intake:
                 self._commit(flush)
             except SpoolError as error:
                 self.commit_failures += 1
+                blocked = blocked or _Blocked(self._clock())
+                blocked.failures, blocked.reason = blocked.failures + 1, str(error)
                 if self._stopping:
                     _log.error("spool_commit_failed rows=%d error=%s (given up: stopping)", flush.rows, error)
                     return
@@ -262,8 +276,10 @@ class Intake:
                 self._waiting_rows -= flush.rows
                 self._committing = False
                 self._tell_unspooled()
+                if blocked is not None:
+                    self._tell_blocked(blocked)
                 self._lock.notify_all()
-            flush = None
+            flush, blocked = None, None
             self._committed()
 
     def _tell_unspooled(self) -> None:
@@ -273,6 +289,15 @@ class Intake:
             self._told_unspooled += count
             self._tell_event("rows.given_up", f"{count} rows were given up before they could be kept",
                              {"rows": count})  # fmt: skip
+
+    def _tell_blocked(self, blocked: "_Blocked") -> None:
+        if self._stopping:
+            return
+        seconds = self._clock() - blocked.since
+        _log.warning("spool_commits_again blocked_seconds=%.1f failures=%d", seconds, blocked.failures)
+        self._tell_event("spool.blocked", f"For {seconds:.1f} s the disk took no rows: {blocked.reason}",
+                         {"blocked_seconds": round(seconds, 3), "failures": blocked.failures,
+                          "reason": blocked.reason}, severity=Severity.WARNING)  # fmt: skip
 
     @property
     def _limit(self) -> float:

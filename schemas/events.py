@@ -29,6 +29,12 @@ AGENT_EVENTS: Final = (
     EventSpec("clock.step", "The node's wall clock was set.", (Severity.NOTICE,), ("step_seconds",)),
     EventSpec("rows.given_up", "The disk took no rows, and these were given up.", (Severity.NOTICE,), ("rows",)),
     EventSpec(
+        "spool.blocked",
+        "For a while the disk took no rows; told when it takes them again. Sources that can wait did.",
+        (Severity.WARNING,),
+        ("blocked_seconds", "failures", "reason"),
+    ),
+    EventSpec(
         "collector.helper.killed",
         "A helper process was killed on a collector's account: it hung, or sent what nobody asked for.",
         (Severity.WARNING,),

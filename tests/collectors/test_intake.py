@@ -19,7 +19,7 @@ from schemas.batch import MAX_COLUMNS, Block
 from schemas.codec import check_block, decode_body
 from schemas.device import DeviceKind, Document, documents_hash, encode_document
 from schemas.errors import SpoolError
-from schemas.rows import Parcel, Position
+from schemas.rows import Parcel, Position, Severity
 from schemas.verbosity import Level, RowClass
 
 SECOND = 1_000_000_000
@@ -526,6 +526,26 @@ class TestBehind:
         assert [1] == rig.values()
         assert 1 == len(rig.blocks(RowClass.CAPABILITY))
         assert 2 == rig.intake.commit_failures
+
+    def test_a_disk_that_took_nothing_for_a_while_is_told_once_when_it_takes_rows_again(self, rig: Rig) -> None:
+        commit, failures = rig.spool.commit, [SpoolError("spool.db: database or disk is full")] * 2
+
+        def failing(*arguments: Any) -> Any:
+            if failures:
+                rig.clocks.now += 30
+                raise failures.pop()
+            return commit(*arguments)
+
+        rig.spool.commit = failing  # type: ignore[assignment, method-assign]
+        rig.take(rows(1))
+        rig.until(lambda: rig.events() == ["spool.blocked"], "the event")
+        rig.take(rows(*range(80)))
+        rig.pass_(2)
+        assert 81 == len(rig.values())
+        [told] = rig.blocks(RowClass.EVENT)
+        detail = {"blocked_seconds": 30.0, "failures": 2, "reason": "spool.db: database or disk is full"}
+        assert [detail] == [msgspec.json.decode(str(text)) for text in told.strings["detail"]]
+        assert [Severity.WARNING] == told.ints["severity"]
 
     def test_large_rows_travel_in_more_batches(self, rig: Rig) -> None:
         """Log messages may have 128 KiB each; 80 of them exceed a body."""

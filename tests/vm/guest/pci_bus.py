@@ -1,0 +1,73 @@
+"""The collector `pci` in the guest: what it says of the bus, and of functions that come and go while it watches.
+
+`python3.11 -m tests.vm.guest.pci_bus` prints lines of JSON: `documents` (by PCI address) at the start, after two
+virtual functions were made, and after a drive was pulled (by who reads the line `pull`); `event` as each comes.
+"""
+
+import json
+import logging
+import queue
+import sys
+import threading
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from collectors.contract import Context
+from collectors.pci import PciCollector, PciConfig
+from schemas.rows import Event
+
+SECONDS = 40.0
+
+
+def main() -> None:
+    """Tell it step by step."""
+    config = PciConfig(rescan_every_seconds=3600)  # nothing but the kernel's word makes it look
+    collector = PciCollector(config, Context(subject="guest", log=logging.getLogger("pci")))
+    collector.start()
+    heard: queue.SimpleQueue[Event] = queue.SimpleQueue()
+    stopping = threading.Event()
+
+    def emit(items: Iterable[Any]) -> None:
+        for item in items:
+            say("event", [item.type, item.device, dict(item.detail)])
+            heard.put(item)
+
+    thread = threading.Thread(target=collector.watch, args=(emit, stopping))
+    thread.start()
+    documents = describe(collector)
+    (port,) = [address for address, one in documents.items() if one["capabilities"].get("sriov_total_vfs")]
+    (Path("/sys/bus/pci/devices") / port / "sriov_numvfs").write_text("2\n")
+    wait(heard, "device.added", 2)
+    describe(collector)
+    say("pull", True)
+    wait(heard, "device.removed", 1)
+    describe(collector)
+    stopping.set()
+    thread.join(5)
+    collector.stop()
+
+
+def describe(collector: PciCollector) -> dict[str, Any]:
+    """Say all documents, and give them."""
+    documents = {one.slot.address: msgspec.to_builtins(one) for one in collector.describe()}
+    say("documents", documents)
+    return documents
+
+
+def wait(heard: "queue.SimpleQueue[Event]", kind: str, count: int) -> None:
+    """Wait for so many events of a kind."""
+    while count:
+        count -= heard.get(timeout=SECONDS).type == kind
+
+
+def say(word: str, what: object) -> None:
+    """Print one line."""
+    sys.stdout.write(json.dumps({word: what}) + "\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()

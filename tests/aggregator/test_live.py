@@ -93,7 +93,7 @@ async def watched(tmp_path: Path) -> AsyncIterator[Watched]:
 
 async def next_of(watcher: Watcher) -> tuple[str, str]:
     """Give publisher and subject of what passes next."""
-    seen = await asyncio.wait_for(watcher.queue.get(), 5)
+    seen = await asyncio.wait_for(watcher.queue.get(), 60)
     assert seen is not None
     return seen.publisher, seen.block.subject
 

@@ -113,7 +113,7 @@ class ControlConformance:
         def looks_twice(connection: Connection) -> tuple[int, int]:
             first = len(value_of(connection))
             looked.set()
-            written.wait(5)
+            written.wait(60)
             return first, len(value_of(connection))
 
         reading = asyncio.ensure_future(control.read(looks_twice))
@@ -162,7 +162,7 @@ class ControlConformance:
             raise StopIteration
 
         with pytest.raises(RuntimeError, match="StopIteration"):
-            await asyncio.wait_for(control.write(stops), 5)
+            await asyncio.wait_for(control.write(stops), 60)
         await control.close()
 
     @settings(

@@ -44,7 +44,7 @@ def running(
     *,
     address: str = "",
     healthy: Callable[[], bool] = lambda: True,
-    seconds: float = 30.0,
+    seconds: float = 60.0,
 ) -> Iterator[Running]:
     """Start a server in `folder` and end it again: SIGTERM, after 10 s SIGKILL. Raises DidNotStartError."""
     folder.mkdir(parents=True, exist_ok=True)

@@ -21,7 +21,7 @@ def test_telegraf_reads_this_host(telegraf_binary: Path, tmp_path: Path) -> None
     sink = tmp_path / "rows"
     output = f'[[outputs.file]]\n  files = ["{sink}"]\n'
     with telegraf(telegraf_binary, tmp_path, HOST_INPUTS + output) as server:
-        until = time.monotonic() + 20
+        until = time.monotonic() + 60
         while time.monotonic() < until and not (sink.is_file() and "cpu," in sink.read_text()):  # cpu comes second
             time.sleep(0.2)
         assert server.address.startswith("http://127.0.0.1:")
@@ -41,7 +41,7 @@ def test_promtool_takes_a_sound_page_and_refuses_a_bad_one(promtool: Path) -> No
 @pytest.mark.service
 def test_prometheus_scrapes_a_target(prometheus_binary: Path, tmp_path: Path) -> None:
     with prometheus(prometheus_binary, tmp_path, [f"127.0.0.1:{free_port()}"]) as server:
-        until, found = time.monotonic() + 20, b""
+        until, found = time.monotonic() + 60, b""
         while time.monotonic() < until and b'"job":"muster"' not in found:  # it is ready a little before it scrapes
             with urllib.request.urlopen(f"{server.address}/api/v1/targets", timeout=5) as answer:
                 found = answer.read()

@@ -54,8 +54,10 @@ def test_times_of_a_stream_increase_but_for_the_one_step_back(told: dict[str, An
 def test_the_schedule_follows_the_monotonic_clock(told: dict[str, Any]) -> None:
     """An hour forward makes nobody hurry; an hour back makes nobody wait."""
     seconds = told["seconds"]
-    assert 0.7 * seconds <= told["host_rows"] <= seconds + 8
-    assert 0.6 * RATE * seconds <= told["rows"] <= RATE * (seconds + 10)
+    assert told["host_rows"] <= seconds + 8
+    assert told["rows"] <= RATE * (seconds + 10)
+    assert told["since_back"]["load standard"] >= 2
+    assert told["since_back"]["oracle debug"] >= RATE  # all is emulated: how much it manages depends on who else works
 
 
 def test_rows_never_claim_to_be_older_than_the_run(told: dict[str, Any]) -> None:

@@ -66,7 +66,7 @@ async def told(log: SqliteLog) -> list[str]:
 
 async def cancel_at(log: Stubborn, task: "asyncio.Task[object]") -> None:
     """Cancel a task while the log keeps it waiting, then let the log go on."""
-    await asyncio.wait_for(log.reached.wait(), 10)
+    await asyncio.wait_for(log.reached.wait(), 60)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task

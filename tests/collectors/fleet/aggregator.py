@@ -110,7 +110,7 @@ class FakeAggregator:
                 for block in one.blocks
             ]
 
-    def until(self, condition: Callable[[], bool], seconds: float = 10.0) -> float:
+    def until(self, condition: Callable[[], bool], seconds: float = 60.0) -> float:
         """Wait until something is so; give how long it took. Fails after `seconds`."""
         started = time.monotonic()
         while not condition():

@@ -37,7 +37,7 @@ class Rig:
         """End it. Safe twice."""
         if self.run is not None and self._thread is not None:
             self.run.stop()
-            self._thread.join(15.0)
+            self._thread.join(60.0)
             assert not self._thread.is_alive()
             self._thread = None
 

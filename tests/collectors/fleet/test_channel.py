@@ -93,7 +93,7 @@ def test_a_connection_that_ends_is_opened_again(tmp_path: Path) -> None:
     finally:
         channel.stop()
         listener.close()
-        thread.join(5.0)
+        thread.join(60.0)
     assert asked == ["n", "n", "n"]
 
 

@@ -3,6 +3,7 @@
 import json
 import socket
 import time
+from statistics import median
 from typing import Any
 
 from collectors.simulated.fleet import default_fleet
@@ -120,7 +121,7 @@ def test_a_fault_is_an_event_and_changes_the_documents_that_it_concerns(rig: Rig
 
     assert answer == {"node": "sim-0002", "id": node.id, "fault": "xid_79"}
     took = rig.aggregator.until(lambda: bool(rig.aggregator.blocks(node.id, RowClass.EVENT)))
-    assert took < 2.0
+    assert took < 4.0  # a batch that waited for its time would take 5 s
     [event] = rig.aggregator.blocks(node.id, RowClass.EVENT)
     assert "nvml.gpu.lost" in event.strings["type"]
     rig.aggregator.until(lambda: len(rig.aggregator.blocks(node.id, RowClass.CAPABILITY)) > 118)
@@ -164,13 +165,13 @@ def test_a_watched_node_is_flushed_every_second(rig: Rig) -> None:
     rig.aggregator.until(lambda: run.nodes[0].policy.watched)
     with rig.aggregator.lock:
         before = len(rig.aggregator.taken)
-    time.sleep(3.2)
 
-    with rig.aggregator.lock:
+    def sizes() -> list[int]:
         envelopes = [one.batch.envelope for one in rig.aggregator.taken[before:]]
-    sizes = [one.rows for one in envelopes if one.row_class is RowClass.TELEMETRY]
-    assert len(sizes) >= 3
-    assert max(sizes[1:]) <= 40  # two steps of twenty rows; unwatched it would be eighty
+        return [one.rows for one in envelopes if one.row_class is RowClass.TELEMETRY]
+
+    rig.aggregator.until(lambda: len(sizes()) >= 6)
+    assert median(sizes()[1:6]) <= 40  # two steps of twenty rows; unwatched it would be eighty
 
 
 def test_what_the_aggregator_does_not_take_waits_and_comes_later(rig: Rig) -> None:

@@ -46,7 +46,7 @@ def sending(*publishers: Scripted, threads: int = 2, first: float = 0.0) -> Iter
 
 
 def until_attempts(publisher: Scripted, count: int) -> None:
-    deadline = time.monotonic() + 5.0
+    deadline = time.monotonic() + 60.0
     while publisher.attempts < count and time.monotonic() < deadline:
         time.sleep(0.005)
     assert publisher.attempts == count

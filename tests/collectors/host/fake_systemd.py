@@ -94,7 +94,7 @@ class FakeSystemd:
 
     def __exit__(self, *_: object) -> None:
         self.ended.set()
-        self._thread.join(5)
+        self._thread.join(60)
         self._server.close()
         self._path.unlink()
 

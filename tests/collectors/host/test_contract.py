@@ -198,7 +198,7 @@ def test_watch_on_a_recorded_machine_waits_until_asked_to_end() -> None:
     time.sleep(0.1)
     assert thread.is_alive()
     stopping.set()
-    thread.join(1)
+    thread.join(60)
     assert not thread.is_alive()
     assert [] == emitted
     collector.stop()

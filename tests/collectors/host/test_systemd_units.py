@@ -20,7 +20,7 @@ from tests.collectors.host.replay import collector_of
 
 
 def _wait(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 60
     while not condition():
         assert time.monotonic() < deadline, "it did not happen within 5 s"
         time.sleep(0.01)
@@ -186,7 +186,7 @@ def test_watch_emits_within_the_moment_and_ends_when_asked(tmp_path: Path) -> No
             assert time.monotonic() - before < 0.4  # the wait is for the socket, not for the next look
         finally:
             stopping.set()
-            thread.join(2)
+            thread.join(60)
         assert not thread.is_alive()
         assert ["systemd.unit.failed"] == [item.type for item in emitted if isinstance(item, Event)]
         collector.stop()
@@ -241,4 +241,4 @@ def test_a_real_broker_understands_us(tmp_path: Path) -> None:
         connection.close()
     finally:
         daemon.terminate()
-        daemon.wait(5)
+        daemon.wait(60)

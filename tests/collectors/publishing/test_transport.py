@@ -168,7 +168,7 @@ class TestOneAddress:
             began = time.monotonic()
             with pytest.raises(TransportError, match="timed out"):
                 made.request("POST", "/", b"")
-            assert time.monotonic() - began < 2
+            assert time.monotonic() - began < 20  # without `timeout` it would be 30 s
 
     def test_an_answer_beyond_all_measure_is_refused(self) -> None:
         with tcp() as server, transport(local(server)) as made:

@@ -70,7 +70,7 @@ class Rig:
     def status(self, name: str) -> CollectorStatus:
         return next(status for status in self.scheduler.status() if status.name == name)
 
-    def until(self, true: Callable[[], object], seconds: float = 10.0) -> None:
+    def until(self, true: Callable[[], object], seconds: float = 60.0) -> None:
         """Wait until something is true, and fail when it does not come to be."""
         end = time.monotonic() + seconds
         while not true():
@@ -95,5 +95,5 @@ def running(*setups: CollectorSetup, options: SchedulerOptions = FAST, intake: I
         yield Rig(scheduler, intake, zygote)
     finally:
         scheduler.stop()
-        thread.join(15.0)
+        thread.join(60.0)
     assert not thread.is_alive()

@@ -23,7 +23,7 @@ def zygote() -> Iterator[Zygote]:
     made.close()
 
 
-def wait_for(zygote: Zygote, count: int, seconds: float = 5.0) -> list[Notice]:
+def wait_for(zygote: Zygote, count: int, seconds: float = 60.0) -> list[Notice]:
     """Give the next notices."""
     notices: list[Notice] = []
     end = time.monotonic() + seconds
@@ -34,7 +34,7 @@ def wait_for(zygote: Zygote, count: int, seconds: float = 5.0) -> list[Notice]:
     return notices
 
 
-def until(true: Callable[[], object], seconds: float = 5.0) -> None:
+def until(true: Callable[[], object], seconds: float = 60.0) -> None:
     end = time.monotonic() + seconds
     while not true():
         assert time.monotonic() < end

@@ -15,7 +15,7 @@ from schemas.codec import decode_body, encode_body
 from schemas.rows import Event, Item, Parcel, Position
 from schemas.verbosity import RowClass
 
-PATIENCE = 10.0
+PATIENCE = 60.0
 """Seconds after which a test gives up."""
 
 

@@ -144,6 +144,10 @@ def read_out() -> dict[str, Any]:
         name: [(after - before) / 1e9 for before, after in itertools.pairwise(times) if after <= before]
         for name, times in tables.items()
     }
+    since_back = {
+        name: len(times) - max((at for at in range(1, len(times)) if times[at] <= times[at - 1]), default=len(times))
+        for name, times in tables.items()
+    }
     facts = {
         "position": int(spool.positions("oracle")["oracle"]),
         "rows": len(numbers),
@@ -153,6 +157,7 @@ def read_out() -> dict[str, Any]:
         "grants": sorted({held.grant for held, blocks in batches if blocks[0].measurement == "oracle"}),
         "steps": [size for kind, size in events if kind == "clock.step"],
         "backward": backward,
+        "since_back": since_back,
         "host_rows": len(tables.get("load standard", [])),
         "same_times": {name: len(times) - len(set(times)) for name, times in streams.items()},
         "numbered": sum(stream.numbered for epoch in spool.account().epochs for stream in epoch.streams),

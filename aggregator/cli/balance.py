@@ -1,14 +1,17 @@
 """`muster balance`: where every row is."""
 
 import argparse
+import contextlib
+import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
 from aggregator.cli import add_examples, add_output_option, add_server_options
-from aggregator.cli.client import client_of
-from aggregator.cli.names import host_names
+from aggregator.cli.client import Client, client_of
+from aggregator.cli.names import host_names, names_of
 from aggregator.cli.render import Table, show
+from aggregator.cli.words import age
 from schemas.errors import MusterError
 
 _EPILOG = """examples:
@@ -28,7 +31,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--node", default="", help="only this publisher, by host name or id")
     parser.add_argument("--consumer", default="", help="only this consumer")
     parser.add_argument("--wait", type=float, default=0.0, metavar="SECONDS", help="wait so long for it to settle:"
-                        " nothing spooled, nothing unread in the log")  # fmt: skip
+                        " a fresh word of every live publisher, nothing spooled or unread")  # fmt: skip
 
 
 class UnbalancedError(MusterError):
@@ -43,21 +46,80 @@ def run(options: argparse.Namespace) -> int:
     names = host_names(client) if options.node or options.output == "table" else {}
     named = [id_ for id_, name in names.items() if name == options.node]
     publisher = named[0] if named else options.node
-    deadline = time.monotonic() + options.wait
-    while True:
-        balance = client.get("/v1/balance", publisher=publisher, consumer=options.consumer)
-        if balance["settled"] or time.monotonic() >= deadline:
-            break
-        time.sleep(0.2)
+    balance, awaited = _settled(client, publisher, options) if options.wait else (_ask(client, publisher, options), [])
     show(balance, options.output, _tables(balance["lines"], names, wide=options.wide))
     missing = sum(line["unaccounted"] for line in balance["lines"])
     if missing:
         raise UnbalancedError(
             f"{missing} rows are in no place at all: please report this, with 'muster doctor --bundle'"
         )
-    if options.wait and not balance["settled"]:
-        raise UnbalancedError(f"not settled after {options.wait:g} s: rows are still on their way")
+    if awaited:
+        raise UnbalancedError(f"not settled after {options.wait:g} s: waiting for {'; '.join(awaited)}")
     return 0
+
+
+def _ask(client: Client, publisher: str, options: argparse.Namespace) -> dict[str, Any]:
+    balance: dict[str, Any] = client.get("/v1/balance", publisher=publisher, consumer=options.consumer)
+    return balance
+
+
+def _settled(client: Client, publisher: str, options: argparse.Namespace) -> tuple[dict[str, Any], list[str]]:
+    """Ask until nothing is awaited, or the time is over; give the last balance, and what is awaited still."""
+    began = time.monotonic()
+    with _telling() as tell:
+        while True:
+            views = client.get("/v1/nodes")
+            asked = time.monotonic()
+            balance = _ask(client, publisher, options)
+            awaited = awaited_of(balance, views, asked - began, publisher)
+            if not awaited or time.monotonic() - began >= options.wait:
+                return balance, awaited
+            tell("; ".join(awaited))
+            time.sleep(0.2)
+
+
+def awaited_of(balance: dict[str, Any], views: list[dict[str, Any]], seconds: float, publisher: str = "") -> list[str]:
+    """Give what stands between a balance and its being settled: words, and rows on their way; [] for nothing.
+
+    Rows that a live publisher made since its last word are in no balance yet: its word must be younger than the
+    `seconds` since the wait began. One that is silent cannot be waited for; its last word counts. `publisher`: only
+    that one.
+    """
+    names, ages = names_of(views), balance["word_ages_seconds"]
+    live = [view["node"]["id"] for view in views if view["state"] == "live"]
+    late = [id_ for id_ in live if publisher in ("", id_) and (ages.get(id_) is None or ages[id_] >= seconds)]
+    awaited = []
+    if late:
+        told = [f"{_short(names[id_])} ({_said(ages.get(id_))})" for id_ in late[:NAMED]]
+        awaited.append(f"a word from {', '.join(told)}{_more(late)}")
+    ways = (("spooled", "still at"), ("in_log", "unread in the log, of"), ("unaccounted", "in no place, of"))
+    for place, where in ways:
+        rows = sum(line[place] for line in balance["lines"])
+        whose = sorted({line["publisher"] for line in balance["lines"] if line[place]})
+        if rows:
+            shown = ", ".join(_short(names.get(id_, id_)) for id_ in whose[:NAMED])
+            awaited.append(f"{rows} rows {where} {shown}{_more(whose)}")
+    return awaited
+
+
+def _said(age_seconds: float | None) -> str:
+    return "it never gave one" if age_seconds is None else f"the last is {age(age_seconds)} old"
+
+
+def _more(names: list[str]) -> str:
+    return f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+
+
+@contextlib.contextmanager
+def _telling() -> Iterator[Callable[[str], None]]:
+    """Give a function that tells what is awaited: in one line of a terminal, nowhere else."""
+    if not sys.stderr.isatty():
+        yield lambda _: None
+        return
+    from rich.console import Console
+
+    with Console(stderr=True).status("waiting") as status:
+        yield lambda what: status.update(f"waiting for {what}")
 
 
 _PLACES: Final = (
@@ -73,6 +135,8 @@ _PLACES: Final = (
 )
 _ALWAYS: Final = ("done", "unaccounted")
 NAME_WIDTH: Final = 13
+NAMED: Final = 3
+"""Publishers that are named when there are more."""
 
 
 def _tables(lines: list[dict[str, Any]], names: Mapping[str, str], *, wide: bool) -> list[Table]:
@@ -98,12 +162,12 @@ def _tables(lines: list[dict[str, Any]], names: Mapping[str, str], *, wide: bool
     source = Table(["publisher", "class", "level", "produced", "filtered", "folded", "numbered"])
     reasons = Table(["publisher", "class", "level", "reason", "rows"])
     for line in lines:
-        age = line["word_age_seconds"]
+        said = line["word_age_seconds"]
         shown = names.get(line["publisher"], line["publisher"])
         name = [shown if wide else _short(shown), line["row_class"], line["level"]]
         if line["numbered"]:
             gone = [sum(line["dropped"].values())] if dropped else []
-            word = "-" if age is None else f"{age:.0f} s"
+            word = age(said)
             id_ = [line["publisher"]] if wide else []
             place.add(*name, line["numbered"], *(line[key] for key, _ in held), *gone, word, *id_)
         if line["filtered_at_source"] or line["folded"]:

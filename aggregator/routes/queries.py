@@ -87,10 +87,4 @@ async def balance(
     consumer: str = "",
 ) -> Response:
     """Give the balance: for every publisher, class, level and consumer, where each numbered row is."""
-    made = await service.balance()
-    lines = [
-        line
-        for line in made.lines
-        if (not publisher or line.publisher == publisher) and (not consumer or line.consumer == consumer)
-    ]
-    return answer(msgspec.structs.replace(made, lines=lines))
+    return answer((await service.balance()).of(publisher, consumer))

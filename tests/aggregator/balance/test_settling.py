@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 import hypothesis.strategies as st
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 
 from aggregator import settling
 from aggregator.balance import Line
@@ -285,6 +285,7 @@ def take(world: World, step: Step, settles: Aggregator) -> None:
         method(*more)
 
 
+@settings(max_examples=40)
 @given(histories())
 def test_the_balance_is_the_same_with_and_without_settling(steps: list[Step]) -> None:
     world = World(True, False)

@@ -88,7 +88,12 @@ class LastValues:
             own = tuple(times)
             fresh = _Kept(max(own), min(own), tuple(map(tuple, columns.values())), (own,) * len(columns))
         names = tuple(columns)
-        kept = self._kept.setdefault(measurement, {}).setdefault(names, {})
+        shapes = self._kept.get(measurement)
+        if shapes is None:
+            shapes = self._kept[measurement] = {}
+        kept = shapes.get(names)
+        if kept is None:
+            kept = shapes[names] = {}
         before = kept.get(key)
         if before is None:
             if self._rows + len(key) > MAX_ROWS:

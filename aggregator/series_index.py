@@ -5,6 +5,7 @@ the interpreter makes in one step (`list(dict.items())`), so neither waits for t
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import chain
 from sys import intern
 from typing import Final
 
@@ -26,6 +27,8 @@ class Group(msgspec.Struct, gc=False):
     names: tuple[str, ...]
     """Attribute names, sorted."""
     ids: dict[Key, int] = {}
+    lists: dict[tuple[str, ...], list[int]] = {}
+    """The numbers of whole lists of keys, as one tuple: a publisher sends the same list each time."""
 
 
 class Fresh(msgspec.Struct, frozen=True):
@@ -46,6 +49,8 @@ _Labels = Mapping[str, str]
 Names = Callable[[], Mapping[str, str]]
 """Gives the name that people use for each node id; what has none is left out."""
 _BUILT_IN: Final = ("node", "device", "publisher")
+_MAX_LISTS: Final = 4
+"""Lists of keys remembered for one group."""
 
 
 class SeriesIndex:
@@ -69,16 +74,22 @@ class SeriesIndex:
         self._next = max(self._next, number + 1)
 
     def numbers(self, publisher: str, block: Block) -> list[int]:
-        """Give the number of each of a block's keys, new ones where needed (see `settle`)."""
+        """Give the number of each of a block's keys, new ones where needed (see `settle`). Not to be changed."""
         names = tuple(block.attributes)
         ordered = names if len(names) < 2 else tuple(sorted(names))
         group = self._group(block.measurement, publisher, block.subject, ordered)
-        keys: list[Key] = list(map(tuple, block.keys))
         if names != ordered:
             places = (0, *(1 + names.index(name) for name in ordered))
-            keys = [tuple(key[place] for place in places) for key in keys]
-        found = list(map(group.ids.get, keys))
-        return [number or self._new(group, key) for number, key in zip(found, keys, strict=True)]  # numbers start at 1
+            return [self._number(group, tuple(key[place] for place in places)) for key in block.keys]
+        every = tuple(chain.from_iterable(block.keys))  # all keys are of one length: nothing is mistaken for another
+        found = group.lists.get(every)
+        if found is None:
+            found = [self._number(group, tuple(key)) for key in block.keys]
+            if len(group.lists) >= _MAX_LISTS:
+                group.lists.clear()
+            own = chain.from_iterable(self._by_id[number][1] for number in found)
+            group.lists[tuple(own)] = found  # the same texts, but those that are kept anyway
+        return found
 
     def unknown(self, publisher: str, block: Block) -> int:
         """Give how many of a block's keys have no number yet."""
@@ -109,6 +120,7 @@ class SeriesIndex:
         for number in numbers:
             group, key = self._by_id.pop(number)
             del group.ids[key]
+            group.lists.clear()
             if not group.ids:
                 del self._groups[group.measurement][group.publisher, group.subject, group.names]
 
@@ -149,8 +161,8 @@ class SeriesIndex:
             group = groups[publisher, subject, names] = Group(intern(measurement), publisher, subject, names)
         return group
 
-    def _new(self, group: Group, key: Key) -> int:
-        known = group.ids.get(key)  # the same key may stand twice in one block
+    def _number(self, group: Group, key: Key) -> int:
+        known = group.ids.get(key)
         if known is not None:
             return known
         number, self._next = self._next, self._next + 1

@@ -1,16 +1,19 @@
 # a bench prints, and makes its own SQL
 """The embedded store's bars (DESIGN part 9), each beside its peer: `python -m tests.bench.bench_store [--quick]`.
 
-- from log to disk: decode, check and commit of batches of 80 rows x 10 fields from 1,000 publishers, values per
-  core-second by process CPU time, transactions of 4,000 rows; once with one measurement a batch, once with ten
-  blocks of eight rows, which costs ten times as many inserts; bare DuckDB gets the same rows as ready Arrow tables,
-  SQLite a wide table by executemany of ready tuples;
+- from log to disk: batches of 80 rows x 10 fields from 1,000 publishers, values per core-second by process CPU time;
+  once with one measurement a batch, once with ten blocks of eight rows, which costs ten times as many inserts. Decode,
+  check and commit alone in transactions of 4,000 and 16,000 rows, then the whole consumer on a log that holds all of it
+  already: reading, interval sets, transactions as it makes them when it is behind. Bare DuckDB gets the same rows as
+  ready Arrow tables, SQLite a wide table by executemany of ready tuples;
 - queries while a writer adds 20,000 rows a second: the last hour of 100 devices by minute, and 24 hours at 5 s by
   ten minutes (1.7 million rows), through `DuckQueries` to JSON bytes; peers: the bare statement,
   measured in turns with ours on the idle store, and SQLite without rollups.
 """
 
 import argparse
+import asyncio
+import gc
 import random
 import sqlite3
 import statistics
@@ -26,9 +29,12 @@ import duckdb
 from arro3.core import Array, DataType, Table
 
 from aggregator.duck_query import DuckQueries
+from aggregator.log import Entry, partition_of
+from aggregator.log_sqlite import SqliteLog
 from aggregator.query import SECOND, Aggregate, Asked, Query
 from aggregator.selector import equals
 from aggregator.store import Outcome, Position, Progress, Rows, Seen, Stream, Transaction
+from aggregator.store_consumer import StoreConsumer
 from aggregator.store_duckdb import DuckConfig, DuckStore
 from schemas.batch import Block, Envelope
 from schemas.codec import check_batch, decode_batch, encode_batch, encode_body
@@ -121,6 +127,34 @@ def bench_ingest(folder: Path, batches: list[bytes], commit_rows: int) -> float:
     own, whole = values / spent / 1e6, values / with_checkpoint / 1e6
     print(f"    {own:5.2f} M values/s of a core; checkpoint included {whole:.2f}")
     return values / spent
+
+
+async def bench_consumer(folder: Path, batches: list[bytes]) -> float:
+    """Give values per core-second of the store consumer, from a log on disk to the store."""
+    log = SqliteLog(folder / "log.db", synchronous="OFF")
+    for start in range(0, len(batches), 500):
+        chunk = [(decode_batch(data).envelope.publisher, data) for data in batches[start : start + 500]]
+        await log.append([Entry("telemetry", partition_of(name, log.partitions), data) for name, data in chunk])
+    store = DuckStore(folder / "consumer.duckdb", Catalogue())
+    store.open()
+    consumer = StoreConsumer(log, store, refuse)
+    began = time.process_time()
+    task = asyncio.create_task(consumer.run())
+    while consumer.status.rows_done < len(batches) * ROWS:  # noqa: ASYNC110  # it tells nobody
+        await asyncio.sleep(0.02)
+    spent = time.process_time() - began
+    consumer.stop()
+    await task
+    await log.close()
+    values = len(batches) * ROWS * FIELDS
+    size = len(batches) * ROWS / consumer.status.commits
+    print(f"    {values / spent / 1e6:5.2f} M values/s of a core, {size:.0f} rows a transaction")
+    return values / spent
+
+
+async def refuse(envelope: Envelope, _: bytes, stage: str, reason: str) -> None:
+    """Set nothing aside: the bench's batches are sound."""
+    raise AssertionError(f"{envelope.publisher} {stage}: {reason}")
 
 
 def bench_bare(folder: Path, rows: int) -> float:
@@ -338,10 +372,14 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--quick", action="store_true")
     quick = parser.parse_args().quick
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 50)  # as the aggregator's process has it
     publishers, rounds = (200, 3) if quick else (PUBLISHERS, 5)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         ours = {}
+        whole = {}
         for mixed in (False, True):
             batches = make_batches(mixed, rounds, publishers)
             for commit_rows in (COMMIT_ROWS, 4 * COMMIT_ROWS):
@@ -350,12 +388,20 @@ def main() -> None:
                 ours[mixed, commit_rows] = bench_ingest(folder, batches, commit_rows)
                 for path in folder.glob("ingest.duckdb*"):
                     path.unlink()
+            print("the same by the consumer, from a log that holds it:")
+            whole[mixed] = asyncio.run(bench_consumer(folder, batches))
+            for path in (*folder.glob("consumer.duckdb*"), *folder.glob("log.db*")):
+                path.unlink()
         rows = rounds * publishers * ROWS
         bare, lite = bench_bare(folder, rows), bench_sqlite(folder, rows)
         best = ours[False, COMMIT_ROWS]
         print(f"peers, rows ready made: bare DuckDB {bare / 1e6:.2f} (ours {best / bare:.2f} of it),", end=" ")
         print(f"SQLite {lite / 1e6:.2f} (ours {best / lite:.2f} of it)")
-        print(f"bar: 1.50 M values/s of a core; ours {best / 1e6:.2f}")
+        print(
+            f"bar: 1.50 M values/s of a core; ours {best / 1e6:.2f}, the whole consumer {whole[False] / 1e6:.2f},",
+            end="",
+        )
+        print(f" {whole[True] / 1e6:.2f} with ten measurements a batch")
         print("queries, 100 devices:")
         bench_queries(folder)
         if not quick:

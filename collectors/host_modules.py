@@ -9,8 +9,10 @@ import msgspec
 
 from collectors._dmi import usable
 from collectors._procfs import names, read_bytes, read_integer, read_text
+from collectors._smbios import parse_structure
 from schemas.device import DeviceKind, Document, Part, Slot, Value
 
+_MEMORY_DEVICE: Final = 17
 _TYPES: Final = {
     0x0F: "SDRAM",
     0x12: "DDR",
@@ -74,24 +76,21 @@ def read_modules(root: Path) -> Modules:
 
 def parse_module(raw: bytes) -> Module | None:
     """Read one structure of type 17; None for what is none. Fields that an older firmware lacks are absent."""
-    if len(raw) < 4 or raw[0] != 17 or not 0x15 <= raw[1] <= len(raw):
+    structure = parse_structure(raw, _MEMORY_DEVICE, 0x15)
+    if structure is None:
         return None
-    body, strings = raw[: raw[1]], raw[raw[1] :].split(b"\0")
-
-    def text(offset: int) -> str:
-        index = body[offset] if offset < len(body) else 0
-        return usable(strings[index - 1].decode("utf-8", "replace")) if 0 < index <= len(strings) else ""
-
-    def plain(offset: int) -> str:
-        index = body[offset] if offset < len(body) else 0
-        return strings[index - 1].decode("utf-8", "replace").strip() if 0 < index <= len(strings) else ""
-
+    body = structure.body
     return Module(
         size_bytes=_size(body),
-        locator=plain(0x10),
-        bank=plain(0x11),
+        locator=structure.text(0x10),
+        bank=structure.text(0x11),
         facts=_facts(body),
-        part=Part(vendor=text(0x17), serial=text(0x18), part_number=text(0x1A), firmware=text(0x2B)),
+        part=Part(
+            vendor=usable(structure.text(0x17)),
+            serial=usable(structure.text(0x18)),
+            part_number=usable(structure.text(0x1A)),
+            firmware=usable(structure.text(0x2B)),
+        ),
     )
 
 

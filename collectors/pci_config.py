@@ -4,13 +4,14 @@ Without root the kernel hands out the first 64 bytes, which hold none of the cap
 """
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Final
 
 import msgspec
 
 _STATUS, _CAPABILITY_LIST = 0x06, 0x10
 _HEADER_TYPE, _POINTER = 0x0E, 0x34
+_HEADER: Final = 0x40
 _EXPRESS: Final = 0x10
 _EXTENDED: Final = 0x100
 _SERIAL, _ACS = 0x0003, 0x000D
@@ -19,6 +20,9 @@ _MOST_CAPABILITIES: Final = 64
 _ACS_NEEDED: Final = 0x1 | 0x4 | 0x8 | 0x10
 """Source validation, request and completion redirect, upstream forwarding: what Linux asks for to split a group."""
 _UNSET: Final = frozenset({0, 0xFFFFFFFFFFFFFFFF})
+
+
+Read = Callable[[int, int], bytes]
 
 
 class ConfigFacts(msgspec.Struct, frozen=True):
@@ -32,45 +36,53 @@ class ConfigFacts(msgspec.Struct, frozen=True):
     """Whether Access Control Services keep apart what is below; None without the capability."""
 
 
-def parse_config(data: bytes) -> ConfigFacts:
-    """Read a configuration space of 64, 256 or 4096 bytes; what the bytes do not hold is absent.
+def parse_config(read: Read) -> ConfigFacts:
+    """Read a configuration space; what cannot be read is absent.
 
+    `read(offset, size)` gives as many bytes as can be had. Only what is wanted is asked for: some devices do not bear
+    that all of their space is read.
     Source: PCI Express Base Specification 6.0, 7.5.3 (express), 7.7.11 (ACS), 7.9.3 (serial number).
     """
     port_type, serial, acs = None, "", None
-    for identity, at in _capabilities(data):
-        if identity == _EXPRESS and at + 4 <= len(data):
-            port_type = data[at + 2] >> 4
-    for identity, at in _extended(data):
-        if identity == _SERIAL and at + 12 <= len(data):
-            low, high = struct.unpack_from("<II", data, at + 4)
+    for identity, _, flags in _capabilities(read):
+        if identity == _EXPRESS:
+            port_type = flags >> 4 & 0xF
+    if port_type is None:  # without this capability there is no extended space
+        return ConfigFacts()
+    for identity, at in _extended(read):
+        body = read(at + 4, 8 if identity == _SERIAL else 4) if identity in (_SERIAL, _ACS) else b""
+        if identity == _SERIAL and len(body) == 8:
+            low, high = struct.unpack("<II", body)
             number = high << 32 | low
             serial = "" if number in _UNSET else number.to_bytes(8, "big").hex("-")
-        elif identity == _ACS and at + 8 <= len(data):
-            (control,) = struct.unpack_from("<H", data, at + 6)
+        elif identity == _ACS and len(body) == 4:
+            (control,) = struct.unpack_from("<H", body, 2)
             acs = control & _ACS_NEEDED == _ACS_NEEDED
     return ConfigFacts(port_type, serial, acs)
 
 
-def _capabilities(data: bytes) -> Iterator[tuple[int, int]]:
-    """Walk the list below 256 bytes: (id, offset)."""
-    if len(data) < 0x40 or not data[_STATUS] & _CAPABILITY_LIST or data[_HEADER_TYPE] & 0x7F > 1:
+def _capabilities(read: Read) -> Iterator[tuple[int, int, int]]:
+    """Walk the list below 256 bytes: id, offset, the two bytes after the link."""
+    head = read(0, _HEADER)
+    if len(head) < _HEADER or not head[_STATUS] & _CAPABILITY_LIST or head[_HEADER_TYPE] & 0x7F > 1:
         return
-    at = data[_POINTER] & 0xFC
+    at = head[_POINTER] & 0xFC
     for _ in range(_MOST_CAPABILITIES):
-        if at < 0x40 or at + 2 > min(len(data), 0x100) or data[at] == 0xFF:
+        entry = read(at, 4) if at >= _HEADER else b""
+        if len(entry) < 4 or entry[0] == 0xFF:
             return
-        yield data[at], at
-        at = data[at + 1] & 0xFC
+        yield entry[0], at, entry[2] | entry[3] << 8
+        at = entry[1] & 0xFC
 
 
-def _extended(data: bytes) -> Iterator[tuple[int, int]]:
+def _extended(read: Read) -> Iterator[tuple[int, int]]:
     """Walk the list from 256 bytes on: (id, offset)."""
     at = _EXTENDED
     for _ in range(_MOST_CAPABILITIES):
-        if at < _EXTENDED or at + 4 > len(data):
+        entry = read(at, 4) if at >= _EXTENDED else b""
+        if len(entry) < 4:
             return
-        (header,) = struct.unpack_from("<I", data, at)
+        (header,) = struct.unpack("<I", entry)
         if header in (0, 0xFFFFFFFF):
             return
         yield header & 0xFFFF, at

@@ -10,6 +10,7 @@ from collectors._dmi import usable
 from collectors.pci_bus import Bus
 from collectors.pci_names import PciNames
 from collectors.pci_sysfs import Function, Identity
+from schemas.capabilities import MAX_GROUP_MEMBERS
 from schemas.device import DeviceKind, Document, Part, Slot, Value
 
 LINK_METRICS: Final = (
@@ -164,6 +165,8 @@ def _group(bus: Bus, function: Function) -> dict[str, Value | None]:
         return {}
     members = bus.groups.get(function.iommu_group, [])
     bridges = [each for each in members if each in bus.functions and bus.functions[each].is_bridge]
+    if len(members) > MAX_GROUP_MEMBERS:
+        members = []
     return {
         "iommu_group": function.iommu_group,
         "iommu_group_members": list(members),

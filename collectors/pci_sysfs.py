@@ -28,7 +28,6 @@ _WIDTHS: Final = frozenset({1, 2, 4, 8, 12, 16, 32})
 """What a link can be; a device that is gone reads as 63, a virtual one as 255 or 0."""
 _ROM: Final = 6
 _IO, _MEMORY, _PREFETCH, _WIDE = 0x100, 0x200, 0x2000, 0x100000
-_CONFIG_BYTES: Final = 4096
 _RESET_S: Final = 0.1
 """What a function may take after a reset before it answers. Source: PCI Express Base Specification 6.0, 6.6."""
 _VPD_BYTES: Final = 1024
@@ -170,7 +169,7 @@ def read_identity(root: Path, function: Function, *, vpd: bool = True) -> Identi
         model, serial = read_text(f"{controller}/model"), read_text(f"{controller}/serial")
         firmware = read_text(f"{controller}/firmware_rev")
     return Identity(
-        config=parse_config(_head(f"{folder}/config", _CONFIG_BYTES)),
+        config=_config(f"{folder}/config"),
         vital=parse_vpd(_head(f"{folder}/vpd", _VPD_BYTES)) if vpd else VitalData(),
         model=model,
         serial=serial,
@@ -278,6 +277,19 @@ def _number(text: str) -> int | None:
 
 def _flag(path: str) -> bool | None:
     return {"0": False, "1": True}.get(read_text(path))
+
+
+def _config(path: str) -> ConfigFacts:
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return ConfigFacts()
+    try:
+        return parse_config(lambda offset, size: os.pread(fd, size, offset))
+    except OSError:
+        return ConfigFacts()
+    finally:
+        os.close(fd)
 
 
 def _head(path: str, size: int) -> bytes:

@@ -19,6 +19,9 @@ class Word(msgspec.Struct, frozen=True):
     """Whether it tells where a device is and what is done with it; else what all devices of its making have alike."""
 
 
+MAX_GROUP_MEMBERS: Final = 128
+"""Larger groups are told by their number alone: with each member's list they would grow with the square."""
+
 PCI_WORDS: Final = (
     Word("pci_vendor_id", str, "Vendor, 4 hexadecimal digits: `10de`."),
     Word("pci_device_id", str, "Device, 4 hexadecimal digits: `2330`."),
@@ -42,7 +45,7 @@ PCI_WORDS: Final = (
     Word(
         "iommu_group_members",
         list[str],
-        "PCI addresses of all in that group, itself and bridges too, sorted.",
+        "PCI addresses of all in that group, itself and bridges too, sorted; absent above 128.",
         own=True,
     ),
     Word("iommu_group_bridges", list[str], "Those of the members that are bridges; absent when none is.", own=True),

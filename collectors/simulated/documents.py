@@ -10,6 +10,7 @@ from collectors.simulated.hardware import DRIVER, VENDOR, Hardware
 from collectors.simulated.identity import uuid
 from collectors.simulated.models import CUBE_MESH
 from collectors.simulated.topology import FIRST_VF_OFFSET, Place
+from schemas.capabilities import MAX_GROUP_MEMBERS
 from schemas.device import DeviceKind, Document, Part, Slot, Value
 
 SIMULATED: dict[str, Value] = {"simulated": True}
@@ -53,7 +54,7 @@ def _pci(
         "pci_class": pci_class,
         "driver": driver,
         "iommu_group": place.iommu_group,
-        "iommu_group_members": list(members),
+        **({"iommu_group_members": list(members)} if len(members) <= MAX_GROUP_MEMBERS else {}),
         **({"iommu_group_bridges": bridges} if bridges else {}),
         "numa_node": place.numa_node,
         "pcie_root": place.root,

@@ -7,6 +7,9 @@ from collections.abc import Callable
 
 import msgspec
 
+from collectors._smbios import parse_structure
+from collectors._uevents import parse_uevent
+from collectors.pci_config import parse_config, parse_vpd
 from schemas.account import Account, Dropped, EpochAccount, StreamAccount
 from schemas.batch import Block, Envelope
 from schemas.codec import check_batch, decode_batch, decode_body, encode_batch, encode_body
@@ -14,6 +17,7 @@ from schemas.device import DeviceKind, Document, decode_document, encode_documen
 from schemas.errors import WireError
 from schemas.publish import Result, Status, decode_answer, decode_request, encode_answer, encode_request
 from schemas.verbosity import Level, RowClass
+from tests.collectors.pci.made import config_space, slot_structure, vital_data
 
 
 class Target(msgspec.Struct, frozen=True):
@@ -70,6 +74,18 @@ TARGETS: dict[str, Target] = {
             ).encode(),
         ),
         (msgspec.ValidationError, msgspec.DecodeError),
+    ),
+    "pci_config": Target(
+        lambda data: parse_config(lambda offset, size: data[offset : offset + size]),
+        (config_space(port_type=5, serial=0xB83F_D2FF_FF9E_416C, acs=0x1D), config_space(port_type=0, size=256)),
+        (),
+    ),
+    "pci_vpd": Target(parse_vpd, (vital_data(PN="MCX623106AN-CDAT", SN="MT2048X12345"),), ()),
+    "uevent": Target(parse_uevent, (b"add@/devices/pci0000:00/0000:00:02.1\0ACTION=add\0SUBSYSTEM=pci\0",), ()),
+    "smbios": Target(
+        lambda data: (found := parse_structure(data, 9)) and (found.text(4), found.word(0x0D), found.byte(0x10)),
+        (slot_structure("CPU1 SLOT4", "0000:01:00.0"),),
+        (),
     ),
     "pci_address": Target(
         lambda data: pci_address(data.decode("utf-8", "replace")), (b"0000:3b:00.0", b"00000000:3B:00.0"), (ValueError,)

@@ -86,13 +86,16 @@ class Settling:
         )
         self._note_untold(tracker, moment)
         room = PASS_RUNS
+        owned = await self._log.owned()
         horizons: dict[int, int | None] = {}
         for word in list(tracker.words.values()):
+            partition = partition_of(word.publisher, self._log.partitions)
+            if partition not in owned:
+                continue
             if Run(word.publisher, word.epoch) in moment.written_off:
                 tracker.write_off(word.publisher)
             if not word.ended or not room:
                 continue
-            partition = partition_of(word.publisher, self._log.partitions)
             if partition not in horizons:
                 horizons[partition] = await self._horizon(tracker, partition)
             for run, ended, lines in _settled(tracker, word, horizons[partition], moment)[:room]:

@@ -68,6 +68,11 @@ class Authority:
         """Whether it is an authority that was pinned, and nothing from the configuration or the system."""
         return bool(self._pin)
 
+    @property
+    def pin(self) -> str:
+        """The SHA-256 that was pinned, in hexadecimal; "" when none was."""
+        return self._pin
+
     def context(self) -> "ssl.SSLContext":
         """Give what checks certificates, one for all connections: each of its own would have some MB."""
         with self._lock:

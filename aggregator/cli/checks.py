@@ -20,8 +20,10 @@ import msgspec
 from aggregator.cli.probing import Found, apart
 from aggregator.cli.render import number
 from aggregator.cli.version import BASE, Package
+from collectors.authority import Authority
 from collectors.config import socket_path
 from collectors.node_identity import read_machine_id
+from schemas.errors import ConfigError
 
 
 class Level(Enum):
@@ -126,6 +128,19 @@ def check_damaged(folder: Path) -> Iterator[Check]:
         found = f"{path}: {size}, set aside; what could be read went on, the rest counts as dropped (corrupt)"
         remedy = "look at the disk ('dmesg', 'smartctl -a'); then remove it with its -wal and -shm: nothing reads it"
         yield Check("damaged spool", Level.WARN, found, remedy)
+
+
+def check_authority(folder: Path) -> Iterator[Check]:
+    """Tell which authority this machine's agent pinned at enrolment, if it did."""
+    path = folder / "agent" / "authority.pem"
+    if not path.exists():
+        return
+    try:
+        pin = Authority(kept=path).pin
+    except ConfigError as error:
+        yield Check("authority", Level.FAIL, str(error), f"remove {path} and enrol again ('muster token enrol')")
+    else:
+        yield Check("authority", Level.OK, f"aggregators must come from sha256:{pin} ({path})")
 
 
 def sync_seconds(folder: Path) -> float:

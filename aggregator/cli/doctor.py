@@ -10,6 +10,7 @@ from aggregator.cli import add_examples, add_output_option, add_server_options
 from aggregator.cli.checks import (
     Check,
     Level,
+    check_authority,
     check_clock,
     check_collectors,
     check_damaged,
@@ -71,6 +72,7 @@ def every_check(options: argparse.Namespace, client: Client, found: list[Found])
     yield from check_packages(packages())
     yield from check_data_folder(default_data_dir())
     yield from check_damaged(default_data_dir())
+    yield from check_authority(default_data_dir())
     yield check_identity()
     yield check_kernel_log()
     yield check_gpu()

@@ -9,6 +9,7 @@ import pytest
 from aggregator.cli.checks import (
     Check,
     Level,
+    check_authority,
     check_clock,
     check_collectors,
     check_damaged,
@@ -25,7 +26,9 @@ from aggregator.cli.checks_server import check_server
 from aggregator.cli.client import Client
 from aggregator.cli.probing import Found
 from aggregator.cli.version import Package, packages
+from collectors.authority import Authority
 from tests.aggregator.cli.stub import Refusal, Stub
+from tests.certificates import Authority as Signer
 
 
 def _by_name(checks: Any) -> dict[str, Check]:
@@ -208,6 +211,19 @@ def test_a_spool_that_was_set_aside_is_shown_with_what_to_do(tmp_path: Path) -> 
     [check] = check_damaged(tmp_path)
     assert (Level.WARN, True) == (check.level, "spool.db.damaged-17: 2" in check.found)
     assert "disk" in check.remedy
+
+
+def test_the_authority_that_was_pinned_is_shown_and_a_damaged_one_fails(tmp_path: Path) -> None:
+    assert [] == list(check_authority(tmp_path))
+    signer = Signer(tmp_path / "ca")
+    kept = tmp_path / "agent" / "authority.pem"
+    kept.parent.mkdir()
+    Authority(kept=kept, pin=signer.fingerprint).learn(signer.pem)
+    [check] = check_authority(tmp_path)
+    assert (Level.OK, True) == (check.level, f"sha256:{signer.fingerprint}" in check.found)
+    kept.write_text("")
+    [check] = check_authority(tmp_path)
+    assert (Level.FAIL, True) == (check.level, "enrol again" in check.remedy)
 
 
 def test_aggregator_that_is_not_ready_fails_with_its_reason(server: Stub) -> None:

@@ -37,6 +37,8 @@ class Process:
         """It is to end, or did."""
         self.readable = True
         """Its channel is open."""
+        self.awaits_room = False
+        """The selector is to say when its channel takes more."""
         self.give_up_at: float | None = None
         """When to stop waiting for its end."""
         self.killed = False
@@ -209,12 +211,11 @@ class Pool:
     def await_writable(self) -> None:
         """Have the selector say when a helper reads that did not."""
         for process in self._groups.values():
-            if not process.readable:
-                continue
-            key = self._selector.get_key(process.channel)
-            mask = selectors.EVENT_READ | (selectors.EVENT_WRITE if process.channel.unsent else 0)
-            if key.events != mask:
-                self._selector.modify(process.channel, mask, key.data)
+            unsent = bool(process.channel.unsent)
+            if process.readable and process.awaits_room != unsent:
+                process.awaits_room = unsent
+                mask = selectors.EVENT_READ | (selectors.EVENT_WRITE if unsent else 0)
+                self._selector.modify(process.channel, mask, self._selector.get_key(process.channel).data)
 
     def _gone(self, process: Process, kind: str, how: str) -> None:
         """A helper went, or cannot be used any more, by itself."""

@@ -4,6 +4,7 @@ from fastapi import FastAPI
 
 from aggregator.routes import (
     bounded,
+    claims,
     common,
     devices,
     direct,
@@ -28,7 +29,7 @@ def make_app(service: Service) -> FastAPI:
     """Make the application. It may be served on several sockets at once."""
     app = FastAPI(title="Muster", version=__version__, description=_DESCRIPTION, docs_url=None, redoc_url=None)
     app.state.service = service
-    for module in (docs, health, publish, enrolment, queries, nodes, devices, verbosity, tokens, quarantine):
+    for module in (docs, health, publish, enrolment, queries, nodes, devices, claims, verbosity, tokens, quarantine):
         app.include_router(module.router)
     common.install_errors(app)
     return app

@@ -17,6 +17,7 @@ from typing import Final
 import msgspec
 
 from aggregator.grants import GrantBook
+from schemas.claims import ClaimStep
 from schemas.control import (
     MAX_WAIT_S,
     Ack,
@@ -25,6 +26,7 @@ from schemas.control import (
     Message,
     ResendDocuments,
     SetGrants,
+    SetWork,
     TokenRotated,
     Watch,
 )
@@ -170,6 +172,14 @@ class ControlHub:
         if ResendDocuments not in node.letters and now - node.documents_at >= DOCUMENTS_EVERY_S:
             node.documents_at = now
             self._tell(node, ResendDocuments, lambda letter: ResendDocuments(letter.id))
+        return True
+
+    def set_work(self, publisher: str, steps: list[ClaimStep]) -> bool:
+        """Tell a node all that claims ask of it, in place of what it was told. False when it is not connected."""
+        node = self._nodes.get(publisher)
+        if node is None:
+            return False
+        self._tell(node, SetWork, lambda letter: SetWork(letter.id, steps))
         return True
 
     def rotate_token(self, publisher: str, token: str, grace_s: float) -> bool:

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
 
 import msgspec
@@ -18,6 +18,7 @@ from aggregator.outbox import Outbox
 from aggregator.refusals import Refusals
 from aggregator.succession import SILENCE_S, Hello, RefusedError, Succession
 from aggregator.token_service import Tokens
+from schemas.claims import ClaimReport
 from schemas.control import CollectorReport, ControlRequest, Message
 from schemas.errors import MusterError
 from schemas.publish import PublishRequest
@@ -56,6 +57,8 @@ class Fleet:
         self.hub = ControlHub(self.grants)
         self._chores_at = time.monotonic()
         self._names: dict[str, str] = {}
+        self.reported: Callable[[str, list[ClaimReport]], Awaitable[None]] | None = None
+        """Takes what a node says of its work for claims."""
 
     async def load(self) -> None:
         """Read what was decided, and tell what is yet to be told. Called once, before the first request."""
@@ -96,6 +99,8 @@ class Fleet:
                 agent_version=machine.agent_version,
                 facts=machine.facts,
             )
+        if request.claims and self.reported is not None:
+            await self.reported(request.publisher, request.claims)
         return await self.hub.poll(request)
 
     async def _admit(self, hello: Hello) -> None:

@@ -12,6 +12,7 @@ from aggregator.announcer import Announcer
 from aggregator.authority import find_authority
 from aggregator.balance import Balance
 from aggregator.balancing import Balancing
+from aggregator.claiming import Claiming
 from aggregator.config import AggregatorConfig
 from aggregator.control_sqlite import SqliteControl
 from aggregator.expired import Expiry
@@ -86,6 +87,8 @@ class Service:
         self.ledger_database = SqliteControl(self.folder / "ledger.db", schema=LEDGER)
         self.ledger = Ledger(self.ledger_database, INSTANCE)
         self.inventory = Inventory(self.log, self.ledger, self.control)
+        self.claiming = Claiming(self.ledger, self.fleet.hub.set_work)
+        self.fleet.reported = self.claiming.report
         self._balancing = Balancing(self.log, self.control, self.consumer, self.expiry)
         limits = Limits(age_seconds=config.log.max_age_hours * 3600, bytes=config.log.max_bytes // len(RECORD_TOPICS))
         self.retention = Retention(
@@ -130,6 +133,7 @@ class Service:
         self._spawn("store", self.consumer.run())
         self._spawn("lead", self.ledger.keep_lead())
         self._spawn("inventory", self.inventory.run())
+        self._spawn("claims", self.claiming.run())
         self._spawn("live", self.live.run())
         self._spawn("retention", self._every(RETENTION_SECONDS, self._retain))
         self._spawn("fleet", self._every(1.0, self.fleet.tick))

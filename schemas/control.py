@@ -15,6 +15,7 @@ from typing import Any, Final, TypeVar
 import msgspec
 
 from schemas.batch import WIRE_VERSION
+from schemas.claims import Checkpoint, ClaimReport, ClaimStep
 from schemas.codec import check_version
 from schemas.errors import MalformedError, TooLargeError
 from schemas.verbosity import Level, RowClass
@@ -67,6 +68,13 @@ class ResendDocuments(msgspec.Struct, array_like=True, frozen=True, tag="documen
     id: str
 
 
+class SetWork(msgspec.Struct, array_like=True, frozen=True, tag="work"):
+    """Everything that claims ask of this node now; what it had and is not among this is over."""
+
+    id: str
+    steps: list[ClaimStep]
+
+
 class TokenRotated(msgspec.Struct, array_like=True, frozen=True, tag="token"):
     """A new token for this node. Keep it on disk before you acknowledge; the one before is good for `grace` seconds."""
 
@@ -78,7 +86,7 @@ class TokenRotated(msgspec.Struct, array_like=True, frozen=True, tag="token"):
         return f"TokenRotated(id={self.id!r}, token='...', grace={self.grace!r})"
 
 
-Message = SetGrants | Watch | ResendDocuments | TokenRotated
+Message = SetGrants | Watch | ResendDocuments | SetWork | TokenRotated
 
 
 class ControlAnswer(msgspec.Struct, array_like=True, frozen=True):
@@ -154,6 +162,10 @@ class ControlRequest(msgspec.Struct, array_like=True, frozen=True):
     """All of them, when there is something new to say; None when not."""
     leaving: bool = False
     """The run ends now, in order, and will not speak again: whoever comes next need not wait until it is silent."""
+    claims: list[ClaimReport] | None = None
+    """What became of the steps of its work, while they are still among it; None when there is nothing new to say."""
+    checkpoint: Checkpoint | None = None
+    """With the first request of a run: what it keeps of claims."""
 
 
 _encoder = msgspec.msgpack.Encoder()
@@ -172,7 +184,10 @@ def decode_request(data: bytes) -> ControlRequest:
     names = (request.publisher, request.epoch, request.boot, *request.predecessors, *(ack.id for ack in request.acks))
     if not request.publisher or not request.epoch or any(len(name) > 255 for name in names):
         raise MalformedError("the request names no publisher or no epoch, or a name is longer than 255")
-    if max(len(request.predecessors), len(request.acks), len(request.collectors or [])) > MAX_LIST:
+    if (
+        max(len(request.predecessors), len(request.acks), len(request.collectors or []), len(request.claims or []))
+        > MAX_LIST
+    ):
         raise TooLargeError(f"a list of the request has more than {MAX_LIST} entries")
     if not 0 <= request.wait < float("inf"):
         raise MalformedError("the time to wait is not one")

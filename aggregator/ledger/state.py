@@ -81,6 +81,8 @@ class State:
         self.parts: dict[str, dict[str, None]] = {}
         """Device -> those that are a part of it."""
         self.tenants: dict[str, Tenant] = {}
+        self.claims_on: dict[str, dict[str, None]] = {}
+        """Node -> live claims that hold something there."""
         self.listeners: list[set[str]] = []
         """Each gets the ids of nodes as they change; who put it there empties it."""
 
@@ -160,6 +162,12 @@ class State:
         else:
             tenant.claims.pop(claim.id, None)
         _add(tenant.used, "claims", sign)
+        for node in {*claim.amounts, *(held.node for held in claim.devices)}:
+            if sign > 0:
+                self.claims_on.setdefault(node, {})[claim.id] = None
+            else:
+                _take(self.claims_on, node, claim.id)
+            self.touch_node(node)
         for held in claim.devices:
             _add(tenant.used, "devices", sign)
             device = self.devices.get(held.device)
@@ -169,7 +177,6 @@ class State:
             for amount, number in amounts.items():
                 _add(tenant.used, amount, sign * number)
                 _add(self.nodes[node].used, amount, sign * number)
-            self.touch_node(node)
         if not tenant.claims and sign < 0:
             del self.tenants[claim.tenant]
 

@@ -1,0 +1,55 @@
+"""When leases run out: by this process's monotonic clock, which no step of the wall clock moves.
+
+Whoever takes the lead gives each live claim a new term: nobody knows how much of the old one was left, and a claim that
+lives a little longer harms nobody.
+"""
+
+import heapq
+import time
+from collections.abc import Callable, Iterable
+
+from aggregator.ledger.model import Claim
+from aggregator.ledger.words import ClaimState
+
+_LEASED = frozenset({ClaimState.RESERVED, ClaimState.PROVISIONING, ClaimState.ACTIVE})
+
+
+class Leases:
+    """The deadlines of all claims that have one."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._deadlines: dict[str, float] = {}
+        self._heap: list[tuple[float, str]] = []
+
+    def begin(self, claims: Iterable[Claim]) -> None:
+        """Forget everything, and give each of these a full term."""
+        self._deadlines.clear()
+        self._heap.clear()
+        for claim in claims:
+            self.follow(claim, renewed=True)
+
+    def follow(self, claim: Claim, *, renewed: bool = False) -> None:
+        """Take note of a claim: a new or renewed lease begins now; one that is over has none."""
+        if claim.state not in _LEASED:
+            self._deadlines.pop(claim.id, None)
+        elif renewed or claim.id not in self._deadlines:
+            deadline = self._clock() + claim.lease_seconds
+            self._deadlines[claim.id] = deadline
+            heapq.heappush(self._heap, (deadline, claim.id))
+
+    def left(self, claim: str) -> float | None:
+        """Give the seconds that a lease has left; None without one."""
+        deadline = self._deadlines.get(claim)
+        return None if deadline is None else max(0.0, deadline - self._clock())
+
+    def due(self) -> list[str]:
+        """Take out the claims whose lease has run out."""
+        now = self._clock()
+        found: list[str] = []
+        while self._heap and self._heap[0][0] <= now:
+            deadline, claim = heapq.heappop(self._heap)
+            if self._deadlines.get(claim) == deadline:  # else it was renewed, or is over
+                del self._deadlines[claim]
+                found.append(claim)
+        return found

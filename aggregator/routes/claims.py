@@ -1,0 +1,232 @@
+"""Claims: ask for devices and amounts, let them be provisioned, keep them, give them back.
+
+A tenant sees its own claims and nothing of others': for anybody else's there is no such claim.
+"""
+
+from typing import Annotated, TypeVar
+
+import msgspec
+from fastapi import APIRouter, Header, Request, Response
+
+from aggregator.access import Action, Caller, authorise, may
+from aggregator.ledger import claims
+from aggregator.ledger.claims import Ask, ClaimInvalidError, ClaimUnknownError, NotGrantedError, Objection, Pick
+from aggregator.ledger.model import Claim
+from aggregator.ledger.state import State
+from aggregator.ledger.words import LIVE_CLAIMS, Mode
+from aggregator.routes.common import CallerOf, ServiceOf, answer, known, problem
+
+router = APIRouter(tags=["claims"])
+T = TypeVar("T")
+Key = Annotated[str, Header(alias="Idempotency-Key", max_length=255)]
+Version = Annotated[str, Header(alias="If-Match")]
+
+
+class DeviceWanted(msgspec.Struct, forbid_unknown_fields=True):
+    """A device, by name."""
+
+    device: str
+    mode: Mode = Mode.PASSTHROUGH
+    part: str = ""
+    """Refuse when another part is there by now."""
+
+
+class ClaimWanted(msgspec.Struct, forbid_unknown_fields=True):
+    """What a claim should hold."""
+
+    tenant: str
+    consumer: str
+    devices: list[DeviceWanted] = []
+    amounts: dict[str, dict[str, int]] = {}
+    """By node id: `vcpus`, `memory_bytes`, `disk_bytes`."""
+    lease_seconds: float = 3600.0
+    tolerations: list[str] = []
+    dry_run: bool = False
+
+
+class LeaseWanted(msgspec.Struct, forbid_unknown_fields=True):
+    """A new term; without one as long as the last."""
+
+    lease_seconds: float | None = None
+
+
+class ClaimView(msgspec.Struct, frozen=True):
+    """A claim, as answers show it."""
+
+    id: str
+    tenant: str
+    consumer: str
+    state: str
+    epoch: str
+    version: int
+    devices: list[dict[str, object]]
+    amounts: dict[str, dict[str, int]]
+    lease_seconds: float
+    left_seconds: float | None
+    """Of the lease, by the leader's clock; None when it has none any more."""
+    created_ns: int
+    until_ns: int
+    began_ns: int | None
+    ended_ns: int | None
+    package: str
+    reason: str
+    who: str
+
+
+def claim_view(state: State, claim: Claim, left: float | None) -> ClaimView:
+    """Show a claim."""
+    return ClaimView(
+        claim.id,
+        claim.tenant,
+        claim.consumer,
+        claim.state.value,
+        str(claim.epoch),
+        claim.version,
+        [
+            {
+                "device": held.device,
+                "node": held.node,
+                "mode": held.mode.value,
+                "part": held.part,
+                "lifecycle": state.devices[held.device].lifecycle.value,
+                "confirmed": held.device in claim.confirmed,
+                "address": state.devices[held.device].slot.address,
+            }
+            for held in claim.devices
+        ],
+        claim.amounts,
+        claim.lease_seconds,
+        left,
+        claim.created_ns,
+        claim.until_ns,
+        claim.began_ns,
+        claim.ended_ns,
+        claim.package,
+        claim.reason,
+        claim.who,
+    )
+
+
+@router.post("/v1/claims", summary="Claim devices", response_class=Response)
+async def claim_devices(request: Request, service: ServiceOf, caller: CallerOf, key: Key = "") -> Response:
+    """Claim devices and amounts, all or none. With an `Idempotency-Key` a repetition gives the claim of the first."""
+    known(caller)
+    wanted = await _body(request, ClaimWanted)
+    authorise(caller, Action.CLAIM, wanted.tenant)
+    ask = Ask(
+        wanted.tenant,
+        wanted.consumer,
+        [Pick(one.device, one.mode, one.part) for one in wanted.devices],
+        wanted.amounts,
+        wanted.lease_seconds,
+        wanted.tolerations,
+        caller.name,
+        request=msgspec.json.encode(msgspec.structs.replace(wanted, dry_run=False), order="sorted").decode(),
+        key=key,
+    )
+    if wanted.dry_run:
+        against = await service.ledger.read(lambda state: list(_dry(state, ask)))
+        return answer({"granted": not against, "objections": against})
+    try:
+        claim = await service.claiming.grant(ask)
+    except NotGrantedError as error:
+        return refused(error)
+    return _shown(service, claim, 201)
+
+
+def _dry(state: State, ask: Ask) -> list[Objection]:
+    claims.check_ask(ask)
+    return list(claims.objections(state, ask))
+
+
+def refused(error: NotGrantedError) -> Response:
+    """Answer a refusal with its reasons."""
+    return problem(409, error.code, str(error), objections=error.objections)
+
+
+@router.get("/v1/claims", summary="List claims", response_class=Response)
+async def list_claims(service: ServiceOf, caller: CallerOf, tenant: str = "", ended: bool = False) -> Response:
+    """List the claims that the caller may see, `ended` ones too when asked."""
+    known(caller)
+
+    def question(state: State) -> list[ClaimView]:
+        return [
+            claim_view(state, claim, service.claiming.leases.left(claim.id))
+            for claim in state.claims.values()
+            if (ended or claim.state in LIVE_CLAIMS) and tenant in ("", claim.tenant) and _visible(caller, claim)
+        ]
+
+    return answer(await service.ledger.read(question))
+
+
+@router.get("/v1/claims/{claim}", summary="Show a claim", response_class=Response)
+async def show_claim(service: ServiceOf, caller: CallerOf, claim: str) -> Response:
+    """Show a claim; `ETag` is its version."""
+    return _shown(service, await service.ledger.read(lambda state: _theirs(state, caller, claim)))
+
+
+@router.post("/v1/claims/{claim}/provision", summary="Provision a claim", response_class=Response)
+async def provision(service: ServiceOf, caller: CallerOf, claim: str, version: Version = "") -> Response:
+    """Let the nodes be told: from here on the devices may be in use. It is `active` once all nodes confirmed."""
+    await service.ledger.read(lambda state: _mine(state, caller, claim))
+    try:
+        return _shown(service, await service.claiming.provision(claim, _version(version)), 202)
+    except NotGrantedError as error:
+        return refused(error)
+
+
+@router.post("/v1/claims/{claim}/renew", summary="Renew a lease", response_class=Response)
+async def renew(request: Request, service: ServiceOf, caller: CallerOf, claim: str, version: Version = "") -> Response:
+    """Begin the lease anew."""
+    await service.ledger.read(lambda state: _mine(state, caller, claim))
+    wanted = await _body(request, LeaseWanted) if await request.body() else LeaseWanted()
+    return _shown(service, await service.claiming.renew(claim, wanted.lease_seconds, _version(version)))
+
+
+@router.delete("/v1/claims/{claim}", summary="Release a claim", response_class=Response)
+async def release(service: ServiceOf, caller: CallerOf, claim: str, version: Version = "", why: str = "") -> Response:
+    """Give a claim back. What a node was told of is cleaned first, and free after that."""
+    await service.ledger.read(lambda state: _mine(state, caller, claim))
+    return _shown(service, await service.claiming.release(claim, caller.name, why, _version(version)))
+
+
+def _visible(caller: Caller, claim: Claim) -> bool:
+    return may(caller, Action.CLAIM, claim.tenant) or may(caller, Action.READ)
+
+
+def _theirs(state: State, caller: Caller, claim: str) -> Claim:
+    known(caller)
+    found = state.claims.get(claim)
+    if found is None or not _visible(caller, found):
+        raise ClaimUnknownError(f"there is no claim {claim}")
+    return found
+
+
+def _mine(state: State, caller: Caller, claim: str) -> Claim:
+    found = _theirs(state, caller, claim)
+    authorise(caller, Action.CLAIM, found.tenant)
+    return found
+
+
+def _shown(service: ServiceOf, claim: Claim, status: int = 200) -> Response:
+    view = claim_view(service.ledger.peek(), claim, service.claiming.leases.left(claim.id))
+    response = answer(view, status)
+    response.headers["ETag"] = f'"{claim.version}"'
+    return response
+
+
+def _version(header: str) -> int | None:
+    text = header.strip().removeprefix("W/").strip('"')
+    if not text or text == "*":
+        return None
+    if not text.isdigit():
+        raise ClaimInvalidError(f"If-Match: {header!r} is not the ETag of a claim")
+    return int(text)
+
+
+async def _body(request: Request, kind: type[T]) -> T:
+    data = await request.body()
+    try:
+        return msgspec.json.decode(data or b"{}", type=kind)
+    except msgspec.MsgspecError as error:
+        raise ClaimInvalidError(f"the body is not what is expected: {error}") from None

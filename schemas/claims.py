@@ -1,0 +1,117 @@
+"""What the aggregator and a node say about claims. Part of the control channel (`schemas.control`).
+
+The aggregator tells a node all its work at once, as often as it changes: the node compares, does what it has not done,
+and reports until a step is no longer among its work. So nothing has to be acknowledged, whatever gets lost. A step says
+what is to become of devices; how, the operator's hooks in the agent's own configuration know. No commands, no paths.
+"""
+
+from enum import Enum
+
+import msgspec
+
+
+class Step(Enum):
+    """What a node is to do with devices."""
+
+    PREPARE = "prepare"
+    """Make them ready for the claim, off the host's drivers where the mode asks for it, and confirm."""
+    UNDO = "undo"
+    """Take them away from the claim, and confirm that nothing uses them."""
+    CHECK = "check"
+    """The lease ran out: look whether anything uses them, and confirm when nothing does. Change nothing."""
+    CLEAN = "clean"
+    """Clean them, and hand in each one's evidence."""
+
+
+class ClaimDevice(msgspec.Struct, array_like=True, frozen=True):
+    """One device of a step."""
+
+    device: str
+    """The ledger's id."""
+    kind: str
+    part: str
+    """The part that it must be (`uuid:...`, `serial:<vendor>:<serial>`, or `slot:...` where it tells nothing)."""
+    address: str
+    """PCI address as last seen; "" for what has none."""
+    path: str
+    """Its slot: root port and bridges."""
+    mode: str
+    """`passthrough` or `driver`."""
+    group: int
+    """IOMMU group as last seen; -1 for none."""
+    members: tuple[str, ...] = ()
+    """PCI addresses of all endpoints of that group."""
+    family: str = ""
+    """What shares one fate: the part of the PF of a VF, of the GPU of a partition; else its own."""
+    parent: str = ""
+    """PCI address of what it is a part of; "" for nothing."""
+    profile: str = ""
+    """MIG profile and placement to make on it; "" for none."""
+    clean: int = 0
+    """With CLEAN: ledger sequence at which the clean was begun; its evidence quotes it."""
+    expected: dict[str, str] = {}
+    """What a VF should be like when nobody has it: `mac`, `vlan`."""
+
+
+class ClaimStep(msgspec.Struct, array_like=True, frozen=True):
+    """One piece of a node's work."""
+
+    claim: str
+    """Claim; with CLEAN the one that held the devices last, or ""."""
+    step: Step
+    tenant: str
+    consumer: str
+    generation: int
+    sequence: int
+    """With the generation: the claim's epoch. A node refuses a lower one than it has seen for any of the devices."""
+    devices: list[ClaimDevice]
+
+
+class DeviceReport(msgspec.Struct, array_like=True, frozen=True):
+    """What became of one device of a step."""
+
+    device: str
+    done: bool
+    problem: str = ""
+    """Why it was not; for people."""
+    part: str = ""
+    """The part that was there."""
+    group: int = -1
+    """The IOMMU group that it was in."""
+    driver: str = ""
+    """Its driver after the step; "" for none."""
+    evidence: str = ""
+    """With CLEAN: the typed document, as JSON."""
+    made: str = ""
+    """With PREPARE of a MIG profile: the UUID of the partition that was made."""
+
+
+class ClaimReport(msgspec.Struct, array_like=True, frozen=True):
+    """What became of a step, as far as it is done."""
+
+    claim: str
+    step: Step
+    generation: int
+    sequence: int
+    devices: list[DeviceReport]
+
+
+class CheckpointClaim(msgspec.Struct, array_like=True, frozen=True):
+    """A claim that a node confirmed and has not undone: what a lost ledger is built from again."""
+
+    claim: str
+    tenant: str
+    consumer: str
+    generation: int
+    sequence: int
+    lease_seconds: float
+    devices: list[ClaimDevice]
+
+
+class Checkpoint(msgspec.Struct, array_like=True, frozen=True):
+    """What a node keeps of claims, in a file of its own that outlives the spool."""
+
+    generation: int
+    """Of the highest epoch that it has seen."""
+    sequence: int
+    claims: list[CheckpointClaim]

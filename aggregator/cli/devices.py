@@ -62,7 +62,7 @@ def _list(client: Client, options: argparse.Namespace) -> list[dict[str, Any]]:
             break
     if options.all or options.kind or options.lifecycle:
         return found
-    return [one for one in found if not str(one["capabilities"].get("pci_class", "")).startswith("06")]
+    return [one for one in found if one["capabilities"].get("bridge") is not True]
 
 
 def devices_table(devices: list[dict[str, Any]]) -> Table:

@@ -235,11 +235,12 @@ def _node(state: State, sighting: Sighting) -> Iterator[Entry]:
 
 def _first(name: str, sighting: Sighting, view: View, adopt: Adopt) -> list[Entry]:
     document = sighting.document
-    if view.own.get("in_use_by"):
-        cause, why = "taken", f"in use by {view.own['in_use_by']}"
-    elif view.own.get("host_needs"):
-        cause, why = "kept", f"the host needs it: {view.own['host_needs']}"
-    elif document.kind not in GIVEN or str(document.capabilities.get("pci_class", "")).startswith("06"):
+    user, need = _use(view, "taken"), _use(view, "kept")
+    if user:
+        cause, why = "taken", f"in use by {user}"
+    elif need:
+        cause, why = "kept", f"the host needs it: {need}"
+    elif document.kind not in GIVEN or document.capabilities.get("bridge") is True:
         cause, why = "kept", ""
     else:
         cause = adopt(None, document)
@@ -289,13 +290,21 @@ def _passed(state: State, device: Device, view: View) -> list[Entry]:
     if claims.may_be_in_use(state, device):
         return []
     before = device.views.get(view.source)
-    for name, begin, stop in (("in_use_by", "taken", "let_go"), ("host_needs", "kept", "given_back")):
-        told, was = view.own.get(name), before.own.get(name) if before else None
+    for begin, stop in (("taken", "let_go"), ("kept", "given_back")):
+        told, was = _use(view, begin), _use(before, begin) if before else ""
         if told and allowed(device.lifecycle, begin):
-            return [Passed(device.id, begin, why=str(told))]
+            return [Passed(device.id, begin, why=told)]
         if was and not told and allowed(device.lifecycle, stop):
-            return [Passed(device.id, stop, why=str(was))]
+            return [Passed(device.id, stop, why=was)]
     return []
+
+
+def _use(view: View, cause: str) -> str:
+    """Say who uses a device outside Muster (`taken`), or what the host needs it for (`kept`); "" for nobody."""
+    told = view.own.get("in_use_by" if cause == "taken" else "host_needs")
+    if isinstance(told, list):
+        told = ", ".join(told)
+    return str(told or ("a program" if cause == "taken" and view.own.get("vfio_in_use") is True else ""))
 
 
 def _gone(state: State, device: Device, source: str, why: str) -> list[Entry]:

@@ -10,33 +10,22 @@ from typing import Final
 import msgspec
 
 from aggregator.ledger.words import ClaimState, Effect, Epoch, Lifecycle, Mode, Reach
+from schemas.capabilities import OWN_PCI_WORDS
 from schemas.device import DeviceKind, Part, Slot, Value
 
-OWN: Final = frozenset(
-    {
-        "block_device",
-        "controller",
-        "driver",
-        "driver_override",
-        "host_name",
-        "host_needs",
-        "in_use_by",
-        "interface",
-        "iommu_group",
-        "mac",
-        "mig_mode",
-        "numa_node",
-        "nvlink_peers",
-        "nvlinks_active",
-        "pcie_root",
-        "pcie_switch",
-        "power_state",
-        "sriov_vfs",
-        "system_uuid",
-        "vf_index",
-        "vlan",
-    }
-)
+OWN: Final = OWN_PCI_WORDS | {
+    "block_device",
+    "controller",
+    "host_name",
+    "interface",
+    "mac",
+    "mig_mode",
+    "nvlink_peers",
+    "nvlinks_active",
+    "power_state",
+    "system_uuid",
+    "vlan",
+}
 """Capabilities that say where a device is and what is done with it, not what it is: kept with the device."""
 
 
@@ -162,8 +151,8 @@ class Device(msgspec.Struct, array_like=True):
 
     @property
     def is_bridge(self) -> bool:
-        """Whether it is a PCI bridge: those are in groups, and count in none. Source: PCI Code and ID, class 06."""
-        return str(self.capabilities.get("pci_class", "")).startswith("06")
+        """Whether it is a bridge to another bus: those are in groups, and are endpoints of none."""
+        return self.capabilities.get("bridge") is True
 
     @property
     def part_key(self) -> str:

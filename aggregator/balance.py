@@ -177,31 +177,34 @@ def place_run(books: Books, run: Run) -> list[PastLine]:
     return lines
 
 
-def _is_live(word: Word | None, epoch: str) -> bool:
-    """Whether a run is spoken for by the publisher's last word, or is so new that no word has told of it."""
+def _is_live(books: Books, run: Run) -> bool:
+    """Whether a run is spoken for by the publisher's last word, or is so new that no word has told of it.
+
+    Nobody speaks any more for a publisher that was given up with the run that gave its last word.
+    """
+    word, epoch = books.words.get(run.publisher), run.epoch
+    if run in books.written_off and (word is None or Run(run.publisher, word.epoch) in books.written_off):
+        return False
     if word is None or epoch in word.named:
         return True
     return epoch not in word.ended and all(one.epoch != epoch for one in word.account.epochs)
 
 
-class _Told(msgspec.Struct):
-    account: StreamAccount
-    named: bool
-
-
-def _told(words: Iterable[Word]) -> dict[Stream, _Told]:
+def _told(words: Iterable[Word]) -> dict[Stream, StreamAccount]:
     return {
-        Stream(word.publisher, epoch.epoch, account.row_class, account.level): _Told(account, epoch.epoch in word.named)
+        Stream(word.publisher, epoch.epoch, account.row_class, account.level): account
         for word in words
         for epoch in word.account.epochs
         for account in epoch.streams
     }
 
 
-def _add_stream(line: Places, books: Books, stream: Stream, told: _Told | None) -> None:
+def _add_stream(line: Places, books: Books, stream: Stream, told: StreamAccount | None) -> None:
     """Put every number of one stream into the first place that holds it, and add to the line."""
     tracker, empty = books.tracker, Intervals()
-    stranding = "lost" if Run(stream.publisher, stream.epoch) in books.written_off else "stranded"
+    run = Run(stream.publisher, stream.epoch)
+    live = _is_live(books, run)
+    stranding = "lost" if run in books.written_off else "stranded"
     places: list[tuple[str, str, Intervals]] = [
         ("done", "", tracker.outcome(stream, Outcome.DONE)),
         ("filtered", "", tracker.outcome(stream, Outcome.FILTERED)),
@@ -212,18 +215,17 @@ def _add_stream(line: Places, books: Books, stream: Stream, told: _Told | None) 
     ]  # the place, for dropped rows the reason (a word of the publisher's, which may be any), and the rows
     stranded = Intervals()
     if told is not None:
-        for dropped in told.account.dropped:
+        for dropped in told.dropped:
             if dropped.reason == STRANDED:
                 stranded.update(dropped.intervals)
             else:
                 places.append((_DROPPED, dropped.reason, Intervals(dropped.intervals)))
-        spooled = Intervals(told.account.spooled)
-        places.append(("spooled" if told.named else stranding, "", spooled))
+        spooled = Intervals(told.spooled)
+        places.append(("spooled" if live else stranding, "", spooled))
     places.append((stranding, "", stranded))
-    numbered = max([told.account.numbered if told else 0, *(held.end for _, _, held in places)])
-    if numbered > (beyond := told.account.numbered if told else 0):
+    numbered = max([told.numbered if told else 0, *(held.end for _, _, held in places)])
+    if numbered > (beyond := told.numbered if told else 0):
         # a later row proves that these exist, and no word has told of them yet
-        live = _is_live(books.words.get(stream.publisher), stream.epoch)
         places.append(("spooled" if live else stranding, "", Intervals([(beyond, numbered)])))
     rest = Intervals([(0, numbered)] if numbered else [])
     for place, reason, held in places:
@@ -241,9 +243,8 @@ def _add_stream(line: Places, books: Books, stream: Stream, told: _Told | None) 
     if told is None:
         line.produced += numbered
         return
-    account = told.account
-    line.filtered_at_source += account.filtered
-    line.folded += account.folded
-    line.produced += account.produced + numbered - account.numbered
+    line.filtered_at_source += told.filtered
+    line.folded += told.folded
+    line.produced += told.produced + numbered - told.numbered
     # the publisher's own sum must hold as well
-    line.unaccounted += abs(account.produced - account.filtered - account.folded - account.numbered)
+    line.unaccounted += abs(told.produced - told.filtered - told.folded - told.numbered)

@@ -17,7 +17,7 @@ import msgspec
 from sqlalchemy import Connection, Row, bindparam, delete, func, insert, or_, select, update
 
 from aggregator.access import check_pattern, check_scope, check_subject, is_pattern, matches
-from aggregator.tables import ENROLMENT, ENROLMENT_USE, NODE, TOKEN
+from aggregator.tables import ENROLMENT, ENROLMENT_USE, EPOCH, NODE, TOKEN
 from schemas.errors import AccessError, MusterError
 
 _TEXT: Final = re.compile(r"(mst|mse)_([a-z2-7]{12})_([a-z2-7]{52})\Z")
@@ -264,6 +264,7 @@ def enrol(connection: Connection, secret: Secret, node: str, nonce: bytes, *, no
     use = {"enrolment": row.id, "node": node, "nonce": hashlib.sha256(nonce).digest(), "token": issued.token.id}
     connection.execute(insert(ENROLMENT_USE).values(used_ns=now_ns, **use))
     connection.execute(update(NODE).where(NODE.c.id == node).values(decommissioned_ns=None, replaced_by=None))
+    connection.execute(update(EPOCH).where(EPOCH.c.node == node).values(lost_ns=None))  # its rows may come yet
     return issued
 
 

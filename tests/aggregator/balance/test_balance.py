@@ -104,6 +104,23 @@ def test_rows_of_a_run_that_no_live_one_names_are_stranded_and_after_writing_off
     )
 
 
+def test_what_a_publisher_that_was_given_up_still_had_is_lost_and_nobody_waits_for_it() -> None:
+    """Its last run was written off like those before: no live one speaks for its spool (promise 2)."""
+    tracker = Tracker()
+    tracker.hear("n1", "e2", NOW, word(10, [(4, 10)], epoch="e2", before=word(8, [(6, 8)]).epochs))
+    tracker.mark(Stream("n1", "e2", RowClass.TELEMETRY, Level.STANDARD), 0, 4, Outcome.DONE)
+    tracker.mark(STREAM, 0, 6, Outcome.DONE)
+
+    balance = make_balance({"store": tracker}, {}, written_off={("n1", "e1"), ("n1", "e2")}, now_ns=NOW)
+    [line] = balance.lines
+
+    assert (10, 0, 0, 8, 0) == (line.done, line.spooled, line.stranded, line.lost, line.unaccounted)
+    assert balance.settled
+    tracker.hear("n1", "e3", NOW, word(0, [], epoch="e3", before=word(8, [(6, 8)]).epochs))
+    again = line_of(tracker, written_off={("n1", "e1"), ("n1", "e2")})
+    assert (2, 6) == (again.spooled, again.lost)
+
+
 def test_rows_of_an_earlier_run_that_the_live_one_names_are_spooled() -> None:
     tracker = Tracker()
     before = word(10, [(6, 10)]).epochs

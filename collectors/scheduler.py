@@ -327,7 +327,7 @@ def _status_of(source: Source, now: float) -> CollectorStatus:
         name=source.name,
         factory=source.factory,
         state=source.state,
-        group=source.group,
+        group=source.isolation.group,
         helper_pid=None if process is None else process.pid,
         watching=source.watching,
         interval=source.setup.interval,

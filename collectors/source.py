@@ -10,15 +10,12 @@ from collectors.calls import Asking, Calls, Flight
 from collectors.channel import Done, Emitted, Ended, Facts, Forget, Part, Problem, ProblemKind, SetLevel, Taken, Verb
 from collectors.counters import Counters
 from collectors.handover import Handover
+from collectors.isolation import Isolation
 from collectors.pool import LEFT_LIMIT, Pool, Process
 from collectors.status import CollectorSetup, State
 from collectors.trouble import Trouble
 
 _log = logging.getLogger("muster.scheduler")
-OWN: Final = "own"
-"""The isolation word for a helper of one's own."""
-_OWN_AFTER: Final = 2
-"""A collector that has cost its group so many helpers gets one of its own."""
 _WAITING: Final = (State.STARTING, State.BACKING_OFF, State.NO_DATA)
 _LEAVING: Final = (State.NO_DATA, State.UNSUPPORTED, State.MISCONFIGURED, State.STOPPED)
 """States that need no helper: it may end."""
@@ -46,7 +43,6 @@ class Source:
         self.setup = setup
         self.name = setup.name
         self.factory = factory
-        self.group = _group(setup.name, setup.isolation)
         self.process: Process | None = None
         self.state = State.STARTING if setup.enabled else State.DISABLED
         self.closing = False
@@ -62,7 +58,7 @@ class Source:
         self._after_stop = (State.STOPPED, math.inf)
         self._watch_call = 0
         self._watch_ended = False
-        self._cost = 0
+        self.isolation = Isolation(setup.name, setup.isolation)
         self._handover = Handover(
             setup.name,
             hub.intake,
@@ -170,7 +166,7 @@ class Source:
             self._trouble.complain("unavailable", f"{LEFT_LIMIT} of its helpers could not be ended")
             return
         self.state = State.STARTING
-        process = None if pool.is_killing_for(self.name) else pool.get(self.group)
+        process = None if pool.is_killing_for(self.name) else pool.get(self.isolation.group)
         if process is None:
             self.next_try = now + 0.25
         elif self.process is process and self.name in process.loaded:
@@ -259,9 +255,8 @@ class Source:
                 self.counters.timeouts += kind == "timeout"
                 self.counters.crashes += kind == "crash"
                 self._trouble.note(how)
-                self._cost += shared
-                if self._cost >= _OWN_AFTER and not self.setup.isolation:
-                    self.group = _group(self.name, OWN)
+                if shared:
+                    self.isolation.charge()
                 self._back_off(kind, how)
 
     # --- what an answer means ----------------------------------------------------------------------------------------
@@ -278,13 +273,11 @@ class Source:
                 self._back_off(problem.name, problem.text)
             return
         self.facts = facts
-        wanted = _group(self.name, self.setup.isolation or facts.isolation)
-        if self._cost < _OWN_AFTER and wanted != self.group:
-            self.group = wanted
-            if not self._hub.pool.regroup(self._must_process(), wanted):
-                self._leave()  # the group has a helper: this one only served to find out
-                self.next_try = now
-                return
+        changed = self.isolation.declared(facts.isolation)
+        if changed and not self._hub.pool.regroup(self._must_process(), self.isolation.group):
+            self._leave()  # the group has a helper: this one only served to find out
+            self.next_try = now
+            return
         if not self.closing:
             self._start(self._must_process(), now)
 
@@ -416,7 +409,3 @@ class Source:
     def _must_process(self) -> Process:
         assert self.process is not None
         return self.process
-
-
-def _group(name: str, isolation: str) -> str:
-    return f"own:{name}" if isolation in ("", OWN) else isolation

@@ -186,5 +186,5 @@ def _column(asked: Asked, field: FieldInfo, aggregate: Aggregate) -> Column:
 
 def _unknown(what: str, name: str, known: "list[str] | tuple[str, ...]", of: str) -> QueryError:
     shown = ", ".join(sorted(known)[:20]) + (", ..." if len(known) > 20 else "")
-    there = f"There is: {shown}." if known else "There is none yet."
+    there = f"There is: {shown.removesuffix('.')}." if known else "There is none yet."
     return QueryError(f"no {what} {name!r}{of}.{near_names(name, list(known))} {there}")

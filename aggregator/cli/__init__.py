@@ -22,6 +22,8 @@ _EXITS: Final = """exit status:
 
 'muster COMMAND --help' has examples."""
 
+EXIT_INTERRUPTED: Final = 130
+"""As shells tell SIGINT."""
 _OURS: Final = frozenset(("schemas", "collectors", "aggregator", "dashboards"))
 
 
@@ -57,6 +59,8 @@ COMMANDS: Final[dict[str, Command]] = {
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command. Returns the exit status: 0 for success, 78 for a bad configuration."""
     arguments = list(sys.argv[1:] if argv is None else argv)
+    if sys.stdout is None:  # closed by whoever started this
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123  # for the life of the process
     try:
         parser = _parser(_named(arguments))
         options = parser.parse_args(arguments)
@@ -64,6 +68,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             parser.print_help()
             return EXIT_USAGE
         return _run(options)
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
     except ModuleNotFoundError as error:
         missing = (error.name or "").partition(".")[0]
         if missing in _OURS:  # not an extra that was left out, but a mistake of ours
@@ -78,7 +84,9 @@ def _run(options: argparse.Namespace) -> int:
 
     module = importlib.import_module(COMMANDS[options.command].module)
     try:
-        return int(module.run(options) or 0)
+        status = int(module.run(options) or 0)
+        sys.stdout.flush()  # what cannot be written is told here, not by the interpreter as it ends
+        return status
     except ConfigError as error:
         sys.stderr.write(f"muster: {error}\n")
         return EXIT_CONFIG
@@ -86,10 +94,18 @@ def _run(options: argparse.Namespace) -> int:
         sys.stderr.write(f"muster: {error}\n")
         return EXIT_FAILED
     except BrokenPipeError:  # `muster tap | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _write_no_more()
         return 0
-    except KeyboardInterrupt:
-        return 130
+    except OSError as error:  # a full disk behind standard output, a file that cannot be written
+        _write_no_more()
+        what = f"{error.filename}: " if error.filename else ""
+        sys.stderr.write(f"muster: {what}{error.strerror or error}\n")
+        return EXIT_FAILED
+
+
+def _write_no_more() -> None:
+    """Let what is still buffered go nowhere."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _named(arguments: list[str]) -> str:

@@ -11,7 +11,7 @@ from aggregator.cli import add_examples, add_output_option, add_server_options
 from aggregator.cli.client import Client, client_of
 from aggregator.cli.names import host_names, names_of
 from aggregator.cli.render import Table, show
-from aggregator.cli.words import age
+from aggregator.cli.words import WordError, age
 from schemas.errors import MusterError
 
 _EPILOG = """examples:
@@ -47,6 +47,8 @@ def run(options: argparse.Namespace) -> int:
     named = [id_ for id_, name in names.items() if name == options.node]
     publisher = named[0] if named else options.node
     balance, awaited = _settled(client, publisher, options) if options.wait else (_ask(client, publisher, options), [])
+    if publisher and not balance["lines"]:
+        raise WordError(f"no publisher {options.node!r} has spoken; 'muster balance' shows those that have")
     show(balance, options.output, _tables(balance["lines"], names, wide=options.wide))
     missing = sum(line["unaccounted"] for line in balance["lines"])
     if missing:

@@ -91,8 +91,11 @@ class Client:
 
     def _fail(self, answer: Answer) -> None:
         problem = answer.problem()
-        detail = problem.get("detail") or problem.get("title") or problem
-        raise ServerError(f"{detail}" + (_access_hint(self.address) if answer.status in (401, 403) else ""))
+        detail = problem.get("detail") or problem.get("title")
+        if not detail:
+            raise ServerError(f"{self.address} answered {answer.status}: is it a Muster aggregator?")
+        hint = _access_hint(self.address) if answer.status in (401, 403) else ""
+        raise ServerError(f"{str(detail).rstrip('.')}.{hint}" if hint else str(detail))
 
 
 def _url(path: str, parameters: Mapping[str, object]) -> str:
@@ -132,4 +135,6 @@ def _access_hint(address: str) -> str:
 
 def client_of(options: argparse.Namespace) -> Client:
     """Make the client that `--server`, `--token` and `--ca-file` ask for."""
+    if options.ca_file and not Path(options.ca_file).is_file():
+        raise ServerError(f"--ca-file: there is no file {options.ca_file!r}")
     return Client(options.server, options.token, Path(options.ca_file) if options.ca_file else None)

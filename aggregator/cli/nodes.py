@@ -30,7 +30,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     add_examples(parser, _EPILOG)
     add_server_options(parser)
     add_output_option(parser)
-    parser.add_argument("--state", default="", choices=("", *_STATES), metavar="STATE",
+    parser.add_argument("--state", default="", choices=_STATES, metavar="STATE",
                         help=f"only nodes that are {', '.join(_STATES)}")  # fmt: skip
     deeds = parser.add_subparsers(dest="deed", metavar="{decommission,reinstate,replace}")
     for name, told in (("decommission", "let a node go: it will not come back"),

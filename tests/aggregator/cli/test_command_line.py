@@ -78,3 +78,13 @@ def test_version_goes_with_what_it_stands_on(capsys: pytest.CaptureFixture[str])
     assert main(["version"]) == 0
     out = capsys.readouterr().out
     assert all(word in out for word in ("muster", "wire", "python", "msgspec"))
+
+
+@pytest.mark.parametrize(
+    ("redirection", "status", "says"),
+    [(">/dev/full", 1, "muster: No space left on device\n"), (">&-", 0, ""), ("| head -c1 >/dev/null", 0, "")],
+)
+def test_an_output_that_takes_nothing_is_no_traceback(redirection: str, status: int, says: str) -> None:
+    program = f"set -o pipefail; {sys.executable} -m aggregator.cli completion bash {redirection}"
+    done = subprocess.run(["bash", "-c", program], capture_output=True, text=True, check=False)
+    assert (status, says) == (done.returncode, done.stderr)

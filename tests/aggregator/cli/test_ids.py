@@ -32,8 +32,11 @@ def test_balance_takes_a_host_name_an_id_and_a_publisher_that_is_no_node(run: Ru
         return {"lines": [], "closed": True, "settled": True}
 
     stub.answers["GET /v1/balance"] = balance
+    status, _, err = run("balance", "--node", "gpu9")
+    assert (1, "muster: no publisher 'gpu9' has spoken") == (status, err.partition(";")[0])
+    asked.clear()
     for named in (HOST, NODE, "aggregator"):
-        assert 0 == run("balance", "--node", named)[0]
+        run("balance", "--node", named)
     assert [NODE, NODE, "aggregator"] == asked
 
 

@@ -3,9 +3,10 @@
 import argparse
 import importlib
 import os
+import re
 import sys
 from collections.abc import Sequence
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, NoReturn
 
 from collectors.process import EXIT_CONFIG, EXIT_FAILED
 
@@ -114,7 +115,7 @@ def _named(arguments: list[str]) -> str:
 
 
 def _parser(named: str) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="muster",
         description="Telemetry and capability inventory for fleets of GPUs, DPUs, SR-IOV NICs\nand NVMe drives.",
         epilog=_EXITS,
@@ -131,6 +132,19 @@ def _parser(named: str) -> argparse.ArgumentParser:
 
 def _sentence(told: str) -> str:
     return told[:1].upper() + told[1:] + "."
+
+
+class _Parser(argparse.ArgumentParser):
+    """Its words below are of its kind too; a word that is none is answered with the nearest."""
+
+    def error(self, message: str) -> NoReturn:
+        """Say what is wrong in one line, and leave."""
+        wrong = re.search(r"invalid choice: '(.*)' \(choose from (.*)\)$", message)
+        if wrong is not None:
+            from schemas.errors import near_names
+
+            message += near_names(wrong[1], re.findall(r"'([^']+)'", wrong[2]))
+        self.exit(EXIT_USAGE, f"{self.prog}: {message}\n'{self.prog} --help' has the words and examples\n")
 
 
 class _Version(argparse.Action):

@@ -88,3 +88,10 @@ def test_an_output_that_takes_nothing_is_no_traceback(redirection: str, status: 
     program = f"set -o pipefail; {sys.executable} -m aggregator.cli completion bash {redirection}"
     done = subprocess.run(["bash", "-c", program], capture_output=True, text=True, check=False)
     assert (status, says) == (done.returncode, done.stderr)
+
+
+def test_a_word_that_is_none_is_answered_with_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as left:
+        main(["quer"])
+    assert 2 == left.value.code
+    assert "Did you mean 'query'?" in capsys.readouterr().err

@@ -52,12 +52,15 @@ def search_of(text: str) -> tuple[Search, bool]:
 
 def _is_plain(part: Part) -> bool:
     """Tell whether a pattern is alternatives of letters in a row, so that `re` has nothing to come back to."""
-    alternatives = part.parts if isinstance(part, Either) else (part,)
     return all(
-        isinstance(one, Letters | Edge)
-        or (isinstance(one, Sequence) and all(isinstance(inner, Letters | Edge) for inner in one.parts))
-        for one in alternatives
+        all(map(_is_one, one.parts)) if isinstance(one, Sequence) else _is_one(one)
+        for one in (part.parts if isinstance(part, Either) else (part,))
     )
+
+
+def _is_one(part: Part) -> bool:
+    """Tell whether a part is one letter or place, and means to `re` what it does to RE2; "" is where they differ."""
+    return isinstance(part, Letters | Edge) and part is not Edge.NO_WORD
 
 
 def _source(part: Part) -> str:

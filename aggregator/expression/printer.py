@@ -74,9 +74,9 @@ def _ranked(node: Node) -> tuple[str, int]:
             own = _SUM if node.operator in "+-" else _PRODUCT
             return f"{_print(node.left, own)} {node.operator} {_print(node.right, own + 1)}", own
         case Not():
-            return f"!{_print(node.operand, _MEMBER)}", _UNARY
+            return f"!{_print(node.operand, _UNARY if isinstance(node.operand, Not) else _MEMBER)}", _UNARY
         case Negative():
-            return f"-{_print(node.operand, _MEMBER)}", _UNARY
+            return f"-{_print(node.operand, _UNARY if isinstance(node.operand, Negative) else _MEMBER)}", _UNARY
         case Constant():
             return _constant(node)
         case _:

@@ -7,6 +7,10 @@ from collections.abc import Callable
 
 import msgspec
 
+from aggregator.expression import ExpressionError, compile_expression
+from aggregator.expression.names import inventory_environment
+from aggregator.expression.pattern import search_of
+from aggregator.expression.pattern_syntax import PatternError
 from collectors._smbios import parse_structure
 from collectors._uevents import parse_uevent
 from collectors.pci_config import parse_config, parse_vpd
@@ -58,6 +62,21 @@ def _body_of(raw: bytes) -> object:
     return decode_body(zstandard.ZstdCompressor().compress(raw))
 
 
+_inventory = inventory_environment()
+
+
+def _expression_of(data: bytes) -> object:
+    """Compile, and evaluate on nothing: neither may fail or take long."""
+    expression = compile_expression(data.decode("utf-8", "replace"), _inventory)
+    return expression.on_objects("device", "node", "claim")(None, None, None), str(expression)
+
+
+def _pattern_of(data: bytes) -> object:
+    """Search a text with itself as the pattern."""
+    text = data.decode("utf-8", "replace")
+    return search_of(text)[0](text)
+
+
 TARGETS: dict[str, Target] = {
     "body": Target(decode_body, (encode_body([_block]), encode_body([])), (WireError,)),
     "blocks": Target(_body_of, (_raw,), (WireError,)),
@@ -86,6 +105,18 @@ TARGETS: dict[str, Target] = {
         lambda data: (found := parse_structure(data, 9)) and (found.text(4), found.word(0x0D), found.byte(0x10)),
         (slot_structure("CPU1 SLOT4", "0000:01:00.0"),),
         (),
+    ),
+    "expression": Target(
+        _expression_of,
+        (
+            b'device.kind == "gpu" && device.capabilities.memory_bytes >= quantity("40GiB") || !has(node.labels.rack)',
+            b'device.taints.exists(t, t.since > timestamp("2026-01-31T12:00:00Z")) ? -1 + 2 * 3 > 0 : node.live',
+            b"claim.consumer.matches(r'^(a|b)*[c-e]{2,3}\\d$') && size(claim.nodes) in [1, 0x2] && 1.5e1 < double(3)",
+        ),
+        (ExpressionError,),
+    ),
+    "pattern": Target(
+        _pattern_of, (rb"(?i)^(a|b)*[^c-e]{2,3}\d\b.+?$", rb"(?:Xid|NVRM) .*: [[:alpha:]]"), (PatternError,)
     ),
     "pci_address": Target(
         lambda data: pci_address(data.decode("utf-8", "replace")), (b"0000:3b:00.0", b"00000000:3B:00.0"), (ValueError,)

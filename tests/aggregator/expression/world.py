@@ -94,8 +94,9 @@ def columns(many: list[dict[str, Any]]) -> dict[str, list[Any]]:
     for name, field in FIELDS.items():
         values = [row.get(name) for row in many]
         if isinstance(field.type, Record):
-            for inner in field.type.fields:
-                found[f"x.{name}.{inner}"] = [None if one is None else one.get(inner) or None for one in values]
+            for inner, declared in field.type.fields.items():
+                column = [None if one is None else one.get(inner) for one in values]
+                found[f"x.{name}.{inner}"] = [one or None for one in column] if declared.blank_is_absent else column
         else:
             found[f"x.{name}"] = values
     return found

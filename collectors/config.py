@@ -15,7 +15,7 @@ from collectors.transport import check_address
 from schemas.errors import ConfigError, near_names
 from schemas.verbosity import Level, level_of
 
-DEFAULT_COLLECTORS: Final = ("host", "syslog")
+DEFAULT_COLLECTORS: Final = ("host", "pci", "syslog")
 """What runs when the configuration names no collector."""
 LEVEL_WORDS: Final = tuple(level.word for level in Level)
 

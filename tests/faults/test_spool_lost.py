@@ -15,11 +15,14 @@ from tests.acceptance.stage import stage, until
 from tests.collectors.spool.layout import PAGE_BYTES, overwrite, pages_of_batches
 from tests.faults.rig import Bench, config
 
+RATE = 20_000
+"""Rows a second: every unit of the oracle is a batch, 50 a second (`collectors.piles.FULL_ROWS`)."""
+
 
 @pytest.fixture
 def bench(tmp_path: Path) -> Iterator[Bench]:
     """Give a Muster whose aggregator takes a silent node's id away soon: a lost spool names no predecessor."""
-    with stage(tmp_path, config(aggregator="takeover_seconds = 2")) as muster:
+    with stage(tmp_path, config(rate=RATE, aggregator="takeover_seconds = 2")) as muster:
         yield Bench(muster)
 
 

@@ -150,12 +150,17 @@ class _Parser:
         is_number = self._token.kind == "literal" and not isinstance(number, bool | str)
         if operator.kind == "-" and is_number:
             return self._negative(operator, float(number) if isinstance(number, float) else int(number))
-        if self._token.kind in {"!", "-"} and self._token.kind != operator.kind:
+        if self._token.kind in {"!", "-"} and self._token.kind != operator.kind and not self._is_negative_number():
             self._fail(f"brackets after {operator.kind!r}")
         self._enter()
         operand = self._unary()
         self._leave()
         return Prefix(operator.kind, operand, operator.at)
+
+    def _is_negative_number(self) -> bool:
+        """Tell whether a minus and a number come next: to CEL, one literal."""
+        number = self._tokens[min(self._next + 1, len(self._tokens) - 1)]
+        return self._token.kind == "-" and number.kind == "literal" and not isinstance(number.value, bool | str)
 
     def _negative(self, operator: Token, number: float) -> Syntax:
         """Read a negative number; the least one has no positive."""

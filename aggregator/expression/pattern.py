@@ -2,7 +2,8 @@
 
 A pattern without repetition is given to `re`: it can try each of its alternatives once at each place, and no more.
 Every other becomes states of a non-deterministic automaton; the deterministic one is made from it as texts are
-read, a state and a step at a time, and forgotten when it grows large.
+read, a state and a step at a time, and forgotten when it grows large. A text that lacks letters which the pattern
+needs in a row is not walked at all.
 
 Source: R. Cox, "Regular Expression Matching Can Be Simple And Fast", and the design of RE2.
 """
@@ -47,7 +48,28 @@ def search_of(text: str) -> tuple[Search, bool]:
     if _is_plain(part):
         found = re.compile(_source(part)).search
         return lambda subject: found(subject) is not None, False
-    return Automaton(part).search, True
+    search, needed = Automaton(part).search, _needed(part)
+    if not needed:
+        return search, True
+    return lambda subject: needed in subject and search(subject), True
+
+
+def _needed(part: Part) -> str:
+    """Give the longest text that is in whatever the pattern finds, as far as that is easily seen; "" for none.
+
+    Most texts do not hold it, and to look for it costs next to nothing.
+    """
+    runs = [""]
+    for one in part.parts if isinstance(part, Sequence) else (part,):
+        if isinstance(one, Letters) and not one.fold and not one.negated and _is_single(one):
+            runs[-1] += one.ranges[0][0]
+        elif not isinstance(one, Edge):
+            runs.append("")
+    return max(runs, key=len)
+
+
+def _is_single(letters: Letters) -> bool:
+    return len(letters.ranges) == 1 and letters.ranges[0][0] == letters.ranges[0][1]
 
 
 def _is_plain(part: Part) -> bool:

@@ -120,7 +120,7 @@ def test_every_declared_metric_is_a_name() -> None:
 
 def test_a_misspelled_measurement_names_its_like() -> None:
     with pytest.raises(ExpressionNameError, match="Did you mean 'network'"):
-        compile_expression("netwrok.receive_errors_total > 5", ROWS)
+        compile_expression("networc.receive_errors_total > 5", ROWS)
 
 
 def test_a_ratio_compared_with_per_cent_is_hinted_at() -> None:

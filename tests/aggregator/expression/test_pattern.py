@@ -53,3 +53,19 @@ def test_what_cannot_be_used_is_refused_with_its_place(text: str, at: int) -> No
     with pytest.raises(PatternError) as caught:
         search_of(text)
     assert at == caught.value.at
+
+
+@pytest.mark.parametrize(
+    ("text", "needed"),
+    [
+        ("Xid .*: (48|79)", "Xid "),
+        ("a*", ""),
+        ("(?i)ab+", ""),
+        ("a+bc$", "bc"),
+        ("[ab]c*d", "d"),
+        (r"a\bb*", "a"),
+        ("", ""),
+    ],
+)
+def test_what_every_find_holds_is_looked_for_first(text: str, needed: str) -> None:
+    assert needed == module._needed(parse_pattern(text))

@@ -15,7 +15,7 @@ export MUSTER_CACHE ?= $(HOME)/.cache/muster
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 PYTEST ?= $(PY) -m pytest
 # Most tests wait for something; tests marked `alone` have the machine for themselves (tests/turns.py). ARGS=-n0: one by one.
-WORKERS ?= -n logical --maxprocesses 4 --dist loadgroup
+WORKERS ?= -n logical --maxprocesses 4 --dist load
 ARGS ?=
 
 .PHONY: help run setup test check format docs bench soak fuzz services distribution coverage clean

@@ -15,8 +15,6 @@ from schemas.verbosity import Level, RowClass
 from tests.acceptance.stage import stage, until
 from tests.faults.rig import Bench, ask, config
 
-pytestmark = pytest.mark.xdist_group("bad_input")  # one Muster serves them all
-
 SENDER = "rack7-relay"
 
 

@@ -10,8 +10,6 @@ import pytest
 from tests.needs import REPOSITORY
 from tests.repository.distribution import PACKAGES, faults_of_sdist, faults_of_wheel, tracked
 
-pytestmark = pytest.mark.xdist_group("distribution")  # built once
-
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:

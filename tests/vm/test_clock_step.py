@@ -11,7 +11,7 @@ import pytest
 
 from tests.vm.machine import Machine
 
-pytestmark = [pytest.mark.vm, pytest.mark.slow, pytest.mark.xdist_group("clock_step")]
+pytestmark = [pytest.mark.vm, pytest.mark.slow]
 
 RATE = 300
 SECONDS = 4

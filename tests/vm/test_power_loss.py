@@ -15,7 +15,6 @@ from schemas.intervals import Intervals
 from tests.vm.machine import Machine, make_disk
 
 pytestmark = [pytest.mark.vm, pytest.mark.slow]
-of_durable, of_careless = pytest.mark.xdist_group("durable"), pytest.mark.xdist_group("careless")  # one story each
 
 
 class Kept(msgspec.Struct):
@@ -99,26 +98,22 @@ def careless(tmp_path_factory: pytest.TempPathFactory) -> tuple[Kept, Kept]:
     return acknowledged, read_out(disk)
 
 
-@of_durable
 def test_every_record_that_the_log_acknowledged_survives(durable: tuple[Kept, Kept]) -> None:
     acknowledged, found = durable
     assert sum(acknowledged.log.values()) >= 190
     assert {} == acknowledged.lost_of_log(found)
 
 
-@of_durable
 def test_every_row_that_the_spool_committed_survives(durable: tuple[Kept, Kept]) -> None:
     acknowledged, found = durable
     assert len(acknowledged.spool) == 2  # one epoch a boot
     assert {} == acknowledged.lost_of_spool(found)
 
 
-@of_durable
 def test_what_survives_is_what_was_written(durable: tuple[Kept, Kept]) -> None:
     assert 0 == durable[1].damaged
 
 
-@of_durable
 def test_a_source_resumes_exactly_behind_the_last_row_that_exists(durable: tuple[Kept, Kept]) -> None:
     """Rows and position are one transaction."""
     _, found = durable
@@ -127,14 +122,12 @@ def test_a_source_resumes_exactly_behind_the_last_row_that_exists(durable: tuple
     assert [(0, int(value))] == list(found.spool[epoch])
 
 
-@of_careless
 def test_without_synchronous_writes_the_log_loses_what_it_acknowledged(careless: tuple[Kept, Kept]) -> None:
     """The negative: if this kept everything, the claims above would prove nothing."""
     acknowledged, found = careless
     assert acknowledged.lost_of_log(found)
 
 
-@of_careless
 def test_without_synchronous_writes_the_spool_loses_what_it_committed(careless: tuple[Kept, Kept]) -> None:
     acknowledged, found = careless
     assert acknowledged.lost_of_spool(found)

@@ -10,7 +10,7 @@ import pytest
 
 from tests.collectors.runtime.rig import FLEET
 
-pytestmark = [pytest.mark.alone, pytest.mark.xdist_group("isolation")]
+pytestmark = pytest.mark.alone
 
 INTERVAL = 0.1
 ATTEMPTS = 3

@@ -40,10 +40,10 @@ def truths(depth: int, *, dyn: bool = True, variables: bool = False) -> Texts:
         _form("{}.{}({})", text, st.sampled_from(["startsWith", "endsWith", "contains"]), text),
         _form("{}.matches({})", text, st.sampled_from([quoted(one) for one in PATTERNS])),
     ]
+    macro = st.sampled_from(["exists", "all", "exists_one"])
+    choices.append(_form("x.taints.{}(w, w.weight > {})", macro, number))
     if not variables:
-        body = truths(less, dyn=dyn, variables=True)
-        macro = st.sampled_from(["exists", "all", "exists_one"])
-        choices += [_form("x.li.{}(v, {})", macro, body), _form("x.taints.{}(w, w.weight > 0 && {})", macro, truth)]
+        choices.append(_form("x.li.{}(v, {})", macro, truths(less, dyn=dyn, variables=True)))
     if dyn:
         key = st.sampled_from(KEYS)
         choices += [
@@ -52,7 +52,7 @@ def truths(depth: int, *, dyn: bool = True, variables: bool = False) -> Texts:
             _form("(x.any.{} < {})", key, st.one_of(number, double)),
             _form("(x.any.{} && {})", key, truth),
             _form("({} in x.any.{})", text, key),
-            _form("x.any.{}.exists(v, v == 'a')", key),
+            _form("x.any.{}.exists(w, w == 'a')", key),
         ]
     return st.one_of(choices)
 

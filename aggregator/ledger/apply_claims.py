@@ -54,7 +54,7 @@ def _take(state: State, claim: Claim, cause: str) -> None:
     for held in claim.devices:
         device = state.devices[held.device]
         state.move(device, cause)
-        device.hold = Hold(claim.id, claim.tenant, held.mode, claim.epoch, held.part)
+        device.hold = Hold(claim.id, claim.tenant, held.mode, claim.epoch, held.part, held.expected)
     state.hold(claim)
 
 
@@ -180,7 +180,7 @@ def _claim_restored(state: State, entry: ClaimRestored) -> None:
         device = state.devices[held.device]
         if allowed(device.lifecycle, "restored"):
             state.move(device, "restored")
-        device.hold = Hold(claim.id, claim.tenant, held.mode, claim.epoch, held.part)
+        device.hold = Hold(claim.id, claim.tenant, held.mode, claim.epoch, held.part, held.expected)
     state.hold(claim)
 
 

@@ -21,6 +21,7 @@ from aggregator.ledger.entries import (
     UndoBegun,
     Undone,
 )
+from aggregator.ledger.evidence import expected
 from aggregator.ledger.model import Claim, Device, Held, Node, part_key
 from aggregator.ledger.relations import blocked, excludes, together
 from aggregator.ledger.state import State
@@ -244,10 +245,7 @@ def grant(state: State, ask: Ask, claim: str) -> tuple[list[Entry], str]:
     against = list(objections(state, ask))
     if against:
         raise NotGrantedError(against)
-    held = [
-        Held(pick.device, (device := state.devices[pick.device]).node, pick.mode, part_key(device), pick.profile)
-        for pick in ask.devices
-    ]
+    held = [_held(state.devices[pick.device], pick) for pick in ask.devices]
     entry = Granted(
         claim,
         ask.tenant,
@@ -261,6 +259,10 @@ def grant(state: State, ask: Ask, claim: str) -> tuple[list[Entry], str]:
         ask.key,
     )
     return [entry], claim
+
+
+def _held(device: Device, pick: Pick) -> Held:
+    return Held(device.id, device.node, pick.mode, part_key(device), pick.profile, expected(device))
 
 
 def check_ask(ask: Ask) -> None:

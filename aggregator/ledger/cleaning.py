@@ -7,12 +7,13 @@ import msgspec
 from aggregator.ledger import evidence as proof
 from aggregator.ledger.claims import ClaimError, ClaimInvalidError, NotGrantedError, Objection, may_be_in_use
 from aggregator.ledger.entries import Entry, Fenced, Passed, Proved
-from aggregator.ledger.evidence import EvidenceError, PowerReadback, Readback
+from aggregator.ledger.evidence import EvidenceError
 from aggregator.ledger.model import Claim, Device, Evidence, part_key
 from aggregator.ledger.state import State
 from aggregator.ledger.transitions import allowed, transition
 from aggregator.ledger.words import ClaimState, Reach
 from schemas.errors import MusterError
+from schemas.evidence import PowerReadback, Readback
 
 
 class DeviceUnknownError(MusterError):

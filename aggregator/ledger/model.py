@@ -102,6 +102,8 @@ class Hold(msgspec.Struct, array_like=True, frozen=True):
     epoch: Epoch
     part: str
     """The part that was granted (`part_key`)."""
+    expected: dict[str, str] = {}
+    """`Held.expected`."""
 
 
 class Device(msgspec.Struct, array_like=True):
@@ -196,6 +198,8 @@ class Node(msgspec.Struct, array_like=True):
     labels: dict[str, str] = {}
     retired: bool = False
     changed: int = 0
+    shown: int = 1
+    """The generation in which it has shown its checkpoint; an older one than the ledger's: nothing of it is known."""
 
 
 class Held(msgspec.Struct, array_like=True, frozen=True):
@@ -208,6 +212,8 @@ class Held(msgspec.Struct, array_like=True, frozen=True):
     """The part that was chosen: another one in its place is not held."""
     profile: str = ""
     """For a MIG partition that is still to be made: `<profile>@<placement>` on the device, which is its parent."""
+    expected: dict[str, str] = {}
+    """What it was like when it was granted, as far as a clean has to bring it back: `mac`, `vlan` of a VF."""
 
 
 class Claim(msgspec.Struct, array_like=True):

@@ -7,12 +7,12 @@ import msgspec
 
 from aggregator.ledger.apply import apply
 from aggregator.ledger.entries import Entry, NodeRun, NodeSeen, decode_entry, encode_entry
-from aggregator.ledger.evidence import FunctionReadback, GpuReadback, NvmeReadback, Readback, VfReadback
 from aggregator.ledger.facts import Sighting, observe
 from aggregator.ledger.journal import Written
 from aggregator.ledger.model import Device
 from aggregator.ledger.state import State
 from schemas.device import DeviceKind, Document, Part, Slot, Value
+from schemas.evidence import FunctionReadback, GpuReadback, NvmeReadback, Readback, VfReadback
 
 
 class Book:
@@ -91,7 +91,7 @@ def readback(device: Device, **changes: Any) -> Readback:
         case DeviceKind.NVME | DeviceKind.NVME_NAMESPACE:
             made = NvmeReadback(**common, sanitize_status="completed", data_written_since=False)
         case DeviceKind.VF:
-            made = VfReadback(**common, vlan=1, mac="a", expected_vlan=1, expected_mac="a", reset_seen=True)
+            made = VfReadback(**common, vlan=None, mac="", reset_seen=True)
         case _:
             made = FunctionReadback(**common, reset_seen=True)
     return msgspec.structs.replace(made, **changes)

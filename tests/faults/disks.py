@@ -20,8 +20,8 @@ def small_disk(image: Path, mount: Path, size: int = 16 * MIB) -> Iterator[Path]
     with image.open("wb") as file:
         file.truncate(size)
     mount.mkdir(parents=True, exist_ok=True)
-    # SQLite takes room for what it maps one byte a page of 4 KiB: with smaller blocks the rest of the page are holes, and
-    # whoever writes there on a full disk gets SIGBUS, this process of tests too
+    # SQLite takes room for what it maps one byte a page of 4 KiB: with smaller blocks the rest of the page are holes,
+    # and whoever writes there on a full disk gets SIGBUS, this process of tests too
     subprocess.run(["mkfs.ext4", "-q", "-m", "0", "-b", "4096", image], check=True)
     mounted = subprocess.run(["mount", "-o", "loop", image, mount], check=False, capture_output=True, text=True)
     if mounted.returncode:

@@ -63,8 +63,10 @@ class ClaimStep(msgspec.Struct, array_like=True, frozen=True):
     consumer: str
     generation: int
     sequence: int
-    """With the generation: the claim's epoch. A node refuses a lower one than it has seen for any of the devices."""
+    """With the generation: the claim's epoch. A node refuses a lower one than it has seen of what excludes a device."""
     devices: list[ClaimDevice]
+    lease_seconds: float = 3600.0
+    """The claim's term: with it a lost ledger restores the claim from the node's checkpoint."""
 
 
 class DeviceReport(msgspec.Struct, array_like=True, frozen=True):

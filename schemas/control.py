@@ -184,10 +184,9 @@ def decode_request(data: bytes) -> ControlRequest:
     names = (request.publisher, request.epoch, request.boot, *request.predecessors, *(ack.id for ack in request.acks))
     if not request.publisher or not request.epoch or any(len(name) > 255 for name in names):
         raise MalformedError("the request names no publisher or no epoch, or a name is longer than 255")
-    if (
-        max(len(request.predecessors), len(request.acks), len(request.collectors or []), len(request.claims or []))
-        > MAX_LIST
-    ):
+    kept = request.checkpoint.claims if request.checkpoint else []
+    lists = (request.predecessors, request.acks, request.collectors or [], request.claims or [], kept)
+    if max(len(one) for one in lists) > MAX_LIST:
         raise TooLargeError(f"a list of the request has more than {MAX_LIST} entries")
     if not 0 <= request.wait < float("inf"):
         raise MalformedError("the time to wait is not one")

@@ -60,6 +60,15 @@ class Part(msgspec.Struct, frozen=True, omit_defaults=True):
     firmware: str = ""
 
 
+def part_key(part: Part, node: str, slot: Slot) -> str:
+    """Give the strongest identity of a part; for one that says nothing of itself, its place and making."""
+    if part.uuid:
+        return f"uuid:{part.uuid}"
+    if part.serial:
+        return f"serial:{part.vendor}:{part.serial}"
+    return f"slot:{node}:{slot.path or slot.address}:{part.vendor}:{part.model}"
+
+
 Value = bool | int | float | str | list[str]
 
 

@@ -1,4 +1,4 @@
-"""What proves that a device is clean: a typed document for each kind of device. The node makes it, the ledger checks it.
+"""What proves that a device is clean: a typed document for each kind of device. Nodes make it, the ledger checks it.
 
 Evidence is the device's own readback, made on its node after the clean that it belongs to: it quotes that clean (the
 ledger sequence at which it was begun, which nobody could know before) and the part that was read. What a source could

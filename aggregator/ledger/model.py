@@ -9,6 +9,7 @@ from typing import Final
 
 import msgspec
 
+import schemas.device
 from aggregator.ledger.words import ClaimState, Effect, Epoch, Lifecycle, Mode, Reach
 from schemas.capabilities import OWN_PCI_WORDS
 from schemas.device import DeviceKind, Part, Slot, Value
@@ -164,11 +165,7 @@ class Device(msgspec.Struct, array_like=True):
 
 def part_key(device: Device) -> str:
     """Give the strongest identity of a device's part; for one that says nothing of itself, its slot's."""
-    if device.part.uuid:
-        return f"uuid:{device.part.uuid}"
-    if device.part.serial:
-        return f"serial:{device.part.vendor}:{device.part.serial}"
-    return f"slot:{device.node}:{device.slot.path or device.slot.address}:{device.part.vendor}:{device.part.model}"
+    return schemas.device.part_key(device.part, device.node, device.slot)
 
 
 class Node(msgspec.Struct, array_like=True):
@@ -198,6 +195,10 @@ class Node(msgspec.Struct, array_like=True):
     labels: dict[str, str] = {}
     retired: bool = False
     changed: int = 0
+    given_name: str = ""
+    """The operator's name for it, which goes before what the machine calls itself; "" for none."""
+    maintenance: str = ""
+    """Why it is in maintenance."""
     shown: int = 1
     """The generation in which it has shown its checkpoint; an older one than the ledger's: nothing of it is known."""
 
@@ -311,6 +312,63 @@ class Tenant(msgspec.Struct, array_like=True):
     """Amounts, `claims` and `devices`."""
     profiles: dict[tuple[int, ...], int] = {}
     """How many devices of each making (`Device.profiles`)."""
+
+
+class Use(msgspec.Struct, array_like=True, frozen=True):
+    """A device that somebody has outside Muster, as a record that was handed in says."""
+
+    node: str
+    """The node's id; as the record names it while no such node is known."""
+    address: str
+    """PCI address as of the record, in normal form."""
+    user: str
+    """Who has it, for people: `libvirt:instance-00000042`, `nova:<instance>`."""
+    device: str = ""
+    """The device that was there; "" while none is known, and the first that is seen there is meant."""
+
+    @property
+    def place(self) -> str:
+        """What tells this use from the record's others."""
+        return f"{self.node} {self.address}"
+
+
+class UseRecord(msgspec.Struct, array_like=True):
+    """What another scheduler's record says: every device that is in use through it."""
+
+    source: str
+    """Its name; what is handed in under it takes the place of what was there."""
+    kind: str
+    """`libvirt`, `nova`, or another scheduler's name."""
+    as_of_ns: int
+    """When the record was made."""
+    taken_ns: int
+    """When it was last handed in."""
+    who: str
+    uses: dict[str, Use] = {}
+    """By place."""
+
+
+class Divergence(msgspec.Struct, array_like=True, frozen=True):
+    """Two views of one thing that do not agree: the ledger's, and a node's or a record's."""
+
+    kind: str
+    """A word, stable once released (`aggregator.reconcile.KINDS`)."""
+    node: str
+    device: str
+    """"" where it is about no device, or about one that the ledger does not know."""
+    claim: str
+    ledger: str
+    """What the ledger says, for people."""
+    seen: str
+    """What the other side says."""
+    about: str = ""
+    """What tells it from others of its kind and device: a record's source and place."""
+    since_ns: int = 0
+
+    @property
+    def id(self) -> str:
+        """What stays the same while it lasts, whatever its words."""
+        return ":".join((self.kind, self.node, self.device, self.claim, self.about))
 
 
 class Sight(msgspec.Struct, array_like=True, frozen=True):

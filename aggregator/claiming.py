@@ -16,7 +16,7 @@ from typing import Final, Protocol
 import msgspec
 
 from aggregator.leases import Leases
-from aggregator.ledger import claims, cleaning, evidence
+from aggregator.ledger import claims, cleaning, evidence, uses
 from aggregator.ledger.claims import Ask, NotGrantedError
 from aggregator.ledger.entries import Entry
 from aggregator.ledger.ledger import Ledger, LedgerBusyError
@@ -201,7 +201,7 @@ class Claiming:
         if self._policy.auto_clean and node.live:
             for device in list(state.devices_of(name)):
                 used = device.lifecycle is Lifecycle.DIRTY and device.released and device.reach is Reach.LIVE
-                if used and not claims.may_be_in_use(state, device):
+                if used and not claims.may_be_in_use(state, device) and not uses.recorded(state, device):
                     await self._ledger.decide(partial(_clean, device=device.id))
         work = list(work_of(state, name))
         if work != self._told.get(node.publisher, []):

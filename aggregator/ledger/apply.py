@@ -10,6 +10,7 @@ from typing import Any, Final
 from aggregator.ledger.apply_claims import CLAIMS
 from aggregator.ledger.apply_facts import FACTS
 from aggregator.ledger.apply_orders import ORDERS
+from aggregator.ledger.apply_views import VIEWS
 from aggregator.ledger.entries import Entry
 from aggregator.ledger.state import State
 from schemas.errors import MusterError
@@ -22,7 +23,7 @@ class LedgerGapError(MusterError):
 
 
 Apply = Callable[[State, Any], None]
-_APPLY: Final[dict[type[Any], Apply]] = {**FACTS, **CLAIMS, **ORDERS}
+_APPLY: Final[dict[type[Any], Apply]] = {**FACTS, **CLAIMS, **ORDERS, **VIEWS}
 
 
 def apply(state: State, sequence: int, time_ns: int, entry: Entry) -> None:

@@ -37,7 +37,9 @@ def _node_seen(state: State, entry: NodeSeen) -> None:
     node = state.nodes.get(entry.node)
     if node is None:
         node = state.nodes[entry.node] = Node(entry.node)
-    if entry.name is not None:
+    if entry.name is not None and node.host_name:
+        node.host_name = entry.name  # an operator's name goes before it
+    elif entry.name is not None:
         node.name = entry.name
     if entry.totals is not None:
         node.totals = entry.totals

@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from typing import Any, Final
 
+import msgspec
+
 from aggregator.ledger.entries import (
     GenerationBegun,
     NodeOrdered,
@@ -15,7 +17,7 @@ from aggregator.ledger.entries import (
     VariantRemoved,
     VariantSet,
 )
-from aggregator.ledger.model import Node
+from aggregator.ledger.model import Device, Node, Sight, renamed_part
 from aggregator.ledger.state import State
 from aggregator.ledger.words import Reach
 
@@ -51,7 +53,16 @@ def _node_ordered(state: State, entry: NodeOrdered) -> None:
         node.draining = entry.draining
     if entry.maintenance_until_ns is not None:
         node.maintenance_until_ns = entry.maintenance_until_ns or None
+        node.maintenance = entry.maintenance if entry.maintenance_until_ns else ""
+    if entry.name is not None:
+        name_node(node, entry.name)
     state.touch_node(node.id)
+
+
+def name_node(node: Node, name: str) -> None:
+    """Let an operator's name stand for what the machine calls itself; "" ends that."""
+    host_name = node.host_name or node.name
+    node.name, node.host_name = (name, host_name) if name else (host_name, "")
 
 
 def _node_retired(state: State, entry: NodeRetired) -> None:
@@ -71,19 +82,79 @@ def _node_replaced(state: State, entry: NodeReplaced) -> None:
     ]
     for claim in claims:
         state.hold(claim, -1)
+    twins = twins_of(state, old.id, new.id)
     for device in list(state.devices_of(old.id)):
         state.unindex(device)
         device.node = new.id
+        if device.hold is not None:
+            part = renamed_part(device.hold.part, old.id, new.id)
+            device.hold = msgspec.structs.replace(device.hold, part=part)
         device.reach = Reach.UNVERIFIED if device.reach is Reach.LIVE else device.reach
         new.devices[device.id] = None
         state.index(device)
         state.touch(device)
+    for name, twin in twins.items():
+        _absorb(state, state.devices[name], state.devices[twin])
     old.devices = {}
     old.retired = True
     for claim in claims:
         claim.rename(old.id, new.id)
         state.hold(claim)
     state.touch_node(old.id)
+
+
+def twins_of(state: State, old: str, new: str) -> dict[str, str]:
+    """Give the devices of a machine that its new id showed already, before anybody said whose successor it is.
+
+    By identity; what tells none, by its place and making. What a claim holds under the new id is a device of its own.
+    """
+    shown: dict[tuple[object, ...], str] = {}
+    for device in state.devices_of(new):
+        if device.hold is None:
+            for key in _likeness(device):
+                shown.setdefault(key, device.id)
+    found: dict[str, str] = {}
+    for device in state.devices_of(old):
+        twin = next((shown[key] for key in _likeness(device) if key in shown), None)
+        if twin is not None and twin not in found.values():
+            found[device.id] = twin
+    return found
+
+
+def _likeness(device: Device) -> list[tuple[object, ...]]:
+    part = device.part
+    if part.uuid or part.serial:
+        return [("uuid", part.uuid)] if part.uuid else [("serial", part.vendor, part.serial)]
+    return [("slot", device.slot.path or device.slot.address, part.vendor, part.model, device.kind)]
+
+
+def _absorb(state: State, device: Device, twin: Device) -> None:
+    """Let a device have what was told of it under another name, which is no more."""
+    state.unindex(device)
+    state.unindex(twin)
+    device.views = dict(twin.views)
+    device.reach, device.boot = twin.reach, twin.boot
+    del state.devices[twin.id]
+    del state.nodes[twin.node].devices[twin.id]
+    for part in state.devices_of(twin.node):
+        if part.parent == twin.id:
+            state.unindex(part)
+            part.parent = device.id
+            state.index(part)
+    _follow_sights(state, device, state.sights.pop(twin.id, []))
+    for record in state.records.values():
+        for use in [use for use in record.uses.values() if use.device == twin.id]:
+            state.record(record.source, use, -1)
+            record.uses[use.place] = msgspec.structs.replace(use, device=device.id)
+            state.record(record.source, record.uses[use.place])
+    state.derive(device)
+
+
+def _follow_sights(state: State, device: Device, of_twin: list[Sight]) -> None:
+    mine = state.sights.setdefault(device.id, [])
+    if of_twin and mine and mine[-1].until is None:
+        mine[-1] = msgspec.structs.replace(mine[-1], until=state.sequence)
+    mine += [msgspec.structs.replace(sight, device=device.id) for sight in of_twin]
 
 
 def _ratio_set(state: State, entry: RatioSet) -> None:

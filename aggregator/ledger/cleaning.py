@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import msgspec
 
 from aggregator.ledger import evidence as proof
+from aggregator.ledger import uses
 from aggregator.ledger.claims import ClaimError, ClaimInvalidError, NotGrantedError, Objection, may_be_in_use
 from aggregator.ledger.entries import Entry, Fenced, Passed, Proved
 from aggregator.ledger.evidence import EvidenceError
@@ -38,6 +39,7 @@ def begin_clean(state: State, device: str, *, who: str = "", why: str = "") -> t
     if found.hold is not None and may_be_in_use(state, found):
         message = f"{device} may be in use: its node has not confirmed the end of claim {found.hold.claim}"
         raise NotGrantedError([Objection("claim.live", message, found.node, device)])
+    _check_use(found, uses.recorded(state, found))
     reach = state.reach(found)
     if reach is not Reach.LIVE:
         raise NotGrantedError([Objection(f"reach.{reach.value}", f"{device} is {reach.value}", found.node, device)])
@@ -86,8 +88,15 @@ def attest(state: State, device: str, who: str, statement: str) -> tuple[list[En
     if found.hold is not None and may_be_in_use(state, found):
         message = f"{device} may be in use for claim {found.hold.claim}: fence its node first"
         raise NotGrantedError([Objection("claim.live", message, found.node, device)])
+    _check_use(found, uses.outside(state, found))
     text = msgspec.json.encode({"statement": statement}).decode()
     return [Proved(device, "attested", Evidence(0, "attestation", who, part_key(found), text))], found
+
+
+def _check_use(device: Device, user: str) -> None:
+    if user:
+        message = f"{device.id} is in use by {user}"
+        raise NotGrantedError([Objection("device.in_use", message, device.node, device.id)])
 
 
 def fence(

@@ -10,7 +10,7 @@ from typing import Final
 
 import msgspec
 
-from aggregator.ledger.model import Evidence, Held, Package, Profile, Quota, Taint, Variant, View
+from aggregator.ledger.model import Divergence, Evidence, Held, Package, Profile, Quota, Taint, Use, Variant, View
 from schemas.device import DeviceKind, Slot, Value
 
 
@@ -145,6 +145,39 @@ class Joined(_Entry, frozen=True, tag=14):
 
     device: str
     parent: str
+
+
+class UsesRecorded(_Entry, frozen=True, tag=15):
+    """Another scheduler's record was handed in: what it says that it did not say before, and what it says no more."""
+
+    source: str
+    kind: str
+    as_of_ns: int
+    said: list[Use] = []
+    unsaid: list[str] = []
+    """Places (`Use.place`)."""
+    who: str = ""
+
+
+class RecordDropped(_Entry, frozen=True, tag=16):
+    """A record holds no more."""
+
+    source: str
+    who: str = ""
+
+
+class Diverged(_Entry, frozen=True, tag=17):
+    """Two views of one thing do not agree, or disagree in other words than before."""
+
+    divergence: Divergence
+
+
+class Agreed(_Entry, frozen=True, tag=18):
+    """They agree again, or there is nothing left to disagree about."""
+
+    divergence: str
+    """Its id."""
+    why: str = ""
 
 
 # --- decisions about claims -----------------------------------------------------------------------------------------
@@ -299,6 +332,10 @@ class NodeOrdered(_Entry, frozen=True, tag=45):
     maintenance_until_ns: int | None = None
     """0: over."""
     who: str = ""
+    name: str | None = None
+    """The operator's name for it; "": none, and what the machine calls itself counts again."""
+    maintenance: str = ""
+    """Why, while `maintenance_until_ns` is set."""
 
 
 class NodeRetired(_Entry, frozen=True, tag=46):
@@ -347,6 +384,10 @@ Entry = (
     | Passed
     | Proved
     | Joined
+    | UsesRecorded
+    | RecordDropped
+    | Diverged
+    | Agreed
     | Granted
     | Provisioned
     | Confirmed

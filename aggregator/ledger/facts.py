@@ -16,7 +16,7 @@ from typing import Final
 
 import msgspec
 
-from aggregator.ledger import claims
+from aggregator.ledger import claims, uses
 from aggregator.ledger.entries import (
     DeviceSeen,
     Entry,
@@ -76,6 +76,15 @@ def seen_dirty(_device: Device | None, _document: Document) -> str:
     return "seen"
 
 
+def seen_free(_device: Device | None, _document: Document) -> str:
+    """Give the policy of who vouches for whatever arrives: what nobody uses when it is first seen is free."""
+    return "attested"
+
+
+FIRST_SIGHT_POLICIES: Final[dict[str, Adopt]] = {"dirty": seen_dirty, "free": seen_free}
+"""By the word of the configuration, `[inventory] first_sight`."""
+
+
 def observe(state: State, sighting: Sighting, adopt: Adopt = seen_dirty) -> list[Entry]:
     """Give what is new in a document; [] when nothing is."""
     if sighting.document.kind is DeviceKind.NODE:
@@ -92,7 +101,7 @@ def observe(state: State, sighting: Sighting, adopt: Adopt = seen_dirty) -> list
         entries += _gone(state, replaced, view.source, f"another part is in its slot: {view.serial or view.uuid}")
     if device is None:
         name = device_id(state, sighting, view)
-        entries += _first(name, sighting, view, adopt)
+        entries += _first(state, name, sighting, view, adopt)
         entries += _parts(state, sighting.node, view, name)
         entries += _conflicts(state, name, sighting.node, view, profile)
     else:
@@ -229,13 +238,16 @@ def _node(state: State, sighting: Sighting) -> Iterator[Entry]:
             totals[amount] = value
     name = str(told.get("host_name", "")) or None
     labels: dict[str, str] = {key: str(told[key]) for key in ("simulated", "nvlink_topology") if key in told}
-    if node is None or (name and name != node.name) or totals != node.totals or labels != node.labels:
+    new_name = node is None or (name and name != (node.host_name or node.name))
+    if node is None or new_name or totals != node.totals or labels != node.labels:
         yield NodeSeen(sighting.node, name, totals, labels)
 
 
-def _first(name: str, sighting: Sighting, view: View, adopt: Adopt) -> list[Entry]:
+def _first(state: State, name: str, sighting: Sighting, view: View, adopt: Adopt) -> list[Entry]:
     document = sighting.document
-    user, need = _use(view, "taken"), _use(view, "kept")
+    bound = uses.awaited(state, sighting.node, view.slot.address, name) if view.slot.address else []
+    user = uses.told_by(view, "taken") or uses.awaited_user(state, sighting.node, view.slot.address)
+    need = uses.told_by(view, "kept")
     if user:
         cause, why = "taken", f"in use by {user}"
     elif need:
@@ -245,7 +257,7 @@ def _first(name: str, sighting: Sighting, view: View, adopt: Adopt) -> list[Entr
     else:
         cause = adopt(None, document)
         why = "by policy" if cause == "attested" else ""
-    return [DeviceSeen(name, sighting.node, document.kind, cause, why), Viewed(name, view)]
+    return [DeviceSeen(name, sighting.node, document.kind, cause, why), Viewed(name, view), *bound]
 
 
 def _changes(device: Device, view: View) -> list[Entry]:
@@ -283,7 +295,7 @@ def _verified(device: Device, view: View, profile: Profile) -> list[Entry]:
 
 
 def _passed(state: State, device: Device, view: View) -> list[Entry]:
-    """What a device's use on the host does to its lifecycle; only the view that tells it may end it.
+    """What a device's use on the host does to its lifecycle; only the view that tells it, the last to, may end it.
 
     Of a device that a claim may have in use, being in use is no news.
     """
@@ -291,20 +303,13 @@ def _passed(state: State, device: Device, view: View) -> list[Entry]:
         return []
     before = device.views.get(view.source)
     for begin, stop in (("taken", "let_go"), ("kept", "given_back")):
-        told, was = _use(view, begin), _use(before, begin) if before else ""
+        told, was = uses.told_by(view, begin), uses.told_by(before, begin) if before else ""
         if told and allowed(device.lifecycle, begin):
             return [Passed(device.id, begin, why=told)]
-        if was and not told and allowed(device.lifecycle, stop):
+        others = uses.seen(device, begin, beside=view.source) or (begin == "taken" and uses.recorded(state, device))
+        if was and not told and not others and allowed(device.lifecycle, stop):
             return [Passed(device.id, stop, why=was)]
     return []
-
-
-def _use(view: View, cause: str) -> str:
-    """Say who uses a device outside Muster (`taken`), or what the host needs it for (`kept`); "" for nobody."""
-    told = view.own.get("in_use_by" if cause == "taken" else "host_needs")
-    if isinstance(told, list):
-        told = ", ".join(told)
-    return str(told or ("a program" if cause == "taken" and view.own.get("vfio_in_use") is True else ""))
 
 
 def _gone(state: State, device: Device, source: str, why: str) -> list[Entry]:

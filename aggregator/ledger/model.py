@@ -168,6 +168,11 @@ def part_key(device: Device) -> str:
     return schemas.device.part_key(device.part, device.node, device.slot)
 
 
+def renamed_part(part: str, old: str, new: str) -> str:
+    """Give the key of a part that follows its node to another id: one that says nothing of itself is named by that."""
+    return f"slot:{new}:{part.removeprefix(f'slot:{old}:')}" if part.startswith(f"slot:{old}:") else part
+
+
 class Node(msgspec.Struct, array_like=True):
     """A machine with an agent."""
 
@@ -195,8 +200,8 @@ class Node(msgspec.Struct, array_like=True):
     labels: dict[str, str] = {}
     retired: bool = False
     changed: int = 0
-    given_name: str = ""
-    """The operator's name for it, which goes before what the machine calls itself; "" for none."""
+    host_name: str = ""
+    """What the machine calls itself, where an operator gave it another name; "" where none did."""
     maintenance: str = ""
     """Why it is in maintenance."""
     shown: int = 1
@@ -251,7 +256,12 @@ class Claim(msgspec.Struct, array_like=True):
 
     def rename(self, old: str, new: str) -> None:
         """Follow a node to its new id."""
-        self.devices = [msgspec.structs.replace(held, node=new) if held.node == old else held for held in self.devices]
+        self.devices = [
+            msgspec.structs.replace(held, node=new, part=renamed_part(held.part, old, new))
+            if held.node == old
+            else held
+            for held in self.devices
+        ]
         if old in self.amounts:
             self.amounts[new] = self.amounts.pop(old)
 
@@ -368,7 +378,7 @@ class Divergence(msgspec.Struct, array_like=True, frozen=True):
     @property
     def id(self) -> str:
         """What stays the same while it lasts, whatever its words."""
-        return ":".join((self.kind, self.node, self.device, self.claim, self.about))
+        return f"{self.kind}:{self.node}:{self.device}:{self.claim}:{self.about}"
 
 
 class Sight(msgspec.Struct, array_like=True, frozen=True):

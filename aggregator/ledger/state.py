@@ -12,12 +12,15 @@ from aggregator.ledger.merge import merge
 from aggregator.ledger.model import (
     Claim,
     Device,
+    Divergence,
     Node,
     Package,
     Profile,
     Quota,
     Sight,
     Tenant,
+    Use,
+    UseRecord,
     Variant,
     part_key,
 )
@@ -45,6 +48,8 @@ class Kept(msgspec.Struct, array_like=True):
     keys: dict[str, str] = {}
     """Idempotency key, behind its tenant and a line feed -> claim."""
     sights: list[Sight] = []
+    records: list[UseRecord] = []
+    divergences: list[Divergence] = []
 
 
 class State:
@@ -65,7 +70,15 @@ class State:
         self.keys: dict[str, str] = {}
         self.sights: dict[str, list[Sight]] = {}
         """By device, oldest first: where it has been."""
+        self.records: dict[str, UseRecord] = {}
+        """By source: what other schedulers' records say."""
+        self.divergences: dict[str, Divergence] = {}
+        """By id: where two views do not agree now."""
         # derived
+        self.recorded: dict[str, dict[str, str]] = {}
+        """Device -> source of a record -> who has it."""
+        self.awaited: dict[tuple[str, str], dict[str, str]] = {}
+        """(node or its name, PCI address) -> source of a record that means what is first seen there -> who has it."""
         self.numbers: dict[bytes, int] = {}
         """Profile, encoded -> its number."""
         self.by_key: dict[tuple[str, str], str] = {}
@@ -99,6 +112,19 @@ class State:
         elif line.target is Lifecycle.CLEANING:
             device.cleaning = self.sequence
         self.touch(device)
+
+    def record(self, source: str, use: Use, sign: int = 1) -> None:
+        """Let what a record says be found (`sign` 1), or no more (-1)."""
+        index: dict[Any, dict[str, str]]
+        key: Any
+        index, key = (self.recorded, use.device) if use.device else (self.awaited, (use.node, use.address))
+        if sign > 0:
+            index.setdefault(key, {})[source] = use.user
+        else:
+            found = index.get(key, {})
+            found.pop(source, None)
+            if not found:
+                index.pop(key, None)
 
     def touch(self, device: Device) -> None:
         """Note that a device changed, and its node with it."""
@@ -237,6 +263,8 @@ class State:
             self.ratios,
             self.keys,
             [sight for sights in self.sights.values() for sight in sights],
+            list(self.records.values()),
+            list(self.divergences.values()),
         )
 
     @classmethod
@@ -255,6 +283,11 @@ class State:
         state.ratios, state.keys = kept.ratios, kept.keys
         for sight in kept.sights:
             state.sights.setdefault(sight.device, []).append(sight)
+        for record in kept.records:
+            state.records[record.source] = record
+            for use in record.uses.values():
+                state.record(record.source, use)
+        state.divergences = {divergence.id: divergence for divergence in kept.divergences}
         for device in kept.devices:
             merge(device, state.profiles)
             state.index(device)

@@ -1,0 +1,191 @@
+"""Who uses a device outside Muster: as collectors see it, and as other schedulers' records say.
+
+Both make a device `foreign`, and it is let go only when nobody says so any more: of two who say that it is in use, one
+that falls silent proves nothing. A record speaks of the device that was at a place when it was handed in; of a place
+where nothing is known it means what is first seen there.
+"""
+
+from collections.abc import Sequence
+from typing import Final
+
+import msgspec
+
+from aggregator.ledger.claims import may_be_in_use
+from aggregator.ledger.entries import Entry, Passed, RecordDropped, UsesRecorded
+from aggregator.ledger.model import Device, Node, Use, UseRecord, View
+from aggregator.ledger.state import State
+from aggregator.ledger.transitions import allowed
+from aggregator.ledger.words import Reach
+from schemas.errors import MusterError
+
+NEEDS: Final = {"taken": "in_use_by", "kept": "host_needs"}
+"""Cause of a transition -> the word of a view that tells it."""
+
+
+class RecordUnknownError(MusterError):
+    """No record of that name was handed in."""
+
+    code = "record.unknown"
+    status = 404
+
+
+class RecordInvalidError(MusterError):
+    """A record cannot be taken as it is; nothing of it was."""
+
+    code = "record.invalid"
+    status = 400
+
+
+def told_by(view: View, cause: str) -> str:
+    """Say who uses a device outside Muster (`taken`), or what the host needs it for (`kept`); "" for nobody."""
+    told = view.own.get(NEEDS[cause])
+    if isinstance(told, list):
+        told = ", ".join(told)
+    return str(told or ("a program" if cause == "taken" and view.own.get("vfio_in_use") is True else ""))
+
+
+def seen(device: Device, cause: str = "taken", *, beside: str = "") -> str:
+    """Say what the views of a device tell, that of source `beside` left out; "" for nothing."""
+    told = [told_by(view, cause) for source, view in sorted(device.views.items()) if source != beside]
+    return ", ".join(dict.fromkeys(one for one in told if one))
+
+
+def recorded(state: State, device: Device) -> str:
+    """Say who has a device by other schedulers' records; "" for nobody."""
+    found = state.recorded.get(device.id, {})
+    return ", ".join(f"{user} (recorded by {source})" for source, user in sorted(found.items()))
+
+
+def outside(state: State, device: Device) -> str:
+    """Say who uses a device outside Muster, by whatever source; "" for nobody that is known."""
+    return ", ".join(one for one in (seen(device), recorded(state, device)) if one)
+
+
+def awaited(state: State, node: str, address: str, device: str) -> list[Entry]:
+    """Bind what records say of a place to the device that is first seen there; [] when none says anything."""
+    names = _names(state, node)
+    entries: list[Entry] = []
+    for name in names:
+        for source in state.awaited.get((name, address), {}):
+            record = state.records[source]
+            use = record.uses[f"{name} {address}"]
+            bound = msgspec.structs.replace(use, node=node, device=device)
+            unsaid = [use.place] if bound.place != use.place else []
+            entries.append(UsesRecorded(source, record.kind, record.as_of_ns, [bound], unsaid, record.who))
+    return entries
+
+
+def awaited_user(state: State, node: str, address: str) -> str:
+    """Say who has whatever is first seen at a place, by records; "" for nobody."""
+    if not address:
+        return ""
+    names = _names(state, node)
+    return ", ".join(
+        f"{user} (recorded by {source})"
+        for name in names
+        for source, user in sorted(state.awaited.get((name, address), {}).items())
+    )
+
+
+def _names(state: State, node: str) -> list[str]:
+    """Give what a record may call a node: its id, its name, its host name."""
+    known = state.nodes.get(node)
+    return list(dict.fromkeys((node, known.name, known.host_name) if known else (node,)))
+
+
+# --- handing in -------------------------------------------------------------------------------------------------------
+
+
+def take(
+    state: State, source: str, kind: str, uses: Sequence[Use], as_of_ns: int, who: str
+) -> tuple[list[Entry], UseRecord]:
+    """Take a record: all that a source says now. What it names is foreign, what it names no more is let go.
+
+    The same again changes nothing but the time. Raises RecordInvalidError for one that is older than what was taken.
+    """
+    if not source or "\n" in source:
+        raise RecordInvalidError("a record needs a name, of one line: --source")
+    before = state.records.get(source)
+    if before is not None and as_of_ns < before.as_of_ns:
+        raise RecordInvalidError(f"the record {source} was taken as of a later time already: this one is older")
+    places = _Places(state)
+    now = {use.place: use for use in (places.resolved(use) for use in uses)}
+    known = before.uses if before is not None else {}
+    said = [use for place, use in now.items() if known.get(place) != use]
+    unsaid = [place for place in known if place not in now]
+    entries: list[Entry] = [UsesRecorded(source, kind, as_of_ns, said, unsaid, who)]
+    named = {use.device: use.user for use in now.values() if use.device}
+    dropped = {use.device for use in known.values() if use.device} - named.keys()
+    entries += _follow(state, source, named, dropped)
+    return entries, UseRecord(source, kind, as_of_ns, state.time_ns, who, now)
+
+
+def drop(state: State, source: str, who: str) -> tuple[list[Entry], UseRecord]:
+    """Let a record hold no more; what nobody else says to be in use is let go. Raises RecordUnknownError."""
+    record = find(state, source)
+    dropped = {use.device for use in record.uses.values() if use.device}
+    return [RecordDropped(source, who), *_follow(state, source, {}, dropped)], record
+
+
+def find(state: State, source: str) -> UseRecord:
+    """Give a record. Raises RecordUnknownError."""
+    record = state.records.get(source)
+    if record is None:
+        raise RecordUnknownError(f"no record of the name {source!r} was handed in")
+    return record
+
+
+def overdue(state: State, device: Device) -> list[Entry]:
+    """Make a device foreign that a record names, and that was a claim's when the record came; [] for any other."""
+    user = recorded(state, device)
+    if not user or not allowed(device.lifecycle, "taken") or may_be_in_use(state, device):
+        return []
+    return [Passed(device.id, "taken", why=f"in use by {user}")]
+
+
+def _follow(state: State, source: str, named: dict[str, str], dropped: set[str]) -> list[Entry]:
+    entries: list[Entry] = []
+    for name, user in named.items():
+        device = state.devices[name]
+        if allowed(device.lifecycle, "taken") and not may_be_in_use(state, device):
+            entries.append(Passed(name, "taken", why=f"in use by {user} (recorded by {source})"))
+    for name in sorted(dropped):
+        device = state.devices[name]
+        others = state.recorded.get(name, {}).keys() - {source}
+        if allowed(device.lifecycle, "let_go") and not others and not seen(device):
+            entries.append(Passed(name, "let_go", why=f"{source} names it no more"))
+    return entries
+
+
+class _Places:
+    """Finds what is at a place, each node looked through once."""
+
+    def __init__(self, state: State) -> None:
+        self._state = state
+        self._nodes: dict[str, tuple[str, dict[str, str]]] = {}
+
+    def resolved(self, use: Use) -> Use:
+        """Give a use with the node's id and the device that is there, as far as they are known."""
+        if use.node not in self._nodes:
+            self._nodes[use.node] = self._look(use.node)
+        node, devices = self._nodes[use.node]
+        return Use(node, use.address, use.user, devices.get(use.address, ""))
+
+    def _look(self, name: str) -> tuple[str, dict[str, str]]:
+        node = node_of(self._state, name)
+        if node is None:
+            return name, {}
+        devices = {
+            device.slot.address: device.id
+            for device in self._state.devices_of(node.id)
+            if device.slot.address and not device.is_bridge and device.reach is not Reach.ABSENT
+        }
+        return node.id, devices
+
+
+def node_of(state: State, name: str) -> Node | None:
+    """Give the node that is called so, by id, by name or by host name; None for none, or more than one."""
+    if name in state.nodes:
+        return state.nodes[name]
+    found = [node for node in state.nodes.values() if name in (node.host_name, node.name) and not node.retired]
+    return found[0] if len(found) == 1 else None

@@ -1,0 +1,84 @@
+"""Adoption: what waits, why, and whose word makes it free."""
+
+import pytest
+
+from aggregator.ledger import adoption, claims, uses
+from aggregator.ledger.claims import Ask, ClaimInvalidError, Pick
+from aggregator.ledger.entries import Proved
+from aggregator.ledger.facts import FIRST_SIGHT_POLICIES, Sighting, observe
+from aggregator.ledger.model import Device, Use
+from aggregator.ledger.transitions import TransitionError
+from aggregator.ledger.words import Lifecycle
+from schemas.device import DeviceKind
+from tests.aggregator.ledger.worlds import Book, begin, document
+
+ADDRESSES = [f"0000:{number:02x}:00.0" for number in range(1, 5)]
+
+
+@pytest.fixture
+def book() -> Book:
+    made = Book()
+    begin(made)
+    for address in ADDRESSES[:3]:
+        made.see(document(DeviceKind.GPU, address, serial=address))
+    made.see(document(DeviceKind.PCI_FUNCTION, ADDRESSES[3], bridge=True))
+    return made
+
+
+def devices(book: Book) -> list[Device]:
+    return list(book.state.devices.values())
+
+
+def test_what_waits_says_why_and_bridges_do_not(book: Book) -> None:
+    book.decide(uses.take(book.state, "nova", "nova", [Use("n1", ADDRESSES[1], "web-1")], 1, "op"))
+    found = adoption.waiting(book.state, devices(book))
+    assert [
+        (ADDRESSES[0], "dirty", "nobody said that it is clean", True),
+        (ADDRESSES[1], "foreign", "in use by web-1 (recorded by nova)", False),
+        (ADDRESSES[2], "dirty", "nobody said that it is clean", True),
+    ] == [(one.address, one.lifecycle, one.why, one.attestable) for one in found]
+
+
+def test_one_word_for_many_is_one_entry_each_with_statement_and_part(book: Book) -> None:
+    chosen = devices(book)[:3]
+    entries, names = adoption.attest(book.state, chosen, "token:ops", "new, from the factory")
+    assert [device.id for device in chosen] == names
+    proofs = [entry.evidence for entry in entries if isinstance(entry, Proved) and entry.cause == "attested"]
+    assert [(device.part_key, "token:ops") for device in chosen] == [(proof.part, proof.who) for proof in proofs]
+    assert all("from the factory" in proof.document for proof in proofs)
+    book.write(entries)
+    assert [Lifecycle.FREE] * 3 == [device.lifecycle for device in chosen]
+    assert [] == adoption.waiting(book.state, devices(book))
+
+
+def test_all_or_none(book: Book) -> None:
+    with pytest.raises(TransitionError):
+        adoption.attest(book.state, devices(book), "op", "the bridge is the host's")
+    with pytest.raises(ClaimInvalidError, match="statement"):
+        adoption.attest(book.state, devices(book)[:3], "op", " ")
+    with pytest.raises(ClaimInvalidError, match="nothing"):
+        adoption.attest(book.state, [], "op", "new")
+
+
+def test_what_a_claim_left_dirty_is_not_adopted(book: Book) -> None:
+    chosen = devices(book)[:1]
+    book.decide(adoption.attest(book.state, chosen, "op", "new"))
+    book.decide(claims.grant(book.state, Ask("t1", "vm", [Pick(chosen[0].id)]), "c-1"))
+    book.decide(claims.provision(book.state, "c-1"))
+    book.decide(claims.release(book.state, "c-1"))
+    assert Lifecycle.DIRTY is chosen[0].lifecycle
+    assert not adoption.is_waiting(chosen[0])
+
+
+@pytest.mark.parametrize(("word", "expected"), [("dirty", Lifecycle.DIRTY), ("free", Lifecycle.FREE)])
+def test_policy_decides_only_what_nobody_uses(word: str, expected: Lifecycle) -> None:
+    book = Book()
+    begin(book)
+    told = Use("n1", ADDRESSES[1], "web-1")
+    book.decide(uses.take(book.state, "nova", "nova", [told], 1, "op"))
+    found = []
+    for address, more in ((ADDRESSES[0], {}), (ADDRESSES[1], {}), (ADDRESSES[2], {"vfio_in_use": True})):
+        one = document(DeviceKind.GPU, address, serial=address, **more)  # type: ignore[arg-type]
+        book.write(observe(book.state, Sighting("n1", "n1", "pci", one, "b1"), FIRST_SIGHT_POLICIES[word]))
+        found.append(devices(book)[-1].lifecycle)
+    assert [expected, Lifecycle.FOREIGN, Lifecycle.FOREIGN] == found

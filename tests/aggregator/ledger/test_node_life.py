@@ -1,0 +1,190 @@
+"""The life of nodes: orders, names, other boards and other systems; claims and devices survive all of them."""
+
+import pytest
+
+from aggregator.ledger import claims, cleaning, nodes, uses
+from aggregator.ledger.claims import Ask, ClaimInvalidError, NotGrantedError, Pick
+from aggregator.ledger.entries import NodeReached, NodeRun
+from aggregator.ledger.model import Device, Use
+from aggregator.ledger.nodes import NodeUnknownError
+from aggregator.ledger.state import State, decode_kept, encode_kept
+from aggregator.ledger.words import ClaimState, Lifecycle, Reach
+from schemas.device import DeviceKind, Document, Part
+from tests.aggregator.ledger.worlds import Book, begin, document
+
+GPU, PORT, VF = "0000:01:00.0", "0000:04:00.0", "0000:04:00.1"
+
+
+def documents() -> list[Document]:
+    """A GPU that says who it is, and a port with a function, which do not."""
+    return [
+        document(DeviceKind.GPU, GPU, serial="G1", group=1),
+        document(DeviceKind.NIC, PORT, group=4),
+        document(DeviceKind.VF, VF, parent=f"pci:{PORT}", group=5),
+    ]
+
+
+def describe(book: Book, node: str = "n1") -> list[Device]:
+    found = [book.see(one, node) for one in documents()]
+    return [device for device in found if device is not None]
+
+
+@pytest.fixture
+def book() -> Book:
+    made = Book()
+    begin(made)
+    for device in describe(made):
+        made.decide(cleaning.attest(made.state, device.id, "op", "new"))
+    return made
+
+
+def claimed(book: Book, *devices: Device) -> str:
+    claim = str(book.decide(claims.grant(book.state, Ask("t1", "vm", [Pick(one.id) for one in devices]), "c-1")))
+    book.decide(claims.provision(book.state, claim))
+    book.decide(claims.confirm(book.state, claim, book.state.claims[claim].epoch, [one.id for one in devices]))
+    return claim
+
+
+def refused(book: Book, device: Device) -> str:
+    with pytest.raises(NotGrantedError) as error:
+        claims.grant(book.state, Ask("t1", "vm", [Pick(device.id)]), "c-9")
+    return error.value.objections[0].reason
+
+
+def test_cordoned_node_takes_nothing_new_until_uncordoned(book: Book) -> None:
+    gpu = describe(book)[0]
+    book.decide(nodes.cordon(book.state, "n1", "bad fan", "op"))
+    assert "node.cordoned" == refused(book, gpu)
+    assert [] == nodes.cordon(book.state, "n1", "bad fan", "op")[0], "again: nothing new"
+    book.decide(nodes.cordon(book.state, "n1", "", "op"))
+    claims.grant(book.state, Ask("t1", "vm", [Pick(gpu.id)]), "c-1")
+
+
+def test_drain_gives_the_claims_that_must_leave_and_takes_nothing_from_them(book: Book) -> None:
+    gpu = describe(book)[0]
+    claim = claimed(book, gpu)
+    found = book.decide(nodes.drain(book.state, "n1", "new kernel", "op"))
+    assert [claim] == [one.id for one in found]
+    assert (ClaimState.ACTIVE, Lifecycle.ASSIGNED) == (book.state.claims[claim].state, gpu.lifecycle)
+    assert "node.draining" == refused(book, describe(book)[2])
+    book.decide(nodes.cordon(book.state, "n1", "", "op"))
+    assert "" == book.state.nodes["n1"].draining, "uncordon ends a drain too"
+
+
+def test_drain_without_a_reason_and_unknown_nodes_are_refused(book: Book) -> None:
+    with pytest.raises(ClaimInvalidError):
+        nodes.drain(book.state, "n1", "", "op")
+    with pytest.raises(NodeUnknownError, match="n2"):
+        nodes.cordon(book.state, "n2", "why", "op")
+
+
+def test_maintenance_silences_until_it_ends(book: Book) -> None:
+    assert "" == nodes.silenced(book.state, "n1")
+    until = book.state.time_ns + 10**9
+    book.decide(nodes.maintain(book.state, "n1", until, "new fans", "op"))
+    assert "maintenance: new fans" == nodes.silenced(book.state, "n1")
+    assert "node.maintenance" == refused(book, describe(book)[0])
+    book.decide(nodes.maintain(book.state, "n1", 0, "", "op"))
+    assert "" == nodes.silenced(book.state, "n1")
+    assert [] == nodes.maintain(book.state, "n1", 0, "", "op")[0]
+    for wrong in (1, book.state.time_ns + 2 * nodes.MAX_MAINTENANCE_NS):
+        with pytest.raises(ClaimInvalidError):
+            nodes.maintain(book.state, "n1", wrong, "", "op")
+
+
+def told_name(name: str) -> Document:
+    return Document(f"node:{name}", DeviceKind.NODE, capabilities={"host_name": name, "cores": 48}, part=Part())
+
+
+def test_machine_that_calls_itself_otherwise_keeps_id_devices_and_claims(book: Book) -> None:
+    claim = claimed(book, describe(book)[0])
+    book.see(told_name("gpu-17b"))
+    node = book.state.nodes["n1"]
+    assert ("gpu-17b", [claim]) == (node.name, [one.id for one in nodes.claims_there(book.state, "n1")])
+
+
+def test_operators_name_goes_before_the_machines_own(book: Book) -> None:
+    book.decide(nodes.rename(book.state, "n1", "rack4-top", "op"))
+    book.see(told_name("localhost"))
+    assert "rack4-top" == book.state.nodes["n1"].name
+    before = book.state.sequence
+    book.see(told_name("localhost"))
+    assert before == book.state.sequence, "said again, and no news"
+    assert book.state.nodes["n1"] is uses.node_of(book.state, "localhost"), "records may still call it that"
+    book.decide(nodes.rename(book.state, "n1", "", "op"))
+    assert "localhost" == book.state.nodes["n1"].name
+
+
+def test_two_nodes_cannot_have_one_name(book: Book) -> None:
+    begin(book, "n2")
+    with pytest.raises(ClaimInvalidError, match="already"):
+        nodes.rename(book.state, "n2", "host-n1", "op")
+
+
+def test_another_system_on_the_same_machine_finds_devices_and_claims_again(book: Book) -> None:
+    gpu, port, function = describe(book)
+    claim = claimed(book, gpu)
+    book.write([NodeReached("n1", live=False), NodeRun("n1", "n1", "epoch-new", "b2", unverified=True)])
+    assert {Reach.UNVERIFIED} == {device.reach for device in (gpu, port, function)}
+    book.write([NodeReached("n1", live=True)])
+    assert [gpu, port, function] == describe(book)
+    assert {Reach.LIVE} == {device.reach for device in (gpu, port, function)}
+    assert (ClaimState.ACTIVE, Lifecycle.ASSIGNED) == (book.state.claims[claim].state, gpu.lifecycle)
+
+
+def test_decommissioned_node_keeps_its_claims_as_orphans(book: Book) -> None:
+    gpu, _, function = describe(book)
+    claim = claimed(book, gpu)
+    assert [] == list(nodes.orphans(book.state))
+    book.write([NodeReached("n1", live=False)])
+    assert [("silent", claim, [gpu.id])] == [(one.why, one.claim, one.devices) for one in nodes.orphans(book.state)]
+    assert [claim] == [one.id for one in book.decide(nodes.retire(book.state, "n1", "op"))]
+    assert ["decommissioned"] == [one.why for one in nodes.orphans(book.state)]
+    assert refused(book, function).startswith("reach.")
+    book.decide(nodes.retire(book.state, "n1", "op", retired=False))
+    book.write([NodeReached("n1", live=True)])
+    assert [] == list(nodes.orphans(book.state))
+
+
+def replay(book: Book) -> State:
+    return State.of(decode_kept(encode_kept(book.state.keep())))
+
+
+@pytest.mark.parametrize("spoke_before", [False, True], ids=["before it speaks", "after it spoke"])
+def test_swapped_board_brings_devices_and_claims_along(book: Book, spoke_before: bool) -> None:
+    gpu, port, function = describe(book)
+    claim = claimed(book, gpu, function)
+    book.decide(uses.take(book.state, "nova", "nova", [Use("n1", PORT, "web-1")], 1, "op"))
+    book.write([NodeReached("n1", live=False)])
+    if spoke_before:
+        begin(book, "n2")
+        assert not {one.id for one in describe(book, "n2")} & {gpu.id, port.id, function.id}
+    book.decide(nodes.replace(book.state, "n1", "n2", "op"))
+    if not spoke_before:
+        begin(book, "n2")
+    assert [gpu.id, port.id, function.id] == [one.id for one in describe(book, "n2")], "no device is there twice"
+    assert {"n2"} == {device.node for device in book.state.devices.values()}
+    assert 3 == len(book.state.devices)
+    assert {Reach.LIVE} == {device.reach for device in book.state.devices.values()}
+    assert port.id == function.parent
+    assert [claim] == [one.id for one in nodes.claims_there(book.state, "n2")]
+    held = book.state.claims[claim].devices
+    assert [("n2", one.part_key) for one in (gpu, function)] == [(one.node, one.part) for one in held]
+    assert [] == nodes.claims_there(book.state, "n1")
+    assert [] == nodes.replace(book.state, "n1", "n2", "op")[0], "again: nothing new"
+    assert book.state.digest() == replay(book).digest()
+
+
+def test_device_that_was_claimed_under_the_new_id_stays_a_device_of_its_own(book: Book) -> None:
+    gpu = describe(book)[0]
+    old = claimed(book, gpu)
+    book.write([NodeReached("n1", live=False)])
+    begin(book, "n2")
+    twin = describe(book, "n2")[0]
+    book.decide(cleaning.attest(book.state, twin.id, "op", "new"))
+    for device in describe(book, "n2")[1:]:
+        book.decide(cleaning.attest(book.state, device.id, "op", "new"))
+    book.decide(claims.grant(book.state, Ask("t2", "vm", [Pick(twin.id)]), "c-2"))
+    book.decide(nodes.replace(book.state, "n1", "n2", "op"))
+    assert {old, "c-2"} == {one.id for one in nodes.claims_there(book.state, "n2")}
+    assert {gpu.id, twin.id} <= book.state.devices.keys()

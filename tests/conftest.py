@@ -12,10 +12,26 @@ import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis.database import DirectoryBasedExampleDatabase
 
-from tests.services.fixtures import prometheus_binary, promtool, qemu, telegraf_binary
+from tests.services.fixtures import (
+    placement12,
+    placement16,
+    postgres_binary,
+    prometheus_binary,
+    promtool,
+    qemu,
+    telegraf_binary,
+)
 from tests.turns import Turns
 
-__all__ = ["prometheus_binary", "promtool", "qemu", "telegraf_binary"]
+__all__ = [
+    "placement12",
+    "placement16",
+    "postgres_binary",
+    "prometheus_binary",
+    "promtool",
+    "qemu",
+    "telegraf_binary",
+]
 
 _slow_machines = [HealthCheck.too_slow, HealthCheck.data_too_large]
 settings.register_profile(

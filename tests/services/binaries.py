@@ -9,6 +9,7 @@ import hashlib
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -94,11 +95,16 @@ class DebianProgram(msgspec.Struct, frozen=True):
 
     name: str
     package: str
+    beside: str = ""
+    """Where its package puts it if not on the search path; `*` stands for a version, of which the newest counts."""
 
     def find(self) -> Path | None:
-        """Give the program: what `TEST_BINARY_<NAME>` names, else what is on the search path; None without either."""
+        """Give the program: what `TEST_BINARY_<NAME>` names, else what is installed; None without either."""
         found = os.environ.get(f"TEST_BINARY_{self.name.upper()}") or shutil.which(self.name)
-        return Path(found) if found else None
+        if found:
+            return Path(found)
+        there = Path("/").glob(f"{self.beside.lstrip('/')}/{self.name}") if self.beside else ()
+        return max(there, key=lambda path: [int(part) for part in path.parts if part.isdecimal()], default=None)
 
     def install(self) -> Path:
         """Give the program, its package installed if need be, which takes root. Raises NotAvailableError."""
@@ -117,7 +123,48 @@ class DebianProgram(msgspec.Struct, frozen=True):
         return found
 
 
-Program = GoProgram | DebianProgram
+class PythonProgram(msgspec.Struct, frozen=True):
+    """A program from PyPI, in a virtual environment of its own: what it needs may not be what Muster needs."""
+
+    name: str
+    pins: tuple[str, ...]
+    """`NAME==VERSION`, what is its own."""
+    shared: Path
+    """A file of more such pins, one a line. Nothing is resolved: what a peer is does not change from day to day."""
+
+    def path(self) -> Path:
+        """Say where the environment's Python lies, or will lie, in the cache."""
+        made_of = "\n".join((sys.version, *self.pins, self.shared.read_text()))
+        return cache_dir() / f"{self.name}-{hashlib.sha256(made_of.encode()).hexdigest()[:12]}" / "bin" / "python"
+
+    def find(self) -> Path | None:
+        """Give the Python that has it: what `TEST_BINARY_<NAME>` names, else the cache's; None without either."""
+        given = os.environ.get(f"TEST_BINARY_{self.name.upper()}")
+        if given:
+            return Path(given)
+        return self.path() if (self.path().parent.parent / "complete").is_file() else None
+
+    def install(self) -> Path:
+        """Give the Python that has it, installed if need be (half a minute, once). Raises NotAvailableError."""
+        with _locked(self.name):
+            found = self.find()
+            if found:
+                return found
+            python, folder = self.path(), self.path().parent.parent
+            shutil.rmtree(folder, ignore_errors=True)  # what an interrupted installation left
+            wanted = ("--no-deps", "-r", str(self.shared), *self.pins)
+            uv = shutil.which("uv")
+            if uv:
+                _run(uv, "venv", "--quiet", "--python", sys.executable, str(folder), seconds=60)
+                _run(uv, "pip", "install", "--quiet", "--python", str(python), *wanted, seconds=300)
+            else:
+                _run(sys.executable, "-m", "venv", str(folder), seconds=60)
+                _run(str(python), "-m", "pip", "install", "--quiet", *wanted, seconds=300)
+            (folder / "complete").touch()
+            return python
+
+
+Program = GoProgram | DebianProgram | PythonProgram
 
 TELEGRAF = GoProgram(
     name="telegraf",
@@ -142,8 +189,23 @@ PROMETHEUS = DebianProgram("prometheus", "prometheus")
 """Scrapes."""
 QEMU = DebianProgram("qemu-system-x86_64", "qemu-system-x86")
 """Machines that may lose their power."""
+POSTGRES = DebianProgram("postgres", "postgresql", "/usr/lib/postgresql/*/bin")
+"""The database of Placement."""
+_SHARED = Path(__file__).with_name("placement_needs.txt")
+PLACEMENT_12 = PythonProgram(
+    "placement12",
+    ("openstack-placement==12.0.0", "SQLAlchemy==2.0.58", "oslo.db==16.0.0", "oslo.policy==4.4.0"),
+    _SHARED,
+)
+"""The peer of claims and placement: the newest of its line that never gave a thing twice (2024.2)."""
+PLACEMENT_16 = PythonProgram(
+    "placement16",
+    ("openstack-placement==16.0.0", "SQLAlchemy==2.1.9", "oslo.db==18.1.1", "oslo.policy==6.0.1"),
+    _SHARED,
+)
+"""The same peer, two years on: it alone can be tuned for hosts of many devices."""
 
-PROGRAMS: tuple[Program, ...] = (TELEGRAF, PROMTOOL, PROMETHEUS, QEMU)
+PROGRAMS: tuple[Program, ...] = (TELEGRAF, PROMTOOL, PROMETHEUS, QEMU, POSTGRES, PLACEMENT_12, PLACEMENT_16)
 
 
 def provide(program: Program, *, may_install: bool) -> Path:

@@ -5,7 +5,18 @@ from pathlib import Path
 import pytest
 
 from tests.needs import in_ci, unmet
-from tests.services.binaries import PROMETHEUS, PROMTOOL, QEMU, TELEGRAF, NotAvailableError, Program, provide
+from tests.services.binaries import (
+    PLACEMENT_12,
+    PLACEMENT_16,
+    POSTGRES,
+    PROMETHEUS,
+    PROMTOOL,
+    QEMU,
+    TELEGRAF,
+    NotAvailableError,
+    Program,
+    provide,
+)
 
 
 def _needed(program: Program) -> Path:
@@ -37,3 +48,21 @@ def prometheus_binary() -> Path:
 def qemu() -> Path:
     """QEMU for x86-64."""
     return _needed(QEMU)
+
+
+@pytest.fixture(scope="session")
+def postgres_binary() -> Path:
+    """PostgreSQL's server."""
+    return _needed(POSTGRES)
+
+
+@pytest.fixture(scope="session")
+def placement12() -> Path:
+    """The Python that has Placement 12."""
+    return _needed(PLACEMENT_12)
+
+
+@pytest.fixture(scope="session")
+def placement16() -> Path:
+    """The Python that has Placement 16."""
+    return _needed(PLACEMENT_16)

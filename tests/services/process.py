@@ -6,7 +6,7 @@ import subprocess
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -45,19 +45,30 @@ def running(
     address: str = "",
     healthy: Callable[[], bool] = lambda: True,
     seconds: float = 60.0,
+    env: Mapping[str, str] | None = None,
+    stop: signal.Signals = signal.SIGTERM,
 ) -> Iterator[Running]:
-    """Start a server in `folder` and end it again: SIGTERM, after 10 s SIGKILL. Raises DidNotStartError."""
+    """Start a server in `folder` and end it again: by `stop`, after 10 s by SIGKILL. Raises DidNotStartError.
+
+    `env` is added to the environment.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     output = folder / "output.log"
     with output.open("wb") as sink:
         process = subprocess.Popen(
-            list(command), cwd=folder, stdin=subprocess.DEVNULL, stdout=sink, stderr=sink, start_new_session=True
+            list(command),
+            cwd=folder,
+            env={**os.environ, **(env or {})},
+            stdin=subprocess.DEVNULL,
+            stdout=sink,
+            stderr=sink,
+            start_new_session=True,
         )
     try:
         _wait(process, output, healthy, seconds)
         yield Running(address, process.pid, output)
     finally:
-        _end(process)
+        _end(process, stop)
 
 
 def _wait(process: subprocess.Popen[bytes], output: Path, healthy: Callable[[], bool], seconds: float) -> None:
@@ -71,9 +82,9 @@ def _wait(process: subprocess.Popen[bytes], output: Path, healthy: Callable[[], 
         time.sleep(0.1)
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
+def _end(process: subprocess.Popen[bytes], stop: signal.Signals) -> None:
     if process.poll() is None:
-        process.terminate()
+        process.send_signal(stop)
         try:
             process.wait(10)
         except subprocess.TimeoutExpired:

@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 from tests.ports import free_port
-from tests.services.binaries import TELEGRAF, DebianProgram, GoProgram, NotAvailableError, provide
+from tests.services.binaries import TELEGRAF, DebianProgram, GoProgram, NotAvailableError, PythonProgram, provide
+from tests.services.placement import WIDE_TREES, Client, placement
+from tests.services.postgresql import postgresql
 from tests.services.process import DidNotStartError, running
 from tests.services.prometheus import faults_of_metrics, prometheus
 from tests.services.telegraf import HOST_INPUTS, telegraf
@@ -49,6 +51,37 @@ def test_prometheus_scrapes_a_target(prometheus_binary: Path, tmp_path: Path) ->
         assert b'"job":"muster"' in found
 
 
+@pytest.mark.service
+def test_postgresql_waits_for_the_disk_and_leaves_nothing(postgres_binary: Path) -> None:
+    """Placement's figures are for durable writes, as ours are."""
+    with postgresql(postgres_binary) as server:
+        assert "on\non" == server.execute("SHOW fsync; SHOW synchronous_commit")
+        with pytest.raises(AssertionError, match="no_such_table"):
+            server.execute("SELECT * FROM no_such_table")
+    assert not Path(f"/proc/{server.pid}").exists()
+
+
+@pytest.mark.service
+@pytest.mark.slow
+def test_placement_gives_what_there_is_and_no_more(
+    postgres_binary: Path, placement12: Path, placement16: Path, tmp_path: Path
+) -> None:
+    with postgresql(postgres_binary) as database:
+        for python in (placement12, placement16):
+            with (
+                placement(python, database, tmp_path / python.parent.parent.name, WIDE_TREES) as server,
+                Client(server.address) as client,
+            ):
+                client.name_traits(["CUSTOM_A100"])
+                host = client.add_provider("h1", {"VCPU": 4, "PGPU": 1, "DISK_GB": 0}, traits=["CUSTOM_A100"])
+                path = "/allocation_candidates?resources=VCPU:4,PGPU:1&required=CUSTOM_A100"
+                assert [host] == list(client.must("GET", path)["provider_summaries"])
+                assert [204, 409] == [client.allocate(host, {"PGPU": 1}) for _ in range(2)]
+                assert 1 == client.used(host, "PGPU")
+                assert [] == client.must("GET", path)["allocation_requests"]
+            assert not Path(f"/proc/{server.pid}").exists()
+
+
 def test_a_server_that_ends_at_once_says_why(tmp_path: Path) -> None:
     with pytest.raises(DidNotStartError, match=r"ended with 3:\n(.|\n)*no such luck"):
         with running([sys.executable, "-c", "print('no such luck'); exit(3)"], tmp_path, healthy=lambda: False):
@@ -86,6 +119,32 @@ def test_what_is_not_here_says_how_to_get_it() -> None:
 def test_a_program_given_by_environment_is_used_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TEST_BINARY_TELEGRAF", sys.executable)
     assert Path(sys.executable) == provide(TELEGRAF, may_install=False)
+
+
+def test_the_newest_of_several_versions_is_found(tmp_path: Path) -> None:
+    for version in ("9", "15", "14"):
+        (tmp_path / version / "bin").mkdir(parents=True)
+        (tmp_path / version / "bin" / "muster-test-server").touch()
+    there = DebianProgram("muster-test-server", "none", str(tmp_path / "*" / "bin"))
+    assert tmp_path / "15" / "bin" / "muster-test-server" == there.find()
+
+
+def test_an_environment_with_other_pins_is_another_and_a_half_made_one_is_none(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("MUSTER_CACHE", str(tmp_path))
+    needs = tmp_path / "needs.txt"
+    needs.write_text("a==1\n")
+    one, other = (PythonProgram("x", (pin,), needs) for pin in ("x==1", "x==2"))
+    before = one.path()
+    assert before != other.path()
+    before.parent.mkdir(parents=True)
+    before.touch()
+    assert one.find() is None
+    (before.parent.parent / "complete").touch()
+    assert before == one.find()
+    needs.write_text("a==2\n")
+    assert one.find() is None
 
 
 def test_another_version_or_other_tags_are_another_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -52,6 +52,13 @@ class Tracker:
         self._note(seen)
         self._changes.seen.append(seen)
 
+    def correct(self, stream: Stream, parts: Iterable[Interval], outcome: Outcome) -> None:
+        """Say of rows that were marked that they ended otherwise; who takes the changes has changed them already."""
+        moved = Intervals(parts)
+        outcomes = {one: rows.minus(moved) for one, rows in self._outcomes.get(stream, {}).items()}
+        outcomes.setdefault(outcome, Intervals()).update(moved)
+        self._outcomes[stream] = outcomes
+
     def move(self, topic: str, partition: int, offset: int) -> None:
         """Note how far a partition was read."""
         self.positions[topic, partition] = offset

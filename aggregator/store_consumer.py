@@ -325,7 +325,6 @@ class StoreConsumer:
         progress.owners = dict(self._epochs)
         if bad:
             counts.rows_quarantined += await self._remove_bad(taken, bad)
-            # the working sets go on saying DONE for these: all that they are asked is whether a row is new
             rows = [one for index, one in enumerate(rows) if index not in bad]
             refused = {(taken[index][1], *part) for index in bad for part in taken[index][2]}
             progress.seen = [
@@ -351,8 +350,9 @@ class StoreConsumer:
         """Set aside what the store can never take; give how many rows that are."""
         rows = 0
         for index, one in bad.items():
-            _, _, missing, record, envelope = taken[index]
+            _, stream, missing, record, envelope = taken[index]
             await self._quarantine(envelope, record.value, self.name, f"store.unstorable: {one.reason}")
+            self.tracker.correct(stream, missing, Outcome.QUARANTINED)  # settling counts by the working sets
             rows += sum(end - first for first, end in missing)
         return rows
 

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from aggregator import store_consumer
@@ -17,6 +18,7 @@ from aggregator.store import Store
 from aggregator.store_consumer import StoreConsumer
 from schemas.account import Account
 from schemas.batch import Envelope
+from schemas.codec import check_batch, decode_batch, encode_body
 from tests.aggregator.consumer.fakes import account, batch, heartbeat
 from tests.aggregator.store.places import DuckPlace
 
@@ -95,3 +97,25 @@ async def test_a_run_is_settled_and_what_comes_of_it_later_is_set_aside(parts: P
     assert reason.startswith("balance.settled_run: ")
     [line] = make_balance({"store": consumer.committed}, {}).lines
     assert (15, 15, 0, 0) == (line.numbered, line.done, line.quarantined, line.unaccounted)
+
+
+async def test_what_could_not_be_stored_stays_quarantined_when_its_run_is_settled(parts: Parts) -> None:
+    """Settling counts what became of rows, not what was thought of them when they were read."""
+    good = batch("n1", 0, 4)
+    [block] = check_batch(decode_batch(good))
+    odd = msgspec.structs.replace(block, ints={}, strings={name: ["odd"] * 4 for name in block.ints})
+    await parts.append("telemetry", good, batch("n1", 4, 4, body=encode_body([odd])), batch("n1", 0, 3, epoch="e2"))
+    first, second = account(8, []).epochs[0], account(3, [], epoch="e2").epochs[0]
+    await parts.append("event", heartbeat("n1", Account(1, [second, first]), epoch="e2"))
+    consumer, _ = parts.consumer()
+    running = asyncio.create_task(consumer.run())
+    await until(lambda: consumer.status.rows_done == 7)
+    await parts.forget()
+    await until(lambda: consumer.committed.is_settled("n1", "e1"))
+    consumer.stop()
+    await running
+
+    [(number, reason)] = parts.aside
+    assert (4, "store.unstorable") == (number, reason.partition(":")[0])
+    [line] = make_balance({"store": consumer.committed}, {}).lines
+    assert (11, 7, 4, 0) == (line.numbered, line.done, line.quarantined, line.unaccounted)

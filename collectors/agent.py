@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
+from collectors.claims.checkpoint import CheckpointError
+from collectors.claims.node import NodeClaims
 from collectors.config import AgentConfig, load_agent_config
 from collectors.control_client import ControlClient, ControlSession
 from collectors.delivery import Delivery
@@ -85,6 +87,7 @@ class Agent:
             scheduler_options(config, identity, folder),
             tell_event=self._tell_event,
         )
+        self.claims = _claims(config, identity)
         session = ControlSession(
             token=self.token,
             keep_token=self.token.keep,
@@ -98,9 +101,13 @@ class Agent:
             resend_documents=self.intake.resend_documents,
             levels_changed=self.scheduler.levels_changed,
             watched=self.intake.wake,
+            claims=self.claims,
         )
         self._channel = self._transport()
         self.control = ControlClient(self._channel, session, opened=self._renew_authority)
+        self._saying = self._transport()
+        if self.claims is not None:
+            self.claims.say = lambda: self.control.say(self._saying)
 
     def run(self, options: argparse.Namespace) -> int:
         """Work until a signal."""
@@ -110,6 +117,8 @@ class Agent:
         self.intake.start()
         self.publisher.start()
         self.control.start()
+        if self.claims is not None:
+            self.claims.start()
         _log.info(
             "agent_started node=%s host=%s epoch=%s decided_by=%s collectors=%s to=%s",
             self.identity.id,
@@ -147,6 +156,8 @@ class Agent:
 
     def _stop(self, linger: float = 3.0) -> None:
         self.control.stop()
+        if self.claims is not None:
+            self.claims.stop()
         self.intake.stop()
         self.publisher.stop(linger)
         self._say_goodbye()
@@ -253,6 +264,15 @@ class Agent:
         self.scheduler.reload(setups_of(config))
         self.config = config
         _log.info("reloaded collectors=%s", [one.name for one in config.collectors])
+
+
+def _claims(config: AgentConfig, identity: NodeIdentity) -> NodeClaims | None:
+    """Give the part that works for claims; None when nobody knows what this node promised: it then does nothing."""
+    try:
+        return NodeClaims(config.data_dir, identity.boot_id, config.claims)
+    except CheckpointError as error:
+        _log.critical("claims_refused error=%s", error)
+        return None
 
 
 def _each_once(config: AgentConfig) -> AgentConfig:

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from collectors.claims.options import ClaimsSection
 from collectors.settings import Settings, convert_section, load_settings
 from collectors.transport import check_address
 from schemas.errors import ConfigError, near_names
@@ -118,6 +119,7 @@ class AgentConfig(msgspec.Struct, frozen=True):
     agent: AgentSection
     publish: PublishSection
     spool: SpoolSection
+    claims: ClaimsSection
     collectors: list[CollectorSettings]
 
     @property
@@ -170,6 +172,7 @@ def load_agent_config(
     agent = convert_section(settings, ("agent",), settings.section("agent"), AgentSection)
     publish = convert_section(settings, ("publish",), settings.section("publish"), PublishSection)
     spool = convert_section(settings, ("spool",), settings.section("spool"), SpoolSection)
+    claims = convert_section(settings, ("claims",), settings.section("claims"), ClaimsSection)
     if publish and publish.ca_file and not Path(publish.ca_file).is_file():
         settings.problems.append(
             f"{settings.place(('publish', 'ca_file'))}: publish.ca_file: there is no file {publish.ca_file!r}:"
@@ -178,7 +181,7 @@ def load_agent_config(
     collectors = _collectors(settings, agent or AgentSection(), known)
     if settings.problems:
         raise ConfigError(*settings.problems)
-    return AgentConfig(default_data_dir(env), agent, publish, spool, collectors)
+    return AgentConfig(default_data_dir(env), agent, publish, spool, claims, collectors)
 
 
 def _collectors(

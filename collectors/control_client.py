@@ -5,7 +5,7 @@ import platform
 import threading
 import time
 from collections.abc import Callable, Mapping
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from collectors.publisher import Sender
 from collectors.status import CollectorStatus, State
@@ -13,6 +13,7 @@ from collectors.transport import Answer, Backoff, TransportError
 from collectors.verbosity import Grant, LevelPolicy
 from schemas import __version__
 from schemas.batch import WIRE_VERSION
+from schemas.claims import Checkpoint, ClaimReport, ClaimStep
 from schemas.control import (
     CONTENT_TYPE,
     Ack,
@@ -22,6 +23,7 @@ from schemas.control import (
     Message,
     ResendDocuments,
     SetGrants,
+    SetWork,
     TokenRotated,
     Watch,
     decode_answer,
@@ -37,10 +39,30 @@ WAIT_SECONDS: Final = 20.0
 """How long the aggregator may keep us waiting; below the transport's own timeout."""
 
 
+class Claims(Protocol):
+    """What does the work that claims ask of a node. Safe from any thread."""
+
+    def set_work(self, steps: list[ClaimStep]) -> None:
+        """Take all of it."""
+
+    def reports(self) -> list[ClaimReport] | None:
+        """Give what was not told yet; None when there is nothing."""
+
+    def heard(self) -> None:
+        """It was told."""
+
+    def unheard(self) -> None:
+        """Nobody answered: tell everything again."""
+
+    def checkpoint(self) -> Checkpoint:
+        """Give what the node keeps of claims."""
+
+
 class ControlSession:
     """One node's end of the channel without its thread: makes the requests, and acts on the answers.
 
-    What was granted stays granted while the aggregator is away. Not safe for several threads at once.
+    What was granted stays granted while the aggregator is away. Two requests may be under way, of two threads: one that
+    is kept waiting, and one that has something to say.
     """
 
     def __init__(
@@ -60,9 +82,12 @@ class ControlSession:
         watched: Callable[[], None],
         backoff: Backoff | None = None,
         facts: Mapping[str, Any] | None = None,
+        claims: Claims | None = None,
         log: logging.Logger = _log,
     ) -> None:
         """Prepare. `facts`: what is told of the machine; None for those of the one that this runs on."""
+        self._claims = claims
+        self._lock = threading.Lock()
         self._token = token
         self._keep_token = keep_token
         self._identity = (publisher, epoch, boot)
@@ -91,6 +116,10 @@ class ControlSession:
 
     def question(self, wait: float = WAIT_SECONDS) -> tuple[bytes, dict[str, str]]:
         """Give the body and the headers of the next request."""
+        with self._lock:
+            return self._question(wait)
+
+    def _question(self, wait: float) -> tuple[bytes, dict[str, str]]:
         now = time.monotonic()
         fares = self._status()
         states = {one.name: one.state for one in fares}
@@ -110,6 +139,8 @@ class ControlSession:
             min(wait, REPORT_SECONDS),
             None if self._introduced else self._machine(),
             [report_of(one) for one in fares] if report else None,
+            claims=self._claims.reports() if self._claims and self._introduced else None,
+            checkpoint=self._claims.checkpoint() if self._claims and not self._introduced else None,
         )
         return encode_request(request), self._headers()
 
@@ -126,27 +157,38 @@ class ControlSession:
         return encode_request(request), self._headers()
 
     def heed(self, answer: Answer) -> float:
-        """Act on the answer to the last question; give the seconds to pause. Raises WireError."""
+        """Act on the answer to a question; give the seconds to pause. Raises WireError."""
+        with self._lock:
+            return self._heed(answer)
+
+    def _heed(self, answer: Answer) -> float:
         if answer.status != 200:
             if answer.status in (400, 404, 413):
                 self._acks = []  # it will never be taken like this
             self._log.debug("control_refused status=%d problem=%s", answer.status, answer.problem())
-            self._introduced = False
-            self._revision = -1
+            self._forget_them()
             return self._backoff.next(answer.retry_after)
         self._backoff.reset()
         self._introduced = True
         self._reported = self._reporting
+        if self._claims is not None:
+            self._claims.heard()
         self._acks = [self._handle(message) for message in decode_answer(answer.body).messages]
         return 0.0
 
     def failed(self, error: Exception) -> float:
         """Nobody answered: give the seconds to pause. Who answers next may be a new process, or a restored one."""
-        self._introduced = False
-        self._revision = -1
-        wait = self._backoff.next()
+        with self._lock:
+            self._forget_them()
+            wait = self._backoff.next()
         self._log.debug("control_waits seconds=%.1f error=%s", wait, error)
         return wait
+
+    def _forget_them(self) -> None:
+        self._introduced = False
+        self._revision = -1
+        if self._claims is not None:
+            self._claims.unheard()
 
     def _handle(self, message: Message) -> Ack:
         """Act once on each id, however often it comes."""
@@ -173,6 +215,10 @@ class ControlSession:
                 self._watched()
             case ResendDocuments():
                 self._resend_documents()
+            case SetWork():
+                if self._claims is None:
+                    raise ValueError("this agent does no work for claims")
+                self._claims.set_work(message.steps)
             case TokenRotated():
                 self._keep_token(message.token)
 
@@ -230,6 +276,13 @@ class ControlClient:
             if wait:
                 self._stopping.wait(wait)
 
+    def say(self, sender: Sender) -> None:
+        """Say what there is to say without waiting for the channel, by another connection. From any one thread."""
+        try:
+            say(self._session, sender)
+        except (TransportError, WireError) as error:
+            self._session.failed(error)
+
     def ask_once(self, wait: float = WAIT_SECONDS) -> float:
         """Ask once and act; give the seconds to pause. Raises TransportError and WireError."""
         known = self._session.introduced
@@ -238,6 +291,12 @@ class ControlClient:
         if self._session.introduced and not known:
             self._opened()
         return pause
+
+
+def say(session: ControlSession, sender: Sender) -> None:
+    """Make one request that does not wait. It ends the wait of the one under way. Raises TransportError, WireError."""
+    body, headers = session.question(0.0)
+    session.heed(sender.request("POST", CONTROL_PATH, body, headers))
 
 
 def report_of(status: CollectorStatus) -> CollectorReport:

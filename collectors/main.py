@@ -19,7 +19,12 @@ if TYPE_CHECKING:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the agent. Returns the exit status."""
     import_msgspec()
-    words = set(sys.argv[1:] if argv is None else argv)
+    given = list(sys.argv[1:] if argv is None else argv)
+    words = set(given)
+    if given[:1] == ["claim"]:
+        from collectors.claims.command import main as claim
+
+        return claim(given[1:])
     if words & {"validate", "collectors", "-h", "--help"}:
         options = _parser().parse_args(argv)
         return _list_collectors() if options.command == "collectors" else _validate(options.config)
@@ -77,8 +82,9 @@ def _parser() -> "argparse.ArgumentParser":
     parser.add_argument(
         "--checked", action="store_true", help="the configuration was just checked by whoever starts this"
     )
-    parser.add_argument("command", nargs="?", choices=("run", "validate", "collectors"), default="run",
-                        help="run (default), validate the configuration, or list installed collectors")  # fmt: skip
+    parser.add_argument("command", nargs="?", choices=("run", "validate", "collectors", "claim"), default="run",
+                        help="run (default), validate the configuration, list installed collectors, or see and confirm"
+                        " what claims ask of this node (claim --help)")  # fmt: skip
     return parser
 
 

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import msgspec
 
+from collectors.claims.options import ClaimsSection
 from collectors.config import AgentSection, CollectorSection, PublishSection, SpoolSection
 from collectors.registry import config_help
 from schemas.events import EventSpec
@@ -48,6 +49,7 @@ def agent_sections() -> list[Section]:
         section_of("agent", AgentSection),
         section_of("publish", PublishSection),
         section_of("spool", SpoolSection),
+        section_of("claims", ClaimsSection),
     ]
 
 

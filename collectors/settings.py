@@ -21,7 +21,7 @@ PLAIN_ENV: Final = frozenset(
     ("CACHE", "CONFIG", "DATA_DIR", "FAILPOINT", "LIFELINE_FD", "LISTEN", "LOG_LEVEL", "RECORDED_DATA", "SERVER")
 ) | {"TOKEN"}
 """Variables that are not `MUSTER_<SECTION>__<KEY>`."""
-AGENT_SECTIONS: Final = ("agent", "publish", "spool", "collectors")
+AGENT_SECTIONS: Final = ("agent", "publish", "spool", "claims", "collectors")
 AGGREGATOR_SECTIONS: Final = ("aggregator", "log", "store", "retention", "verbosity")
 Path_ = tuple[str, ...]
 

@@ -1,0 +1,111 @@
+"""Makes the evidence of a clean from what the device shows. What nothing here can read is said to be unsupported.
+
+A reader for a kind of device is a function; sources that can ask more (the sanitize log of a drive, a GPU's memory
+check) bring theirs along.
+"""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from collectors._procfs import names, read_text
+from collectors.claims.order import Order
+from collectors.claims.readback import Reading, keeps_for_others, read_device
+from collectors.pci_sysfs import DEVICES, read_function
+from schemas.device import DeviceKind
+from schemas.evidence import (
+    UNSUPPORTED,
+    FunctionReadback,
+    GpuReadback,
+    NvmeReadback,
+    Readback,
+    VfReadback,
+    readback_of,
+)
+
+
+class Seen(msgspec.Struct, frozen=True):
+    """What a reader is given."""
+
+    root: Path
+    order: Order
+    reading: Reading
+    reset_seen: bool
+
+
+Reader = Callable[[Seen], dict[str, object]]
+"""Gives the fields of a kind's document beside those that all have."""
+
+
+def evidence_of(root: Path, order: Order, clock: Callable[[], int] = time.time_ns) -> tuple[Reading, Readback]:
+    """Reset the device where that can be seen, read it, and give its evidence."""
+    reset = order.reset and reset_function(root, order.device.address)
+    reading = read_device(root, order.device)
+    seen = Seen(root, order, reading, reset)
+    kind = readback_of(DeviceKind(order.device.kind))
+    fields = {
+        "device": order.device.device,
+        "part": reading.part,
+        "clean": order.device.clean,
+        "read_ns": clock(),
+        "hook": order.name,
+        "in_use": reading.in_use is not False,
+        **READERS[kind](seen),
+    }
+    return reading, msgspec.convert(fields, kind)  # type: ignore[return-value]  # one of them
+
+
+def reset_function(root: Path, address: str) -> bool:
+    """Reset a function through the kernel, which tells whether the device came back; false when it cannot be.
+
+    Only what no host driver has: under one the host would lose it. Source: Documentation/ABI/testing/sysfs-bus-pci,
+    `reset` and `reset_method`.
+    """
+    if not address:
+        return False
+    try:
+        function = read_function(root, address)
+        if function is None or not keeps_for_others(function.driver) or not function.reset_methods:
+            return False
+        with (root / DEVICES / address / "reset").open("wb", buffering=0) as file:
+            file.write(b"1")
+    except OSError:
+        return False
+    return True
+
+
+def _nvme(seen: Seen) -> dict[str, object]:
+    """Source: linux/Documentation/ABI/stable/sysfs-block: nothing below `/sys` tells of a sanitize or a format."""
+    folder = seen.root / DEVICES / seen.order.device.address / "nvme"
+    found = [
+        int(read_text(folder / controller / one / "nsid"))
+        for controller in names(folder)
+        for one in names(folder / controller)
+        if read_text(folder / controller / one / "nsid").isdecimal()
+    ]
+    return {"sanitize_status": UNSUPPORTED, "namespaces": sorted(found)}
+
+
+def _gpu(seen: Seen) -> dict[str, object]:
+    return {"reset_seen": seen.reset_seen, "processes": len(seen.reading.users), "memory_check": UNSUPPORTED}
+
+
+def _vf(seen: Seen) -> dict[str, object]:
+    """What a port gives its functions is not below `/sys`, but in what its driver answers over netlink."""
+    return {"vlan": None, "mac": "", "reset_seen": seen.reset_seen}
+
+
+def _function(seen: Seen) -> dict[str, object]:
+    return {"reset_seen": seen.reset_seen, "driver": seen.reading.driver}
+
+
+READERS: Final[dict[type, Reader]] = {
+    NvmeReadback: _nvme,
+    GpuReadback: _gpu,
+    VfReadback: _vf,
+    FunctionReadback: _function,
+}
+"""By kind of document, who reads what it says."""

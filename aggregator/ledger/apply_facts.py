@@ -21,10 +21,15 @@ from aggregator.ledger.entries import (
     Viewed,
     ViewGone,
 )
+from aggregator.ledger.merge import merge_capabilities
 from aggregator.ledger.model import Device, Node, Sight, View, part_key
 from aggregator.ledger.state import State, encode_profile
 from aggregator.ledger.transitions import FIRST_SIGHT
 from aggregator.ledger.words import Reach
+
+_FINDS: Final = frozenset({"iommu_group", "bridge"})
+"""Capabilities that `State.index` goes by."""
+_NOTHING: Final = (None,) * 6
 
 
 def _profile_defined(state: State, entry: ProfileDefined) -> None:
@@ -83,9 +88,33 @@ def _viewed(state: State, entry: Viewed) -> None:
 
 def _view_changed(state: State, entry: ViewChanged) -> None:
     device = state.devices[entry.device]
+    view = _changed(device.views[entry.source], entry)
+    if _is_small(state, device, entry):
+        device.views[entry.source] = view
+        if None in entry.own.values():
+            merge_capabilities(device, state.profiles)
+        else:
+            device.capabilities = {**device.capabilities, **entry.own}  # type: ignore[dict-item]  # no None among them
+        state.touch(device)
+        return
     state.unindex(device)
-    device.views[entry.source] = _changed(device.views[entry.source], entry)
+    device.views[entry.source] = view
     _seen(state, device)
+
+
+def _is_small(state: State, device: Device, entry: ViewChanged) -> bool:
+    """Tell whether a change touches nothing that the device is found by or that another view tells: most are so."""
+    if (
+        len(device.views) != 1
+        or device.reach is Reach.ABSENT
+        or not entry.own
+        or not entry.own.keys().isdisjoint(_FINDS)
+    ):
+        return False
+    if (entry.profile, entry.slot, entry.parent, entry.keys, entry.serial, entry.uuid) != _NOTHING:
+        return False
+    last = state.sights[device.id][-1]
+    return last.until is None and last.node == device.node
 
 
 def _changed(view: View, entry: ViewChanged) -> View:

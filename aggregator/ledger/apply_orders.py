@@ -99,8 +99,10 @@ def _node_replaced(state: State, entry: NodeReplaced) -> None:
     old.retired = True
     for claim in claims:
         claim.rename(old.id, new.id)
+        claim.version = state.sequence
         state.hold(claim)
     state.touch_node(old.id)
+    state.touch_node(new.id)
 
 
 def twins_of(state: State, old: str, new: str) -> dict[str, str]:

@@ -3,17 +3,27 @@
 Every append is an update of the head that names the writer's epoch and the sequence that it goes on from. When no row
 changes, another took the lead, however long this one was paused: it must stop. Each function runs inside a transaction
 of `aggregator.control.Control`, on SQLite and on PostgreSQL alike.
+
+A row holds what was committed together. Old rows are joined into large compressed ones (`join`, `replace`): a year of a
+fleet is a few hundred rows, each with the sorted hashes of what its entries are about, so that one device's history
+does not open them all.
 """
 
 import secrets
-from collections.abc import Iterator, Sequence
+import sys
+import zlib
+from array import array
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 import msgspec
+import zstandard
 from sqlalchemy import Connection, delete, func, insert, or_, select, update
 
 from aggregator.control import ControlError
 from aggregator.ledger.entries import Entry
+from aggregator.ledger.subjects import subjects
 from aggregator.ledger.tables import LEDGER_ENTRIES, LEDGER_HEAD, LEDGER_POSITION, database_seconds
 from schemas.errors import MusterError
 
@@ -67,6 +77,12 @@ class _Row(msgspec.Struct, array_like=True, frozen=True):
 
 _encoder: Final = msgspec.msgpack.Encoder()
 _decoder: Final = msgspec.msgpack.Decoder(list[_Row])
+_pieces: Final = msgspec.msgpack.Decoder(list[bytes])
+_JOINED: Final = zstandard.FRAME_HEADER  # no msgpack array begins like that
+_LEVEL: Final = 9
+_PIECE: Final = 1024
+"""Entries that are decoded in one go: a thread keeps the interpreter meanwhile."""
+_MAX_JOINED_BYTES: Final = 1 << 30
 
 
 def take_lead(connection: Connection, holder: str, *, force: bool = False) -> Lead | None:
@@ -110,13 +126,21 @@ def append(connection: Connection, lead: Lead, written: Sequence[Written]) -> No
     connection.execute(insert(LEDGER_ENTRIES).values(**row))
 
 
-def read(connection: Connection, after: int, most: int = 1 << 62) -> Iterator[Written]:
-    """Yield the entries after a sequence, in order, `most` of them or a few more. Raises LedgerDamagedError."""
+def read(connection: Connection, after: int, most: int = 1 << 62, *, until: int | None = None) -> Iterator[Written]:
+    """Yield the entries after a sequence, in order: up to `until`, and `most` of them or a few more.
+
+    Raises LedgerDamagedError.
+    """
     table = LEDGER_ENTRIES.c
     question = select(table.first, table.time_ns, table.body).where(table.last > after).order_by(table.first)
+    if until is not None:
+        question = question.where(table.first <= until)
     for row in connection.execute(question.execution_options(yield_per=256)):
-        for place, one in enumerate(_decode(row.first, row.body)):
-            sequence = row.first + place
+        sequence = row.first - 1
+        for one in _decode(row.first, row.body):
+            sequence += 1
+            if until is not None and sequence > until:
+                return
             if sequence > after:
                 yield Written(sequence, row.time_ns + one.after_ns, one.entry)
                 most -= 1
@@ -130,18 +154,139 @@ class LedgerDamagedError(ControlError):
     code = "ledger.damaged"
 
 
-def _decode(first: int, body: bytes) -> list[_Row]:
+def _decode(first: int, body: bytes) -> Iterator[_Row]:
     try:
-        return _decoder.decode(body)
-    except msgspec.DecodeError as error:
+        if not body.startswith(_JOINED):
+            yield from _decoder.decode(body)
+            return
+        joined = zstandard.ZstdDecompressor(max_window_size=_MAX_JOINED_BYTES).decompress(body)
+        for piece in _pieces.decode(joined):
+            yield from _decoder.decode(piece)
+    except (msgspec.DecodeError, zstandard.ZstdError) as error:
         raise LedgerDamagedError(
             f"the ledger's entries from {first} on cannot be read: {error}; restore a backup, or start a newer version"
         ) from error
 
 
-def end(connection: Connection) -> int:
-    """Give the sequence of the last entry; 0 for an empty or new ledger."""
-    return int(connection.execute(select(func.max(LEDGER_ENTRIES.c.last))).scalar() or 0)
+def sequence_at(connection: Connection, time_ns: int) -> int:
+    """Give the sequence of the last entry that was decided at or before a time; 0 when there is none."""
+    table = LEDGER_ENTRIES.c
+    question = select(table.first, table.time_ns, table.body).where(table.time_ns <= time_ns)
+    # rows of one time are in order of their sequence as well
+    row = connection.execute(question.order_by(table.time_ns.desc(), table.first.desc()).limit(1)).first()
+    if row is None:
+        return 0
+    before = sum(1 for one in _decode(row.first, row.body) if row.time_ns + one.after_ns <= time_ns)
+    return int(row.first) + before - 1
+
+
+# --- joining ----------------------------------------------------------------------------------------------------------
+
+
+class Joined(msgspec.Struct, frozen=True):
+    """Rows in one."""
+
+    first: int
+    last: int
+    rows: int
+    """How many it stands for."""
+    time_ns: int
+    subjects: bytes
+    body: bytes
+
+
+def join(connection: Connection, entries: int) -> Joined | None:
+    """Join the oldest rows that are not joined yet, so many entries in all; None while there are fewer."""
+    table = LEDGER_ENTRIES.c
+    question = select(table.first, table.last, table.time_ns, table.body).where(table.subjects.is_(None))
+    rows: list[_Row] = []
+    about: set[str] = set()
+    first = last = time_ns = count = 0
+    for row in connection.execute(question.order_by(table.first).execution_options(yield_per=256)):
+        if not count:
+            first, time_ns = row.first, row.time_ns
+        count, last = count + 1, row.last
+        for one in _decode(row.first, row.body):
+            rows.append(_Row(row.time_ns - time_ns + one.after_ns, one.entry))
+            about |= subjects(one.entry)
+        if len(rows) >= entries:
+            pieces = [_encoder.encode(rows[begin : begin + _PIECE]) for begin in range(0, len(rows), _PIECE)]
+            compressor = zstandard.ZstdCompressor(level=_LEVEL, write_checksum=True, write_content_size=True)
+            return Joined(first, last, count, time_ns, _hashes(about), compressor.compress(_encoder.encode(pieces)))
+    return None
+
+
+def replace(connection: Connection, lead: Lead, joined: Joined) -> bool:
+    """Put a joined row in the place of those that it stands for; False when they are others by now, and are kept.
+
+    Raises LeadLostError.
+    """
+    renew_lead(connection, lead)
+    table = LEDGER_ENTRIES.c
+    these = (table.first >= joined.first) & (table.last <= joined.last) & table.subjects.is_(None)
+    count = connection.execute(select(func.count()).select_from(LEDGER_ENTRIES).where(these)).scalar()
+    if count != joined.rows:
+        return False
+    connection.execute(delete(LEDGER_ENTRIES).where(these))
+    row = {"first": joined.first, "last": joined.last, "time_ns": joined.time_ns}
+    connection.execute(insert(LEDGER_ENTRIES).values(**row, subjects=joined.subjects, body=joined.body))
+    return True
+
+
+def about(connection: Connection, names: Iterable[str], *, before: int | None = None) -> Iterator[Written]:
+    """Yield, in order, the entries that name one of `names`; only rows that may hold one are opened."""
+    wanted = set(names)
+    hashes = [_hash(name) for name in wanted]
+    table = LEDGER_ENTRIES.c
+    question = select(table.first, table.subjects).order_by(table.first)
+    if before is not None:
+        question = question.where(table.first < before)
+    rows = [row.first for row in connection.execute(question) if row.subjects is None or _holds(row.subjects, hashes)]
+    done = 0
+    for first in rows:
+        # rows may have been joined meanwhile, where a transaction does not see one moment only
+        holding = select(table.first, table.time_ns, table.body).where(table.first <= first, table.last >= first)
+        row = connection.execute(holding).one()
+        sequence = row.first - 1
+        for one in _decode(row.first, row.body):
+            sequence += 1
+            if before is not None and sequence >= before:
+                return
+            if sequence > done and not wanted.isdisjoint(subjects(one.entry)):
+                yield Written(sequence, row.time_ns + one.after_ns, one.entry)
+        done = sequence
+
+
+def _hash(name: str) -> int:
+    return zlib.crc32(name.encode())
+
+
+def _hashes(names: Iterable[str]) -> bytes:
+    found = array("I", sorted({_hash(name) for name in names}))
+    if sys.byteorder == "big":
+        found.byteswap()
+    return found.tobytes()
+
+
+def _holds(hashes: bytes, wanted: Iterable[int]) -> bool:
+    """Tell whether a row may be about one of `wanted`; wrong once in some hundred thousand rows, and then only slow."""
+    known: Sequence[int] = memoryview(hashes).cast("I") if sys.byteorder == "little" else _swapped(hashes)
+    for one in wanted:
+        place = bisect_left(known, one)
+        if place < len(known) and known[place] == one:
+            return True
+    return False
+
+
+def _swapped(hashes: bytes) -> "array[int]":
+    found = array("I", hashes)
+    found.byteswap()
+    return found
+
+
+def head(connection: Connection) -> int:
+    """Give the sequence of the last entry; 0 for an empty ledger, or none."""
+    return int(connection.execute(select(LEDGER_HEAD.c.sequence)).scalar() or 0)
 
 
 def positions(connection: Connection, log_id: str) -> dict[tuple[str, int], int]:

@@ -20,7 +20,7 @@ import msgspec
 from sqlalchemy import Connection
 
 from aggregator.control import Control, ControlError
-from aggregator.ledger import journal
+from aggregator.ledger import journal, snapshots
 from aggregator.ledger.apply import apply
 from aggregator.ledger.entries import Entry
 from aggregator.ledger.journal import Lead, LeadLostError, LedgerGoneError, Written
@@ -47,15 +47,7 @@ class LedgerBusyError(MusterError):
 
 
 Load = Callable[[Connection], State]
-"""How a state is read from disk: the newest snapshot, and what was written after it."""
-
-
-def replay(connection: Connection) -> State:
-    """Build the state from the first entry on."""
-    state = State()
-    for written in journal.read(connection, 0):
-        apply(state, written.sequence, written.time_ns, written.entry)
-    return state
+"""How a state is read from disk; `snapshots.load` but in tests."""
 
 
 class LedgerStatus(msgspec.Struct, frozen=True):
@@ -73,7 +65,7 @@ class Ledger:
     """The one that leads. `open` before anything else."""
 
     def __init__(
-        self, control: Control, holder: str, *, load: Load = replay, clock: Callable[[], int] = time.time_ns
+        self, control: Control, holder: str, *, load: Load = snapshots.load, clock: Callable[[], int] = time.time_ns
     ) -> None:
         self._control = control
         self._holder = holder
@@ -235,6 +227,13 @@ class Ledger:
             raise LedgerGoneError(f"what was written after sequence {after} is not kept any more: list again")
         return found
 
+    async def maintain(self, work: Callable[[Connection, Lead], T]) -> T:
+        """Write beside the entries, as who leads: `work` checks that. Raises LeadLostError or ControlError."""
+        lead = self._lead
+        if lead is None:
+            raise LeadLostError("this instance does not lead the ledger")
+        return await self._control.write(lambda connection: work(connection, lead))
+
     async def keep_lead(self) -> None:
         """Renew the lease until another leads, or the ledger is closed."""
         while (lead := self._lead) is not None:
@@ -336,7 +335,7 @@ class Ledger:
 
     async def _reload(self) -> None:
         listeners = self._state.listeners
-        state = await self._control.read(self._load)
+        state = await self._control.read(self._load_whole)
         for listener in listeners:
             listener.update(state.nodes)
         state.listeners = listeners
@@ -345,6 +344,14 @@ class Ledger:
         self._recent.clear()
         self._ready = True
         self.last_error = ""
+
+    def _load_whole(self, connection: Connection) -> State:
+        state, last = self._load(connection), journal.head(connection)
+        if state.sequence != last:
+            raise journal.LedgerDamagedError(
+                f"the ledger's last entry is {last}, and there are {state.sequence}: restore a backup"
+            )
+        return state
 
     def _stop_leading(self, error: LeadLostError) -> None:
         if self._lead is not None:

@@ -1,7 +1,9 @@
 """One device out of the views of several collectors."""
 
+from collections.abc import Iterable
+
 from aggregator.ledger.model import Device, Profile, View
-from schemas.device import DeviceKind, Part, Slot
+from schemas.device import DeviceKind, Part, Slot, Value
 
 _BUS = "pci"
 """The collector that sees every function, and of each only what the bus tells: others know better what it is."""
@@ -17,22 +19,43 @@ def merge(device: Device, profiles: list[Profile]) -> None:
     A specialised collector's word goes before the bus's; between two specialised ones the later by name wins, which is
     the same on every replay.
     """
-    views = sorted(device.views.values(), key=_rank)
-    device.profiles = tuple(view.profile for view in views)
-    capabilities = {}
-    for view in views:
-        capabilities.update(profiles[view.profile].capabilities)
-        capabilities.update(view.own)
-    device.capabilities = capabilities
-    for view in views:
+    for view in merge_capabilities(device, profiles):
         profile = profiles[view.profile]
         if profile.kind is not DeviceKind.PCI_FUNCTION:
             device.kind = profile.kind
-        device.part = _part(device.part, profile.part, view)
-        device.slot = _slot(device.slot, view.slot)
+        device.part = merge_part(device.part, profile.part, view)
+        device.slot = merge_slot(device.slot, view.slot)
 
 
-def _part(known: Part, shared: Part, view: View) -> Part:
+def merge_capabilities(device: Device, profiles: list[Profile]) -> list[View]:
+    """Derive capabilities and profiles from a device's views; give those, the strongest word last."""
+    views = _ranked(device.views.values())
+    device.profiles = tuple([view.profile for view in views])
+    capabilities: dict[str, Value] = {}
+    for view in views:
+        capabilities |= profiles[view.profile].capabilities
+        capabilities |= view.own
+    device.capabilities = capabilities
+    return views
+
+
+def merged_part(views: Iterable[View], profiles: list[Profile]) -> tuple[Part, Slot]:
+    """Give part and slot as views tell them, and nothing that was known before."""
+    part, slot = Part(), Slot()
+    for view in _ranked(views):
+        part, slot = merge_part(part, profiles[view.profile].part, view), merge_slot(slot, view.slot)
+    return part, slot
+
+
+def _ranked(views: Iterable[View]) -> list[View]:
+    ranked = list(views)
+    if len(ranked) > 1:
+        ranked.sort(key=_rank)
+    return ranked
+
+
+def merge_part(known: Part, shared: Part, view: View) -> Part:
+    """Give a part as one view more tells it; what that does not tell stays as it was known."""
     return Part(
         vendor=shared.vendor or known.vendor,
         model=shared.model or known.model,
@@ -44,7 +67,8 @@ def _part(known: Part, shared: Part, view: View) -> Part:
     )
 
 
-def _slot(known: Slot, seen: Slot) -> Slot:
+def merge_slot(known: Slot, seen: Slot) -> Slot:
+    """Give a slot as one view more tells it; what that does not tell stays as it was known."""
     return Slot(
         path=seen.path or known.path, location=seen.location or known.location, address=seen.address or known.address
     )

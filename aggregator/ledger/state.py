@@ -98,6 +98,8 @@ class State:
         """Node -> live claims that hold something there."""
         self.listeners: list[set[str]] = []
         """Each gets the ids of nodes as they change; who put it there empties it."""
+        self.indexed = True
+        """False while many entries are replayed: what finds things is built once, at the end (`build_index`)."""
 
     # --- change -------------------------------------------------------------------------------------------------------
 
@@ -156,6 +158,8 @@ class State:
 
     def index(self, device: Device) -> None:
         """Let a device be found."""
+        if not self.indexed:
+            return
         for source, view in device.views.items():
             self.by_source[device.node, source] = device.id
             for key in view.keys:
@@ -170,6 +174,8 @@ class State:
 
     def unindex(self, device: Device) -> None:
         """Undo `index`, before what it went by changes."""
+        if not self.indexed:
+            return
         for source, view in device.views.items():
             _drop(self.by_source, (device.node, source), device.id)
             for key in view.keys:
@@ -247,30 +253,40 @@ class State:
 
     # --- keeping ------------------------------------------------------------------------------------------------------
 
-    def keep(self) -> Kept:
-        """Give what a snapshot holds. It shares its parts with the state: encode it before the next entry."""
+    def keep(self, *, whole: bool = True) -> Kept:
+        """Give what a snapshot holds. It shares its parts with the state: encode it before the next entry.
+
+        Not `whole`: without nodes, devices, claims and sights.
+        """
+        nodes = self.nodes.values() if whole else ()
+        devices = self.devices.values() if whole else ()
+        claims = self.claims.values() if whole else ()
         return Kept(
             self.sequence,
             self.time_ns,
             self.generation,
             self.profiles,
-            list(self.nodes.values()),
-            list(self.devices.values()),
-            list(self.claims.values()),
+            list(nodes),
+            list(devices),
+            list(claims),
             list(self.variants.values()),
             list(self.packages.values()),
             list(self.quotas.values()),
             self.ratios,
             self.keys,
-            [sight for sights in self.sights.values() for sight in sights],
+            [sight for device in devices for sight in self.sights.get(device.id, ())],
             list(self.records.values()),
             list(self.divergences.values()),
         )
 
     @classmethod
-    def of(cls, kept: Kept) -> "State":
-        """Build a state from what was kept of it, which it takes over."""
+    def of(cls, kept: Kept, *, index: bool = True) -> "State":
+        """Build a state from what was kept of it, which it takes over.
+
+        Without `index` nothing is found by what it is, and entries are applied faster; call `build_index` after them.
+        """
         state = cls()
+        state.indexed = False
         state.sequence, state.time_ns, state.generation = kept.sequence, kept.time_ns, kept.generation
         state.profiles = kept.profiles
         state.numbers = {encode_profile(profile): number for number, profile in enumerate(kept.profiles)}
@@ -289,12 +305,37 @@ class State:
                 state.record(record.source, use)
         state.divergences = {divergence.id: divergence for divergence in kept.divergences}
         for device in kept.devices:
-            merge(device, state.profiles)
-            state.index(device)
+            if not device.profiles:
+                merge(device, state.profiles)
             state.nodes[device.node].devices[device.id] = None
         for claim in state.live_claims():
             state.hold(claim)
+        if index:
+            state.build_index()
         return state
+
+    def build_index(self, *, facts: bool = True) -> None:
+        """Let everything be found. Without `facts` only what questions ask for: no facts may be taken then."""
+        self.by_key, self.by_source, self.by_part = {}, {}, {}
+        self.by_slot, self.groups, self.parts = {}, {}, {}
+        groups, parts, slots = self.groups, self.parts, self.by_slot
+        for name, device in self.devices.items():
+            group = device.capabilities.get("iommu_group")
+            if isinstance(group, int) and group >= 0 and device.capabilities.get("bridge") is not True:
+                groups.setdefault((device.node, group), {})[name] = None
+            if device.parent:
+                parts.setdefault(device.parent, {})[name] = None
+            if device.slot.path:
+                slots.setdefault((device.node, device.slot.path), {})[name] = None
+        if facts:
+            for name, device in self.devices.items():
+                node = device.node
+                for source, view in device.views.items():
+                    self.by_source[node, source] = name
+                    for key in view.keys:
+                        self.by_key.setdefault((node, key), name)
+                self.by_part.setdefault(part_key(device), {})[name] = None
+            self.indexed = True
 
     def digest(self) -> str:
         """Give the hash of the state: equal states, equal hashes, whatever way led there."""

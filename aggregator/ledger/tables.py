@@ -31,6 +31,7 @@ LEDGER_ENTRIES: Final = Table(
     Column("first", BigInteger, primary_key=True, autoincrement=False),
     Column("last", BigInteger, nullable=False),
     Column("time_ns", BigInteger, nullable=False, index=True),  # of the first
+    Column("subjects", LargeBinary),  # of joined rows: sorted hashes of what they are about; NULL: not known
     Column("body", LargeBinary, nullable=False),
 )
 
@@ -50,6 +51,40 @@ LEDGER_POSITION: Final = Table(
     Column("topic", String(64), primary_key=True),
     Column("partition", SmallInteger, primary_key=True, autoincrement=False),
     Column("offset", BigInteger, nullable=False),
+)
+
+LEDGER_SEEN: Final = Table(
+    "ledger_seen",  # which rows of which streams the inventory consumer has dealt with, beside the facts
+    METADATA,
+    Column("publisher", String(255), primary_key=True),
+    Column("epoch", String(64), primary_key=True),
+    Column("row_class", SmallInteger, primary_key=True, autoincrement=False),
+    Column("level", SmallInteger, primary_key=True, autoincrement=False),
+    Column("outcome", SmallInteger, primary_key=True, autoincrement=False),
+    Column("first", BigInteger, primary_key=True, autoincrement=False),
+    Column("end", BigInteger, nullable=False),
+)
+
+LEDGER_WORD: Final = Table(
+    "ledger_word",  # the last word of every publisher that the inventory consumer heard, and its settled runs
+    METADATA,
+    Column("publisher", String(255), primary_key=True),
+    Column("word", LargeBinary),
+    Column("past", LargeBinary),
+)
+
+LEDGER_ALERT: Final = Table(
+    "ledger_alert",  # the last transition of each alert that was made a taint, or taken off
+    METADATA,
+    Column("fingerprint", String(64), primary_key=True),
+    Column("transition", BigInteger, nullable=False),
+)
+
+LEDGER_PUBLISHED: Final = Table(
+    "ledger_published",  # up to which sequence a log has the ledger's entries, in its topic `inventory`
+    METADATA,
+    Column("log_id", String(64), primary_key=True),
+    Column("sequence", BigInteger, nullable=False),
 )
 
 

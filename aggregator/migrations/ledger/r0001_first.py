@@ -1,4 +1,4 @@
-"""The first tables: head, entries, snapshots, positions.
+"""The first tables: head, entries, snapshots, positions, what consumers have seen.
 
 Revision 0001, after nothing.
 """
@@ -19,6 +19,7 @@ def upgrade() -> None:
         sa.Column("first", sa.BigInteger(), autoincrement=False, nullable=False),
         sa.Column("last", sa.BigInteger(), nullable=False),
         sa.Column("time_ns", sa.BigInteger(), nullable=False),
+        sa.Column("subjects", sa.LargeBinary(), nullable=True),
         sa.Column("body", sa.LargeBinary(), nullable=False),
         sa.PrimaryKeyConstraint("first", name=op.f("pk_ledger_entries")),
     )
@@ -48,4 +49,36 @@ def upgrade() -> None:
         sa.Column("time_ns", sa.BigInteger(), nullable=False),
         sa.Column("body", sa.LargeBinary(), nullable=False),
         sa.PrimaryKeyConstraint("sequence", "part", name=op.f("pk_ledger_snapshot")),
+    )
+    op.create_table(
+        "ledger_seen",
+        sa.Column("publisher", sa.String(length=255), nullable=False),
+        sa.Column("epoch", sa.String(length=64), nullable=False),
+        sa.Column("row_class", sa.SmallInteger(), autoincrement=False, nullable=False),
+        sa.Column("level", sa.SmallInteger(), autoincrement=False, nullable=False),
+        sa.Column("outcome", sa.SmallInteger(), autoincrement=False, nullable=False),
+        sa.Column("first", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("end", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint(
+            "publisher", "epoch", "row_class", "level", "outcome", "first", name=op.f("pk_ledger_seen")
+        ),
+    )
+    op.create_table(
+        "ledger_word",
+        sa.Column("publisher", sa.String(length=255), nullable=False),
+        sa.Column("word", sa.LargeBinary(), nullable=True),
+        sa.Column("past", sa.LargeBinary(), nullable=True),
+        sa.PrimaryKeyConstraint("publisher", name=op.f("pk_ledger_word")),
+    )
+    op.create_table(
+        "ledger_alert",
+        sa.Column("fingerprint", sa.String(length=64), nullable=False),
+        sa.Column("transition", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("fingerprint", name=op.f("pk_ledger_alert")),
+    )
+    op.create_table(
+        "ledger_published",
+        sa.Column("log_id", sa.String(length=64), nullable=False),
+        sa.Column("sequence", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("log_id", name=op.f("pk_ledger_published")),
     )

@@ -1,0 +1,144 @@
+"""Snapshots on disk, and how a state is read: the newest snapshot before a moment, and the entries after it.
+
+The parts of a snapshot are rows; it is complete when its part 0 is there, which is written last. Most parts are
+compressed against the same part of an older snapshot, their base, from which they differ little; a base has none.
+"""
+
+import logging
+from collections.abc import Sequence
+from typing import Final
+
+import zstandard
+from sqlalchemy import Connection, delete, insert, select
+
+from aggregator.ledger import journal
+from aggregator.ledger.apply import apply
+from aggregator.ledger.snapshot import Reading, SnapshotError
+from aggregator.ledger.state import State
+from aggregator.ledger.tables import LEDGER_SNAPSHOT
+
+_log = logging.getLogger("muster.ledger")
+CHAIN: Final = 16
+"""So many snapshots in a row have one base."""
+_LEVEL: Final = 9
+_WINDOW_LOG: Final = 24
+_MAX_PART_BYTES: Final = 1 << 28
+
+
+def load(connection: Connection, *, until: int | None = None, facts: bool = True) -> State:
+    """Read the state as of sequence `until`, the last one when None; "as of" an empty ledger it is empty.
+
+    Without `facts` the state answers questions, and no facts may be taken with it. A snapshot that cannot be read is
+    passed over: the entries hold everything. Raises ControlError, LedgerDamagedError, or LedgerGapError.
+    """
+    state = _newest(connection, until)
+    state.indexed = False
+    for written in journal.read(connection, state.sequence, until=until):
+        apply(state, written.sequence, written.time_ns, written.entry)
+    state.build_index(facts=facts)
+    return state
+
+
+def _newest(connection: Connection, until: int | None) -> State:
+    for sequence in reversed(complete(connection)):
+        if until is None or sequence <= until:
+            try:
+                return read(connection, sequence)
+            except SnapshotError as error:
+                _log.error("snapshot_unreadable sequence=%d error=%s", sequence, error)
+    return State()
+
+
+def complete(connection: Connection) -> list[int]:
+    """Give the sequences of all complete snapshots, oldest first."""
+    table = LEDGER_SNAPSHOT.c
+    question = select(table.sequence).where(table.part == 0).order_by(table.sequence)
+    return [int(row.sequence) for row in connection.execute(question)]
+
+
+def read(connection: Connection, sequence: int) -> State:
+    """Read one snapshot, without its index. Raises SnapshotError."""
+    reading = Reading(_unpack(_body(connection, sequence, 0), None))
+    base = reading.head.base
+    for part in range(1, reading.parts + 1):
+        against = _unpack(_body(connection, base, part), None) if base and _has(connection, base, part) else None
+        reading.add(_unpack(_body(connection, sequence, part), against))
+    return reading.state()
+
+
+def base_parts(connection: Connection) -> tuple[int, list[bytes]]:
+    """Give the base for a next snapshot, with its parts as they were before compression; 0 when that begins a chain."""
+    heads: list[tuple[int, int]] = []
+    for sequence in complete(connection)[-CHAIN:]:
+        try:
+            heads.append((sequence, Reading(_unpack(_body(connection, sequence, 0), None)).head.base))
+        except SnapshotError:
+            continue
+    bases = [sequence for sequence, base in heads if not base]
+    if not bases:
+        return 0, []
+    base = bases[-1]
+    if sum(1 for sequence, against in heads if against == base) + 1 >= CHAIN:
+        return 0, []
+    try:
+        head = Reading(_unpack(_body(connection, base, 0), None))
+        return base, [_unpack(_body(connection, base, part), None) for part in range(1, head.parts + 1)]
+    except SnapshotError:
+        return 0, []
+
+
+def pack(parts: Sequence[bytes], base: Sequence[bytes]) -> list[bytes]:
+    """Compress parts, each against that of a base, if there is one. Slow: for a thread."""
+    return [_pack(part, base[place] if place < len(base) else None) for place, part in enumerate(parts)]
+
+
+def write_part(connection: Connection, sequence: int, part: int, time_ns: int, body: bytes) -> None:
+    """Keep a part as `pack` gave it. With part 0 the snapshot is complete."""
+    row = {"sequence": sequence, "part": part, "time_ns": time_ns, "body": body}
+    connection.execute(insert(LEDGER_SNAPSHOT).values(**row))
+
+
+def forget(connection: Connection, sequence: int) -> None:
+    """Let a snapshot go."""
+    connection.execute(delete(LEDGER_SNAPSHOT).where(LEDGER_SNAPSHOT.c.sequence == sequence))
+
+
+def forget_incomplete(connection: Connection) -> None:
+    """Let the parts go of which whoever wrote them never came to the last."""
+    whole = select(LEDGER_SNAPSHOT.c.sequence).where(LEDGER_SNAPSHOT.c.part == 0).scalar_subquery()
+    connection.execute(delete(LEDGER_SNAPSHOT).where(LEDGER_SNAPSHOT.c.sequence.not_in(whole)))
+
+
+def _body(connection: Connection, sequence: int, part: int) -> bytes:
+    table = LEDGER_SNAPSHOT.c
+    row = connection.execute(select(table.body).where(table.sequence == sequence, table.part == part)).first()
+    if row is None:
+        raise SnapshotError(f"the snapshot at {sequence} lacks part {part}")
+    return bytes(row.body)
+
+
+def _has(connection: Connection, sequence: int, part: int) -> bool:
+    table = LEDGER_SNAPSHOT.c
+    found = select(table.part).where(table.sequence == sequence, table.part == part)
+    return connection.execute(found).first() is not None
+
+
+def _pack(part: bytes, base: bytes | None) -> bytes:
+    parameters = zstandard.ZstdCompressionParameters.from_level(
+        _LEVEL, window_log=_WINDOW_LOG, write_checksum=True, write_content_size=True
+    )
+    return zstandard.ZstdCompressor(compression_params=parameters, dict_data=_dictionary(base)).compress(part)
+
+
+def _unpack(body: bytes, base: bytes | None) -> bytes:
+    try:
+        opened = zstandard.ZstdDecompressor(dict_data=_dictionary(base), max_window_size=_MAX_PART_BYTES)
+        return opened.decompress(body, max_output_size=_MAX_PART_BYTES)
+    except zstandard.ZstdError as error:
+        raise SnapshotError(f"a snapshot cannot be read: {error}") from error
+
+
+def _dictionary(base: bytes | None) -> zstandard.ZstdCompressionDict | None:
+    if not base:
+        return None
+    return zstandard.ZstdCompressionDict(base, dict_type=zstandard.DICT_TYPE_RAWCONTENT)

@@ -14,7 +14,7 @@ from typing import Any, Final
 import msgspec
 
 from aggregator.access import matches
-from aggregator.log import Log, OffsetOutOfRangeError, Record
+from aggregator.log import Log, LogReadError, OffsetOutOfRangeError, Record
 from aggregator.store_consumer import RECORD_TOPICS
 from collectors.show import rows_of_block
 from schemas.batch import Block, Envelope
@@ -30,6 +30,8 @@ LEARN_SECONDS: Final = 30.0
 MAX_SUBJECTS: Final = 64
 """A stream that speaks for more may speak for any: it is always opened."""
 MAX_STREAMS: Final = 16_384
+RETRY_SECONDS: Final = 1.0
+"""After how long a log that cannot be read is tried again."""
 
 
 def _nobody_is_told(_pattern: str, _seconds: float) -> None:
@@ -164,7 +166,18 @@ class LiveHub:
             watcher.end()
 
     async def run(self) -> None:
-        """Follow for ever; asleep while nobody watches."""
+        """Follow for ever; asleep while nobody watches. While the log cannot be read, try again."""
+        told = ""
+        while True:
+            try:
+                await self._follow()
+            except LogReadError as error:
+                if str(error) != told:  # once for a standing condition
+                    told = str(error)
+                    _log.error("live_waits error=%s (it is tried again)", error)
+                await asyncio.sleep(RETRY_SECONDS)
+
+    async def _follow(self) -> None:
         moment = 0
         while True:
             if not self._watchers:
@@ -172,6 +185,7 @@ class LiveHub:
                 self._speakers.forget()
                 self._changed.clear()
                 await self._changed.wait()
+            if not self._positions:
                 await self._seek_end()
             for watcher in self._watchers:
                 self._watched(watcher.filter.node, 15.0)

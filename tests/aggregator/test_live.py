@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from aggregator import live
 from aggregator.live import LEARN_SECONDS, MAX_SUBJECTS, LiveFilter, LiveHub, Speakers, Watcher
-from aggregator.log import Entry, topic_of
+from aggregator.log import Entry, LogReadError, Record, topic_of
 from aggregator.log_sqlite import SqliteLog
 from schemas.batch import Block, Envelope
 from schemas.codec import encode_batch, encode_body
@@ -122,3 +123,35 @@ async def test_a_node_is_seen_whoever_speaks_for_it(watched: Watched) -> None:
 )
 def test_a_filter_takes_what_its_patterns_stand_for(wanted: LiveFilter, expected: bool) -> None:
     assert expected == wanted.takes(envelope("relay"), block("n1"))
+
+
+class FailingLog(SqliteLog):
+    """A log whose disk fails for a moment."""
+
+    failures = 0
+
+    async def read(self, topic: str, partition: int, offset: int, max_bytes: int) -> list[Record]:
+        if self.failures:
+            self.failures -= 1
+            raise LogReadError("the log cannot be read: disk I/O error")
+        return await super().read(topic, partition, offset, max_bytes)
+
+
+async def test_a_log_that_cannot_be_read_for_a_moment_does_not_end_the_watch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(live, "RETRY_SECONDS", 0.01)
+    log = FailingLog(tmp_path / "log.db", partitions=1)
+    log.failures = 3
+    rig = Watched(log)
+    with rig.hub.watch(LiveFilter()) as watcher:  # before it runs: it begins at the log's end all the same
+        task = asyncio.create_task(rig.hub.run())
+        async with asyncio.timeout(60):
+            while log.failures:  # noqa: ASYNC110 - it is in another hand
+                await asyncio.sleep(0.005)
+        await rig.append("n1", "n1")
+        assert await next_of(watcher) == ("n1", "n1")
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await task
+    await log.close()

@@ -10,9 +10,9 @@ from functools import partial
 from typing import Final, TypeVar
 
 from aggregator import tokens
-from aggregator.access import Caller, Who
+from aggregator.access import Caller, ScopeError, Who
 from aggregator.control import Control
-from aggregator.tokens import Enrolment, Issued, IssuedEnrolment, Secret, Token
+from aggregator.tokens import Enrolment, Issued, IssuedEnrolment, Secret, Token, TokenError
 from schemas.errors import AccessError
 
 T = TypeVar("T")
@@ -114,9 +114,14 @@ class Tokens:
 
     async def _change(self, transaction: Callable[..., T]) -> T:
         try:
-            return await self._control.write(transaction)
-        finally:  # also when cancelled: it may have been kept
+            changed = await self._control.write(transaction)
+        except (AccessError, ScopeError, TokenError):
+            raise  # nothing changed; and whoever is refused an enrolment must not make us look up every token again
+        except BaseException:  # cancelled, say: it may have been kept
             self.forget()
+            raise
+        self.forget()
+        return changed
 
     async def _look_up(self, secret: Secret, digest: bytes) -> tuple[Token, Caller, float]:
         generation = self._generation

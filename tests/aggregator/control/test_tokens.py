@@ -120,6 +120,24 @@ async def test_who_is_asking_is_answered_without_the_database(service: Tokens, c
     assert [] == asked
 
 
+async def test_a_stranger_who_is_refused_makes_nobody_be_looked_up_again(
+    service: Tokens, control: SqliteControl
+) -> None:
+    """Else anybody could have every publisher wait for the database, by asking to be enrolled."""
+    issued = await service.issue("t", ["read"], LOCAL)
+    await service.authenticate(issued.secret.reveal())
+    enrolling = await service.issue_enrolment("rack 7", ["n*"], LOCAL)
+    await service.authenticate(issued.secret.reveal())
+    asked: list[str] = []
+    event.listen(control._reading, "before_cursor_execute", lambda *call: asked.append(call[2]))
+    refused = ("mse_" + "a" * 12 + "_" + "b" * 52, "n1"), (enrolling.secret.reveal(), "m1"), ("rubbish", "*")
+    for text, node in refused:
+        with pytest.raises((AccessError, ScopeError)):
+            await service.enrol(text, node, NONCE)
+        await service.authenticate(issued.secret.reveal())
+    assert [] == asked
+
+
 async def test_rotation_keeps_two_valid_then_one(service: Tokens, time: Time) -> None:
     first = await service.issue("t", ["read"], LOCAL)
     second = await service.rotate(first.token.id, LOCAL, grace_s=60)

@@ -30,6 +30,7 @@ class NodeToken:
         self._lock = threading.Lock()
         self._configured = _fingerprint(configured)
         kept, _, follows = _read(path).partition("\n")
+        self._discarded = ""
         # a token that was rotated goes on in its successor, until another one is written into the configuration
         self._token = kept if kept and (not configured or follows == self._configured) else configured
 
@@ -57,14 +58,16 @@ class NodeToken:
     def discard(self) -> None:
         """Show it no more: the aggregator knows it no longer. On disk it stays until another takes its place."""
         with self._lock:
-            self._token = ""
+            self._token, self._discarded = "", self._token
 
     def enrol(self, transport: Transport, enrolment_token: str, node: str) -> None:
         """Exchange an enrolment token for the node's own, unless there is one.
 
         Asked again after an answer that got lost, the aggregator knows the request by its nonce. `transport` checks by
         the fingerprint in the enrolment token whom it speaks to, before the token is sent.
-        Raises TransportError without an answer, and AccessError when the aggregator refuses.
+        Raises TransportError without an answer, and AccessError when the aggregator refuses: then a token that was
+        discarded is shown again. It may be good, where an aggregator refused it that knew nobody (an empty data folder,
+        the wrong backup) and has been mended since.
         """
         if self._token:
             return
@@ -74,13 +77,19 @@ class NodeToken:
         if answer.status >= 500 or answer.status == 429:
             raise TransportError(f"{transport.address}: {answer.problem().get('detail')}")
         if answer.status != 200:
+            self._resume()
             raise AccessError(f"enrolment refused: {answer.problem().get('detail')}")
         try:
             issued = msgspec.json.decode(answer.body, type=_Issued)
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise TransportError(f"{transport.address}: not an answer to an enrolment: {error}") from None
         self.keep(issued.token)
         self._path.with_name("enrolment-nonce").unlink(missing_ok=True)
+
+    def _resume(self) -> None:
+        """Show again what was discarded, unless the control channel has brought another token meanwhile."""
+        with self._lock:
+            self._token = self._token or self._discarded
 
     def _nonce(self) -> str:
         path = self._path.with_name("enrolment-nonce")

@@ -37,7 +37,9 @@ def test_an_enrolment_token_becomes_the_nodes_own_and_is_kept_for_root_alone(tmp
     assert stat.S_IMODE((tmp_path / "token").stat().st_mode) == 0o600
 
 
-@pytest.mark.parametrize("answer", [Answer(503, {}, b""), Answer(429, {}, b"{}"), Answer(200, {}, b"<html>")])
+@pytest.mark.parametrize(
+    "answer", [Answer(503, {}, b""), Answer(429, {}, b"{}"), Answer(200, {}, b"<html>"), Answer(200, {}, b'"\xff"')]
+)
 def test_an_answer_that_is_none_is_asked_for_again_with_the_same_nonce(tmp_path: Path, answer: Answer) -> None:
     desk = Desk(answer, given("mst_one"))
     token = NodeToken(tmp_path / "token")
@@ -52,6 +54,19 @@ def test_an_answer_that_is_none_is_asked_for_again_with_the_same_nonce(tmp_path:
 def test_a_refusal_is_final(tmp_path: Path) -> None:
     with pytest.raises(AccessError, match="used up"):
         NodeToken(tmp_path / "token").enrol(Desk(Answer(401, {}, b'{"detail": "used up"}')), "mse_once", "n1")
+
+
+def test_a_token_that_was_discarded_is_shown_again_when_there_is_no_other_to_be_had(tmp_path: Path) -> None:
+    """An aggregator that was started on the wrong data, and mended, must not have locked the whole fleet out."""
+    (tmp_path / "token").write_text("mst_old\n")
+    token = NodeToken(tmp_path / "token")
+    token.discard()
+    assert token() == ""
+
+    with pytest.raises(AccessError):
+        token.enrol(Desk(Answer(401, {}, b"{}")), "mse_used_up", "n1")
+
+    assert token() == "mst_old"
 
 
 def test_a_rotated_token_outlives_a_restart_though_the_configuration_names_the_one_before(tmp_path: Path) -> None:

@@ -11,6 +11,8 @@ from typing import Final
 
 MAX_LINE_BYTES: Final = 65536
 MAX_FIELDS: Final = 128
+MAX_LENGTH_DIGITS: Final = 19
+"""Of Content-Length; Python itself refuses to read numbers of thousands of digits, by another error."""
 _CHUNK: Final = 65536
 
 
@@ -47,7 +49,7 @@ class Response:
         text = self.headers.get("content-length")
         if text is None:
             return None
-        if not text.isascii() or not text.isdigit():
+        if not text.isascii() or not text.isdigit() or len(text) > MAX_LENGTH_DIGITS:
             raise HttpError(f"Content-Length {text!r:.40} is no number")
         return int(text)
 

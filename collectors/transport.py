@@ -59,7 +59,7 @@ class Answer(msgspec.Struct):
         """The problem details (RFC 9457) of a refusal; a substitute when the body is not one."""
         try:
             details = msgspec.json.decode(self.body)
-        except msgspec.DecodeError:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):  # from whatever stands between
             details = None
         if isinstance(details, dict):
             return details

@@ -308,3 +308,9 @@ class TestWords:
         waits = {Backoff(8, 30, seed=seed).next() for seed in range(50)}
         assert len(waits) == 50
         assert all(4 <= wait <= 8 for wait in waits)
+
+
+@pytest.mark.parametrize("body", [b'"\xff"', b"[" * 100_000, b"<html>", b"[1]", b""])
+def test_a_refusal_in_any_words_is_a_problem(body: bytes) -> None:
+    """Whatever stands between may answer; the thread that asks must outlive it."""
+    assert Answer(502, {}, body).problem()["code"] == "http.502"

@@ -152,6 +152,14 @@ class RetentionSection(Section):
     """Disk budget of everything together: beyond it the oldest telemetry and log records go first, then events."""
 
 
+class InventorySection(Section):
+    """`[inventory]`: what becomes of devices that nobody knew."""
+
+    first_sight: Literal["dirty", "free"] = "dirty"
+    """What a device is when it is first seen and nobody uses it. `free` is your word, once for all, that whatever
+    arrives is clean; it is recorded with each device. `dirty`: `muster adopt` takes your word for those you name."""
+
+
 class VerbositySection(Section):
     """`[verbosity]`: limits of grants."""
 
@@ -171,6 +179,7 @@ class AggregatorConfig(BaseModel):
     store: StoreSection = StoreSection()
     retention: RetentionSection = RetentionSection()
     verbosity: VerbositySection = VerbositySection()
+    inventory: InventorySection = InventorySection()
 
 
 SECTIONS: Final[Mapping[str, type[Section]]] = {
@@ -179,6 +188,7 @@ SECTIONS: Final[Mapping[str, type[Section]]] = {
     "store": StoreSection,
     "retention": RetentionSection,
     "verbosity": VerbositySection,
+    "inventory": InventorySection,
 }
 
 

@@ -13,12 +13,12 @@ from aggregator.config import VerbositySection
 from aggregator.control import Control
 from aggregator.control_channel import ControlHub
 from aggregator.grants import Budget, GrantBook
-from aggregator.nodes import Nodes
+from aggregator.nodes import Nodes, NodeView
 from aggregator.outbox import Outbox
 from aggregator.refusals import Refusals
 from aggregator.succession import SILENCE_S, Hello, RefusedError, Succession
 from aggregator.token_service import Tokens
-from schemas.claims import ClaimReport
+from schemas.claims import Checkpoint, ClaimReport
 from schemas.control import CollectorReport, ControlRequest, Message
 from schemas.errors import MusterError
 from schemas.publish import PublishRequest
@@ -57,8 +57,11 @@ class Fleet:
         self.hub = ControlHub(self.grants)
         self._chores_at = time.monotonic()
         self._names: dict[str, str] = {}
+        self._given: dict[str, str] = {}
         self.reported: Callable[[str, list[ClaimReport]], Awaitable[None]] | None = None
         """Takes what a node says of its work for claims."""
+        self.kept: Callable[[str, Checkpoint], None] | None = None
+        """Takes what a node keeps of claims, as it says at the beginning of a run."""
 
     async def load(self) -> None:
         """Read what was decided, and tell what is yet to be told. Called once, before the first request."""
@@ -99,6 +102,8 @@ class Fleet:
                 agent_version=machine.agent_version,
                 facts=machine.facts,
             )
+        if request.checkpoint is not None and self.kept is not None:
+            self.kept(request.publisher, request.checkpoint)
         if request.claims and self.reported is not None:
             await self.reported(request.publisher, request.claims)
         return await self.hub.poll(request)
@@ -133,7 +138,7 @@ class Fleet:
 
     async def node_named(self, name: str) -> str:
         """Give the id of the node that people call `name`; the name itself when it is an id, a pattern or unknown."""
-        views = await self.nodes.views()
+        views = await self.views()
         if any(view.node.id == name for view in views):
             return name
         named = [view.node.id for view in views if view.node.host_name == name and view.state != "replaced"]
@@ -152,8 +157,21 @@ class Fleet:
         await self.nodes.flush()
 
     def names(self) -> Mapping[str, str]:
-        """Give the host name of each node that said one, by id. Safe on any thread."""
-        return self._names
+        """Give the name of each node that has one, by id: an operator's, else its host name. Safe on any thread."""
+        return {**self._names, **self._given} if self._given else self._names
+
+    def call(self, names: Mapping[str, str]) -> None:
+        """Let operators' names stand before what nodes call themselves; "" ends that."""
+        self._given = {node: name for node, name in {**self._given, **names}.items() if name}
+
+    async def views(self) -> list[NodeView]:
+        """Give every node as it is now, by id, under the name that people use."""
+        return [
+            msgspec.structs.replace(view, node=msgspec.structs.replace(view.node, host_name=self._given[view.node.id]))
+            if view.node.id in self._given
+            else view
+            for view in await self.nodes.views()
+        ]
 
     async def flush(self) -> None:
         """Keep what is only in memory yet, when nodes were last heard; tell what is yet to be told."""

@@ -12,6 +12,7 @@ from aggregator.announcer import Announcer
 from aggregator.authority import find_authority
 from aggregator.balance import Balance
 from aggregator.balancing import Balancing
+from aggregator.caretaker import Caretaker
 from aggregator.claiming import Claiming
 from aggregator.config import AggregatorConfig
 from aggregator.control_sqlite import SqliteControl
@@ -19,6 +20,7 @@ from aggregator.expired import Expiry
 from aggregator.fleet import Fleet
 from aggregator.ingest import Ingest
 from aggregator.inventory import Inventory
+from aggregator.ledger.facts import FIRST_SIGHT_POLICIES
 from aggregator.ledger.ledger import Ledger
 from aggregator.live import LiveHub
 from aggregator.log_sqlite import SqliteLog
@@ -86,9 +88,12 @@ class Service:
         )
         self.ledger_database = SqliteControl(self.folder / "ledger.db", schema=LEDGER)
         self.ledger = Ledger(self.ledger_database, INSTANCE)
-        self.inventory = Inventory(self.log, self.ledger, self.control)
+        adopt = FIRST_SIGHT_POLICIES[config.inventory.first_sight]
+        self.inventory = Inventory(self.log, self.ledger, self.control, adopt=adopt)
         self.claiming = Claiming(self.ledger, self.fleet.hub.set_work)
         self.fleet.reported = self.claiming.report
+        self.caretaker = Caretaker(self.ledger, self.announcer.announce)
+        self.fleet.kept = self.caretaker.checkpoint
         self._balancing = Balancing(self.log, self.control, self.consumer, self.expiry)
         limits = Limits(age_seconds=config.log.max_age_hours * 3600, bytes=config.log.max_bytes // len(RECORD_TOPICS))
         self.retention = Retention(
@@ -130,10 +135,12 @@ class Service:
         await self.expiry.load()
         self.ledger_database.open()
         await self.ledger.open()
+        self.fleet.call({node.id: node.name for node in self.ledger.peek().nodes.values() if node.host_name})
         self._spawn("store", self.consumer.run())
         self._spawn("lead", self.ledger.keep_lead())
         self._spawn("inventory", self.inventory.run())
         self._spawn("claims", self.claiming.run())
+        self._spawn("caretaker", self.caretaker.run())
         self._spawn("live", self.live.run())
         self._spawn("retention", self._every(RETENTION_SECONDS, self._retain))
         self._spawn("fleet", self._every(1.0, self.fleet.tick))

@@ -56,6 +56,7 @@ AGENT_EVENTS: Final = (
 """What an agent tells of itself."""
 
 _RUN: Final = ("epoch", "boot")
+_VIEWS: Final = ("kind", "device", "claim", "ledger", "seen", "about")
 AGGREGATOR_EVENTS: Final = (
     EventSpec("node.new", "A node speaks for the first time.", (Severity.NOTICE,), _RUN),
     EventSpec(
@@ -81,6 +82,37 @@ AGGREGATOR_EVENTS: Final = (
         "A publisher that is known may not speak as it did: for that node, or under that name.",
         (Severity.WARNING,),
         ("code", "who", "reason"),
+    ),
+    EventSpec(
+        "node.drained",
+        "Nothing is left on a node that is drained.",
+        (Severity.NOTICE,),
+        ("reason",),
+    ),
+    EventSpec(
+        "node.maintenance_began",
+        "A node is in maintenance: nothing new goes there, and nobody is woken for it.",
+        (Severity.NOTICE,),
+        ("until_ns", "reason"),
+    ),
+    EventSpec("node.maintenance_ended", "A node's maintenance ended, or its time ran out.", (Severity.NOTICE,)),
+    EventSpec(
+        "claim.must_leave",
+        "A claim's consumer should leave: its node is drained, or a mark on node or device says so.",
+        (Severity.WARNING,),
+        ("claim", "tenant", "consumer", "reason"),
+    ),
+    EventSpec(
+        "divergence.began",
+        "The ledger and a node, a record or a checkpoint do not agree about a thing. Both views are told.",
+        (Severity.WARNING,),
+        _VIEWS,
+    ),
+    EventSpec(
+        "divergence.ended",
+        "They agree again, or there is nothing left to disagree about; the views are the last ones.",
+        (Severity.NOTICE,),
+        _VIEWS,
     ),
     EventSpec(
         "log.recreated",

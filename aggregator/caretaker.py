@@ -1,0 +1,259 @@
+"""What the leader looks after by itself: divergences, claims that should leave, maintenance that ends.
+
+Every second it looks at the nodes that changed, once a minute at all of them. What it finds is an entry of the ledger
+where it is a fact that lasts, and an event on change. Events are told at least once: after a restart those who should
+leave are told again.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from functools import partial
+from typing import Final
+
+from aggregator import reconcile
+from aggregator.ledger import nodes, uses
+from aggregator.ledger.entries import Agreed, Diverged, Entry
+from aggregator.ledger.ledger import Ledger
+from aggregator.ledger.model import Claim, Divergence
+from aggregator.ledger.state import State
+from aggregator.ledger.words import LIVE_CLAIMS, Effect
+from aggregator.reconcile import Kept
+from schemas.claims import Checkpoint
+from schemas.errors import MusterError
+from schemas.rows import Event, FieldValue, Severity
+
+_log = logging.getLogger("muster.caretaker")
+TICK_SECONDS: Final = 1.0
+SWEEP_SECONDS: Final = 60.0
+SETTLE_SECONDS: Final = {"claim.idle": 300.0, "claim.driver": 30.0, "claim.network": 30.0, "record.device": 60.0}
+"""How long two views may differ before it is told: what was just confirmed is not opened yet, or not yet seen so."""
+_SETTLE: Final = 5.0
+
+Announce = Callable[[list[Event]], Awaitable[None]]
+
+
+class Caretaker:
+    """Looks after the fleet until it is cancelled. For one event loop."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        announce: Announce,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        wall_ns: Callable[[], int] = time.time_ns,
+    ) -> None:
+        self._ledger = ledger
+        self._announce = announce
+        self._clock = clock
+        self._wall_ns = wall_ns
+        self._state: State | None = None
+        self._touched: set[str] = set()
+        self._swept = float("-inf")
+        self._noticed: dict[str, tuple[float, str]] = {}
+        """Divergence that may pass -> since when it was seen, and its node."""
+        self._told: dict[str, dict[str, str]] = {}
+        """Node -> claims that were told to leave, and why."""
+        self._ends: dict[str, tuple[int, float]] = {}
+        """Node in maintenance -> until when by the wall clock, and by ours."""
+        self._kept: dict[str, Kept] = {}
+        """Node -> its checkpoint."""
+
+    async def run(self) -> None:
+        """Look after everything, every second."""
+        while True:
+            try:
+                await self.tick()
+            except MusterError as error:
+                _log.warning("caretaker_waits error=%s", error)
+            await asyncio.sleep(TICK_SECONDS)
+
+    def checkpoint(self, publisher: str, kept: Checkpoint) -> None:
+        """Take what a node says at the beginning of a run that it keeps of claims."""
+        state = self._ledger.peek()
+        for node in state.nodes.values():
+            if publisher in (node.publisher, node.id):
+                self._kept[node.id] = Kept(state.sequence, kept)
+                self._touched.add(node.id)
+
+    async def tick(self) -> None:
+        """Look once."""
+        state = self._ledger.peek()
+        if state is not self._state:
+            self._begin(state)
+        touched = set(self._touched)
+        if self._clock() - self._swept >= SWEEP_SECONDS:
+            self._swept, touched = self._clock(), set(state.nodes)
+        self._touched.clear()
+        await self._ledger.settled()  # nobody is told what is not on disk
+        await self._overdue(state, touched)
+        await self._maintenance(state, touched)
+        await self._leaving(state, touched)
+        await self._divergences(state, touched)
+
+    def _begin(self, state: State) -> None:
+        mine: set[str] = set(state.nodes)
+        state.listeners = [*(one for one in state.listeners if one is not self._touched), mine]
+        self._state, self._touched = state, mine
+        self._told.clear()
+
+    async def _overdue(self, state: State, touched: Iterable[str]) -> None:
+        """Let records count that came while a claim had what they name."""
+        for name in touched:
+            for device in list(state.devices_of(name)) if state.recorded else ():
+                if uses.overdue(state, device):
+                    await self._ledger.decide(partial(_overdue, device=device.id))
+
+    # --- maintenance --------------------------------------------------------------------------------------------------
+
+    async def _maintenance(self, state: State, touched: Iterable[str]) -> None:
+        for name in touched:
+            node = state.nodes.get(name)
+            until = node.maintenance_until_ns if node else None
+            known = self._ends.get(name)
+            if until is None:
+                if self._ends.pop(name, None) is not None:
+                    await self._announce([_event("node.maintenance_ended", name, "maintenance ended")])
+            elif known is None or known[0] != until:
+                self._ends[name] = (until, self._clock() + max(0.0, (until - self._wall_ns()) / 1e9))
+                if known is None and node is not None:
+                    why = node.maintenance
+                    message = f"in maintenance{f': {why}' if why else ''}; nobody is woken for it"
+                    detail: dict[str, FieldValue] = {"until_ns": until, "reason": why}
+                    await self._announce([_event("node.maintenance_began", name, message, detail)])
+        for name, (_, end) in list(self._ends.items()):
+            if self._clock() >= end and name in state.nodes:
+                await self._ledger.decide(
+                    partial(nodes.maintain, node=name, until_ns=0, why="", who="ledger")
+                )  # recorded, never recomputed
+                self._touched.add(name)
+
+    # --- leaving ------------------------------------------------------------------------------------------------------
+
+    async def _leaving(self, state: State, touched: Iterable[str]) -> None:
+        for name in touched:
+            leaving = {claim.id: why for claim, why in should_leave(state, name)}
+            told = self._told.get(name, {})
+            events = [
+                _must_leave(state.claims[claim], name, why) for claim, why in leaving.items() if told.get(claim) != why
+            ]
+            node = state.nodes.get(name)
+            if told and not leaving and node is not None and node.draining:
+                message = f"drained: no claim holds anything of it ({node.draining})"
+                events.append(_event("node.drained", name, message, {"reason": node.draining}))
+            if leaving:
+                self._told[name] = leaving
+            else:
+                self._told.pop(name, None)
+            await self._announce(events)
+
+    # --- divergences --------------------------------------------------------------------------------------------------
+
+    async def _divergences(self, state: State, touched: set[str]) -> None:
+        found: dict[str, Divergence] = {one.id: one for one in reconcile.of_records(state)}
+        for name in touched & state.nodes.keys():
+            found |= {one.id: one for one in reconcile.of_node(state, state.nodes[name], self._kept.get(name))}
+        entries: list[Entry] = []
+        events: list[Event] = []
+        for one in found.values():
+            before = state.divergences.get(one.id)
+            if before is not None:
+                if (before.ledger, before.seen) != (one.ledger, one.seen):
+                    entries.append(Diverged(one))
+            elif self._settled(one):
+                entries.append(Diverged(one))
+                events.append(_diverged("divergence.began", one))
+        for before in state.divergences.values():
+            if before.id not in found and self._looked_at(before, touched):
+                entries.append(Agreed(before.id))
+                events.append(_diverged("divergence.ended", before))
+        self._forget(found, touched)
+        if entries:
+            await self._ledger.decide(lambda _: (entries, None))
+            await self._announce(events)
+
+    def _settled(self, one: Divergence) -> bool:
+        since, _ = self._noticed.setdefault(one.id, (self._clock(), one.node))
+        if self._clock() - since >= SETTLE_SECONDS.get(one.kind, _SETTLE):
+            del self._noticed[one.id]
+            return True
+        if one.node:
+            self._touched.add(one.node)  # look again
+        return False
+
+    def _looked_at(self, one: Divergence, touched: set[str]) -> bool:
+        """Tell whether what was known of it was compared again; a checkpoint comes but once a run."""
+        if one.kind in ("record.device", "record.node"):
+            return True
+        return one.node in touched and (not one.kind.startswith("checkpoint.") or one.node in self._kept)
+
+    def _forget(self, found: dict[str, Divergence], touched: set[str]) -> None:
+        """Begin anew with what passed before it was told."""
+        for name, (_, node) in list(self._noticed.items()):
+            if name not in found and (not node or node in touched):
+                del self._noticed[name]
+
+
+def should_leave(state: State, node: str) -> Iterator[tuple[Claim, str]]:
+    """Yield the claims on a node whose consumers should leave, and why: a drain, or a mark that says so."""
+    found = state.nodes.get(node)
+    for claim in nodes.claims_there(state, node):
+        why = leave(state, claim)
+        if found is not None and why:
+            yield claim, why
+
+
+def leave(state: State, claim: Claim) -> str:
+    """Say why a claim's consumer should leave; "" when it need not."""
+    if claim.state not in LIVE_CLAIMS:
+        return ""
+    for name in dict.fromkeys((*(held.node for held in claim.devices), *claim.amounts)):
+        node = state.nodes.get(name)
+        if node is None:
+            continue
+        if node.draining:
+            return f"node {node.name or name} is draining: {node.draining}"
+        for taint in node.taints.values():
+            if taint.effect is Effect.DRAIN:
+                return f"node {node.name or name} is marked by {taint.rule}: {taint.evidence}"
+    for held in claim.devices:
+        for taint in state.devices[held.device].taints.values() if held.device in state.devices else ():
+            if taint.effect is Effect.DRAIN:
+                return f"{held.device} is marked by {taint.rule}: {taint.evidence}"
+    return ""
+
+
+def _overdue(state: State, device: str) -> tuple[list[Entry], None]:
+    return uses.overdue(state, state.devices[device]), None
+
+
+def _event(type_: str, node: str, message: str, detail: dict[str, FieldValue] | None = None) -> Event:
+    return Event(type_, message, subject=node, detail=detail or {})
+
+
+def _must_leave(claim: Claim, node: str, why: str) -> Event:
+    message = f"claim {claim.id} of {claim.tenant} ({claim.consumer}) should leave: {why}"
+    detail = {"claim": claim.id, "tenant": claim.tenant, "consumer": claim.consumer, "reason": why}
+    return Event("claim.must_leave", message, Severity.WARNING, subject=node, detail=detail)
+
+
+def _diverged(type_: str, one: Divergence) -> Event:
+    ended = type_.endswith("ended")
+    message = f"{one.kind}: the ledger says: {one.ledger}; seen: {one.seen}"
+    return Event(
+        type_,
+        f"no more: {message}" if ended else message,
+        Severity.NOTICE if ended else Severity.WARNING,
+        device=one.device,
+        subject=one.node,
+        detail={
+            "kind": one.kind,
+            "device": one.device,
+            "claim": one.claim,
+            "ledger": one.ledger,
+            "seen": one.seen,
+            "about": one.about,
+        },
+    )

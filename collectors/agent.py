@@ -101,7 +101,7 @@ class Agent:
             resend_documents=self.intake.resend_documents,
             levels_changed=self.scheduler.levels_changed,
             watched=self.intake.wake,
-            claims=self.claims,
+            claims=self.claims.worker if self.claims is not None else None,
         )
         self._channel = self._transport()
         self.control = ControlClient(self._channel, session, opened=self._renew_authority)

@@ -18,6 +18,7 @@ from typing import Final
 
 import msgspec
 
+from collectors.claims.checkpoint import CheckpointFile
 from collectors.config import AgentConfig
 from collectors.enrolment import NodeToken, authority_of
 from collectors.fleet_channel import FleetChannel
@@ -89,6 +90,7 @@ class FleetRun:
         interval: float,
         token: str = "",
         documents: bool = True,
+        claim_speed: float = 1.0,
     ) -> None:
         """Open the fleet's spool under `folder`. Raises SpoolError and ConfigError."""
         self._started = time.monotonic()
@@ -107,18 +109,25 @@ class FleetRun:
             sender,
             self._hurry,
             config.publish.enrolment_token,
+            self._called,
+            claim_speed,
         )
         spools, self.file = _open(folder, fleet, config)
         self.nodes = [
-            FleetNode(node, spool, _token(folder, node.name, config, token), setup)
+            FleetNode(node, spool, _token(folder, node.name, config, token), setup, _checkpoint(folder, node.name))
             for node, spool in zip(fleet.nodes, spools, strict=True)
         ]
         self._index = {one.node.id: index for index, one in enumerate(self.nodes)}
         self._senders = Senders(self.nodes, sender, self.costs, min(MOST_THREADS, len(self.nodes)))
-        self._channel = FleetChannel(transport(5.0), [one.session for one in self.nodes], self.costs)
+        sessions = [one.session for one in self.nodes]
+        silent = [one.node for one in self.nodes]
+        self._channel = FleetChannel(transport(5.0), sessions, self.costs, silent=lambda index: silent[index].silent)
         self._faults = FaultSocket(folder / "control.sock", fleet)
         self._turns: list[tuple[float, int]] = []
         self._hurried: deque[str] = deque()
+        self._called_for: deque[str] = deque()
+        self._working: set[int] = set()
+        """Nodes that have something to do for claims."""
         self._asked: deque[Callable[[], None]] = deque()
         self._describing: deque[FleetNode] = deque(self.nodes)
         self._allowance = DOCUMENTS_PER_SECOND
@@ -175,6 +184,7 @@ class FleetRun:
     def tick(self, now: float) -> None:
         """Do what is due now, and commit what came of it."""
         self._faults.serve()
+        self._work(now)
         if self._kept and not (now >= self._retry_at and self._commit(self._kept)):
             return  # the disk takes nothing: nothing new begins to exist meanwhile
         for name in self._take_hurried():
@@ -193,6 +203,21 @@ class FleetRun:
         self._summarise(now)
 
     # --- inside ------------------------------------------------------------------------------------------------------
+
+    def _work(self, now: float) -> None:
+        """Have nodes do what claims ask of them."""
+        while self._called_for:
+            self._working.add(self._index[self._called_for.popleft()])
+        for index in list(self._working):
+            one = self.nodes[index]
+            more = one.work(now)
+            if one.worker.has_news:
+                self._senders.wake([index])
+            elif not more:
+                self._working.discard(index)
+
+    def _called(self, name: str) -> None:
+        self._called_for.append(name)
 
     def _turn(self, index: int, when: float) -> None:
         self.nodes[index].due = when
@@ -373,6 +398,11 @@ def _open(folder: Path, fleet: Fleet, config: AgentConfig) -> tuple[list[Spool],
             "fleet_left_behind publishers=%d first=%s: their rows wait for a fleet with them", len(left), left[0]
         )
     return spools, file
+
+
+def _checkpoint(folder: Path, name: str) -> CheckpointFile:
+    """Give what a node keeps of claims. A power loss may cost a simulated node the last of it."""
+    return CheckpointFile(folder / "claims" / f"{name}.json", durable=False)
 
 
 def _token(folder: Path, name: str, config: AgentConfig, token: str) -> NodeToken:

@@ -10,7 +10,7 @@ import selectors
 import socket
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from collectors.control_client import CONTROL_PATH, WAIT_SECONDS, ControlSession
@@ -42,7 +42,16 @@ class _Line:
 class FleetChannel:
     """Asks for every session, and hands each its answers. All of it happens on a thread of its own."""
 
-    def __init__(self, transport: Transport, sessions: Sequence[ControlSession], costs: Costs) -> None:
+    def __init__(
+        self,
+        transport: Transport,
+        sessions: Sequence[ControlSession],
+        costs: Costs,
+        *,
+        silent: Callable[[int], bool] = lambda _index: False,
+    ) -> None:
+        """`silent`: tells which nodes are dead: they neither ask nor hear."""
+        self._silent = silent
         self._transport = transport
         self._sessions = sessions
         self._costs = costs
@@ -86,6 +95,10 @@ class FleetChannel:
 
     def _ask(self, index: int, now: float) -> None:
         line = self._lines[index]
+        if self._silent(index):
+            self._close(index)
+            self._turn(index, now + 1.0)
+            return
         if line.sock is None and now < self._no_connection_before:
             self._turn(index, self._no_connection_before + random.random())
             return
@@ -142,6 +155,9 @@ class FleetChannel:
     def _answered(self, index: int, answer: Answer) -> None:
         if answer.headers.get("connection", "").lower() == "close":
             self._close(index)
+        if self._silent(index):
+            self._failed(index, ConnectionResetError("the node is dead"))
+            return
         try:
             wait = self._sessions[index].heed(answer)
         except WireError as error:

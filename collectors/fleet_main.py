@@ -61,6 +61,8 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=1, metavar="N",
                         help="with --nodes: other seeds make other identities and workloads")  # fmt: skip
     parser.add_argument("--no-documents", action="store_true", help="send no capability documents: rows alone")
+    parser.add_argument("--claim-speed", type=_seconds, default=1.0, metavar="FACTOR",
+                        help="do the steps of claims so many times faster than real machines (default: 1)")  # fmt: skip
     parser.add_argument("--aggregator", action="append", default=[], metavar="ADDRESS",
                         help="https://host:8420, http://host:8420 or unix:///path; may be repeated (default: [publish]"
                         " of the configuration, else the aggregator of this machine)")  # fmt: skip
@@ -94,7 +96,7 @@ def _work(options: argparse.Namespace, config: AgentConfig, folder: Path) -> int
     fleet, interval = make_fleet(options)
     _allow_files(len(fleet.nodes) + 256)
     run = FleetRun(fleet, config, folder, interval=interval, token=os.environ.get("MUSTER_TOKEN", ""),
-                   documents=not options.no_documents)  # fmt: skip
+                   documents=not options.no_documents, claim_speed=options.claim_speed)  # fmt: skip
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: run.stop())
     signal.signal(signal.SIGUSR1, lambda *_: run.want_report())

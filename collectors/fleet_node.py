@@ -7,12 +7,16 @@ from typing import Final
 
 import msgspec
 
-from collectors.control_client import ControlSession
+from collectors.claims.checkpoint import CheckpointFile
+from collectors.claims.order import Order
+from collectors.claims.worker import Job, Worker
+from collectors.control_client import ControlSession, say
 from collectors.enrolment import NodeToken
 from collectors.fleet_piles import Piles
 from collectors.fleet_senders import PooledSender
 from collectors.own_rows import document_block
 from collectors.publisher import Publisher
+from collectors.simulated.claims import SimulatedClaims
 from collectors.simulated.documents import describe
 from collectors.simulated.effects import Effects
 from collectors.simulated.node import SimulatedNode
@@ -22,7 +26,7 @@ from collectors.transport import Backoff, TransportError
 from collectors.verbosity import LevelPolicy
 from schemas.codec import encode_body
 from schemas.device import documents_hash, encode_document
-from schemas.errors import AccessError
+from schemas.errors import AccessError, WireError
 from schemas.rows import Parcel
 from schemas.verbosity import Level, RowClass
 
@@ -44,12 +48,18 @@ class NodeSetup(msgspec.Struct, frozen=True):
     hurry: Callable[[str], None]
     """Called, from any thread, with a node's id: step it now."""
     enrolment_token: str = ""
+    work: Callable[[str], None] = lambda _name: None
+    """Called, from any thread, with a node's id: there may be something to do for claims."""
+    claim_speed: float = 1.0
+    """So many times faster than real ones are the steps of claims."""
 
 
 class FleetNode:
     """A node: `step`, `flush` and `describe` are for the fleet's own thread, `attempt` for one sender at a time."""
 
-    def __init__(self, node: SimulatedNode, spool: Spool, token: NodeToken, setup: NodeSetup) -> None:
+    def __init__(
+        self, node: SimulatedNode, spool: Spool, token: NodeToken, setup: NodeSetup, checkpoint: CheckpointFile
+    ) -> None:
         self.node = node
         self.spool = spool
         self.due = 0.0
@@ -68,6 +78,9 @@ class FleetNode:
             documents=lambda: self._documents,
             log=_quiet,
         )
+        self.worker = Worker(checkpoint, node.boot_id, changed=lambda: setup.work(node.id))
+        self._claims = SimulatedClaims(node)
+        self._doing: list[tuple[float, Job, Order]] = []
         self.session = ControlSession(
             token=token,
             keep_token=token.keep,
@@ -82,6 +95,7 @@ class FleetNode:
             levels_changed=self._hurry,
             watched=self._hurry,
             facts={"simulated": True, "type": node.hardware.type_name, "profile": node.profile},
+            claims=self.worker,
             log=_quiet,
         )
         self.problem = ""
@@ -104,6 +118,18 @@ class FleetNode:
         self.runs += 1
         self._stepped_ns = wall_ns
         return self.node.step(wall_ns, self.policy.in_force(SOURCE))
+
+    def work(self, now: float) -> bool:
+        """Do what claims ask for and is due; tell whether there is more to come."""
+        if self.node.silent:
+            return True
+        while (taken := self.worker.take()) is not None:
+            job, order = taken
+            self._doing.append((now + self._claims.seconds(order) / self._setup.claim_speed, job, order))
+        for one in [one for one in self._doing if one[0] <= now]:
+            self._doing.remove(one)
+            self.worker.finish(one[1], self._claims.perform(one[2]))
+        return bool(self._doing) or self.worker.wait_seconds() is not None
 
     def gather(self, parcels: list[Parcel], now: float) -> None:
         """Keep what it said until there is enough of it for a batch."""
@@ -161,9 +187,18 @@ class FleetNode:
             return SILENT_SECONDS
         if self._wants_token and (wait := self._enrol()):
             return wait
+        if self.worker.has_news:
+            self._say()
         wait = self.publisher.attempt()
         self.problem = self.publisher.status.last_error
         return wait
+
+    def _say(self) -> None:
+        """Report what became of steps, beside the channel that is kept waiting."""
+        try:
+            say(self.session, self._setup.sender)
+        except (TransportError, WireError) as error:
+            self.session.failed(error)
 
     @property
     def _wants_token(self) -> bool:

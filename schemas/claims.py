@@ -86,6 +86,8 @@ class DeviceReport(msgspec.Struct, array_like=True, frozen=True):
     """With CLEAN: the typed document, as JSON."""
     made: str = ""
     """With PREPARE of a MIG profile: the UUID of the partition that was made."""
+    clean: int = 0
+    """With CLEAN: which clean it was, as in `ClaimDevice.clean`."""
 
 
 class ClaimReport(msgspec.Struct, array_like=True, frozen=True):

@@ -9,7 +9,6 @@ from collectors.claims.crew import Crew, Perform, by_hand, in_a_process
 from collectors.claims.desk import Desk, desk_path
 from collectors.claims.options import ClaimsSection
 from collectors.claims.worker import Worker
-from schemas.claims import Checkpoint, ClaimReport, ClaimStep
 
 _log = logging.getLogger("muster.claims")
 
@@ -51,25 +50,3 @@ class NodeClaims:
 
     def _say(self) -> None:
         self.say()
-
-    # --- the control channel: see `collectors.control_client.Claims` --------------------------------------------------
-
-    def set_work(self, steps: list[ClaimStep]) -> None:
-        """Take all work."""
-        self.worker.set_work(steps)
-
-    def reports(self) -> list[ClaimReport] | None:
-        """Give what was not told yet."""
-        return self.worker.reports()
-
-    def heard(self) -> None:
-        """It was told."""
-        self.worker.heard()
-
-    def unheard(self) -> None:
-        """Nobody answered."""
-        self.worker.unheard()
-
-    def checkpoint(self) -> Checkpoint:
-        """Give what is kept."""
-        return self.worker.checkpoint()

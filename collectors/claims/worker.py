@@ -204,6 +204,7 @@ class Worker:
         return report
 
     def _end(self, job: Job, report: DeviceReport) -> None:
+        report = msgspec.structs.replace(report, clean=job.device.clean)
         news = job.report is None or job.report.done != report.done or job.report.problem != report.problem
         job.report = report
         if news:

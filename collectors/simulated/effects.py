@@ -24,5 +24,7 @@ class Effects(msgspec.Struct, kw_only=True):
     """Counted over all ports of the node."""
     ports_down: set[int] = msgspec.field(default_factory=set)
     bmc_dead: bool = False
+    claims: set[str] = msgspec.field(default_factory=set)
+    """What goes wrong with the steps of claims: names of faults."""
     silent: bool = False
     """The node says nothing at all."""

@@ -256,11 +256,28 @@ FAULTS: Final[dict[str, FaultKind]] = {
         FaultKind(
             name="node_silent",
             target="node",
-            meaning="The node says nothing: no rows, and its publisher should stop its heartbeats.",
+            meaning="The node says nothing: no rows, no heartbeats, and it does nothing for claims.",
+        ),
+        *(
+            FaultKind(name=name, target="node", meaning=meaning)
+            for name, meaning in (
+                ("prepare_fails", "Hooks that make devices ready for a claim fail."),
+                ("undo_fails", "Hooks that take devices away from a claim fail."),
+                ("clean_fails", "Hooks that clean devices fail."),
+                ("device_in_use", "Whatever a claim gives back is still in use."),
+                ("evidence_bad", "What is read after a clean shows that it did not work."),
+                ("evidence_missing", "Cleans are reported without evidence."),
+                ("evidence_old", "The evidence of an older clean is handed in."),
+                ("evidence_other_part", "The evidence of another part is handed in."),
+            )
         ),
     )
 }
 """All kinds of faults, by name."""
+CLAIM_FAULTS: Final = frozenset(
+    name for name in FAULTS if name == "device_in_use" or name.endswith("_fails") or name.startswith("evidence_")
+)
+"""Those of what a node does for claims."""
 
 
 def check_fault(fault: Fault) -> FaultKind:
@@ -307,7 +324,7 @@ def effects_of(active: list[Active]) -> Effects:
     return effects
 
 
-def _apply(effects: Effects, fault: Active) -> None:  # noqa: C901  # one case a fault: a table in code
+def _apply(effects: Effects, fault: Active) -> None:  # noqa: C901, PLR0912  # one case a fault: a table in code
     target = fault.target
     match fault.kind.name:
         case "gpu_lost" | "xid_79" | "xid_119":
@@ -334,3 +351,5 @@ def _apply(effects: Effects, fault: Active) -> None:  # noqa: C901  # one case a
             effects.bmc_dead = True
         case "node_silent":
             effects.silent = True
+        case name if name in CLAIM_FAULTS:
+            effects.claims.add(name)

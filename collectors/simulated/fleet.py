@@ -28,7 +28,7 @@ class Fleet:
             first = numbers.get(group.prefix, 1)
             numbers[group.prefix] = first + group.count
             for number in range(first, first + group.count):
-                hardware = Hardware(f"{group.prefix}-{number:04d}", spec.seed, group.type, node_type, where)
+                hardware = Hardware(f"{group.prefix}-{number:04d}", spec.seed, group.type, node_type, where, group.boot)
                 self.nodes.append(SimulatedNode(hardware, group.profile))
         self._by_name = {node.name: node for node in self.nodes}
         self._plan_faults(place)

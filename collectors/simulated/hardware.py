@@ -16,7 +16,9 @@ VENDOR: Final = "Simulated"
 class Hardware:
     """Who the devices of a node are. All of it follows from seed and name, and is made when asked for."""
 
-    def __init__(self, name: str, seed: int, type_name: str, node_type: NodeType, layout: Layout) -> None:
+    def __init__(
+        self, name: str, seed: int, type_name: str, node_type: NodeType, layout: Layout, boot: int = 0
+    ) -> None:
         self.name = name
         self.seed = seed
         self.type_name = type_name
@@ -24,7 +26,7 @@ class Hardware:
         self.layout = layout
         self.model = GPU_MODELS[node_type.gpu.model]
         self.id = uuid(seed, name, "system")
-        self.boot_id = uuid(seed, name, "boot")
+        self.boot_id = uuid(seed, name, "boot", *([boot] if boot else []))
 
     def serial(self, prefix: str, *words: object) -> str:
         """Give the serial number of a part of this node."""

@@ -100,6 +100,8 @@ class NodeGroup(_Section, frozen=True):
     """Names are `<prefix>-0001` and up, counting on over groups of one prefix."""
     profile: Profile = "full"
     """`load`: exactly 20 rows of 10 fields a step, for load tests."""
+    boot: Annotated[int, Meta(ge=0, le=1_000_000)] = 0
+    """How many times the machines were booted: with another number they come back as after a boot."""
 
 
 class Fault(_Section, frozen=True):

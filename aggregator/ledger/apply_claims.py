@@ -156,27 +156,32 @@ def _invalidated(state: State, entry: Invalidated) -> None:
 
 
 def _claim_restored(state: State, entry: ClaimRestored) -> None:
+    """A claim on several nodes comes back with each node's checkpoint, piece by piece."""
     old = state.claims.get(entry.claim)
-    if old is not None and old.state in LIVE_CLAIMS:
+    live = old is not None and old.state in LIVE_CLAIMS
+    if old is not None and live:
         state.hold(old, -1)
+    back: dict[str, None] = dict.fromkeys(held.device for held in entry.devices)
+    kept = [held for held in old.devices if held.device not in back] if old is not None and live else []
     claim = Claim(
         entry.claim,
         entry.tenant,
         entry.consumer,
         Epoch(entry.generation, entry.sequence),
-        ClaimState.ACTIVE,
-        entry.devices,
+        old.state if old is not None and live else ClaimState.ACTIVE,
+        [*kept, *entry.devices],
         old.amounts if old else {},
         entry.lease_seconds,
         created_ns=old.created_ns if old else state.time_ns,
         until_ns=state.time_ns + int(entry.lease_seconds * _SECOND),
-        confirmed={held.device: None for held in entry.devices},
+        confirmed={**(old.confirmed if old is not None and live else {}), **back},
+        undone=old.undone if old is not None and live else {},
         began_ns=old.began_ns if old and old.began_ns is not None else state.time_ns,
         reason="restored from its node's checkpoint",
         version=state.sequence,
     )
     state.claims[claim.id] = claim
-    for held in claim.devices:
+    for held in entry.devices:
         device = state.devices[held.device]
         if allowed(device.lifecycle, "restored"):
             state.move(device, "restored")

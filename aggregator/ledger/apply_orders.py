@@ -6,6 +6,7 @@ from typing import Any, Final
 import msgspec
 
 from aggregator.ledger.entries import (
+    CheckpointShown,
     GenerationBegun,
     NodeOrdered,
     NodeReplaced,
@@ -166,11 +167,16 @@ def _ratio_set(state: State, entry: RatioSet) -> None:
 
 
 def _generation_begun(state: State, entry: GenerationBegun) -> None:
+    """No node has shown its checkpoint in it yet: `State.reach` calls their devices unverified."""
     state.generation = entry.generation
-    for device in state.devices.values():
-        if device.reach is Reach.LIVE:
-            device.reach = Reach.UNVERIFIED
-            state.touch(device)
+    state.generations[entry.generation] = state.sequence
+    for node in state.nodes:
+        state.touch_node(node)
+
+
+def _checkpoint_shown(state: State, entry: CheckpointShown) -> None:
+    state.nodes[entry.node].shown = entry.generation
+    state.touch_node(entry.node)
 
 
 ORDERS: Final[dict[type[Any], Callable[[State, Any], None]]] = {
@@ -184,5 +190,6 @@ ORDERS: Final[dict[type[Any], Callable[[State, Any], None]]] = {
     NodeReplaced: _node_replaced,
     RatioSet: _ratio_set,
     GenerationBegun: _generation_begun,
+    CheckpointShown: _checkpoint_shown,
 }
 """What each entry of these does."""

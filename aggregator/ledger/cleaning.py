@@ -10,6 +10,7 @@ from aggregator.ledger.claims import ClaimError, ClaimInvalidError, NotGrantedEr
 from aggregator.ledger.entries import Entry, Fenced, Passed, Proved
 from aggregator.ledger.evidence import EvidenceError
 from aggregator.ledger.model import Claim, Device, Evidence, part_key
+from aggregator.ledger.relations import excludes
 from aggregator.ledger.state import State
 from aggregator.ledger.transitions import allowed, transition
 from aggregator.ledger.words import ClaimState, Reach
@@ -40,6 +41,10 @@ def begin_clean(state: State, device: str, *, who: str = "", why: str = "") -> t
         message = f"{device} may be in use: its node has not confirmed the end of claim {found.hold.claim}"
         raise NotGrantedError([Objection("claim.live", message, found.node, device)])
     _check_use(found, uses.recorded(state, found))
+    for other in excludes(state, found):
+        if may_be_in_use(state, other):
+            message = f"{other.id}, which is a part of {device} or has it as one, may be in use for a claim"
+            raise NotGrantedError([Objection("relation.excludes", message, found.node, other.id)])
     reach = state.reach(found)
     if reach is not Reach.LIVE:
         raise NotGrantedError([Objection(f"reach.{reach.value}", f"{device} is {reach.value}", found.node, device)])

@@ -369,6 +369,13 @@ class GenerationBegun(_Entry, frozen=True, tag=49):
     why: str = ""
 
 
+class CheckpointShown(_Entry, frozen=True, tag=60):
+    """A node has shown what it keeps of claims, and what the ledger had lost of them stands before this entry."""
+
+    node: str
+    generation: int
+
+
 Entry = (
     ProfileDefined
     | NodeSeen
@@ -410,6 +417,7 @@ Entry = (
     | NodeReplaced
     | RatioSet
     | GenerationBegun
+    | CheckpointShown
 )
 
 _encoder: Final = msgspec.msgpack.Encoder()

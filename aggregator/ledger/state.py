@@ -50,6 +50,7 @@ class Kept(msgspec.Struct, array_like=True):
     sights: list[Sight] = []
     records: list[UseRecord] = []
     divergences: list[Divergence] = []
+    generations: list[tuple[int, int]] = []
 
 
 class State:
@@ -59,6 +60,8 @@ class State:
         self.sequence = 0
         self.time_ns = 0
         self.generation = 1
+        self.generations: dict[int, int] = {1: 0}
+        """Generation -> sequence at which it began: what was granted in an earlier one from there on is lost."""
         self.profiles: list[Profile] = []
         self.nodes: dict[str, Node] = {}
         self.devices: dict[str, Device] = {}
@@ -219,6 +222,8 @@ class State:
         node = self.nodes.get(device.node)
         if device.reach is Reach.LIVE and (node is None or not node.live):
             return Reach.STALE
+        if device.reach is Reach.LIVE and node is not None and node.shown != self.generation:
+            return Reach.UNVERIFIED
         return device.reach
 
     def devices_of(self, node: str) -> Iterator[Device]:
@@ -277,6 +282,7 @@ class State:
             [sight for device in devices for sight in self.sights.get(device.id, ())],
             list(self.records.values()),
             list(self.divergences.values()),
+            list(self.generations.items()),
         )
 
     @classmethod
@@ -303,6 +309,7 @@ class State:
             state.records[record.source] = record
             for use in record.uses.values():
                 state.record(record.source, use)
+        state.generations = dict(kept.generations) or {1: 0}
         state.divergences = {divergence.id: divergence for divergence in kept.divergences}
         for device in kept.devices:
             if not device.profiles:

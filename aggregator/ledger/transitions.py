@@ -98,6 +98,10 @@ TRANSITIONS: Final = (
         "restored", _RESERVED, _ASSIGNED, Ground.NODE, "The ledger is older than the claim that the node keeps."
     ),
     Transition("restored", _DIRTY, _ASSIGNED, Ground.NODE, "The ledger is older than the claim that the node keeps."),
+    Transition("restored", _FOREIGN, _ASSIGNED, Ground.NODE, "Who has it has it by a claim of a ledger that is lost."),
+    Transition(
+        "restored", _QUARANTINED, _ASSIGNED, Ground.NODE, "The ledger is older than the claim that the node keeps."
+    ),
     Transition("doubted", _FREE, _DIRTY, Ground.FACT, "What was known of it no longer holds (restore, lost evidence)."),
     Transition("retired", _FREE, _RETIRED, Ground.OPERATOR, "Taken out for good."),
     Transition("retired", _DIRTY, _RETIRED, Ground.OPERATOR, "Taken out for good."),

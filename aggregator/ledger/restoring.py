@@ -1,0 +1,134 @@
+"""What a node's checkpoint adds to a ledger that is older than it, or is another one altogether (DESIGN, part 3).
+
+A ledger that began a generation knows nothing of a node before that node has shown its checkpoint: whoever was given
+something there by the ledger that was lost has it still. What this ledger decided itself, it knows better than any
+node: a claim that it saw ending is over, whatever an old checkpoint says.
+"""
+
+from collections.abc import Iterator
+
+import msgspec
+
+from aggregator.ledger.entries import (
+    CheckpointShown,
+    ClaimRestored,
+    Entry,
+    GenerationBegun,
+    Invalidated,
+    Provisioned,
+)
+from aggregator.ledger.model import Claim, Device, Held, Node
+from aggregator.ledger.state import State
+from aggregator.ledger.transitions import allowed
+from aggregator.ledger.words import LIVE_CLAIMS, ClaimState, Epoch, Mode
+from schemas.claims import Checkpoint, CheckpointClaim, ClaimDevice
+
+
+class Restored(msgspec.Struct, frozen=True):
+    """What became of a claim of a checkpoint."""
+
+    claim: str
+    pending: bool = False
+    """A device of it was not described yet: look again when it is."""
+    conflict: str = ""
+    """Why a device of it cannot be its again: both views. People decide."""
+
+
+def begin_generation(state: State, now_ns: int, why: str) -> tuple[list[Entry], int]:
+    """Begin a new generation, named by the time: a ledger made anew after this one is lost has a higher one."""
+    generation = max(state.generation + 1, now_ns // 10**9)
+    return [GenerationBegun(generation, why)], generation
+
+
+def ahead(state: State, checkpoint: Checkpoint) -> bool:
+    """Tell whether a node has seen a decision that this ledger has not made: the ledger was set back."""
+    return (checkpoint.generation, checkpoint.sequence) > (state.generation, state.sequence)
+
+
+def lost(state: State, claim: CheckpointClaim) -> bool:
+    """Tell whether a claim that a node keeps was granted by a ledger, or a part of this one, that is lost."""
+    found = state.claims.get(claim.claim)
+    if found is not None and found.epoch == Epoch(claim.generation, claim.sequence):
+        return found.state not in LIVE_CLAIMS and found.began_ns is None  # it ended here before its node was told
+    if claim.generation not in state.generations:
+        return True
+    later = [first for generation, first in state.generations.items() if generation > claim.generation]
+    return claim.sequence >= min(later) if later else claim.sequence > state.sequence
+
+
+def restore(state: State, publisher: str, claim: CheckpointClaim) -> tuple[list[Entry], Restored]:
+    """Give a claim back what a node keeps for it, where the ledger has lost it. Again: nothing new."""
+    found = state.claims.get(claim.claim)
+    same = found is not None and found.epoch == Epoch(claim.generation, claim.sequence)
+    if found is not None and same and found.state is ClaimState.RESERVED:
+        return [Provisioned(found.id)], Restored(claim.claim)  # its node was told by the ledger that was lost
+    known = set[str]()
+    if found is not None and same and found.state in LIVE_CLAIMS:
+        if found.state not in (ClaimState.ACTIVE, ClaimState.SUSPECT):
+            return [], Restored(claim.claim)
+        known = {held.device for held in found.devices}
+    elif not lost(state, claim):
+        return [], Restored(claim.claim)
+    entries: list[Entry] = []
+    held: list[Held] = []
+    pending, conflicts = False, []
+    for one in claim.devices:
+        device = _find(state, publisher, one)
+        if device is None:
+            pending = True
+        elif device.id not in known:
+            before, conflict = _make_room(state, device, claim, one)
+            entries += before
+            if conflict:
+                conflicts.append(conflict)
+            else:
+                part, mode = one.part, Mode(one.mode)
+                held.append(Held(device.id, device.node, mode, part, one.profile, dict(one.expected)))
+    if held:
+        entries.append(
+            ClaimRestored(
+                claim.claim,
+                claim.tenant,
+                claim.consumer,
+                claim.generation,
+                claim.sequence,
+                held,
+                claim.lease_seconds,
+            )
+        )
+    return entries, Restored(claim.claim, pending, "; ".join(conflicts))
+
+
+def _find(state: State, publisher: str, one: ClaimDevice) -> Device | None:
+    """Give the device of a checkpoint by its part, among those of the nodes that the publisher speaks for."""
+    for name in (one.device, *state.by_part.get(one.part, ())):
+        device = state.devices.get(name)
+        if device is not None and device.part_key == one.part and state.nodes[device.node].publisher == publisher:
+            return device
+    return None
+
+
+def _make_room(state: State, device: Device, claim: CheckpointClaim, one: ClaimDevice) -> tuple[list[Entry], str]:
+    """Take a device back from a claim that no node was told of; say what keeps it from it."""
+    holder: Claim | None = state.claims.get(device.hold.claim) if device.hold else None
+    if holder is not None and holder.id != claim.claim and holder.state is ClaimState.RESERVED:
+        why = f"its node keeps it for claim {claim.claim} of {claim.tenant}"
+        return [Invalidated(holder.id, device.id, why)], ""
+    if holder is not None and holder.id != claim.claim and holder.state in LIVE_CLAIMS:
+        told = f"its node keeps {one.device} for claim {claim.claim} at epoch {claim.generation}.{claim.sequence}"
+        return [], f"the ledger gave {device.id} to claim {holder.id} at epoch {holder.epoch}, and {told}"
+    if not allowed(device.lifecycle, "restored"):
+        return [], f"{device.id} is {device.lifecycle.value}, and its node keeps it for claim {claim.claim}"
+    return [], ""
+
+
+def unshown(state: State, publisher: str) -> Iterator[Node]:
+    """Yield the nodes of a publisher of which nothing is known in this generation."""
+    for node in state.nodes.values():
+        if node.publisher == publisher and node.shown != state.generation:
+            yield node
+
+
+def show(state: State, publisher: str) -> tuple[list[Entry], None]:
+    """Record that a publisher has shown what it keeps: its nodes' devices are known again."""
+    return [CheckpointShown(node.id, state.generation) for node in unshown(state, publisher)], None

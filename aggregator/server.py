@@ -10,6 +10,7 @@ import resource
 import signal
 import socket
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final, NoReturn
@@ -19,7 +20,7 @@ from aggregator.control import ControlOpenError
 from aggregator.log import LogOpenError
 from collectors.config import socket_path
 from collectors.lifeline import watch_lifeline
-from collectors.process import EXIT_CONFIG, EXIT_FAILED, start_logging
+from collectors.process import EXIT_CONFIG, EXIT_DEFECT, EXIT_FAILED, start_logging
 from schemas.errors import ConfigError, MusterError
 
 _log = logging.getLogger("muster.aggregator")
@@ -82,7 +83,8 @@ async def _serve(config: AggregatorConfig) -> int:
     from aggregator.service import Service
 
     _allow_connections()
-    service = Service(config, installed_catalogue())
+    threading.excepthook = _thread_died
+    service = Service(config, installed_catalogue(), broken=lambda: leave(EXIT_DEFECT))
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -98,6 +100,16 @@ async def _serve(config: AggregatorConfig) -> int:
     finally:
         await service.stop()
     return 0
+
+
+def _thread_died(died: threading.ExceptHookArgs) -> None:
+    """End the process when one of its threads ends by a defect: half of it would be ready, and keep everybody waiting.
+
+    At once, as by a crash, for which everything is made: what is to be closed in order might wait for what died.
+    """
+    name = died.thread.name if died.thread else "?"
+    _log.critical("thread_died name=%s", name, exc_info=died.exc_value)
+    leave(EXIT_DEFECT)
 
 
 def _from_thread(loop: asyncio.AbstractEventLoop, call: Callable[[], None]) -> None:

@@ -52,8 +52,13 @@ SWEEP_SECONDS: Final = 86_400.0
 class Service:
     """An aggregator with everything embedded: log and control database in SQLite, store in DuckDB."""
 
-    def __init__(self, config: AggregatorConfig, catalogue: Catalogue) -> None:
-        """Open the files under the data folder. Raises ConfigError when another process has it."""
+    def __init__(
+        self, config: AggregatorConfig, catalogue: Catalogue, *, broken: Callable[[], None] = lambda: None
+    ) -> None:
+        """Open the files under the data folder. Raises ConfigError when another process has it.
+
+        `broken` is called when a part ended by a defect: started again the process works; half of it would not.
+        """
         self.config = config
         self.catalogue = catalogue
         self.started = time.monotonic()
@@ -103,6 +108,7 @@ class Service:
             take=self.expiry.take,
         )
         self._tasks: list[asyncio.Task[None]] = []
+        self._broken = broken
 
     def _make_store(self) -> "tuple[DuckStore, DuckQueries]":
         # 70 ms and 30 MB: imported only when DuckDB is the store
@@ -155,7 +161,7 @@ class Service:
         for task in self._tasks:
             if task.get_name() not in ("store", "inventory"):
                 task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)  # `_report` has told of one that failed
+        await asyncio.gather(*self._tasks, return_exceptions=True)  # `_ended` has told of one that failed
         self._tasks = []
         async with contextlib.AsyncExitStack() as closing:  # whatever fails, what follows is closed
             closing.callback(self._lock.close)
@@ -231,13 +237,13 @@ class Service:
 
     def _spawn(self, name: str, work: "asyncio._CoroutineLike[None]") -> None:
         task = asyncio.get_running_loop().create_task(work, name=name)
-        task.add_done_callback(_report)
+        task.add_done_callback(self._ended)
         self._tasks.append(task)
 
-
-def _report(task: "asyncio.Task[None]") -> None:
-    if not task.cancelled() and task.exception() is not None:
-        _log.critical("task_ended name=%s", task.get_name(), exc_info=task.exception())
+    def _ended(self, task: "asyncio.Task[None]") -> None:
+        if not task.cancelled() and task.exception() is not None:
+            _log.critical("task_ended name=%s", task.get_name(), exc_info=task.exception())
+            self._broken()
 
 
 class FolderLock:

@@ -14,9 +14,11 @@ from types import TracebackType
 from typing import Any, Self
 from urllib.parse import urlsplit
 
+import msgspec
+
 from tests.ports import free_port
 from tests.services.postgresql import Postgres
-from tests.services.process import DidNotStartError, Running, answers, running
+from tests.services.process import DidNotStartError, answers, running
 
 WIDE_TREES = """
 [placement]
@@ -29,20 +31,34 @@ optimize_for_wide_provider_trees = true
 PROCESSES, THREADS = 2, 4
 
 
+class Placement(msgspec.Struct, frozen=True):
+    """A Placement that answers."""
+
+    address: str
+    pid: int
+    server: Postgres
+    database: str
+    """Its own, within the server."""
+
+    def execute(self, statements: str) -> str:
+        """Run SQL on its database; give what it prints. Raises AssertionError when a statement fails."""
+        return self.server.execute(statements, self.database)
+
+
 @contextmanager
-def placement(python: Path, database: Postgres, folder: Path, options: str = "") -> Iterator[Running]:
+def placement(python: Path, server: Postgres, folder: Path, options: str = "") -> Iterator[Placement]:
     """Run a Placement on a new, empty database of its own. Raises DidNotStartError.
 
     `python` is the Python of an environment that has it. Nobody is asked who they are.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    name = f"placement_{uuid.uuid4().hex}"
-    database.execute(f"CREATE DATABASE {name}")
+    database = f"placement_{uuid.uuid4().hex}"
+    server.execute(f"CREATE DATABASE {database}")
     config = folder / "placement.conf"
     config.write_text(
         "[DEFAULT]\nlog_options = false\n"
         "[api]\nauth_strategy = noauth2\n"
-        f"[placement_database]\nconnection = {database.address(name)}\n{options}"
+        f"[placement_database]\nconnection = {server.address(database)}\n{options}"
     )
     _synchronise(python, config)
     port = free_port()
@@ -58,8 +74,8 @@ def placement(python: Path, database: Postgres, folder: Path, options: str = "")
         address=address,
         healthy=lambda: answers(address),
         env={"OS_PLACEMENT_CONFIG_DIR": str(folder)},
-    ) as server:
-        yield server
+    ) as process:
+        yield Placement(address, process.pid, server, database)
 
 
 def _synchronise(python: Path, config: Path) -> None:

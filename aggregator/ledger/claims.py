@@ -236,12 +236,9 @@ def grant(state: State, ask: Ask, claim: str) -> tuple[list[Entry], str]:
     Raises NotGrantedError, ClaimInvalidError, or ClaimError when the key was used for something else.
     """
     check_ask(ask)
-    if ask.key:
-        before = state.claims.get(state.keys.get(f"{ask.tenant}\n{ask.key}", ""))
-        if before is not None:
-            if before.request != ask.request:
-                raise ClaimError(f"Idempotency-Key {ask.key!r} was used for another request, of claim {before.id}")
-            return [], before.id
+    before = repeated(state, ask.tenant, ask.key, ask.request)
+    if before:
+        return [], before
     against = list(objections(state, ask))
     if against:
         raise NotGrantedError(against)
@@ -263,6 +260,19 @@ def grant(state: State, ask: Ask, claim: str) -> tuple[list[Entry], str]:
 
 def _held(device: Device, pick: Pick) -> Held:
     return Held(device.id, device.node, pick.mode, part_key(device), pick.profile, expected(device))
+
+
+def repeated(state: State, tenant: str, key: str, request: str) -> str:
+    """Give the claim that a tenant's `Idempotency-Key` was used for; "" when it is new.
+
+    Raises ClaimError when it was used for another request.
+    """
+    before = state.claims.get(state.keys.get(f"{tenant}\n{key}", "")) if key else None
+    if before is None:
+        return ""
+    if before.request != request:
+        raise ClaimError(f"Idempotency-Key {key!r} was used for another request, of claim {before.id}")
+    return before.id
 
 
 def check_ask(ask: Ask) -> None:

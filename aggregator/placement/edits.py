@@ -1,0 +1,303 @@
+"""Changes that could be made to a fleet, and a state in which they were: for blockers and for what-if.
+
+A hypothesis shares everything with its state but the nodes that an edit touched, which it has of its own.
+"""
+
+import copy
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Final
+
+import msgspec
+
+from aggregator.ledger.model import Device, Node, Quota, Tenant
+from aggregator.ledger.state import State
+from aggregator.ledger.words import LIVE_CLAIMS, ClaimState, Lifecycle, Reach
+from aggregator.placement.request import UnknownNameError
+from schemas.errors import near_names
+
+
+class Edit(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="edit"):
+    """The base of all edits; `edit` tells them apart."""
+
+
+class AddNode(Edit, frozen=True, tag="add-node"):
+    """Nodes that are built like one that there is, all free."""
+
+    like: str
+    count: int = 1
+
+
+class DrainNode(Edit, frozen=True, tag="drain-node"):
+    """Nothing new goes to the node."""
+
+    node: str
+
+
+class OpenNode(Edit, frozen=True, tag="open-node"):
+    """The node is taken back into service: not cordoned, drained, in maintenance or retired."""
+
+    node: str
+
+
+class NodeSpeaks(Edit, frozen=True, tag="node-speaks"):
+    """The node's agent is heard again."""
+
+    node: str
+
+
+class AddAmount(Edit, frozen=True, tag="add-amount"):
+    """So much more of an amount can be given on the node."""
+
+    node: str
+    amount: str
+    number: int
+
+
+class FreeDevice(Edit, frozen=True, tag="free-device"):
+    """The device is nobody's, and clean: released, cleaned, given back, whatever it takes."""
+
+    device: str
+
+
+class DeviceSeen(Edit, frozen=True, tag="device-seen"):
+    """The device is there, and has shown who it is."""
+
+    device: str
+
+
+class Clean(Edit, frozen=True, tag="clean"):
+    """What is nobody's and dirty, being cleaned or quarantined is clean: of one node, or everywhere."""
+
+    node: str = ""
+
+
+class ReleaseClaim(Edit, frozen=True, tag="release-claim"):
+    """The claim is over, and its devices are clean."""
+
+    claim: str
+
+
+class RemoveTaint(Edit, frozen=True, tag="remove-taint"):
+    """A mark is taken off a device, or off a node (`device` "")."""
+
+    node: str
+    rule: str
+    device: str = ""
+
+
+class SetQuota(Edit, frozen=True, tag="set-quota"):
+    """One limit of a tenant is another; `tenant` "": everybody's."""
+
+    tenant: str
+    name: str
+    limit: int
+
+
+AnyEdit = (
+    AddNode
+    | DrainNode
+    | OpenNode
+    | NodeSpeaks
+    | AddAmount
+    | FreeDevice
+    | DeviceSeen
+    | Clean
+    | ReleaseClaim
+    | RemoveTaint
+    | SetQuota
+)
+
+
+class Hypothesis:
+    """A state as it would be. The state that it was made of is not changed, and must not change meanwhile."""
+
+    def __init__(self, base: State, only: Sequence[str] | None = None) -> None:
+        """With `only`, these nodes are all that there is."""
+        self.base = base
+        self.touched: set[str] = set()
+        """Nodes that differ."""
+        self.state = _shared(base)
+        if only is not None:
+            self.state.nodes, self.state.devices, self.state.groups = {}, {}, {}
+            self.state.by_source, self.state.by_slot, self.state.parts, self.state.by_part = {}, {}, {}, {}
+            self.state.by_key = {}
+            for name in only:
+                self._own_whole(name)
+
+    def apply(self, edits: Iterable[AnyEdit]) -> "Hypothesis":
+        """Make some edits. Raises UnknownNameError for a node, device or claim that there is not."""
+        for edit in edits:
+            _APPLY[type(edit)](self, edit)
+        return self
+
+    def node(self, name: str) -> Node:
+        """Give a node to be changed, by id or host name."""
+        found = self.state.nodes.get(name) or next((one for one in self.state.nodes.values() if one.name == name), None)
+        if found is None:
+            known = {*self.state.nodes, *(one.name for one in self.state.nodes.values() if one.name)}
+            raise UnknownNameError(f"there is no node {name!r}.{near_names(name, known)}")
+        if found.id not in self.touched:
+            self.touched.add(found.id)
+            if self.base.nodes.get(found.id) is found:
+                found = self.state.nodes[found.id] = copy.copy(found)
+                found.taints, found.used, found.totals = dict(found.taints), dict(found.used), dict(found.totals)
+                for device in found.devices:
+                    self.state.devices[device] = _copy(self.state.devices[device])
+        return found
+
+    def device(self, name: str) -> Device:
+        """Give a device to be changed."""
+        found = self.state.devices.get(name)
+        if found is None:
+            raise UnknownNameError(f"there is no device {name!r}.{near_names(name, set(self.state.devices))}")
+        self.node(found.node)
+        return self.state.devices[name]
+
+    def _own_whole(self, name: str) -> None:
+        node = copy.copy(self.base.nodes[name])
+        node.taints, node.used, node.totals = dict(node.taints), dict(node.used), dict(node.totals)
+        self.state.nodes[name] = node
+        for device in self.base.devices_of(name):
+            mine = self.state.devices[device.id] = _copy(device)
+            self.state.index(mine)
+
+
+def _copy(device: Device) -> Device:
+    found = copy.copy(device)
+    found.taints = dict(device.taints)
+    return found
+
+
+def _shared(base: State) -> State:
+    made = State()
+    made.__dict__.update(base.__dict__)
+    made.listeners = []
+    for name in ("nodes", "devices", "quotas", "tenants", "claims", "claims_on"):
+        setattr(made, name, dict(getattr(base, name)))
+    return made
+
+
+# --- what each edit does ----------------------------------------------------------------------------------------------
+
+
+def _add_node(hypothesis: Hypothesis, edit: AddNode) -> None:
+    state = hypothesis.state
+    like = hypothesis.node(edit.like)
+    for name in ("groups", "by_source", "by_slot", "parts", "by_part", "by_key"):
+        if getattr(state, name) is getattr(hypothesis.base, name):
+            setattr(state, name, _unshared(getattr(state, name)))
+    for number in range(1, edit.count + 1):
+        names = {device: f"{device}+{number}" for device in like.devices}
+        node = Node(f"{like.id}+{number}", f"{like.name or like.id}+{number}", boot=like.boot)
+        node.totals, node.labels = dict(like.totals), dict(like.labels)
+        state.nodes[node.id] = node
+        hypothesis.touched.add(node.id)
+        for name in like.devices:
+            device = copy.copy(state.devices[name])
+            device.id, device.node = names[name], node.id
+            device.parent = names.get(device.parent, "")
+            device.taints, device.reach = {}, Reach.LIVE
+            if device.lifecycle not in (Lifecycle.HOST, Lifecycle.RETIRED):
+                device.lifecycle, device.hold = Lifecycle.FREE, None
+            state.devices[device.id] = device
+            node.devices[device.id] = None
+            state.index(device)
+
+
+def _unshared(index: dict[Any, Any]) -> dict[Any, Any]:
+    return {key: dict(value) if isinstance(value, dict) else value for key, value in index.items()}
+
+
+def _drain(hypothesis: Hypothesis, edit: DrainNode) -> None:
+    hypothesis.node(edit.node).draining = "what if"
+
+
+def _open(hypothesis: Hypothesis, edit: OpenNode) -> None:
+    node = hypothesis.node(edit.node)
+    node.cordoned = node.draining = ""
+    node.maintenance_until_ns = None
+    node.retired = False
+
+
+def _speaks(hypothesis: Hypothesis, edit: NodeSpeaks) -> None:
+    hypothesis.node(edit.node).live = True
+
+
+def _amount(hypothesis: Hypothesis, edit: AddAmount) -> None:
+    """What is used shrinks below 0 rather than what there is grows: over-commit may multiply that."""
+    node = hypothesis.node(edit.node)
+    if edit.amount in node.totals:
+        node.used[edit.amount] = node.used.get(edit.amount, 0) - edit.number
+    else:
+        node.totals[edit.amount] = 0
+        node.used[edit.amount] = -edit.number
+
+
+def _free(hypothesis: Hypothesis, edit: FreeDevice) -> None:
+    device = hypothesis.device(edit.device)
+    device.lifecycle, device.hold = Lifecycle.FREE, None
+
+
+def _seen(hypothesis: Hypothesis, edit: DeviceSeen) -> None:
+    hypothesis.device(edit.device).reach = Reach.LIVE
+
+
+def _clean(hypothesis: Hypothesis, edit: Clean) -> None:
+    state = hypothesis.state
+    nodes = [hypothesis.node(edit.node).id] if edit.node else list(state.nodes)
+    idle = (Lifecycle.DIRTY, Lifecycle.CLEANING, Lifecycle.QUARANTINED)
+    for name in nodes:
+        for device in list(state.devices_of(name)):
+            claim = state.claims.get(device.hold.claim) if device.hold else None
+            if device.lifecycle in idle and (claim is None or claim.state not in LIVE_CLAIMS):
+                mine = hypothesis.device(device.id)
+                mine.lifecycle, mine.hold = Lifecycle.FREE, None
+
+
+def _release(hypothesis: Hypothesis, edit: ReleaseClaim) -> None:
+    state = hypothesis.state
+    claim = state.claims.get(edit.claim)
+    if claim is None:
+        raise UnknownNameError(f"there is no claim {edit.claim!r}.{near_names(edit.claim, set(state.claims))}")
+    for held in claim.devices:
+        device = hypothesis.device(held.device)
+        if device.hold is not None and device.hold.claim == claim.id:
+            device.lifecycle, device.hold = Lifecycle.FREE, None
+    if claim.state not in LIVE_CLAIMS:
+        return
+    tenant = state.tenants[claim.tenant]
+    state.tenants[claim.tenant] = Tenant(tenant.name, dict(tenant.claims), dict(tenant.used), dict(tenant.profiles))
+    for name in {*claim.amounts, *(held.node for held in claim.devices)}:
+        hypothesis.node(name)
+        state.claims_on[name] = dict(state.claims_on[name])
+    state.hold(claim, -1)
+    over = state.claims[claim.id] = copy.copy(claim)
+    over.state = ClaimState.RELEASED
+
+
+def _untaint(hypothesis: Hypothesis, edit: RemoveTaint) -> None:
+    if edit.device:
+        hypothesis.device(edit.device).taints.pop(edit.rule, None)
+    else:
+        hypothesis.node(edit.node).taints.pop(edit.rule, None)
+
+
+def _quota(hypothesis: Hypothesis, edit: SetQuota) -> None:
+    state = hypothesis.state
+    before = state.quota(edit.tenant)  # its own, or the one for everybody, which it has no more then
+    state.quotas[edit.tenant] = Quota(edit.tenant, {**(before.limits if before else {}), edit.name: edit.limit})
+
+
+_APPLY: Final[dict[type[Edit], Callable[[Hypothesis, Any], None]]] = {
+    AddNode: _add_node,
+    DrainNode: _drain,
+    OpenNode: _open,
+    NodeSpeaks: _speaks,
+    AddAmount: _amount,
+    FreeDevice: _free,
+    DeviceSeen: _seen,
+    Clean: _clean,
+    ReleaseClaim: _release,
+    RemoveTaint: _untaint,
+    SetQuota: _quota,
+}

@@ -1,0 +1,226 @@
+"""What would have to change for a refused request to succeed: an irreducible set of blockers.
+
+Every fact that is in the way on the node that came nearest has an edit that would end it. With all of them made the
+request succeeds. Then it is tried without each, the hardest to change first, and what is not needed is left out. What
+remains is enough, and none of it is superfluous; both are checked on a hypothetical state, by the code that places.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Final, TypeVar
+
+import msgspec
+
+from aggregator.ledger.claims import Objection
+from aggregator.ledger.model import Device, Node
+from aggregator.ledger.state import State
+from aggregator.ledger.words import Lifecycle, Reach
+from aggregator.placement.choose import Chooser, Solvers
+from aggregator.placement.edits import (
+    AddAmount,
+    AnyEdit,
+    DeviceSeen,
+    FreeDevice,
+    Hypothesis,
+    NodeSpeaks,
+    OpenNode,
+    RemoveTaint,
+    SetQuota,
+)
+from aggregator.placement.index import Index
+from aggregator.placement.layout import bits
+from aggregator.placement.refusal import Refusal, quota_objections
+from aggregator.placement.request import Isolation, Resolved
+from aggregator.placement.summary import Layouts
+
+T = TypeVar("T")
+_HARD: Final = (
+    Lifecycle.RETIRED,
+    Lifecycle.FOREIGN,
+    Lifecycle.HOST,
+    Lifecycle.SUSPECT,
+    Lifecycle.ASSIGNED,
+    Lifecycle.PROVISIONING,
+    Lifecycle.RESERVED,
+    Lifecycle.QUARANTINED,
+    Lifecycle.CLEANING,
+    Lifecycle.DIRTY,
+)
+"""The hardest to end first."""
+
+
+class Blocker(msgspec.Struct, frozen=True):
+    """A fact that is in the way, and the change that would end it."""
+
+    reason: str
+    message: str
+    edit: AnyEdit
+    node: str = ""
+    device: str = ""
+
+
+def blockers(index: Index, resolved: Resolved, refusal: Refusal) -> list[Blocker] | None:
+    """Give an irreducible set of blockers; None when no change of state would help."""
+    chooser = Chooser(index, Solvers(), resolved)
+    nodes = _concerned(Chooser(index, Solvers(), resolved, quotas=False), refusal)
+    if not nodes:
+        return None
+    found = list(_all(chooser, nodes))
+    check = _Check(index.state, resolved, nodes)
+    if not check(found):
+        return None
+    return irreducible(found, check)
+
+
+def irreducible(items: Sequence[T], works: Callable[[Sequence[T]], bool]) -> list[T]:
+    """Leave out of `items`, the earlier ones first, what `works` does not need: halves, then ever smaller pieces."""
+    kept = list(items)
+    size = max(1, len(kept) // 2)
+    while True:
+        at, shrunk = 0, False
+        while at < len(kept):
+            trial = kept[:at] + kept[at + size :]
+            if works(trial):
+                kept, shrunk = trial, True
+            else:
+                at += size
+        if size == 1 and not shrunk:
+            return kept
+        size = max(1, size // 2)
+
+
+class _Check:
+    """Whether a request succeeds on some nodes once some blockers are gone."""
+
+    def __init__(self, state: State, resolved: Resolved, nodes: Sequence[str]) -> None:
+        self._state = state
+        self._resolved = resolved
+        self._nodes = nodes
+        self._layouts = Layouts()
+        self._solvers = Solvers()
+
+    def __call__(self, gone: Sequence[Blocker]) -> bool:
+        state = Hypothesis(self._state, self._nodes).apply(blocker.edit for blocker in gone).state
+        if quota_objections(state, self._resolved):
+            return False
+        index = Index(state, self._layouts)
+        index.refresh()
+        return Chooser(index, self._solvers, self._resolved).choose() is not None
+
+
+def _concerned(chooser: Chooser, refusal: Refusal) -> list[str]:
+    """Give the nodes on which the request should succeed: the nearest; for a gang as many more as it may need."""
+    if not refusal.nearest:
+        return []
+    request = chooser.request
+    if request.instances == 1:
+        return [refusal.nearest]
+    near: list[tuple[int, str]] = []
+    for group in chooser.groups():
+        missing = group.solver.count_missing(group.masks)
+        if not group.solver.hopeless:
+            near += [
+                (missing + (1 if chooser.index.nodes[name].closed else 0), name)
+                for names in group.nodes
+                for name in names
+                if chooser.selected(name)
+            ]
+    if not chooser.resolved.needs:
+        near = [(0, name) for name in chooser.index.nodes if chooser.selected(name)]
+    return [name for _, name in sorted(near)[: request.instances]]
+
+
+def _all(chooser: Chooser, nodes: Sequence[str]) -> Iterator[Blocker]:
+    """Yield every fact that could be in the way, the hardest to change first."""
+    state, rules = chooser.state, set(chooser.request.tolerations)
+    found: list[tuple[int, Blocker]] = []
+    for name in nodes:
+        summary = chooser.index.nodes[name]
+        relevant = chooser.solver_of(summary).plan.relevant if chooser.resolved.needs else 0
+        found += [(_hardness(blocker), blocker) for blocker in _of_node(state.nodes[name], rules)]
+        for at in bits(relevant):
+            found += [(_hardness(blocker), blocker) for blocker in _of_device(summary.devices[at], rules)]
+    yield from (blocker for _, blocker in sorted(found, key=lambda one: one[0]))
+    for name in nodes:
+        yield from _of_amounts(chooser, state.nodes[name])
+    yield from (_of_quota(chooser, objection) for objection in quota_objections(state, chooser.resolved))
+    yield from _of_variants(chooser)
+
+
+def _hardness(blocker: Blocker) -> int:
+    kind, _, word = blocker.reason.partition(".")
+    if kind == "lifecycle":
+        place = _HARD.index(Lifecycle(word))
+        return place if place < 7 else place + 10
+    return {"reach": 11, "taint": 12, "node": 13}[kind]
+
+
+def _of_node(node: Node, rules: set[str]) -> Iterator[Blocker]:
+    name = node.name or node.id
+    for word, why in (
+        ("cordoned", node.cordoned),
+        ("draining", node.draining),
+        ("retired", "for good" if node.retired else ""),
+        ("maintenance", "still" if node.maintenance_until_ns is not None else ""),
+    ):
+        if why:
+            yield Blocker(f"node.{word}", f"node {name} is {word}: {why}", OpenNode(node.id), node.id)
+            break
+    if not node.live:
+        yield Blocker("reach.stale", f"node {name} is silent", NodeSpeaks(node.id), node.id)
+    for taint in node.taints.values():
+        if taint.rule not in rules:
+            message = f"node {name} is marked by {taint.rule}: {taint.evidence}"
+            yield Blocker(f"taint.{taint.rule}", message, RemoveTaint(node.id, taint.rule), node.id)
+
+
+def _of_device(device: Device, rules: set[str]) -> Iterator[Blocker]:
+    if device.lifecycle is not Lifecycle.FREE:
+        holder = f" for claim {device.hold.claim}" if device.hold else ""
+        message = f"{device.id} is {device.lifecycle.value}{holder}"
+        yield Blocker(f"lifecycle.{device.lifecycle.value}", message, FreeDevice(device.id), device.node, device.id)
+    if device.reach is not Reach.LIVE:
+        message = f"{device.id} is {device.reach.value}"
+        yield Blocker(f"reach.{device.reach.value}", message, DeviceSeen(device.id), device.node, device.id)
+    for taint in device.taints.values():
+        if taint.rule not in rules:
+            message = f"{device.id} is marked by {taint.rule}: {taint.evidence}"
+            edit = RemoveTaint(device.node, taint.rule, device.id)
+            yield Blocker(f"taint.{taint.rule}", message, edit, device.node, device.id)
+
+
+def _of_amounts(chooser: Chooser, node: Node) -> Iterator[Blocker]:
+    instances = min(chooser.request.per_node, chooser.request.instances)
+    for amount, number in chooser.resolved.amounts.items():
+        capacity = chooser.state.capacity(node, amount)
+        free = 0 if capacity is None else capacity - node.used.get(amount, 0)
+        for instance in range(1, instances + 1):
+            short = number * instance - max(free, number * (instance - 1))
+            if short > 0:
+                message = f"node {node.name or node.id} is short of {short} {amount}"
+                yield Blocker(f"amount.{amount}", message, AddAmount(node.id, amount, short), node.id)
+                free += short
+
+
+def _of_quota(chooser: Chooser, objection: Objection) -> Blocker:
+    name = objection.reason.removeprefix("quota.")
+    request, kind = chooser.request, name.partition(":")[0]
+    tenant = chooser.state.tenants.get(request.tenant)
+    more = {"claims": 1, "devices": chooser.resolved.devices}
+    more |= {amount: number * request.instances for amount, number in chooser.resolved.amounts.items()}
+    limit = (tenant.used.get(kind, 0) if tenant else 0) + more.get(kind, 0)
+    return Blocker(objection.reason, objection.message, SetQuota(request.tenant, name, limit))
+
+
+def _of_variants(chooser: Chooser) -> Iterator[Blocker]:
+    """Yield the quotas of single variants of which too little may be left."""
+    request = chooser.request
+    most = chooser.resolved.devices
+    if request.isolation is Isolation.WHOLE_GROUP:  # which may add any device of a node
+        most += request.instances * max(summary.layout.size for summary in chooser.index.nodes.values())
+    for variant, left in chooser.left.items():
+        if left < most:
+            name = f"devices:{variant}" if variant else "devices"
+            quota = chooser.state.quota(request.tenant)
+            limit = (quota.limits.get(name, 0) if quota else 0) - left + most
+            message = f"tenant {request.tenant} may have {left} more of {name}"
+            yield Blocker(f"quota.{name}", message, SetQuota(request.tenant, name, limit))

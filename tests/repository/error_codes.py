@@ -34,6 +34,7 @@ CODES: dict[str, str] = {
     "NodeUnknownError": "node.unknown",
     "RecordInvalidError": "record.invalid",
     "RecordUnknownError": "record.unknown",
+    "NovaConfError": "feed.nova_conf",
     "LogFullError": "log.full",
     "OffsetOutOfRangeError": "log.offset_out_of_range",
     "LogOpenError": "log.open",

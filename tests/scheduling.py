@@ -18,7 +18,7 @@ def shares_fixtures(file: Path) -> bool:
     return 'scope="module"' in file.read_text()
 
 
-class Scheduling(LoadScopeScheduling):
+class Scheduling(LoadScopeScheduling):  # type: ignore[misc]  # pytest-xdist has no types
     """Gives workers single tests, and files that share fixtures as a whole; those first."""
 
     def _split_scope(self, nodeid: str) -> str:

@@ -73,7 +73,7 @@ def enrolment(muster: Muster) -> str:
 def authority(muster: Muster, token: str) -> None:
     """Nobody speaks unasked, and a publisher speaks only for its subjects."""
     check(publish(muster, "", "by-hand", batch("by-hand", 0, "by-hand"))[0] == 401, "without a token: 401")
-    wrong = "mst_aaaaaaaaaaaa_" + "b" * 43
+    wrong = "mst_aaaaaaaaaaaa_" + "b" * 52  # of the right form
     check(publish(muster, wrong, "by-hand", batch("by-hand", 0, "by-hand"))[0] == 401, "with a wrong token: 401")
     status, problem, _ = publish(muster, token, "somebody", batch("somebody", 0, "somebody"))
     check(status == 403 and problem["code"] == "access.denied", "for another publisher: 403, with a stable code")

@@ -120,8 +120,7 @@ def endured(muster: Muster) -> None:
         found["acme_blocked"]["crashes"] >= 2,
         "the helper of the one that hangs in C is abandoned, each time, and counted",
     )
-    check("ZeroDivisionError" in found["acme_raising"]["last_error"] or found["acme_raising"]["errors"] >= 2,
-          "the one that raises is told with its error")  # fmt: skip
+    check("a bug" in found["acme_raising"]["last_error"], "the one that raises is told with its error")
     times = sorted(row["read_ns"] for row in _read(muster, "10000"))
     check(len(times) > 20, f"{len(times)} rows of the honest one are stored beside all that")
     helpers = [one for one in muster.family("agent") if one.name().startswith("muster:")]

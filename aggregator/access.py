@@ -95,7 +95,11 @@ class Action(Enum):
     VERBOSITY_WRITE = "verbosity.write"
     """Set and clear verbosity grants."""
     NODES_WRITE = "nodes.write"
-    """Decommission, replace and reinstate nodes."""
+    """Cordon, drain, rename, decommission, replace and reinstate nodes."""
+    ADOPT = "adopt"
+    """Vouch for devices, and hand in records of other schedulers."""
+    MARK = "mark"
+    """Taint and untaint devices and nodes."""
     QUARANTINE_WRITE = "quarantine.write"
     """Delete quarantined batches."""
     TOKENS_READ = "tokens.read"
@@ -133,6 +137,8 @@ RULES: Final[dict[Action, Need]] = {
     Action.QUARANTINE_READ: Need.READ,
     Action.VERBOSITY_WRITE: Need.ADMIN,
     Action.NODES_WRITE: Need.ADMIN,
+    Action.ADOPT: Need.ADMIN,
+    Action.MARK: Need.ADMIN,
     Action.QUARANTINE_WRITE: Need.ADMIN,
     Action.TOKENS_READ: Need.ADMIN,
     Action.TOKENS_WRITE: Need.ADMIN,

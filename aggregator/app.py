@@ -3,6 +3,7 @@
 from fastapi import FastAPI
 
 from aggregator.routes import (
+    adoption,
     bounded,
     claims,
     common,
@@ -10,13 +11,16 @@ from aggregator.routes import (
     direct,
     docs,
     enrolment,
+    exports,
     health,
+    marks,
     nodes,
     publish,
     quarantine,
     queries,
     tokens,
     verbosity,
+    watch,
 )
 from aggregator.service import Service
 from schemas import __version__
@@ -29,7 +33,23 @@ def make_app(service: Service) -> FastAPI:
     """Make the application. It may be served on several sockets at once."""
     app = FastAPI(title="Muster", version=__version__, description=_DESCRIPTION, docs_url=None, redoc_url=None)
     app.state.service = service
-    for module in (docs, health, publish, enrolment, queries, nodes, devices, claims, verbosity, tokens, quarantine):
+    for module in (adoption, exports):
+        app.include_router(module.router)
+    for module in (
+        docs,
+        health,
+        publish,
+        enrolment,
+        queries,
+        nodes,
+        devices,
+        claims,
+        marks,
+        watch,
+        verbosity,
+        tokens,
+        quarantine,
+    ):
         app.include_router(module.router)
     common.install_errors(app)
     return app

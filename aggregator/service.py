@@ -21,10 +21,12 @@ from aggregator.fleet import Fleet
 from aggregator.ingest import Ingest
 from aggregator.inventory import Inventory
 from aggregator.ledger.facts import FIRST_SIGHT_POLICIES
-from aggregator.ledger.ledger import Ledger
+from aggregator.ledger_service import LedgerService
 from aggregator.live import LiveHub
+from aggregator.log import TOPICS
 from aggregator.log_sqlite import SqliteLog
 from aggregator.migrate import LEDGER
+from aggregator.node_life import NodeLife
 from aggregator.opened import OpenedBatches
 from aggregator.ownership import INSTANCE, Owner
 from aggregator.quarantine import Quarantine
@@ -92,18 +94,20 @@ class Service:
             settle=Settling(self.log, self.control, self.expiry, StoreConsumer.name).settle,
         )
         self.ledger_database = SqliteControl(self.folder / "ledger.db", schema=LEDGER)
-        self.ledger = Ledger(self.ledger_database, INSTANCE)
+        self.book = LedgerService(self.ledger_database, INSTANCE, self.log)
+        self.ledger = self.book.ledger
         adopt = FIRST_SIGHT_POLICIES[config.inventory.first_sight]
         self.inventory = Inventory(self.log, self.ledger, self.control, adopt=adopt)
         self.claiming = Claiming(self.ledger, self.fleet.hub.set_work)
         self.fleet.reported = self.claiming.report
+        self.life = NodeLife(self.fleet, self.ledger)
         self.caretaker = Caretaker(self.ledger, self.announcer.announce)
         self.fleet.kept = self.caretaker.checkpoint
         self._balancing = Balancing(self.log, self.control, self.consumer, self.expiry)
-        limits = Limits(age_seconds=config.log.max_age_hours * 3600, bytes=config.log.max_bytes // len(RECORD_TOPICS))
+        limits = Limits(age_seconds=config.log.max_age_hours * 3600, bytes=config.log.max_bytes // len(TOPICS))
         self.retention = Retention(
             self.log,
-            dict.fromkeys(RECORD_TOPICS, limits),
+            dict.fromkeys(TOPICS, limits),
             positions=self._positions,
             take=self.expiry.take,
         )
@@ -143,7 +147,8 @@ class Service:
         await self.ledger.open()
         self.fleet.call({node.id: node.name for node in self.ledger.peek().nodes.values() if node.host_name})
         self._spawn("store", self.consumer.run())
-        self._spawn("lead", self.ledger.keep_lead())
+        for name, work in self.book.work():
+            self._spawn(name, work)
         self._spawn("inventory", self.inventory.run())
         self._spawn("claims", self.claiming.run())
         self._spawn("caretaker", self.caretaker.run())
@@ -177,6 +182,7 @@ class Service:
         """Answer everybody who is being kept waiting: the process is about to stop."""
         self.fleet.close()
         self.live.close()
+        self.book.watching.close()
 
     def status(self) -> dict[str, object]:
         """Give how the parts fare."""
@@ -186,6 +192,7 @@ class Service:
             "ingest": self.ingest.status,
             "store": self.consumer.status,
             "ledger": self.ledger.status,
+            "book": self.book.status,
             "inventory": self.inventory.status,
             "log": {"id": self.log.id, "bytes": self.log.size_bytes(), "last_failure": self.log.last_failure},
             "events_not_announced": self.announcer.failed,
@@ -209,6 +216,8 @@ class Service:
         return await self._balancing.balance(max_age_seconds)
 
     def _positions(self, topic: str, partition: int) -> dict[str, int]:
+        if topic not in RECORD_TOPICS:
+            return {}  # its readers drop what they have seen, and read on from what there is
         return {self.consumer.name: self.consumer.committed.positions.get((topic, partition), 0)}
 
     async def _retain(self) -> None:

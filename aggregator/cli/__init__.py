@@ -42,6 +42,8 @@ COMMANDS: Final[dict[str, Command]] = {
     "query": Command("ask for telemetry, logs and events", "aggregator.cli.query"),
     "balance": Command("show where every row is", "aggregator.cli.balance"),
     "devices": Command("list devices: what there is, whose it is, how it fares", "aggregator.cli.devices"),
+    "taint": Command("mark a device or a node: nothing new goes there", "aggregator.cli.taint"),
+    "untaint": Command("take a mark off a device or a node", "aggregator.cli.untaint"),
     "nodes": Command("list nodes; let one go, or say that one took another's place", "aggregator.cli.nodes"),
     "top": Command("watch the fleet, or one node", "aggregator.cli.top"),
     "tap": Command("print rows as they pass", "aggregator.cli.tap"),

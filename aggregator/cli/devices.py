@@ -5,7 +5,8 @@ from typing import Any
 from urllib.parse import quote, urlencode
 
 from aggregator.cli import add_examples, add_output_option, add_server_options
-from aggregator.cli.client import Client, client_of
+from aggregator.cli.changes import entries_table, watch
+from aggregator.cli.client import Client, ServerError, client_of
 from aggregator.cli.render import Table, show
 from aggregator.cli.words import shorten
 from aggregator.ledger.words import Lifecycle
@@ -16,7 +17,10 @@ _EPILOG = """examples:
   muster devices --all                   fans and bridges too
   muster devices --node gpu-17 --kind gpu
   muster devices --lifecycle dirty --lifecycle quarantined
-  muster devices gpu-7f3k2ma             one device, with its history"""
+  muster devices --as-of 7d              what there was a week ago
+  muster devices gpu-7f3k2ma             one device, with where it has been
+  muster devices gpu-7f3k2ma --history   everything that happened to it
+  muster devices --watch --node gpu-17   what happens from now on, one line each"""
 _PAGE = 5000
 _GIVEN = ("gpu", "gpu-partition", "nic", "vf", "nvme", "nvme-namespace", "dpu", "pci")
 
@@ -33,14 +37,27 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--lifecycle", action="append", default=[], choices=[one.value for one in Lifecycle],
                         metavar="STATE", help="only in this state; may be repeated")  # fmt: skip
     parser.add_argument("--variant", default="", help="only of this variant")
+    parser.add_argument("--as-of", default="", metavar="WHEN",
+                        help="as it was: a time, how long ago (7d), or a ledger sequence")  # fmt: skip
+    parser.add_argument("--history", action="store_true", help="of one device: every entry of the ledger about it")
+    parser.add_argument("--watch", action="store_true", help="show changes as they happen, until Ctrl-C")
     parser.add_argument("--all", action="store_true", help="kinds too that nobody could be given, and bridges")
 
 
 def run(options: argparse.Namespace) -> int:
-    """List, or show one."""
+    """List, show one, or watch."""
     client = client_of(options)
+    if options.watch:
+        return watch(client, options.output, node=options.node, device=options.device)
+    if options.history:
+        if not options.device:
+            raise ServerError("--history is of one device: name it")
+        answer = client.get(f"/v1/devices/{quote(options.device, safe='')}/history")
+        show(answer["entries"], options.output, entries_table(answer["entries"]))
+        return 0
     if options.device:
-        answer = client.get(f"/v1/devices/{quote(options.device, safe='')}")
+        when = {"as_of": options.as_of} if options.as_of else {}
+        answer = client.get(f"/v1/devices/{quote(options.device, safe='')}", **when)
         show(answer, options.output, _one(answer))
         return 0
     devices = _list(client, options)
@@ -52,12 +69,15 @@ def _list(client: Client, options: argparse.Namespace) -> list[dict[str, Any]]:
     asked = [("node", options.node), ("variant", options.variant)]
     asked += [("kind", kind) for kind in options.kind or ([] if options.all else _GIVEN)]
     asked += [("lifecycle", one) for one in options.lifecycle]
+    asked += [("as_of", options.as_of)] if options.as_of else []
     found: list[dict[str, Any]] = []
     after = ""
     while True:
         answer = client.get("/v1/devices?" + urlencode([*asked, ("after", after), ("limit", _PAGE)]))
         found += answer["devices"]
         after = answer["next"]
+        if options.as_of and asked[-1] != ("as_of", str(answer["sequence"])):
+            asked[-1] = ("as_of", str(answer["sequence"]))  # the next page is of the same moment
         if not after:
             break
     if options.all or options.kind or options.lifecycle:

@@ -1,20 +1,30 @@
 """Devices: what there is, whose it is, and where it has been."""
 
-from collections.abc import Iterator
-from typing import Annotated
+import time
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Annotated, Final, TypeVar
 
 from fastapi import APIRouter, Depends, Query, Response
 
 from aggregator.access import Action, Caller
 from aggregator.ledger import cleaning
 from aggregator.ledger.model import Device
+from aggregator.ledger.shown import entry_view
 from aggregator.ledger.state import State
+from aggregator.query_text import parse_time
 from aggregator.routes.common import ServiceOf, allow, answer
 from aggregator.views import DeviceView, device_history, device_view
+
+if TYPE_CHECKING:
+    from aggregator.service import Service
 
 router = APIRouter(tags=["inventory"])
 Reader = Annotated[Caller, Depends(allow(Action.READ))]
 Words = Annotated[list[str], Query()]
+AsOf = Annotated[str, Query(description="a ledger sequence, a time (2026-01-31T12:00Z), or how long ago (7d)")]
+T = TypeVar("T")
+_SEQUENCES: Final = 10**15
+"""A number below is a ledger sequence, one above nanoseconds since 1970."""
 
 
 @router.get("/v1/devices", summary="List devices", response_class=Response)
@@ -27,10 +37,12 @@ async def list_devices(
     variant: str = "",
     after: str = "",
     limit: Annotated[int, Query(ge=1, le=10_000)] = 1000,
+    as_of: AsOf = "",
 ) -> Response:
     """List devices in the order of first sight, `limit` of them after the device `after`; `next` goes on from there.
 
-    `sequence` is the ledger's, as of the answer: watch from there.
+    `sequence` and `generation` are the ledger's, as of the answer: watch from there. With `as_of` the answer is what
+    was so at that ledger sequence or time.
     """
 
     def question(state: State) -> dict[str, object]:
@@ -46,9 +58,23 @@ async def list_devices(
                 more = found[-1].id
                 break
             found.append(view)
-        return {"sequence": state.sequence, "devices": found, "next": more}
+        return {**_moment(state), "devices": found, "next": more}
 
-    return answer(await service.ledger.read(question))
+    return answer(await _ask(service, as_of, question))
+
+
+async def _ask(service: "Service", as_of: str, question: Callable[[State], T]) -> T:
+    """Answer from the state, or from one of the past. Raises QueryError for a moment that is none."""
+    if not as_of:
+        return await service.ledger.read(question)
+    moment = parse_time(as_of, time.time_ns())
+    if moment < _SEQUENCES and as_of.strip().isdecimal():
+        return await service.book.past.ask(question, sequence=moment)
+    return await service.book.past.ask(question, time_ns=moment)
+
+
+def _moment(state: State) -> dict[str, object]:
+    return {"sequence": state.sequence, "generation": state.generation, "time_ns": state.time_ns}
 
 
 def _after(state: State, after: str, node: str) -> Iterator[Device]:
@@ -69,13 +95,13 @@ def _of_node(state: State, name: str) -> Iterator[Device]:
 
 
 @router.get("/v1/devices/{device}", summary="Show a device", response_class=Response)
-async def show_device(service: ServiceOf, _: Reader, device: str) -> Response:
-    """Show a device with its history: where the part has been, and what was in its slot."""
+async def show_device(service: ServiceOf, _: Reader, device: str, as_of: AsOf = "") -> Response:
+    """Show a device with its stays: where the part has been, and what was in its slot."""
 
     def question(state: State) -> dict[str, object]:
         found = cleaning.find(state, device)
         return {
-            "sequence": state.sequence,
+            **_moment(state),
             "device": device_view(state, found),
             "history": device_history(state, found),
             "views": [
@@ -84,4 +110,23 @@ async def show_device(service: ServiceOf, _: Reader, device: str) -> Response:
             ],
         }
 
-    return answer(await service.ledger.read(question))
+    return answer(await _ask(service, as_of, question))
+
+
+@router.get("/v1/devices/{device}/history", summary="Everything that happened to a device", response_class=Response)
+async def device_entries(
+    service: ServiceOf,
+    _: Reader,
+    device: str,
+    before: Annotated[int | None, Query(ge=1)] = None,
+    limit: Annotated[int, Query(ge=1, le=10_000)] = 1000,
+) -> Response:
+    """List every entry of the ledger about a device and the claims that held it, the last `limit` before `before`.
+
+    Oldest first; `next` is what to give as `before` to go further back, null when there is no more.
+    """
+    await service.ledger.read(lambda state: cleaning.find(state, device))
+    found = await service.book.past.history(device, before=before)
+    last = found[-limit:]
+    shown = await service.ledger.read(lambda state: [entry_view(state, written) for written in last])
+    return answer({"entries": shown, "next": last[0].sequence if len(last) < len(found) else None})

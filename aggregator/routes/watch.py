@@ -1,0 +1,30 @@
+"""The inventory as a stream: list, then watch from the answer's place."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Header, Response
+from fastapi.responses import StreamingResponse
+
+from aggregator.access import Action, Caller
+from aggregator.ledger_watch import WatchFilter
+from aggregator.routes.common import ServiceOf, allow
+
+router = APIRouter(tags=["inventory"])
+Watching = Annotated[Caller, Depends(allow(Action.WATCH))]
+LastEvent = Annotated[str, Header(alias="Last-Event-ID")]
+
+
+@router.get("/v1/watch", summary="Changes of the inventory as they happen", response_class=Response)
+async def watch(
+    service: ServiceOf, _: Watching, after: str = "", node: str = "", device: str = "", last: LastEvent = ""
+) -> StreamingResponse:
+    """Stream every change after a place as server-sent events; without one, from now on.
+
+    `after` is `sequence`, or `generation.sequence`, of a list's answer; a reader that comes back sends the id of its
+    last event as `Last-Event-ID`. 410 `ledger.gone`, or the event `gone`: list again. `data` holds the entry and, in
+    `views`, the devices that it is about as they are now.
+    """
+    mark = await service.book.watching.begin(last or after)
+    events = service.book.watching.events(mark, WatchFilter(node, device))
+    headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+    return StreamingResponse(events, media_type="text/event-stream", headers=headers)

@@ -249,10 +249,9 @@ class Publisher:
         expected = len(held) + (heartbeat or account is not None)
         if len(results) != expected:
             raise MalformedError(f"an answer of {len(results)} results to a request of {expected} batches")
-        done, waiting = [], ""
+        done = []
         for one, result in zip(held, results, strict=False):  # the last result may be the heartbeat's
             if result.status is Status.RETRY:
-                waiting = result.reason
                 continue
             done.append(one)
             if result.status is Status.QUARANTINED:
@@ -267,8 +266,11 @@ class Publisher:
             self._last_account = self._clock()
         if told and heartbeat:
             self._last_heartbeat = self._clock()
-        if waiting:
+        waiting = next((result.reason for result in results if result.status is Status.RETRY), "")
+        if waiting and not (done and done == held[: len(done)]):
             return self._failed(waiting, answer.retry_after)
+        if waiting:  # it took as many as it opens at once: the rest now, and fewer at a time
+            self._limit, self._taken = sum(one.size for one in done), 0
         self.status.sent_batches += len(done)
         self.status.sent_rows += sum(one.rows for one in done)
         self.status.sent_bytes += size

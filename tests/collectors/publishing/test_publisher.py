@@ -177,6 +177,24 @@ class TestResults:
         assert 1 == rig.publisher.status.quarantined_batches
         assert "log.full: x" == rig.publisher.status.last_error
 
+    def test_what_was_not_reached_follows_at_once_and_fewer_at_a_time(self, rig: Rig) -> None:
+        """Logs of a storm open to a thousand times their size: with a pause for each request they would never drain."""
+        rig.keep(*(bytes([65 + number]) * 100 for number in range(9)))
+        not_reached = Result(Status.RETRY, "ingest.busy: not reached")
+        rig.aggregator.next([TAKEN] * 3 + [not_reached] * 7)
+        assert rig.publisher.send_once() == 0
+        assert 6 == len(rig.spool)
+        assert ("", False) == (rig.publisher.status.last_error, rig.publisher.backing_off)
+        while len(rig.spool):
+            rig.publisher.send_once()
+        assert [9, 3, 3] == [len(rig.aggregator.bodies(number)) for number in range(3)]
+        assert rig.aggregator.batches(1)[-1].envelope.account is not None
+
+    def test_a_heartbeat_that_is_not_reached_is_not_sent_without_a_pause(self, rig: Rig) -> None:
+        rig.aggregator.next([Result(Status.RETRY, "ingest.busy: not reached")])
+        assert rig.publisher.send_once() > 0
+        assert rig.publisher.backing_off
+
     def test_without_an_answer_everything_is_kept(self, rig: Rig) -> None:
         rig.keep(b"a")
         rig.aggregator.next(TransportError("gone"))

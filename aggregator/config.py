@@ -160,6 +160,21 @@ class InventorySection(Section):
     arrives is clean; it is recorded with each device. `dirty`: `muster adopt` takes your word for those you name."""
 
 
+class ClaimingSection(Section):
+    """`[claiming]`: how long the steps of claims may take, and what goes by itself."""
+
+    provision_seconds: Annotated[float, Field(gt=0)] = 300.0
+    """A provision that its nodes have not confirmed by then is undone."""
+    clean_seconds: Annotated[float, Field(gt=0)] = 3600.0
+    """A clean that its node has not answered by then is given up; the device is dirty again."""
+    auto_clean: bool = True
+    """Clean what was released by itself; else `muster clean` does."""
+    remember_seconds: Annotated[float, Field(ge=60)] = 86400.0
+    """How long a claim that is over is listed, and its Idempotency-Key gives it again."""
+    usage_days: Annotated[float, Field(gt=0)] = 400.0
+    """How long the record is kept of what a claim had."""
+
+
 class VerbositySection(Section):
     """`[verbosity]`: limits of grants."""
 
@@ -180,6 +195,7 @@ class AggregatorConfig(BaseModel):
     retention: RetentionSection = RetentionSection()
     verbosity: VerbositySection = VerbositySection()
     inventory: InventorySection = InventorySection()
+    claiming: ClaimingSection = ClaimingSection()
 
 
 SECTIONS: Final[Mapping[str, type[Section]]] = {
@@ -189,6 +205,7 @@ SECTIONS: Final[Mapping[str, type[Section]]] = {
     "retention": RetentionSection,
     "verbosity": VerbositySection,
     "inventory": InventorySection,
+    "claiming": ClaimingSection,
 }
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Coroutine, Iterator
 
+from aggregator import usage
 from aggregator.control import Control
 from aggregator.ledger.keeping import Keeping, KeepingStatus
 from aggregator.ledger.ledger import Ledger
@@ -17,7 +18,7 @@ class LedgerService:
 
     def __init__(self, database: Control, holder: str, log: Log) -> None:
         """Put it together; `holder` is who leads it while we do."""
-        self.ledger = Ledger(database, holder)
+        self.ledger = Ledger(database, holder, note=usage.note)
         self.keeping = Keeping(self.ledger)
         self.past = Past(self.ledger)
         self.marking = Marking(self.ledger)

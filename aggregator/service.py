@@ -13,7 +13,7 @@ from aggregator.authority import find_authority
 from aggregator.balance import Balance
 from aggregator.balancing import Balancing
 from aggregator.caretaker import Caretaker
-from aggregator.claiming import Claiming
+from aggregator.claiming import Claiming, Policy
 from aggregator.config import AggregatorConfig
 from aggregator.control_sqlite import SqliteControl
 from aggregator.expired import Expiry
@@ -37,6 +37,7 @@ from aggregator.store_consumer import RECORD_TOPICS, StoreConsumer
 from aggregator.token_service import Tokens
 from collectors.failpoint import failpoint
 from collectors.spool import boot_id
+from schemas.claims import Checkpoint
 from schemas.errors import ConfigError
 from schemas.metrics import Catalogue
 from schemas.verbosity import level_of
@@ -98,11 +99,12 @@ class Service:
         self.ledger = self.book.ledger
         adopt = FIRST_SIGHT_POLICIES[config.inventory.first_sight]
         self.inventory = Inventory(self.log, self.ledger, self.control, adopt=adopt)
-        self.claiming = Claiming(self.ledger, self.fleet.hub.set_work)
+        policy = Policy(**config.claiming.model_dump())
+        self.claiming = Claiming(self.ledger, self.fleet.hub.set_work, policy, announce=self.announcer.announce)
         self.fleet.reported = self.claiming.report
         self.life = NodeLife(self.fleet, self.ledger)
         self.caretaker = Caretaker(self.ledger, self.announcer.announce)
-        self.fleet.kept = self.caretaker.checkpoint
+        self.fleet.kept = self._kept
         self._balancing = Balancing(self.log, self.control, self.consumer, self.expiry)
         limits = Limits(age_seconds=config.log.max_age_hours * 3600, bytes=config.log.max_bytes // len(TOPICS))
         self.retention = Retention(
@@ -113,6 +115,11 @@ class Service:
         )
         self._tasks: list[asyncio.Task[None]] = []
         self._broken = broken
+
+    def _kept(self, publisher: str, checkpoint: Checkpoint) -> None:
+        """Take what a node says at the beginning of a run that it keeps of claims."""
+        self.caretaker.checkpoint(publisher, checkpoint)
+        self.claiming.checkpoint(publisher, checkpoint)
 
     def _make_store(self) -> "tuple[DuckStore, DuckQueries]":
         # 70 ms and 30 MB: imported only when DuckDB is the store

@@ -22,7 +22,7 @@ PLAIN_ENV: Final = frozenset(
 ) | {"TOKEN"}
 """Variables that are not `MUSTER_<SECTION>__<KEY>`."""
 AGENT_SECTIONS: Final = ("agent", "publish", "spool", "claims", "collectors")
-AGGREGATOR_SECTIONS: Final = ("aggregator", "log", "store", "retention", "verbosity")
+AGGREGATOR_SECTIONS: Final = ("aggregator", "log", "store", "retention", "verbosity", "inventory", "claiming")
 Path_ = tuple[str, ...]
 
 

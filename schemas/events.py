@@ -56,6 +56,7 @@ AGENT_EVENTS: Final = (
 """What an agent tells of itself."""
 
 _RUN: Final = ("epoch", "boot")
+_CLAIM: Final = ("claim", "tenant", "consumer")
 _VIEWS: Final = ("kind", "device", "claim", "ledger", "seen", "about")
 AGGREGATOR_EVENTS: Final = (
     EventSpec("node.new", "A node speaks for the first time.", (Severity.NOTICE,), _RUN),
@@ -96,6 +97,45 @@ AGGREGATOR_EVENTS: Final = (
         ("until_ns", "reason"),
     ),
     EventSpec("node.maintenance_ended", "A node's maintenance ended, or its time ran out.", (Severity.NOTICE,)),
+    EventSpec(
+        "claim.suspect",
+        "A claim's lease ran out after its node was told: its devices may be in use, and nobody else gets them.",
+        (Severity.WARNING,),
+        _CLAIM,
+    ),
+    EventSpec(
+        "claim.failed", "A claim's devices could not be made ready, and were taken back.", (Severity.ERROR,), _CLAIM
+    ),
+    EventSpec(
+        "claim.restored",
+        "A claim that the ledger had lost came back from its node's checkpoint.",
+        (Severity.WARNING,),
+        _CLAIM,
+    ),
+    EventSpec(
+        "claim.fenced",
+        "A claim's devices were taken back because nothing runs on their node: by its BMC, or an operator's word.",
+        (Severity.WARNING,),
+        _CLAIM,
+    ),
+    EventSpec(
+        "claim.contradicted",
+        "A node keeps a device for a claim, and the ledger gave it to another.",
+        (Severity.CRITICAL,),
+        ("claim", "reason"),
+    ),
+    EventSpec(
+        "device.quarantined",
+        "A clean failed, or its evidence did not hold: nobody gets the device before people looked at it.",
+        (Severity.ERROR,),
+        ("reason",),
+    ),
+    EventSpec(
+        "ledger.generation",
+        "The ledger is new, or was set back: nothing is given of a node before it has shown what it keeps of claims.",
+        (Severity.WARNING,),
+        ("generation",),
+    ),
     EventSpec(
         "claim.must_leave",
         "A claim's consumer should leave: its node is drained, or a mark on node or device says so.",

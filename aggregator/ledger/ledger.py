@@ -38,6 +38,10 @@ Beside = Callable[[Connection], None]
 """What else belongs into the transaction that writes a decision's entries."""
 
 
+Note = Callable[[State, Written], Beside | None]
+"""Gives what an entry writes beside itself; None for nothing. It changes nothing."""
+
+
 class LedgerBusyError(MusterError):
     """The ledger cannot decide now: it is being read from disk, or its database fails. Try again."""
 
@@ -65,8 +69,16 @@ class Ledger:
     """The one that leads. `open` before anything else."""
 
     def __init__(
-        self, control: Control, holder: str, *, load: Load = snapshots.load, clock: Callable[[], int] = time.time_ns
+        self,
+        control: Control,
+        holder: str,
+        *,
+        load: Load = snapshots.load,
+        clock: Callable[[], int] = time.time_ns,
+        note: Note | None = None,
     ) -> None:
+        """`note` gives what belongs into the transaction of an entry, and sees the state just after it."""
+        self._note = note
         self._control = control
         self._holder = holder
         self._load = load
@@ -181,7 +193,10 @@ class Ledger:
         for entry in entries:
             sequence = state.sequence + 1
             apply(state, sequence, now, entry)
-            self._pending.append(Written(sequence, now, entry))
+            written = Written(sequence, now, entry)
+            self._pending.append(written)
+            if self._note is not None and (beside := self._note(state, written)) is not None:
+                self._beside.append(beside)
 
     async def read(self, question: Callable[[State], T]) -> T:
         """Answer from the state, once everything that it rests on is on disk. `question` must not keep the state."""

@@ -88,6 +88,19 @@ LEDGER_PUBLISHED: Final = Table(
 )
 
 
+LEDGER_USAGE: Final = Table(
+    "ledger_usage",  # what each claim had, from when until when; written with the entries that begin and end it
+    METADATA,
+    Column("claim", String(64), primary_key=True),
+    Column("tenant", String(255), nullable=False, index=True),
+    Column("consumer", String(255), nullable=False),
+    Column("from_ns", BigInteger, nullable=False, index=True),
+    Column("until_ns", BigInteger, nullable=True, index=True),  # null: it goes on
+    Column("reason", String(255), nullable=False),
+    Column("use", LargeBinary, nullable=False),
+)
+
+
 class database_seconds(FunctionElement[float]):  # noqa: N801 - reads as the SQL function that it is
     """The database's own clock, in seconds since 1970: the same for all who compete for a lease."""
 

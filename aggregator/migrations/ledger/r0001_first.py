@@ -82,3 +82,16 @@ def upgrade() -> None:
         sa.Column("sequence", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("log_id", name=op.f("pk_ledger_published")),
     )
+    op.create_table(
+        "ledger_usage",
+        sa.Column("claim", sa.String(length=64), nullable=False),
+        sa.Column("tenant", sa.String(length=255), nullable=False),
+        sa.Column("consumer", sa.String(length=255), nullable=False),
+        sa.Column("from_ns", sa.BigInteger(), nullable=False),
+        sa.Column("until_ns", sa.BigInteger(), nullable=True),
+        sa.Column("reason", sa.String(length=255), nullable=False),
+        sa.Column("use", sa.LargeBinary(), nullable=False),
+        sa.PrimaryKeyConstraint("claim", name=op.f("pk_ledger_usage")),
+    )
+    for column in ("from_ns", "tenant", "until_ns"):
+        op.create_index(op.f(f"ix_ledger_usage_{column}"), "ledger_usage", [column])

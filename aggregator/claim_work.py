@@ -1,0 +1,95 @@
+"""What the ledger's state asks of a node, now: plain functions, so that nothing of it has to be remembered."""
+
+from collections.abc import Iterator
+from typing import Final
+
+from aggregator.ledger.evidence import expected
+from aggregator.ledger.model import Device
+from aggregator.ledger.relations import together
+from aggregator.ledger.state import State
+from aggregator.ledger.words import ClaimState, Epoch, Lifecycle, Mode
+from schemas.claims import ClaimDevice, ClaimStep, Step
+
+_STEPS: Final = {
+    ClaimState.PROVISIONING: Step.PREPARE,
+    ClaimState.UNDOING: Step.UNDO,
+    ClaimState.RELEASING: Step.UNDO,
+    ClaimState.SUSPECT: Step.CHECK,
+}
+_IDLE: Final = (Lifecycle.DIRTY, Lifecycle.CLEANING)
+
+
+def unclean(state: State, node: str) -> list[Device]:
+    """Give the devices of a node that are dirty or being cleaned."""
+    return [device for device in state.devices_of(node) if device.lifecycle in _IDLE]
+
+
+def work_of(state: State, node: str, idle: list[Device] | None = None, most: int = 1 << 30) -> list[ClaimStep]:
+    """Give what claims ask of a node, about `most` devices; `idle`: its `unclean` devices, when they are known."""
+    work: list[ClaimStep] = []
+    for name in state.claims_on.get(node, ()):
+        step = _step(state, name, node) if most > 0 else None
+        if step is not None:
+            work.append(step)
+            most -= len(step.devices)
+    cleaning = [device for device in (unclean(state, node) if idle is None else idle) if device.cleaning]
+    return work + list(_cleans(state, cleaning[: max(0, most)]))
+
+
+def _step(state: State, name: str, node: str) -> ClaimStep | None:
+    claim = state.claims[name]
+    step = _STEPS.get(claim.state)
+    if step is None:
+        return None
+    done = claim.confirmed if step is Step.PREPARE else claim.undone
+    held = [one for one in claim.devices if one.node == node and one.device not in done]
+    if not held:
+        return None
+    return ClaimStep(
+        claim.id,
+        step,
+        claim.tenant,
+        claim.consumer,
+        claim.epoch.generation,
+        claim.epoch.sequence,
+        [claim_device(state, state.devices[one.device], one.profile) for one in held],
+        claim.lease_seconds,
+    )
+
+
+def _cleans(state: State, devices: list[Device]) -> Iterator[ClaimStep]:
+    for device in devices:
+        if device.lifecycle is Lifecycle.CLEANING:
+            hold = device.hold
+            epoch = hold.epoch if hold else Epoch(state.generation, device.cleaning)
+            yield ClaimStep(
+                hold.claim if hold else "",
+                Step.CLEAN,
+                hold.tenant if hold else "",
+                "",
+                epoch.generation,
+                epoch.sequence,
+                [claim_device(state, device)],
+            )
+
+
+def claim_device(state: State, device: Device, profile: str = "") -> ClaimDevice:
+    """Give what a node has to know of a device."""
+    hold = device.hold
+    parent = state.devices.get(device.parent)
+    members = [device, *together(state, device)] if device.group is not None else []
+    return ClaimDevice(
+        device.id,
+        device.kind.value,
+        device.part_key if device.lifecycle is Lifecycle.CLEANING or hold is None else hold.part,
+        device.slot.address,
+        device.slot.path,
+        (hold.mode if hold else Mode.DRIVER).value,
+        -1 if device.group is None else device.group,
+        tuple(sorted(member.slot.address for member in members if member.slot.address)),
+        (parent or device).part_key,
+        parent.slot.address if parent else "",
+        profile,
+        device.cleaning if device.lifecycle is Lifecycle.CLEANING else 0,
+        expected(device),
+    )

@@ -1,0 +1,112 @@
+"""A ledger that is new or was set back: what its nodes keep of claims is taken before they are known again."""
+
+import logging
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Final
+
+import msgspec
+
+from aggregator.leases import Leases
+from aggregator.ledger import restoring
+from aggregator.ledger.ledger import Ledger
+from aggregator.ledger.state import State
+from schemas.claims import Checkpoint, CheckpointClaim
+from schemas.rows import Event, Severity
+
+_log = logging.getLogger("muster.claims")
+PENDING_SECONDS: Final = 120.0
+"""How long a device of a checkpoint may be missing before its node is believed to have lost it."""
+SET_BACK_SECONDS: Final = 3600.0
+"""A node that has seen more than the ledger has a generation begun, at most so often: one node alone can claim it."""
+_FUTURE_SECONDS: Final = 86_400
+
+
+class _Shown(msgspec.Struct):
+    """A checkpoint, and how far it is restored."""
+
+    checkpoint: Checkpoint
+    since: float
+    done: bool = False
+    told: set[str] = msgspec.field(default_factory=set)
+    """Claims of which it was said that somebody else has their devices."""
+
+
+class Restoring:
+    """Takes checkpoints, and gives back what the ledger lost. For one event loop."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        leases: Leases,
+        announce: Callable[[list[Event]], Awaitable[None]],
+        *,
+        clock: Callable[[], float],
+        wall_ns: Callable[[], int],
+    ) -> None:
+        self._ledger = ledger
+        self._leases = leases
+        self._announce = announce
+        self._clock = clock
+        self._wall_ns = wall_ns
+        self._shown: dict[str, _Shown] = {}
+        """Publisher -> what it keeps of claims, as of the beginning of its run."""
+        self._set_back = float("-inf")
+
+    def take(self, publisher: str, checkpoint: Checkpoint) -> None:
+        """Take a checkpoint; `restore` looks at it."""
+        self._shown[publisher] = _Shown(checkpoint, self._clock())
+
+    async def begin(self, state: State) -> None:
+        """Begin with a state that was read from disk: a ledger that is new knows nothing of any node."""
+        for shown in self._shown.values():
+            shown.done = False
+        if state.generations == {1: 0}:
+            await self._generation("this ledger is new")
+
+    async def restore(self, state: State) -> None:
+        """Let nodes that have shown what they keep be known, once what the ledger lost of it is back."""
+        for publisher, shown in list(self._shown.items()):
+            if shown.done and not any(restoring.unshown(state, publisher)):
+                continue
+            if restoring.ahead(state, shown.checkpoint) and not await self._was_set_back(shown.checkpoint):
+                continue
+            pending = [kept.claim for kept in shown.checkpoint.claims if await self._give_back(publisher, shown, kept)]
+            if pending and self._clock() - shown.since < PENDING_SECONDS:
+                continue
+            if any(restoring.unshown(state, publisher)):
+                await self._ledger.decide(partial(restoring.show, publisher=publisher))
+            shown.done = True
+
+    async def _give_back(self, publisher: str, shown: _Shown, kept: CheckpointClaim) -> bool:
+        """Restore one claim; tell whether a device of it is yet to be described."""
+        restored = await self._ledger.decide(partial(restoring.restore, publisher=publisher, claim=kept))
+        found = self._ledger.peek().claims.get(kept.claim)
+        if found is not None:
+            self._leases.follow(found)
+        if restored.conflict and kept.claim not in shown.told:
+            shown.told.add(kept.claim)
+            detail = {"claim": kept.claim, "reason": restored.conflict[:500]}
+            message = f"claim {kept.claim}: {restored.conflict}"
+            event = Event("claim.contradicted", message, Severity.CRITICAL, detail=detail, subject=publisher)
+            await self._announce([event])
+        return restored.pending
+
+    async def _was_set_back(self, checkpoint: Checkpoint) -> bool:
+        """Begin a generation because a node has seen more than the ledger holds; False when that cannot be believed."""
+        if checkpoint.generation > self._wall_ns() // 10**9 + _FUTURE_SECONDS:
+            _log.error("checkpoint_refused generation=%d: it lies in the future", checkpoint.generation)
+            return False
+        if self._clock() - self._set_back < SET_BACK_SECONDS:
+            return False
+        self._set_back = self._clock()
+        epoch = f"{checkpoint.generation}.{checkpoint.sequence}"
+        await self._generation(f"a node has seen epoch {epoch}, which this ledger has not reached: it was set back")
+        return not restoring.ahead(self._ledger.peek(), checkpoint)
+
+    async def _generation(self, why: str) -> None:
+        """Begin a generation: nothing is known of any node until it has shown what it keeps."""
+        generation = await self._ledger.decide(lambda state: restoring.begin_generation(state, self._wall_ns(), why))
+        _log.warning("generation_begun generation=%d why=%s", generation, why)
+        for shown in self._shown.values():
+            shown.done, shown.since = False, self._clock()

@@ -10,17 +10,11 @@ from aggregator.ledger.cleaning import DeviceUnknownError
 from aggregator.ledger.entries import Entry, Tainted, Untainted
 from aggregator.ledger.facts import CONFLICT
 from aggregator.ledger.model import Device, Node, Taint
+from aggregator.ledger.nodes import NodeUnknownError
 from aggregator.ledger.state import State
 from schemas.errors import MusterError
 
 MAX_RULE: Final = 120
-
-
-class NodeUnknownError(MusterError):
-    """The ledger knows no such node."""
-
-    code = "ledger.node_unknown"
-    status = 404
 
 
 class TaintUnknownError(MusterError):

@@ -30,7 +30,6 @@ CODES: dict[str, str] = {
     "LedgerGapError": "ledger.gap",
     "LedgerGoneError": "ledger.gone",
     "LeadLostError": "ledger.lead_lost",
-    "NodeUnknownError": "ledger.node_unknown",
     "SnapshotError": "ledger.snapshot",
     "TaintUnknownError": "ledger.taint_unknown",
     "TransitionError": "ledger.transition",

@@ -14,6 +14,7 @@ from aggregator.ledger.facts import CONFLICT
 from aggregator.ledger.ledger import Ledger
 from aggregator.ledger.marks import NodeUnknownError, TaintUnknownError, Target, device_target, node_target, told_target
 from aggregator.ledger.model import Taint
+from aggregator.ledger.nodes import NodeUnknownError
 from aggregator.ledger.words import Effect
 from aggregator.marking import Marking
 from tests.aggregator.ledger.rig import opened, settle, write

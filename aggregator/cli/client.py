@@ -50,21 +50,40 @@ class Client:
         """Delete; give the decoded answer. Raises ServerError."""
         return self.call("DELETE", path, None, {})
 
-    def call(self, method: str, path: str, body: object, parameters: Mapping[str, object]) -> Any:
+    def call(
+        self,
+        method: str,
+        path: str,
+        body: object,
+        parameters: Mapping[str, object],
+        headers: Mapping[str, str] | None = None,
+    ) -> Any:
         """Ask anything; give the decoded answer, None when it is empty. Raises ServerError."""
-        answer = self.raw(method, path, body, parameters)
+        answer = self.raw(method, path, body, parameters, headers)
         if answer.status >= 400:
             self._fail(answer)
         if not answer.body:
             return None
         return msgspec.json.decode(answer.body)
 
+    def text(self, path: str) -> str:
+        """Ask for what is text; give it. Raises ServerError."""
+        answer = self.raw("GET", path)
+        if answer.status >= 400:
+            self._fail(answer)
+        return answer.body.decode()
+
     def raw(
-        self, method: str, path: str, body: object = None, parameters: Mapping[str, object] | None = None
+        self,
+        method: str,
+        path: str,
+        body: object = None,
+        parameters: Mapping[str, object] | None = None,
+        more: Mapping[str, str] | None = None,
     ) -> Answer:
         """Ask anything; give the answer as it is. Raises ServerError when there is none."""
         data = None if body is None else msgspec.json.encode(body)
-        headers = self._headers()
+        headers = {**self._headers(), **(more or {})}
         if data is not None:
             headers["Content-Type"] = "application/json"
         try:

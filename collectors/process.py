@@ -14,9 +14,14 @@ EXIT_CONFIG: Final = 78
 
 
 def start_logging(level: str = "") -> None:
-    """Log to standard error, key=value, from `level` on; "" for MUSTER_LOG_LEVEL. The journal adds the time itself."""
+    """Log to standard error, key=value, from `level` on; "" for MUSTER_LOG_LEVEL. The journal adds the time itself.
+
+    No line waits for whoever reads them (`collectors.log_output`).
+    """
     import logging
+
+    from collectors.log_output import log_handler
 
     stamp = "" if os.environ.get("JOURNAL_STREAM") else "%(asctime)s "
     level = level or os.environ.get("MUSTER_LOG_LEVEL", "INFO").upper()
-    logging.basicConfig(format=f"{stamp}%(levelname)s %(name)s %(message)s", level=level)
+    logging.basicConfig(format=f"{stamp}%(levelname)s %(name)s %(message)s", level=level, handlers=[log_handler()])

@@ -115,6 +115,7 @@ class _Stopping:
 
 def _supervise(supervisor: Supervisor, stopping: _Stopping, data_dir: Path, listen: str, *, live: bool) -> None:
     from collectors.config import socket_path
+    from collectors.log_output import has_room
 
     supervisor.poll()
     if live:
@@ -129,7 +130,7 @@ def _supervise(supervisor: Supervisor, stopping: _Stopping, data_dir: Path, list
     told = False
     while not stopping.set and not supervisor.failed:
         supervisor.poll()
-        if not told and socket_path(data_dir).exists():
+        if not told and socket_path(data_dir).exists() and has_room(sys.stdout.fileno()):
             told = True
             sys.stdout.write(f"muster: listening on {listen}; in another terminal try: muster query, muster top,"
                              " muster balance. Ctrl-C ends it\n")  # fmt: skip

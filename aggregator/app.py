@@ -5,6 +5,7 @@ from fastapi import FastAPI
 from aggregator.routes import (
     adoption,
     bounded,
+    catalog,
     claims,
     common,
     devices,
@@ -16,6 +17,7 @@ from aggregator.routes import (
     lifecycles,
     marks,
     nodes,
+    place,
     publish,
     quarantine,
     queries,
@@ -35,7 +37,7 @@ def make_app(service: Service) -> FastAPI:
     """Make the application. It may be served on several sockets at once."""
     app = FastAPI(title="Muster", version=__version__, description=_DESCRIPTION, docs_url=None, redoc_url=None)
     app.state.service = service
-    for module in (adoption, exports):
+    for module in (adoption, catalog, exports, place):
         app.include_router(module.router)
     for module in (
         docs,

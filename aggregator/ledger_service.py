@@ -11,6 +11,7 @@ from aggregator.ledger_publisher import LedgerPublisher, PublishingStatus
 from aggregator.ledger_watch import LedgerWatch
 from aggregator.log import Log
 from aggregator.marking import Marking
+from aggregator.placement.placing import Placer
 
 
 class LedgerService:
@@ -21,6 +22,7 @@ class LedgerService:
         self.ledger = Ledger(database, holder, note=usage.note)
         self.keeping = Keeping(self.ledger)
         self.past = Past(self.ledger)
+        self.placer = Placer()
         self.marking = Marking(self.ledger)
         self.watching = LedgerWatch(self.ledger)
         self.publisher = LedgerPublisher(self.ledger, log)

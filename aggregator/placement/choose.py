@@ -7,7 +7,7 @@ checked node by node, on those that would be taken.
 from collections.abc import Iterator
 from heapq import merge
 from operator import itemgetter
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from aggregator.ledger.claims import node_closed
 from aggregator.ledger.model import Node
@@ -19,6 +19,9 @@ from aggregator.placement.request import Isolation, Resolved, Strategy, selector
 from aggregator.placement.solve import Failure, Solution, Solver
 from aggregator.placement.stacking import stack
 from aggregator.placement.summary import Masks, Summary
+
+MOST_ON_NODE: Final = 64
+"""Instances on one node that are counted, when nothing bounds them."""
 
 
 class Chosen(NamedTuple):
@@ -105,9 +108,9 @@ class Chooser:
 
     def _promising(self) -> list[tuple[int, Group]]:
         bounded = [
-            (group.solver.bound(group.masks), group)
+            (promise, group)
             for group in self.groups()
-            if not group.solver.hopeless and not group.solver.count_missing(group.masks)
+            if not group.solver.hopeless and (promise := group.solver.promise(group.masks)) is not None
         ]
         return sorted(bounded, key=itemgetter(0))
 
@@ -228,6 +231,20 @@ class Chooser:
                 ):
                     return self._limited(stacks, turns=turns)
         return self._limited(stacks, turns=turns) if total >= self.request.instances else None
+
+    def capacity(self) -> int:
+        """Give how many instances there is room for; at most `per_node` on a node where that is more than one."""
+        most = self.request.per_node if self.request.per_node > 1 else MOST_ON_NODE
+        if not self.resolved.needs:
+            open_ = [name for name, summary in self.index.nodes.items() if not summary.closed and self.selected(name)]
+            return sum(min(most, self.room(name)) for name in open_)
+        found = 0
+        for group in self.groups():
+            fit = len(stack(group.solver, group.masks, most))
+            for name in _in_order(group) if fit else ():
+                if self.selected(name):
+                    found += min(fit, self.room(name)) if self.resolved.amounts else fit
+        return found
 
     def _limited(self, stacks: list[list[Chosen]], *, turns: bool) -> list[Chosen] | None:
         """Take as many as are asked for, within what is left of quotas of variants."""

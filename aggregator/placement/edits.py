@@ -116,11 +116,10 @@ class Hypothesis:
         self.base = base
         self.touched: set[str] = set()
         """Nodes that differ."""
-        self.state = _shared(base)
+        self.state = _shared(base, {*_SETTINGS, *_WHOLE} if only is None else _SETTINGS)
         if only is not None:
-            self.state.nodes, self.state.devices, self.state.groups = {}, {}, {}
-            self.state.by_source, self.state.by_slot, self.state.parts, self.state.by_part = {}, {}, {}, {}
-            self.state.by_key = {}
+            for name in ("nodes", "devices", *_INDEXES):
+                setattr(self.state, name, {})
             for name in only:
                 self._own_whole(name)
 
@@ -168,11 +167,18 @@ def _copy(device: Device) -> Device:
     return found
 
 
-def _shared(base: State) -> State:
+_SETTINGS: Final = ("quotas", "tenants")
+_WHOLE: Final = ("nodes", "devices", "claims", "claims_on")
+"""What edits replace members of."""
+_INDEXES: Final = ("groups", "by_source", "by_slot", "parts", "by_part", "by_key")
+"""What `State.index` fills."""
+
+
+def _shared(base: State, own: Iterable[str]) -> State:
     made = State()
     made.__dict__.update(base.__dict__)
     made.listeners = []
-    for name in ("nodes", "devices", "quotas", "tenants", "claims", "claims_on"):
+    for name in own:
         setattr(made, name, dict(getattr(base, name)))
     return made
 
@@ -183,7 +189,7 @@ def _shared(base: State) -> State:
 def _add_node(hypothesis: Hypothesis, edit: AddNode) -> None:
     state = hypothesis.state
     like = hypothesis.node(edit.like)
-    for name in ("groups", "by_source", "by_slot", "parts", "by_part", "by_key"):
+    for name in _INDEXES:
         if getattr(state, name) is getattr(hypothesis.base, name):
             setattr(state, name, _unshared(getattr(state, name)))
     for number in range(1, edit.count + 1):

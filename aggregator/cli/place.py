@@ -1,0 +1,172 @@
+"""`muster place`: claim devices by what they are; and if there is no place, see why not."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from aggregator.cli import add_examples, add_output_option, add_server_options
+from aggregator.cli.client import ServerError, client_of
+from aggregator.cli.render import Table, show
+from aggregator.cli.words import WordError
+from collectors.process import EXIT_FAILED
+
+_EPILOG = """examples:
+  muster place --tenant blue --for vm-17 --need V100:2 --dry-run
+  muster place --tenant blue --for vm-17 --package gpu_large
+  muster place --tenant blue --for job-3 --need H100:8 --instances 64 --nvlink require
+  muster place --tenant blue --for vm-18 --need V100 --isolation whole-group --explain
+  muster place --tenant blue --for vm-19 --need H100:1:driver:1g.10gb
+  muster place --request wanted.json             everything that POST /v1/place takes"""
+AFFINITIES = ("none", "prefer", "require")
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare what the command takes."""
+    add_examples(parser, _EPILOG)
+    add_server_options(parser)
+    add_output_option(parser)
+    add_request_options(parser)
+    parser.add_argument("--dry-run", action="store_true", help="only say what would be claimed, or why nothing can be")
+    parser.add_argument("--explain", action="store_true", help="when there is no place, say what would have to change")
+    parser.add_argument("--key", default="", help="Idempotency-Key: a repetition gives the same claim")
+
+
+def add_request_options(parser: argparse.ArgumentParser) -> None:
+    """Add what a request is made of."""
+    parser.add_argument(
+        "--request", type=Path, metavar="FILE", help="a request as JSON; options go before what it says"
+    )
+    parser.add_argument("--tenant", default="", help="whose the claim will be")
+    parser.add_argument("--for", dest="consumer", default="", metavar="CONSUMER", help="what it is for: a job, a VM")
+    parser.add_argument("--package", default="", help="a package, instead of needs and amounts")
+    parser.add_argument("--need", action="append", default=[], metavar="VARIANT[:COUNT[:MODE[:PROFILE]]]",
+                        help="devices of a variant; may be repeated")  # fmt: skip
+    parser.add_argument("--fitting", action="append", default=[], metavar="COUNT:EXPRESSION",
+                        help="devices that an expression over device. fits; may be repeated")  # fmt: skip
+    parser.add_argument("--amount", action="append", default=[], metavar="NAME=NUMBER",
+                        help="vcpus, memory_bytes or disk_bytes of each instance; may be repeated")  # fmt: skip
+    parser.add_argument("--instances", type=int, metavar="N", help="a gang: so many times, all or none")
+    parser.add_argument("--per-node", type=int, metavar="N", help="the most instances on one node; default: 1")
+    parser.add_argument("--isolation", choices=("own-group", "whole-group", "singleton"),
+                        help="what happens to the rest of an IOMMU group; default: own-group")  # fmt: skip
+    parser.add_argument("--strategy", choices=("least-stranded", "pack", "spread"), help="default: least-stranded")
+    for name in ("numa", "pcie-root", "nvlink"):
+        parser.add_argument(f"--{name}", choices=AFFINITIES, help=f"nearness by {name}")
+    parser.add_argument("--where", default="", metavar="EXPRESSION", help="only nodes that it fits, over node.")
+    parser.add_argument("--tolerate", action="append", default=[], metavar="RULE", help="put up with this mark")
+    parser.add_argument("--lease", type=float, metavar="SECONDS", help="default: 3600")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Place, and show the claim or the refusal."""
+    client = client_of(options)
+    body = request_of(options)
+    body |= {"dry_run": options.dry_run, "explain": options.explain}
+    headers = {"Idempotency-Key": options.key} if options.key else None
+    answer = client.raw("POST", "/v1/place", body, None, headers)
+    told = msgspec.json.decode(answer.body) if answer.body else {}
+    if answer.status == 409 and told.get("code") == "placement.refused":
+        told = {"placed": False, "message": told["detail"], **told}
+    elif answer.status >= 400:
+        raise ServerError(str(told.get("detail") or told))
+    placed = bool(told.get("placed", True))
+    show(told, options.output, placed_tables(told))
+    return 0 if placed else EXIT_FAILED
+
+
+def request_of(options: argparse.Namespace) -> dict[str, Any]:
+    """Make a request of the options. Raises WordError."""
+    made: dict[str, Any] = {}
+    if options.request is not None:
+        try:
+            made = msgspec.json.decode(options.request.read_bytes(), type=dict[str, Any])
+        except (OSError, msgspec.MsgspecError) as error:
+            raise WordError(f"--request {options.request}: {error}") from None
+    for name in ("tenant", "consumer", "package", "instances", "per_node", "isolation", "strategy", "where"):
+        value = getattr(options, name)
+        if value not in (None, ""):
+            made[name] = value
+    needs = [_need(text) for text in options.need] + [_fitting(text) for text in options.fitting]
+    if needs:
+        made["needs"] = needs
+    if options.amount:
+        made["amounts"] = dict(_amount(text) for text in options.amount)
+    nearness = {name: value for name in ("numa", "pcie_root", "nvlink") if (value := getattr(options, name))}
+    if nearness:
+        made["affinity"] = {**made.get("affinity", {}), **nearness}
+    if options.tolerate:
+        made["tolerations"] = options.tolerate
+    if options.lease is not None:
+        made["lease_seconds"] = options.lease
+    return made
+
+
+def _need(text: str) -> dict[str, Any]:
+    variant, *more = text.split(":")
+    if len(more) > 3:
+        raise WordError(f"--need {text}: write VARIANT[:COUNT[:MODE[:PROFILE]]], such as V100:2")
+    made: dict[str, Any] = {"variant": variant}
+    if more and more[0]:
+        made["count"] = _number(f"--need {text}", more[0])
+    if len(more) > 1 and more[1]:
+        made["mode"] = more[1]
+    if len(more) > 2 and more[2]:
+        made["profile"] = more[2]
+    return made
+
+
+def _fitting(text: str) -> dict[str, Any]:
+    count, colon, where = text.partition(":")
+    if not colon:
+        raise WordError(f"--fitting {text}: write COUNT:EXPRESSION, such as \"2:device.kind == 'gpu'\"")
+    return {"where": where, "count": _number(f"--fitting {text}", count)}
+
+
+def _amount(text: str) -> tuple[str, int]:
+    name, equals, number = text.partition("=")
+    if not equals:
+        raise WordError(f"--amount {text}: write NAME=NUMBER, such as vcpus=8")
+    return name, _number(f"--amount {text}", number)
+
+
+def _number(place: str, text: str) -> int:
+    if not text.isdigit():
+        raise WordError(f"{place}: {text!r} is not a whole number")
+    return int(text)
+
+
+def placed_tables(told: dict[str, Any]) -> list[Table]:
+    """Make the tables of a claim, of what would be claimed, or of a refusal."""
+    if not told.get("placed", True):
+        return refusal_tables(told)
+    if "instances" in told:
+        table = Table(["instance", "node", "device", "mode"])
+        for number, instance in enumerate(told["instances"], 1):
+            for one in instance["devices"] or [{"device": None, "mode": None}]:
+                table.add(number, instance["node"], one["device"], one["mode"])
+        return [table]
+    table = Table(["device", "node", "mode", "address"], title=f"claim {told['id']}, {told['state']}", empty="amounts")
+    for held in told["devices"]:
+        table.add(held["device"], held["node"], held["mode"], held["address"])
+    return [table]
+
+
+def refusal_tables(told: dict[str, Any]) -> list[Table]:
+    """Make the tables of a refusal: what each condition removed, and what would have to change."""
+    counts = Table(["condition", "of", "removed", "left"], title=told["message"], empty=told["message"])
+    for one in told.get("conditions", ()):
+        counts.add(one["condition"], one["of"], one["removed"], one["left"])
+    tables = [counts]
+    if "blockers" in told:
+        found = told["blockers"]
+        if found is None:
+            tables.append(Table([], empty="no change of what there is now would help; other nodes might"))
+        else:
+            changes = Table(["in the way", "what", "change"], title="it would succeed if all of this changed:")
+            for one in found:
+                edit = one.get("edit", {})
+                changes.add(one["reason"], one.get("message", one.get("count")), edit.get("edit"))
+            tables.append(changes)
+    return tables

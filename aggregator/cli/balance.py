@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
 from aggregator.cli import add_examples, add_output_option, add_server_options
-from aggregator.cli.client import Client, client_of
-from aggregator.cli.names import host_names, names_of
+from aggregator.cli.client import ServerError, client_of
+from aggregator.cli.names import names_of
 from aggregator.cli.render import Table, show
 from aggregator.cli.words import WordError, age
 from schemas.errors import MusterError
@@ -42,14 +42,11 @@ class UnbalancedError(MusterError):
 
 def run(options: argparse.Namespace) -> int:
     """Print it; fail when a row is unaccounted."""
-    client = client_of(options)
-    names = host_names(client) if options.node or options.output == "table" else {}
-    named = [id_ for id_, name in names.items() if name == options.node]
-    publisher = named[0] if named else options.node
-    balance, awaited = _settled(client, publisher, options) if options.wait else (_ask(client, publisher, options), [])
+    views, balance, awaited = _settled(options) if options.wait else (*_ask(options), [])
+    publisher = _publisher(views, options.node)
     if publisher and not balance["lines"]:
         raise WordError(f"no publisher {options.node!r} has spoken; 'muster balance' shows those that have")
-    show(balance, options.output, _tables(balance["lines"], names, wide=options.wide))
+    show(balance, options.output, _tables(balance["lines"], names_of(views), wide=options.wide))
     missing = sum(line["unaccounted"] for line in balance["lines"])
     if missing:
         raise UnbalancedError(
@@ -60,23 +57,38 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def _ask(client: Client, publisher: str, options: argparse.Namespace) -> dict[str, Any]:
-    balance: dict[str, Any] = client.get("/v1/balance", publisher=publisher, consumer=options.consumer)
-    return balance
+def _ask(options: argparse.Namespace) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """Give the nodes, and the balance of those asked for. Raises ServerError."""
+    client = client_of(options)
+    views = client.get("/v1/nodes")
+    return views, client.get("/v1/balance", publisher=_publisher(views, options.node), consumer=options.consumer)
 
 
-def _settled(client: Client, publisher: str, options: argparse.Namespace) -> tuple[dict[str, Any], list[str]]:
-    """Ask until nothing is awaited, or the time is over; give the last balance, and what is awaited still."""
+def _publisher(views: list[dict[str, Any]], named: str) -> str:
+    """Give the id of what was named, by host name or id; "" where nothing was."""
+    return next((id_ for id_, name in names_of(views).items() if name == named), named) if named else ""
+
+
+def _settled(options: argparse.Namespace) -> tuple[list[dict[str, Any]], dict[str, Any], list[str]]:
+    """Ask until nothing is awaited, or the time is over; give the nodes, the last balance, and what is awaited still.
+
+    An aggregator that is not there, or not ready, is waited for too. Raises ServerError when it is not in time.
+    """
     began = time.monotonic()
     with _telling() as tell:
         while True:
-            views = client.get("/v1/nodes")
             asked = time.monotonic()
-            balance = _ask(client, publisher, options)
-            awaited = awaited_of(balance, views, asked - began, publisher)
-            if not awaited or time.monotonic() - began >= options.wait:
-                return balance, awaited
-            tell("; ".join(awaited))
+            try:
+                views, balance = _ask(options)
+            except ServerError as error:
+                if not error.passing or time.monotonic() - began >= options.wait:
+                    raise
+                tell("an aggregator that answers")
+            else:
+                awaited = awaited_of(balance, views, asked - began, _publisher(views, options.node))
+                if not awaited or time.monotonic() - began >= options.wait:
+                    return views, balance, awaited
+                tell("; ".join(awaited))
             time.sleep(0.2)
 
 
@@ -163,7 +175,7 @@ def _tables(lines: list[dict[str, Any]], names: Mapping[str, str], *, wide: bool
     )
     source = Table(["publisher", "class", "level", "produced", "filtered", "folded", "numbered"])
     reasons = Table(["publisher", "class", "level", "reason", "rows"])
-    for line in lines:
+    for line in sorted(lines, key=lambda line: names.get(line["publisher"], line["publisher"])):
         said = line["word_age_seconds"]
         shown = names.get(line["publisher"], line["publisher"])
         name = [shown if wide else _short(shown), line["row_class"], line["level"]]

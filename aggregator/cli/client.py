@@ -20,6 +20,11 @@ class ServerError(MusterError):
 
     code = "cli.server"
 
+    def __init__(self, text: str, *, passing: bool = False) -> None:
+        super().__init__(text)
+        self.passing = passing
+        """Whether it may answer a moment later: it is not there yet, starts, or has too much to do."""
+
 
 TIMEOUT_SECONDS: Final = 15.0
 """A little more than the longest query may take."""
@@ -89,14 +94,14 @@ class Client:
         try:
             return self._transport.request(method, _url(path, parameters or {}), data, headers)
         except TransportError as error:
-            raise ServerError(_no_answer(str(error))) from None
+            raise _no_answer(str(error)) from None
 
     def stream(self, path: str, parameters: Mapping[str, object]) -> Generator[bytes, None, None]:
         """Ask for something endless; give its lines without their ends. Raises ServerError when it is refused."""
         try:
             response = self._transport.open_stream("GET", _url(path, parameters), self._headers())
         except TransportError as error:
-            raise ServerError(_no_answer(str(error))) from None
+            raise _no_answer(str(error)) from None
         with closing(response):
             if response.status >= 400:
                 self._fail(Answer(response.status, {}, response.read()))
@@ -114,7 +119,9 @@ class Client:
         if not detail:
             raise ServerError(f"{self.address} answered {answer.status}: is it a Muster aggregator?")
         hint = _access_hint(self.address) if answer.status in (401, 403) else ""
-        raise ServerError(f"{str(detail).rstrip('.')}.{hint}" if hint else str(detail))
+        raise ServerError(
+            f"{str(detail).rstrip('.')}.{hint}" if hint else str(detail), passing=answer.status in (429, 503)
+        )
 
 
 def _url(path: str, parameters: Mapping[str, object]) -> str:
@@ -135,15 +142,20 @@ def _local_address() -> str:
     return f"http://{listen}"
 
 
-def _no_answer(error: str) -> str:
+def _no_answer(error: str) -> ServerError:
     """Say what to do about a request that was not answered."""
     if "CERTIFICATE_VERIFY_FAILED" in error:
-        return f"the aggregator's certificate is not trusted: {error}. Name its authority with --ca-file"
+        return ServerError(f"the aggregator's certificate is not trusted: {error}. Name its authority with --ca-file")
     if "WRONG_VERSION_NUMBER" in error or "other side closed" in error:
-        return f"it does not speak as the address says: {error}. Try https:// for http://, or the other way round"
+        return ServerError(
+            f"it does not speak as the address says: {error}. Try https:// for http://, or the other way round",
+            passing="other side closed" in error,  # so does one that is just being killed
+        )
     if "timed out" in error:
-        return f"no answer within {TIMEOUT_SECONDS:g} s from {error}. It runs but hangs or is overloaded: see its log"
-    return f"no aggregator answers at {error}. Start one with 'muster up', or name one with --server"
+        told = f"no answer within {TIMEOUT_SECONDS:g} s from {error}. It runs but hangs or is overloaded: see its log"
+    else:
+        told = f"no aggregator answers at {error}. Start one with 'muster up', or name one with --server"
+    return ServerError(told, passing=True)
 
 
 def _access_hint(address: str) -> str:

@@ -6,14 +6,14 @@ import pytest
 
 from aggregator.cli.balance import awaited_of
 from tests.aggregator.cli.conftest import Run
-from tests.aggregator.cli.stub import Stub
+from tests.aggregator.cli.stub import Refusal, Stub
 
 
 def view(id_: str, state: str = "live") -> dict[str, Any]:
     return {"node": {"id": id_, "host_name": f"host-{id_}"}, "state": state}
 
 
-def line(publisher: str, **places: int) -> dict[str, Any]:
+def line(publisher: str, **places: object) -> dict[str, Any]:
     return {
         "publisher": publisher, "row_class": "log", "level": "standard", "consumer": "store",
         "spooled": 0, "in_log": 0, "unaccounted": 0, **places,
@@ -59,3 +59,35 @@ def test_a_settled_balance_with_an_old_word_is_not_settled_yet(run: Run, stub: S
 
     stub.answers["GET /v1/balance"] = lambda *_: {**answer, "word_ages_seconds": {"a": 0.0}}
     assert run("balance", "--wait", "5")[0] == 0
+
+
+def test_an_aggregator_that_starts_is_waited_for(run: Run, stub: Stub) -> None:
+    """It was killed just now: at first nothing answers or the store is not open, then everything is there."""
+    answers: list[Any] = [Refusal(503, "the store was not opened yet; try again in a moment")] * 2
+    answers.append({"lines": [], "word_ages_seconds": {}})
+    stub.answers["GET /v1/nodes"] = []
+    stub.answers["GET /v1/balance"] = lambda *_: answers.pop(0) if len(answers) > 1 else answers[0]
+    assert run("balance", "--wait", "5")[0] == 0
+
+    status, _, err = run("balance", "--wait", "0.3", "--server", "unix:///nonexistent/muster.sock")
+    assert status == 1
+    assert "no aggregator answers" in err
+
+
+def test_what_no_waiting_helps_against_is_told_at_once(run: Run, stub: Stub) -> None:
+    stub.answers["GET /v1/nodes"] = Refusal(403, "this token may not read")
+    status, _, err = run("balance", "--wait", "60")
+    assert status == 1
+    assert "this token may not read" in err
+
+
+def test_publishers_are_in_the_order_of_their_names(run: Run, stub: Stub) -> None:
+    stub.answers["GET /v1/nodes"] = [view("1") | {"node": {"id": "1", "host_name": "zeta"}}, view("2")]
+    places = dict.fromkeys(("done", "filtered", "quarantined", "expired", "stranded", "lost", "produced"), 0)
+    lines = [
+        line(publisher, numbered=1, filtered_at_source=0, folded=0, dropped={}, word_age_seconds=1.0, **places)
+        for publisher in ("1", "aggregator", "2")
+    ]
+    stub.answers["GET /v1/balance"] = {"lines": lines, "word_ages_seconds": {}}
+    _, out, _ = run("balance")
+    assert ["aggregator", "host-2", "zeta"] == [row.split()[0] for row in out.splitlines()[1:]]

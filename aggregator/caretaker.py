@@ -164,11 +164,11 @@ class Caretaker:
                     entries.append(Diverged(one))
             elif self._settled(one):
                 entries.append(Diverged(one))
-                events.append(_diverged("divergence.began", one))
+                events.append(_began(one))
         for before in state.divergences.values():
             if before.id not in found and self._looked_at(before, touched):
                 entries.append(Agreed(before.id))
-                events.append(_diverged("divergence.ended", before))
+                events.append(_ended(before))
         self._forget(found, touched)
         if entries:
             await self._ledger.decide(lambda _: (entries, None))
@@ -239,21 +239,20 @@ def _must_leave(claim: Claim, node: str, why: str) -> Event:
     return Event("claim.must_leave", message, Severity.WARNING, subject=node, detail=detail)
 
 
-def _diverged(type_: str, one: Divergence) -> Event:
-    ended = type_.endswith("ended")
-    message = f"{one.kind}: the ledger says: {one.ledger}; seen: {one.seen}"
+def _began(one: Divergence) -> Event:
     return Event(
-        type_,
-        f"no more: {message}" if ended else message,
-        Severity.NOTICE if ended else Severity.WARNING,
-        device=one.device,
-        subject=one.node,
-        detail={
-            "kind": one.kind,
-            "device": one.device,
-            "claim": one.claim,
-            "ledger": one.ledger,
-            "seen": one.seen,
-            "about": one.about,
-        },
+        "divergence.began", _words(one), Severity.WARNING, device=one.device, subject=one.node, detail=_views(one)
     )
+
+
+def _ended(one: Divergence) -> Event:
+    message = f"no more: {_words(one)}"
+    return Event("divergence.ended", message, device=one.device, subject=one.node, detail=_views(one))
+
+
+def _words(one: Divergence) -> str:
+    return f"{one.kind}: the ledger says: {one.ledger}; seen: {one.seen}"
+
+
+def _views(one: Divergence) -> dict[str, FieldValue]:
+    return {name: getattr(one, name) for name in ("kind", "device", "claim", "ledger", "seen", "about")}

@@ -16,6 +16,8 @@ from schemas.errors import AccessError, TooLargeError
 
 MAX_BODY_BYTES: Final = 64 << 10
 """The largest body of any route but those of publishers, which have limits of their own and read no further."""
+LARGER: Final = (("/v1/records/", 16 << 20), ("/v1/export/nova/check", 1 << 20))
+"""Beginnings of paths whose bodies may be larger: what an operator hands in of a whole fleet, or of a configuration."""
 OPEN: Final = frozenset({"/v1/enrol", AUTHORITY_PATH})
 """What strangers may call of the API: the enrolment token is in the body, and certificates are public."""
 API: Final = "/v1/"
@@ -45,9 +47,11 @@ class Bounded:
 
     async def _read(self, request: Request, receive: Receive) -> Receive:
         """Read the body; give what gives it again. Raises TooLargeError, by what is stated before anything is read."""
+        path = request.url.path
+        limit = next((most for begin, most in LARGER if path.startswith(begin)), self._limit)
         stated = request.headers.get("content-length", "")
-        if stated.isdigit() and int(stated) > self._limit:
-            raise TooLargeError(f"a body of {stated} bytes exceeds {self._limit}")
+        if stated.isdigit() and int(stated) > limit:
+            raise TooLargeError(f"a body of {stated} bytes exceeds {limit}")
         if stated in ("", "0") and "transfer-encoding" not in request.headers:
             return receive
         read: list[Message] = []
@@ -57,8 +61,8 @@ class Bounded:
             read.append(message)
             size += len(message.get("body", b""))
             more = message["type"] == "http.request" and message.get("more_body", False)
-            if size > self._limit:
-                raise TooLargeError(f"a body of more than {self._limit} bytes")
+            if size > limit:
+                raise TooLargeError(f"a body of more than {limit} bytes")
         read.reverse()
 
         async def again() -> Message:

@@ -1,0 +1,201 @@
+"""Adoption of what is in use already, records of other schedulers, and where two views do not agree."""
+
+import time
+from collections.abc import Callable, Iterator
+from typing import Annotated, TypeVar
+
+import msgspec
+from fastapi import APIRouter, Depends, Query, Request, Response
+
+from aggregator.access import Action, Caller
+from aggregator.ledger import adoption, cleaning, uses
+from aggregator.ledger.claims import ClaimInvalidError
+from aggregator.ledger.entries import Entry
+from aggregator.ledger.model import Device, Node, Use
+from aggregator.ledger.state import State
+from aggregator.ledger.uses import RecordInvalidError
+from aggregator.routes.common import ServiceOf, allow, answer
+from schemas.device import pci_address
+
+router = APIRouter(tags=["inventory"])
+Reader = Annotated[Caller, Depends(allow(Action.READ))]
+Adopter = Annotated[Caller, Depends(allow(Action.ADOPT))]
+Words = Annotated[list[str], Query()]
+T = TypeVar("T")
+_AHEAD_NS = 300 * 10**9
+"""How far a record's time may be ahead of our clock."""
+
+
+class AttestWanted(msgspec.Struct, forbid_unknown_fields=True):
+    """An operator's word about devices."""
+
+    statement: str
+    """What was done, and how it is known that they are clean."""
+    devices: list[str] = []
+    """These by id, whatever made them dirty; without any, all that wait and that the rest fits."""
+    node: str = ""
+    kinds: list[str] = []
+    where: str = ""
+    """An expression over `device` and `node`."""
+    dry_run: bool = False
+
+
+class UseWanted(msgspec.Struct, forbid_unknown_fields=True):
+    """A device that somebody has."""
+
+    node: str
+    """Id or host name."""
+    address: str
+    user: str
+
+
+class RecordWanted(msgspec.Struct, forbid_unknown_fields=True):
+    """All that another scheduler says to be in use."""
+
+    kind: str
+    uses: list[UseWanted]
+    as_of_ns: int | None = None
+    """When the record was made; without it, now."""
+
+
+class RecordView(msgspec.Struct, frozen=True):
+    """A record, as answers show it."""
+
+    source: str
+    kind: str
+    as_of_ns: int
+    taken_ns: int
+    who: str
+    uses: int
+    unknown: int
+    """Uses of places where no device is known."""
+
+
+@router.get("/v1/adoption", summary="What waits to be adopted", response_class=Response)
+async def waiting(service: ServiceOf, _: Reader, node: str = "", kind: Words = []) -> Response:  # noqa: B006
+    """List the devices that were dirty or in use before Muster, each with the reason, by node."""
+
+    def question(state: State) -> dict[str, object]:
+        chosen = (device for device in _devices(state, node) if not kind or device.kind.value in kind)
+        return {"sequence": state.sequence, "devices": adoption.waiting(state, chosen)}
+
+    return answer(await service.ledger.read(question))
+
+
+@router.post("/v1/adoption/attest", summary="Vouch for devices", response_class=Response)
+async def attest(request: Request, service: ServiceOf, caller: Adopter) -> Response:
+    """Take an operator's word that devices are clean: one decision, an entry for each device, all or none."""
+    wanted = await _body(request, AttestWanted)
+    fits = _predicate(wanted.where)
+
+    def decision(state: State) -> tuple[list[Entry], list[str]]:
+        entries, names = adoption.attest(state, _chosen(state, wanted, fits), caller.name, wanted.statement)
+        return ([] if wanted.dry_run else entries), names
+
+    names = await service.ledger.decide(decision)
+    return answer({"attested": [] if wanted.dry_run else names, "would": names if wanted.dry_run else []})
+
+
+def _chosen(state: State, wanted: AttestWanted, fits: Callable[[Device, Node], bool]) -> list[Device]:
+    if wanted.devices:
+        return [cleaning.find(state, name) for name in dict.fromkeys(wanted.devices)]
+    return [
+        device
+        for device in _devices(state, wanted.node)
+        if adoption.is_attestable(state, device)
+        and (not wanted.kinds or device.kind.value in wanted.kinds)
+        and fits(device, state.nodes[device.node])
+    ]
+
+
+def _predicate(where: str) -> Callable[[Device, Node], bool]:
+    if not where:
+        return lambda _device, _node: True
+    from aggregator.expression import compile_expression  # only who filters needs it
+    from aggregator.expression.names import inventory_environment
+
+    evaluate = compile_expression(where, inventory_environment()).on_objects("device", "node", "claim")
+    return lambda device, node: evaluate(device, node, None) is True
+
+
+def _devices(state: State, name: str) -> Iterator[Device]:
+    if not name:
+        yield from state.devices.values()
+        return
+    node = uses.node_of(state, name)
+    if node is None:
+        raise ClaimInvalidError(f"the ledger knows no node {name!r}, or more than one of that name")
+    yield from state.devices_of(node.id)
+
+
+# --- records ----------------------------------------------------------------------------------------------------------
+
+
+@router.get("/v1/records", summary="List records of other schedulers", response_class=Response)
+async def records(service: ServiceOf, _: Reader) -> Response:
+    """List what was handed in, with its source and time."""
+    return answer(await service.ledger.read(lambda state: [_view(state, source) for source in sorted(state.records)]))
+
+
+@router.put("/v1/records/{source}", summary="Hand in a record", response_class=Response)
+async def hand_in(request: Request, service: ServiceOf, caller: Adopter, source: str) -> Response:
+    """Take all that a source says to be in use: what it names is foreign, what it names no more is let go."""
+    wanted = await _body(request, RecordWanted)
+    now_ns = time.time_ns()
+    as_of_ns = now_ns if wanted.as_of_ns is None else wanted.as_of_ns
+    if not 0 < as_of_ns <= now_ns + _AHEAD_NS:
+        raise RecordInvalidError("as_of_ns is nanoseconds since 1970, and not in the future")
+    found = [_use(use) for use in wanted.uses]
+
+    def decision(state: State) -> tuple[list[Entry], None]:
+        return uses.take(state, source, wanted.kind, found, as_of_ns, caller.name)[0], None
+
+    await service.ledger.decide(decision)
+    return answer(await service.ledger.read(lambda state: _view(state, source)))
+
+
+@router.delete("/v1/records/{source}", summary="Drop a record", response_class=Response)
+async def drop(service: ServiceOf, caller: Adopter, source: str) -> Response:
+    """Let a record hold no more: what nobody else says to be in use is let go, and dirty."""
+    record = await service.ledger.decide(lambda state: uses.drop(state, source, caller.name))
+    return answer({"source": source, "uses": len(record.uses)})
+
+
+def _use(wanted: UseWanted) -> Use:
+    try:
+        return Use(wanted.node, pci_address(wanted.address), wanted.user)
+    except ValueError as error:
+        raise RecordInvalidError(str(error)) from None
+
+
+def _view(state: State, source: str) -> RecordView:
+    record = uses.find(state, source)
+    unknown = sum(not use.device for use in record.uses.values())
+    return RecordView(source, record.kind, record.as_of_ns, record.taken_ns, record.who, len(record.uses), unknown)
+
+
+@router.get("/v1/divergences", summary="Where two views do not agree", response_class=Response)
+async def divergences(service: ServiceOf, _: Reader, node: str = "", kind: Words = []) -> Response:  # noqa: B006
+    """List where the ledger and a node, a record or a checkpoint do not agree, each with both views, oldest first."""
+
+    def question(state: State) -> dict[str, object]:
+        known = uses.node_of(state, node) if node else None
+        found = [
+            {**msgspec.structs.asdict(one), "id": one.id, "node_name": _name(state, one.node)}
+            for one in sorted(state.divergences.values(), key=lambda one: one.since_ns)
+            if (not node or (known is not None and one.node == known.id)) and (not kind or one.kind in kind)
+        ]
+        return {"sequence": state.sequence, "divergences": found}
+
+    return answer(await service.ledger.read(question))
+
+
+def _name(state: State, node: str) -> str:
+    return state.nodes[node].name if node in state.nodes else ""
+
+
+async def _body(request: Request, kind: type[T]) -> T:
+    try:
+        return msgspec.json.decode(await request.body() or b"{}", type=kind)
+    except msgspec.MsgspecError as error:
+        raise ClaimInvalidError(f"the body is not what is expected: {error}") from None

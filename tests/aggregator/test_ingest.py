@@ -49,10 +49,10 @@ async def rig(tmp_path: Path) -> AsyncIterator[Rig]:
     await log.close()
 
 
-def batch(first: int, size: int = TEXT, publisher: str = "n1") -> bytes:
+def batch(first: int, size: int = TEXT, publisher: str = "n1", epoch: str = "e1") -> bytes:
     """Give a batch of one row with so much text, which travels in a few hundred bytes."""
     block = Block("log", publisher, [], [[""]], [0], 1_800_000_000_000_000_000, [0], strings={"message": ["x" * size]})
-    envelope = Envelope(publisher, "e1", RowClass.LOG, Level.ESSENTIAL, first, 1, first)
+    envelope = Envelope(publisher, epoch, RowClass.LOG, Level.ESSENTIAL, first, 1, first)
     return encode_batch(envelope, encode_body([block]))
 
 
@@ -78,6 +78,14 @@ async def test_nobody_publishes_under_the_aggregators_name(rig: Rig) -> None:
     with pytest.raises(AccessError, match="own name") as refused:
         await rig.publish(batch(0, 10, "aggregator"), publisher="aggregator")
     assert refused.value.authenticated
+
+
+async def test_a_batch_of_a_run_that_the_request_does_not_speak_for_is_set_aside(rig: Rig) -> None:
+    """Else anybody with the token could fill the numbers of the run that is current."""
+    told = await rig.publish(batch(0, 10, epoch="e9"), batch(0, 10))
+
+    assert [Status.QUARANTINED, Status.ACCEPTED] == [one.status for one in told]
+    assert ["access.foreign_epoch"] == [reason.partition(":")[0] for reason in rig.aside]
 
 
 async def test_bytes_that_are_being_read_count_as_waiting(rig: Rig) -> None:

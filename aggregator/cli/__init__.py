@@ -1,6 +1,7 @@
 """The command line `muster`: one module a group of commands, imported only when it is asked for."""
 
 import argparse
+import errno
 import importlib
 import os
 import re
@@ -111,7 +112,8 @@ def _run(options: argparse.Namespace) -> int:
         return 0
     except OSError as error:  # a full disk behind standard output, a file that cannot be written
         _write_no_more()
-        what = f"{error.filename}: " if error.filename else ""
+        unnamed = "the output cannot be written: " if error.errno == errno.ENOSPC else ""
+        what = f"{error.filename}: " if error.filename else unnamed
         sys.stderr.write(f"muster: {what}{error.strerror or error}\n")
         return EXIT_FAILED
 

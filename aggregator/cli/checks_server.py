@@ -33,9 +33,35 @@ def answers(client: Client) -> bool:
         return False
 
 
-def check_server(client: Client, *, asked_for: bool) -> Iterator[Check]:
-    """Check that the aggregator answers, is ready, loses nothing and hears its nodes. `asked_for`: it was named."""
+def holder_of(folder: Path, root: Path = Path("/")) -> int | None:
+    """Give the process that runs an aggregator on a data folder; None where there is none, or none to be seen.
+
+    Reads who holds the folder's lock: to try the lock could be what refuses it to an aggregator that starts just then.
+    Source: proc_locks(5); a holder outside this PID namespace has the number 0.
+    """
+    try:
+        inode = (folder / "aggregator" / "lock").stat().st_ino
+        lines = (root / "proc/locks").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return None
+    for line in lines:
+        words = line.split()
+        if len(words) >= 6 and words[1] == "FLOCK" and words[5].rpartition(":")[2] == str(inode):
+            return int(words[4])
+    return None
+
+
+def check_server(client: Client, *, asked_for: bool, holder: int | None = None) -> Iterator[Check]:
+    """Check that the aggregator answers, is ready, loses nothing and hears its nodes.
+
+    `asked_for`: it was named; `holder`: the process of the one of this machine, where it runs.
+    """
     if not answers(client):
+        if holder is not None and not asked_for:
+            yield Check("aggregator", Level.FAIL, f"process {holder} is one, and does not answer at {client.address}",
+                        "it starts, hangs or has too much to do: its log says which; 'muster up' starts one again that"
+                        " hangs for a minute")  # fmt: skip
+            return
         yield Check("aggregator", Level.FAIL if asked_for else Level.WARN, f"none answers at {client.address}",
                     "start one with 'muster up' or 'muster aggregator', or name one with --server")  # fmt: skip
         return
@@ -49,7 +75,8 @@ def check_server(client: Client, *, asked_for: bool) -> Iterator[Check]:
         try:
             yield from what(client)
         except ServerError as error:
-            yield Check(what.__name__.strip("_"), Level.WARN, str(error), "give a token with the scope read")
+            remedy = "" if error.passing else "give a token with the scope read"
+            yield Check(what.__name__.strip("_"), Level.WARN, str(error), remedy)
 
 
 def _balance(client: Client) -> Iterator[Check]:

@@ -83,19 +83,21 @@ def every_check(options: argparse.Namespace, client: Client, found: list[Found])
     except ImportError as error:  # an agent's install: what can be said without the rest was said
         yield Check("configuration", Level.WARN, f"not checked: {error}", "pip install 'rackmuster[aggregator]'")
         return
-    from aggregator.cli.checks_server import answers, check_configuration, check_server
+    from aggregator.cli.checks_server import answers, check_configuration, check_server, holder_of
     from schemas.errors import ConfigError
 
     check, verdict = check_configuration(config_file(options.config))
     yield check
     yield from check_collectors(found, verdict.collectors or DEFAULT_COLLECTORS, OWN_DISTRIBUTION)
+    holder = holder_of(default_data_dir())
     try:
         section = load_aggregator_config(config_file(options.config)).aggregator
     except ConfigError:
         pass  # said already
     else:
-        yield check_port(section.host, section.port, ours=answers(client))
-    yield from check_server(client, asked_for=bool(options.server or os.environ.get("MUSTER_SERVER")))
+        yield check_port(section.host, section.port, ours=holder is not None or answers(client))
+    named = bool(options.server or os.environ.get("MUSTER_SERVER"))
+    yield from check_server(client, asked_for=named, holder=holder)
 
 
 def _print(check: Check) -> None:

@@ -3,6 +3,7 @@
 import argparse
 import http.client
 import sys
+from collections.abc import Iterator
 from contextlib import closing
 
 from aggregator.cli import add_examples, add_server_options
@@ -43,16 +44,23 @@ def run(options: argparse.Namespace) -> int:
         "class": options.classes,
     }
     printed = 0
-    try:
-        with closing(client.stream("/v1/tap", parameters)) as lines:
-            for line in lines:
-                sys.stdout.write(line.decode() + "\n")
-                sys.stdout.flush()
-                printed += 1
-                if options.count and printed >= options.count:
-                    return 0
-    except BrokenPipeError:
-        raise  # `muster tap | head`: whoever read has gone, and that is no error
-    except (OSError, http.client.HTTPException) as error:
-        raise ServerError(f"the aggregator went away: {error}") from None
+    with closing(client.stream("/v1/tap", parameters)) as lines:
+        for line in _until_gone(lines):
+            sys.stdout.write(line.decode() + "\n")
+            sys.stdout.flush()
+            printed += 1
+            if options.count and printed >= options.count:
+                return 0
     return 0
+
+
+def _until_gone(lines: Iterator[bytes]) -> Iterator[bytes]:
+    """Give what the aggregator sends. Raises ServerError when it goes away; what printing raises is not meant."""
+    while True:
+        try:
+            line = next(lines, None)
+        except (OSError, http.client.HTTPException) as error:
+            raise ServerError(f"the aggregator went away: {error}") from None
+        if line is None:
+            return
+        yield line

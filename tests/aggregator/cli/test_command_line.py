@@ -82,7 +82,11 @@ def test_version_goes_with_what_it_stands_on(capsys: pytest.CaptureFixture[str])
 
 @pytest.mark.parametrize(
     ("redirection", "status", "says"),
-    [(">/dev/full", 1, "muster: No space left on device\n"), (">&-", 0, ""), ("| head -c1 >/dev/null", 0, "")],
+    [
+        (">/dev/full", 1, "muster: the output cannot be written: No space left on device\n"),
+        (">&-", 0, ""),
+        ("| head -c1 >/dev/null", 0, ""),
+    ],
 )
 def test_an_output_that_takes_nothing_is_no_traceback(redirection: str, status: int, says: str) -> None:
     program = f"set -o pipefail; {sys.executable} -m aggregator.cli completion bash {redirection}"

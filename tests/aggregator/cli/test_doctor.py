@@ -1,4 +1,6 @@
 import errno
+import fcntl
+import os
 import socket
 import time
 from pathlib import Path
@@ -22,7 +24,7 @@ from aggregator.cli.checks import (
     check_port,
     check_python,
 )
-from aggregator.cli.checks_server import check_server
+from aggregator.cli.checks_server import check_server, holder_of
 from aggregator.cli.client import Client
 from aggregator.cli.probing import Found
 from aggregator.cli.version import Package, packages
@@ -235,3 +237,28 @@ def test_no_aggregator_fails_only_when_it_was_named() -> None:
     client = Client("unix:///nonexistent/muster.sock")
     assert [Level.FAIL] == [check.level for check in check_server(client, asked_for=True)]
     assert [Level.WARN] == [check.level for check in check_server(client, asked_for=False)]
+
+
+def test_an_aggregator_that_hangs_is_told_from_none_and_from_a_stranger_on_its_port(tmp_path: Path) -> None:
+    """Its port is taken and nobody answers: to stop what listens there, or to start another, would be bad advice."""
+    (tmp_path / "aggregator").mkdir()
+    with (tmp_path / "aggregator" / "lock").open("a+") as lock:
+        assert holder_of(tmp_path) is None
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        holder = holder_of(tmp_path)
+    assert os.getpid() == holder
+    assert holder_of(tmp_path) is None
+    assert holder_of(tmp_path / "nothing") is None
+
+    client = Client("unix:///nonexistent/muster.sock")
+    [check] = check_server(client, asked_for=False, holder=holder)
+    assert check.level is Level.FAIL
+    assert f"process {os.getpid()}" in check.found
+    assert "log" in check.remedy
+
+
+def test_a_store_that_is_opening_needs_patience_and_no_token(server: Stub) -> None:
+    server.answers["GET /v1/balance"] = Refusal(503, "the store was not opened yet; try again in a moment")
+    assert _answers(server)["balance"].remedy == ""
+    server.answers["GET /v1/balance"] = Refusal(403, "this token may not read")
+    assert "scope read" in _answers(server)["balance"].remedy

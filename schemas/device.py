@@ -102,8 +102,11 @@ def encode_document(document: Document) -> str:
 
 
 def decode_document(text: str) -> Document:
-    """Read a document. Raises msgspec.ValidationError or msgspec.DecodeError."""
-    return _document_decoder.decode(text)
+    """Read a document. Raises msgspec.ValidationError or msgspec.DecodeError, nothing else."""
+    try:
+        return _document_decoder.decode(text)
+    except RecursionError:
+        raise msgspec.DecodeError("nested too deep") from None
 
 
 def documents_hash(texts: list[str]) -> str:

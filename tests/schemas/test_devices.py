@@ -54,7 +54,9 @@ def test_equal_documents_have_equal_texts_whatever_the_order_of_their_capabiliti
 
 
 @pytest.mark.parametrize(
-    "text", ["", "{}", '{"device":"x","kind":"toaster"}', '{"device":1,"kind":"gpu"}', "[]", "nan"]
+    "text",
+    ["", "{}", '{"device":"x","kind":"toaster"}', '{"device":1,"kind":"gpu"}', "[]", "nan", '{"x":' + "[" * 100_000],
+    ids=lambda text: text[:30],
 )
 def test_a_text_that_is_no_document_is_refused(text: str) -> None:
     with pytest.raises((msgspec.ValidationError, msgspec.DecodeError)):

@@ -106,6 +106,10 @@ class Claiming:
         self._waiting = 0
         self._wake = asyncio.Event()
 
+    async def open(self) -> None:
+        """Begin, before anybody else writes into the ledger. Raises MusterError when it cannot be written."""
+        await self._restoring.begin(self._ledger.peek())
+
     # --- what users ask -----------------------------------------------------------------------------------------------
 
     async def grant(self, ask: Ask) -> Claim:

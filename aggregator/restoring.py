@@ -61,7 +61,7 @@ class Restoring:
         """Begin with a state that was read from disk: a ledger that is new knows nothing of any node."""
         for shown in self._shown.values():
             shown.done = False
-        if state.generations == {1: 0}:
+        if not state.sequence:
             await self._generation("this ledger is new")
 
     async def restore(self, state: State) -> None:

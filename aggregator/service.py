@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 from aggregator.announcer import Announcer
 from aggregator.authority import find_authority
 from aggregator.balance import Balance
-from aggregator.balancing import Balancing
+from aggregator.balancing import Balanced, Balancing, Share
 from aggregator.caretaker import Caretaker
 from aggregator.claiming import Claiming, Policy
 from aggregator.config import AggregatorConfig
@@ -20,10 +20,11 @@ from aggregator.expired import Expiry
 from aggregator.fleet import Fleet
 from aggregator.ingest import Ingest
 from aggregator.inventory import Inventory
+from aggregator.inventory_progress import CLASSES
 from aggregator.ledger.facts import FIRST_SIGHT_POLICIES
 from aggregator.ledger_service import LedgerService
 from aggregator.live import LiveHub
-from aggregator.log import TOPICS
+from aggregator.log import TOPICS, topic_of
 from aggregator.log_sqlite import SqliteLog
 from aggregator.migrate import LEDGER
 from aggregator.node_life import NodeLife
@@ -33,6 +34,7 @@ from aggregator.quarantine import Quarantine
 from aggregator.query import MeasurementInfo, Query, Result
 from aggregator.retention import Limits, Retention
 from aggregator.settling import Settling
+from aggregator.store import Run
 from aggregator.store_consumer import RECORD_TOPICS, StoreConsumer
 from aggregator.token_service import Tokens
 from collectors.failpoint import failpoint
@@ -92,20 +94,36 @@ class Service:
             announce=self.announcer.announce,
             expired_words=lambda: self.expiry.words(StoreConsumer.name),
             own=self.owner.hold,
-            settle=Settling(self.log, self.control, self.expiry, StoreConsumer.name).settle,
+            settle=Settling(
+                self.log,
+                self.control,
+                self.expiry,
+                StoreConsumer.name,
+                elsewhere=self._settled_elsewhere,
+            ).settle,
         )
         self.ledger_database = SqliteControl(self.folder / "ledger.db", schema=LEDGER)
         self.book = LedgerService(self.ledger_database, INSTANCE, self.log)
         self.ledger = self.book.ledger
         adopt = FIRST_SIGHT_POLICIES[config.inventory.first_sight]
-        self.inventory = Inventory(self.log, self.ledger, self.control, adopt=adopt)
+        self.inventory = Inventory(
+            self.log,
+            self.ledger,
+            self.control,
+            adopt=adopt,
+            silence_s=silence_s,
+            resend=self.fleet.hub.resend_documents,
+            announce=self.announcer.announce,
+            settle=Settling(self.log, self.control, self.expiry, Inventory.name, elsewhere=lambda _run: False).settle,
+        )
         policy = Policy(**config.claiming.model_dump())
         self.claiming = Claiming(self.ledger, self.fleet.hub.set_work, policy, announce=self.announcer.announce)
         self.fleet.reported = self.claiming.report
         self.life = NodeLife(self.fleet, self.ledger)
         self.caretaker = Caretaker(self.ledger, self.announcer.announce)
         self.fleet.kept = self._kept
-        self._balancing = Balancing(self.log, self.control, self.consumer, self.expiry)
+        others = [Share(self.inventory, CLASSES)]
+        self._balancing = Balancing(self.log, self.control, self.consumer, self.expiry, others)
         limits = Limits(age_seconds=config.log.max_age_hours * 3600, bytes=config.log.max_bytes // len(TOPICS))
         self.retention = Retention(
             self.log,
@@ -152,6 +170,7 @@ class Service:
         await self.expiry.load()
         self.ledger_database.open()
         await self.ledger.open()
+        await self.claiming.open()
         self.fleet.call({node.id: node.name for node in self.ledger.peek().nodes.values() if node.host_name})
         self._spawn("store", self.consumer.run())
         for name, work in self.book.work():
@@ -222,10 +241,16 @@ class Service:
         """Add up where every row is, now or at most so long ago. Raises StoreUnavailableError or LogReadError."""
         return await self._balancing.balance(max_age_seconds)
 
+    def _settled_elsewhere(self, run: Run) -> bool:
+        return self.inventory.is_done_with(run)
+
     def _positions(self, topic: str, partition: int) -> dict[str, int]:
         if topic not in RECORD_TOPICS:
             return {}  # its readers drop what they have seen, and read on from what there is
-        return {self.consumer.name: self.consumer.committed.positions.get((topic, partition), 0)}
+        readers: list[Balanced] = [self.consumer]
+        if topic in (topic_of(row_class) for row_class in CLASSES):
+            readers.append(self.inventory)
+        return {one.name: one.committed.positions.get((topic, partition), 0) for one in readers}
 
     async def _retain(self) -> None:
         for trimmed in await self.retention.enforce(time.time_ns()):

@@ -3,7 +3,7 @@
 A tenant sees its own claims and nothing of others': for anybody else's there is no such claim.
 """
 
-from typing import Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated, Final, TypeVar
 
 import msgspec
 from fastapi import APIRouter, Header, Request, Response
@@ -16,10 +16,20 @@ from aggregator.ledger.state import State
 from aggregator.ledger.words import LIVE_CLAIMS, Mode
 from aggregator.routes.common import CallerOf, ServiceOf, answer, known, problem
 
+if TYPE_CHECKING:
+    from aggregator.service import Service
+
 router = APIRouter(tags=["claims"])
 T = TypeVar("T")
 Key = Annotated[str, Header(alias="Idempotency-Key", max_length=255)]
 Version = Annotated[str, Header(alias="If-Match")]
+
+
+MAX_TEXT: Final = 255
+"""Characters of a name."""
+MAX_DEVICES: Final = 1024
+"""Devices, or nodes, of one claim."""
+Name = Annotated[str, msgspec.Meta(max_length=MAX_TEXT)]
 
 
 class DeviceWanted(msgspec.Struct, forbid_unknown_fields=True):
@@ -34,13 +44,13 @@ class DeviceWanted(msgspec.Struct, forbid_unknown_fields=True):
 class ClaimWanted(msgspec.Struct, forbid_unknown_fields=True):
     """What a claim should hold."""
 
-    tenant: str
-    consumer: str
-    devices: list[DeviceWanted] = []
-    amounts: dict[str, dict[str, int]] = {}
+    tenant: Name
+    consumer: Name
+    devices: Annotated[list[DeviceWanted], msgspec.Meta(max_length=MAX_DEVICES)] = []
+    amounts: Annotated[dict[str, dict[str, int]], msgspec.Meta(max_length=MAX_DEVICES)] = {}
     """By node id: `vcpus`, `memory_bytes`, `disk_bytes`."""
     lease_seconds: float = 3600.0
-    tolerations: list[str] = []
+    tolerations: Annotated[list[Name], msgspec.Meta(max_length=64)] = []
     dry_run: bool = False
 
 
@@ -108,9 +118,17 @@ def claim_view(state: State, claim: Claim, left: float | None) -> ClaimView:
 
 
 @router.post("/v1/claims", summary="Claim devices", response_class=Response)
-async def claim_devices(request: Request, service: ServiceOf, caller: CallerOf, key: Key = "") -> Response:
+async def claim_devices(request: Request, service: ServiceOf, caller: CallerOf, _: Key = "") -> Response:
     """Claim devices and amounts, all or none. With an `Idempotency-Key` a repetition gives the claim of the first."""
+    return await claim(request, service, caller)
+
+
+async def claim(request: Request, service: "Service", caller: Caller) -> Response:
+    """Take a request for a claim, of whoever is asking."""
     known(caller)
+    key = request.headers.get("idempotency-key", "")
+    if len(key) > MAX_TEXT:
+        raise ClaimInvalidError(f"Idempotency-Key: at most {MAX_TEXT} characters")
     wanted = await _body(request, ClaimWanted)
     authorise(caller, Action.CLAIM, wanted.tenant)
     ask = Ask(
@@ -128,10 +146,10 @@ async def claim_devices(request: Request, service: ServiceOf, caller: CallerOf, 
         against = await service.ledger.read(lambda state: list(_dry(state, ask)))
         return answer({"granted": not against, "objections": against})
     try:
-        claim = await service.claiming.grant(ask)
+        granted = await service.claiming.grant(ask)
     except NotGrantedError as error:
         return refused(error)
-    return _shown(service, claim, 201)
+    return _shown(service, granted, 201)
 
 
 def _dry(state: State, ask: Ask) -> list[Objection]:

@@ -1,4 +1,4 @@
-"""The two routes that every publisher calls all the time, ahead of the framework.
+"""The routes that are called all the time, by every publisher and by schedulers, ahead of the framework.
 
 Its routing, dependencies and middleware cost several times what taking a batch costs. The functions behind them are the
 routes' own, and so are errors; the framework keeps both, for its description of the API.
@@ -12,7 +12,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
 
 from aggregator.access import Caller
-from aggregator.routes import publish, verbosity
+from aggregator.routes import claims, publish, verbosity
 from aggregator.routes.common import caller_of, problem_of, shown, unexpected
 from schemas.errors import MusterError
 
@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
 Handler = Callable[[Request, "Service", Caller], Awaitable[Response]]
 ROUTES: Final[Mapping[str, Handler]] = {"/v1/publish": publish.publish, "/v1/control": verbosity.control}
-"""By path, what is done with a POST."""
+"""By path, what is done with a POST of a publisher; who is refused is noted."""
+_ASKED: Final[Mapping[str, Handler]] = {**ROUTES, "/v1/claims": claims.claim}
 
 
 class Direct:
@@ -33,7 +34,7 @@ class Direct:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a publisher; hand everything else on."""
-        handler = ROUTES.get(scope["path"]) if scope["type"] == "http" and scope["method"] == "POST" else None
+        handler = _ASKED.get(scope["path"]) if scope["type"] == "http" and scope["method"] == "POST" else None
         if handler is None:
             await self._app(scope, receive, send)
             return
@@ -45,7 +46,8 @@ class Direct:
             who = caller.name
             response = await handler(request, self._service, caller)
         except MusterError as error:
-            await self._service.fleet.refused(who or shown(request.headers.get("authorization", "")), error)
+            if scope["path"] in ROUTES:
+                await self._service.fleet.refused(who or shown(request.headers.get("authorization", "")), error)
             response = problem_of(error)
         except ClientDisconnect:
             return  # nobody is there to be answered

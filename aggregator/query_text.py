@@ -108,7 +108,7 @@ def parse_duration(text: str) -> int:
         raise QueryError(f"{text!r} is not a duration such as 30s, 15m, 1h30m or 7d")
     total = sum(round(float(number) * _UNITS[unit]) for number, unit in parts)
     if not 0 < total < _MAX_NS:
-        raise QueryError(f"{text!r} is no usable duration")
+        raise QueryError(f"{text!r} is no usable duration: more than nothing, and less than 146 years")
     return total
 
 

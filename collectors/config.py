@@ -208,7 +208,7 @@ def _collector(settings: Settings, name: str, written: Any, kind: type[Any] | No
     options = {key: value for key, value in written.items() if key not in common}
     host = convert_section(settings, path, {key: written[key] for key in written.keys() & common}, CollectorSection)
     if kind is not None:
-        convert_section(settings, path, options, kind)
+        convert_section(settings, path, options, kind, besides=common)
     return None if host is None else CollectorSettings(name, host, options)
 
 

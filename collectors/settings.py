@@ -82,10 +82,15 @@ def unknown_keys(settings: Settings, path: Path_, written: Mapping[str, Any], kn
     ]
 
 
-def convert_section(settings: Settings, path: Path_, written: Mapping[str, Any], kind: type[Any]) -> Any:
-    """Make a Struct of a table. On failure notes the problems and returns None."""
+def convert_section(
+    settings: Settings, path: Path_, written: Mapping[str, Any], kind: type[Any], *, besides: Iterable[str] = ()
+) -> Any:
+    """Make a Struct of a table. On failure notes the problems and returns None.
+
+    `besides`: options of the same section that are converted elsewhere, and may be what was meant.
+    """
     fields = msgspec.structs.fields(kind)
-    problems = unknown_keys(settings, path, written, [field.encode_name for field in fields])
+    problems = unknown_keys(settings, path, written, [*besides, *(field.encode_name for field in fields)])
     values = {}
     for field in fields:
         if field.encode_name not in written:

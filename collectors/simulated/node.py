@@ -82,7 +82,7 @@ class SimulatedNode:
         """End all faults of a kind at the next step, whatever their duration; give how many. Raises ConfigError."""
         kind = check_fault(Fault(fault=name))
         names = {"link_flap", "link_down"} if kind.name == "link_flap" else {kind.name}
-        cleared = [fault for fault in self._active if fault.kind.name in names]
+        cleared = [fault for fault in self._active if fault.kind.name in names and fault.end_ns]
         waiting = [fault for fault in self._waiting if fault.fault in names]
         for fault in cleared:
             fault.end_ns = 0

@@ -291,6 +291,16 @@ WRONG = {
         "[collectors.fans]\n\nsped = 1\n",
         ["muster.toml:3: unknown option 'collectors.fans.sped'. Did you mean 'speed'?"],
     ),
+    "option of every collector": (
+        '[collectors.fans]\ninterval = "10s"\nqqq = 1\n',
+        [
+            "muster.toml:2: unknown option 'collectors.fans.interval'. Did you mean 'interval_seconds'?",
+            (
+                "muster.toml:3: unknown option 'collectors.fans.qqq'. Options here: enabled, interval_seconds, level,"
+                " path, quiet, ratio, speed, timeout_seconds."
+            ),
+        ],
+    ),
     "value of a collector": (
         "[collectors.fans]\nspeed = 0\n",
         ["muster.toml:2: [collectors.fans]: speed: at least 1, not 0"],

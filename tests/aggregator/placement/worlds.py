@@ -44,6 +44,8 @@ class Spec(msgspec.Struct, frozen=True):
     """`free`, `dirty`, `foreign`, or `held:<tenant>:<mode>`."""
     taint: str = ""
     links: dict[int, int] = {}
+    partitions: list[str] = []
+    """Of the NVSwitch."""
 
 
 def name_variants(book: Book) -> None:
@@ -56,16 +58,7 @@ def build(book: Book, node: str, specs: Sequence[Spec], **totals: int) -> list[D
     begin(book, node, **totals)
     found = []
     for number, spec in enumerate(specs):
-        vendor, model = IDS[spec.variant]
-        more: dict[str, Any] = {"pci_vendor_id": vendor, "pci_device_id": model}
-        if spec.numa is not None:
-            more["numa_node"] = spec.numa
-        if spec.root is not None:
-            more["pcie_root"] = f"0000:00:{spec.root:02x}.0"
-        if spec.links:
-            more["nvlink_peers"] = [f"pci:{address(peer)}={links}" for peer, links in spec.links.items()]
-        if spec.lifecycle == "foreign":
-            more["vfio_in_use"] = True
+        more = _told(spec)
         parent = f"pci:{address(spec.parent)}" if spec.parent >= 0 else ""
         seen = book.see(document(KINDS[spec.variant], address(number), group=spec.group, parent=parent, **more), node)
         assert seen is not None
@@ -83,6 +76,22 @@ def build(book: Book, node: str, specs: Sequence[Spec], **totals: int) -> list[D
             if not list(claims.objections(book.state, ask)):  # as far as the relations allow
                 book.decide(claims.grant(book.state, ask, f"held-{found[number].id}"))
     return [book.state.devices[device.id] for device in found]
+
+
+def _told(spec: Spec) -> dict[str, Any]:
+    vendor, model = IDS[spec.variant]
+    more: dict[str, Any] = {"pci_vendor_id": vendor, "pci_device_id": model}
+    if spec.numa is not None:
+        more["numa_node"] = spec.numa
+    if spec.root is not None:
+        more["pcie_root"] = f"0000:00:{spec.root:02x}.0"
+    if spec.links:
+        more["nvlink_peers"] = [f"pci:{address(peer)}={links}" for peer, links in spec.links.items()]
+    if spec.partitions:
+        more["nvswitch_partitions"] = spec.partitions
+    if spec.lifecycle == "foreign":
+        more["vfio_in_use"] = True
+    return more
 
 
 def address(number: int) -> str:

@@ -1,0 +1,215 @@
+"""A refusal says what each condition removed, who came nearest, and what would have to change."""
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from aggregator.ledger import claims, cleaning
+from aggregator.ledger.entries import NodeSeen, QuotaSet, VariantSet
+from aggregator.ledger.model import Quota, Variant
+from aggregator.placement.edits import (
+    AddAmount,
+    AddNode,
+    Clean,
+    DrainNode,
+    FreeDevice,
+    Hypothesis,
+    OpenNode,
+    ReleaseClaim,
+    RemoveTaint,
+    SetQuota,
+)
+from aggregator.placement.explain import irreducible
+from aggregator.placement.index import Index
+from aggregator.placement.placing import NotPlacedError, Placer
+from aggregator.placement.refusal import Refusal
+from aggregator.placement.request import Need, Request, UnknownNameError
+from aggregator.placement.whatif import what_if, what_if_then
+from schemas.device import DeviceKind
+from tests.aggregator.ledger.worlds import Book
+from tests.aggregator.placement.worlds import Spec, asked, build, cordon, grant, name_variants, silence
+
+
+@pytest.fixture
+def book() -> Book:
+    found = Book()
+    name_variants(found)
+    build(found, "n1", [Spec("V100"), Spec("V100", lifecycle="dirty"), Spec("V100", taint="xid")], vcpus=8)
+    build(found, "n2", [Spec("V100", lifecycle="held:t2:passthrough"), Spec("V100"), Spec("H100")], vcpus=8)
+    build(found, "n3", [Spec("V100"), Spec("V100"), Spec("V100")], vcpus=8)
+    return found
+
+
+def refused(book: Book, request: Request) -> Refusal:
+    with pytest.raises(NotPlacedError) as error:
+        Placer().place(book.state, request)
+    return error.value.refusal
+
+
+def told(refusal: Refusal) -> list[tuple[str, int, int]]:
+    return [(one.condition, one.removed, one.left) for one in refusal.conditions]
+
+
+def test_each_condition_is_counted_in_the_order_of_the_filters(book: Book) -> None:
+    cordon(book, "n3")
+    refusal = refused(book, asked(Need("V100", count=3)))
+    expected = [
+        ("matching", 0, 8),
+        ("lifecycle.dirty", 1, 7),
+        ("lifecycle.reserved", 1, 6),
+        ("taint.xid", 1, 5),
+        ("node.cordoned", 3, 2),
+        ("count", 3, 0),
+    ]
+    assert (expected, "n3") == (told(refusal), refusal.nearest)
+
+
+def test_counts_are_the_same_with_and_without_a_walk_over_the_fleet(book: Book) -> None:
+    silence(book, "n3")
+    by_variant = told(refused(book, asked(Need("V100", count=3), tolerations=["other"])))
+    walked = told(refused(book, asked(Need("V100", count=3, where="device.kind == 'gpu'"))))
+    assert by_variant == walked
+    tolerant = {one for one, _, _ in told(refused(book, asked(Need("V100", count=3), tolerations=["xid"])))}
+    assert "taint.xid" not in tolerant
+
+
+def test_counts_follow_the_ledger_as_it_changes(book: Book) -> None:
+    placer = Placer()
+    request = asked(Need("V100", count=4))
+    for _ in range(2):
+        with pytest.raises(NotPlacedError) as error:
+            placer.place(book.state, request)
+        fresh = refused(book, request)
+        assert fresh == error.value.refusal
+        grant(book, placer, asked(Need("V100")), f"c{book.state.sequence}")
+
+
+def test_amounts_and_selectors_are_conditions_of_nodes(book: Book) -> None:
+    book.write([NodeSeen("n1", labels={"rack": "a"})])
+    request = asked(Need("V100"), amounts={"vcpus": 9}, where="node.labels['rack'] == 'a'")
+    assert [("matching", 0, 8), ("node.selector", 5, 3)] == told(refused(book, request))[:2]
+    assert ("amount.vcpus", 1, 0) in told(refused(book, request))
+
+
+def blockers(book: Book, request: Request) -> Any:
+    return Placer().explain(book.state, request, refused(book, request))
+
+
+@pytest.mark.parametrize(
+    ("request_", "edits"),
+    [
+        (asked(Need("V100"), amounts={"vcpus": 9}), [AddAmount("n1", "vcpus", 1)]),
+        (asked(Need("H100"), Need("V100", count=2)), [FreeDevice("n2/0")]),
+        (
+            asked(Need("V100", count=3), where="node.name == 'host-n1'"),
+            [RemoveTaint("n1", "xid", "n1/2"), FreeDevice("n1/1")],
+        ),
+        (asked(Need("V100", count=4)), None),
+    ],
+)
+def test_blockers_are_facts_that_an_edit_ends(book: Book, request_: Request, edits: list[Any] | None) -> None:
+    found = blockers(book, request_)
+    assert edits == (None if found is None else [_numbered(book, one.edit) for one in found])
+
+
+def _numbered(book: Book, edit: Any) -> Any:
+    """Give an edit that names devices by node and number."""
+    if not getattr(edit, "device", ""):
+        return edit
+    device = book.state.devices[edit.device]
+    number = [one.id for one in book.state.devices_of(device.node)].index(device.id)
+    return msgspec.structs.replace(edit, device=f"{device.node}/{number}")
+
+
+def test_a_cordon_and_a_quota_are_blockers_together(book: Book) -> None:
+    cordon(book, "n3")
+    book.write([QuotaSet(Quota("t1", {"devices": 2}))])
+    assert [OpenNode("n3"), SetQuota("t1", "devices", 3)] == [
+        one.edit for one in blockers(book, asked(Need("V100", count=3)))
+    ]
+
+
+def test_irreducible_leaves_out_the_earlier_of_two_that_do_equally_well() -> None:
+    assert [7, 9] == irreducible(range(10), lambda kept: bool({3, 7} & {*kept}) and 9 in kept)
+
+
+# --- what if ----------------------------------------------------------------------------------------------------------
+
+
+def test_what_if_compares_and_changes_nothing(book: Book) -> None:
+    digest, placer = book.state.digest(), Placer()
+    answer = what_if(placer, book.state, [AddNode("n3", 2)], asked(Need("V100", count=3)))
+    assert (1, 3) == (answer.before.fits, answer.after.fits)
+    answer = what_if(placer, book.state, [DrainNode("n3"), Clean("n1")], asked(Need("V100", count=2)))
+    assert (True, True) == (answer.before.placement is not None, answer.after.placement is not None)
+    assert ("n3", "n1") == tuple(
+        one.placement.instances[0].node for one in (answer.before, answer.after) if one.placement
+    )
+    assert digest == book.state.digest()
+    assert 1 == len(placer.place(book.state, asked(Need("V100", count=3))).instances)  # the index is as it was
+
+
+def test_what_if_a_claim_were_over(book: Book) -> None:
+    claim = next(iter(book.state.live_claims())).id
+    request = asked(Need("V100", count=2), where="node.name == 'host-n2'")
+    answer = what_if(Placer(), book.state, [ReleaseClaim(claim)], request)
+    assert (0, 1) == (answer.before.fits, answer.after.fits)
+    assert "t2" in book.state.tenants
+    answer = what_if(Placer(), book.state, [DrainNode("host-n2")], request)
+    assert [claim] == answer.displaced
+
+
+def test_what_if_of_another_state_is_asked_alike(book: Book) -> None:
+    request = asked(Need("V100", count=3))
+    assert what_if(Placer(), book.state, [DrainNode("n3")], request) == what_if_then(
+        book.state, [DrainNode("n3")], request
+    )
+
+
+@pytest.mark.parametrize("edit", [DrainNode("n33"), ReleaseClaim("c"), FreeDevice("gpu-x"), AddNode("n33")])
+def test_an_edit_of_what_there_is_not_is_refused(book: Book, edit: Any) -> None:
+    with pytest.raises(UnknownNameError):
+        Hypothesis(book.state).apply([edit])
+
+
+# --- the index --------------------------------------------------------------------------------------------------------
+
+
+def test_only_nodes_that_changed_are_looked_at_again(book: Book) -> None:
+    placer = Placer()
+    before = dict(placer.index(book.state).nodes)
+    device = next(one for one in book.state.devices_of("n1") if one.taints)
+    book.decide(cleaning.retire(book.state, [device.id], "op", "broken"))
+    after = placer.index(book.state).nodes
+    assert {"n1"} == {name for name in after if after[name] is not before[name]}
+
+
+def test_an_index_that_followed_equals_one_that_is_new(book: Book) -> None:
+    placer = Placer()
+    for number in range(3):
+        grant(book, placer, asked(Need("V100")), f"c{number}")
+    book.decide(claims.release(book.state, "c1", who="op"))
+    cordon(book, "n2")
+    followed, new = placer.index(book.state), Index(book.state)
+    new.refresh()
+
+    def counts(index: Index) -> Any:
+        return {
+            (len(layout.seats), layout.seats): {word: numbers for word, numbers in words.items() if any(numbers)}
+            for layout, words in index.counts.items()
+        }
+
+    assert counts(new) == counts(followed)
+    assert {name: one.masks for name, one in new.nodes.items()} == {
+        name: one.masks for name, one in followed.nodes.items()
+    }
+
+
+def test_a_variant_that_changes_is_another_one_at_once(book: Book) -> None:
+    placer = Placer()
+    request = asked(Need("H100", count=3))
+    with pytest.raises(NotPlacedError):
+        placer.place(book.state, request)
+    book.write([VariantSet(Variant("H100", DeviceKind.GPU, "10de", "1db4"))])
+    assert "n3" == placer.place(book.state, request).instances[0].node

@@ -112,6 +112,17 @@ def make_balance(
     return _balance(lines, ages)
 
 
+def join_balances(balances: Iterable[Balance]) -> Balance:
+    """Give one balance of several consumers'."""
+    lines: list[Line] = []
+    ages: dict[str, float] = {}
+    for one in balances:
+        lines += one.lines
+        for publisher, age in one.word_ages_seconds.items():
+            ages[publisher] = max(ages.get(publisher, 0.0), age)
+    return _balance(lines, ages)
+
+
 def by_stream(rows: Iterable[tuple[Stream, Interval]]) -> dict[Stream, Intervals]:
     """Give rows as sets."""
     sets: dict[Stream, Intervals] = {}

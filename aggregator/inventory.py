@@ -14,63 +14,42 @@ from functools import partial
 from typing import Final
 
 import msgspec
-from sqlalchemy import Connection, select
 
+from aggregator import inventory_progress
+from aggregator.consumer import Announce, Settle, settle_nothing, tell_nobody
 from aggregator.control import Control, ControlError
-from aggregator.ledger import journal
-from aggregator.ledger.entries import Entry, NodeReached, NodeRun, NodeSeen
-from aggregator.ledger.facts import Adopt, Sighting, observe, seen_dirty, withdraw
+from aggregator.cutting import cut_blocks
+from aggregator.documents import Documents
+from aggregator.inventory_facts import Run, Said, begin_run, facts, follow_alert, load_run, read_document, withdraw_held
+from aggregator.inventory_progress import CLASSES
+from aggregator.ledger.entries import Entry, NodeReached
+from aggregator.ledger.facts import Adopt, seen_dirty
 from aggregator.ledger.journal import LeadLostError
 from aggregator.ledger.ledger import Ledger, LedgerBusyError
 from aggregator.ledger.model import view_source
 from aggregator.ledger.state import State
 from aggregator.log import Log, OffsetOutOfRangeError, Record
-from aggregator.tables import EPOCH
-from schemas.batch import Block, Envelope
+from aggregator.past import Standing
+from aggregator.progress import Tracker, narrow, told_word
+from aggregator.store import Outcome, Stream
+from aggregator.store import Run as StoreRun
+from schemas.alerts import decode_alert
+from schemas.batch import Batch, Block, Envelope
 from schemas.codec import check_batch, decode_batch
-from schemas.device import DeviceKind, Document, decode_document
-from schemas.errors import WireError
-from schemas.rows import CAPABILITY
+from schemas.errors import MusterError, WireError
+from schemas.rows import CAPABILITY, Event, Severity
 from schemas.verbosity import RowClass
 
 _log = logging.getLogger("muster.inventory")
-TOPICS: Final = ("capability", "event")
+ALERT: Final = "alert"
+TOPICS: Final = ("capability", "event", ALERT)
 READ_BYTES: Final = 1 << 20
 SILENCE_SECONDS: Final = 30.0
 """A node that was not heard for so long is silent."""
 BEHIND_SECONDS: Final = 5.0
 """While we are so far behind in a partition, nobody in it is called silent."""
 _CHECK_SECONDS: Final = 1.0
-
-
-class Run(msgspec.Struct, frozen=True):
-    """A run of a publisher, as the control database knows it."""
-
-    epoch: str
-    boot: str
-    began_ns: int
-    unverified: bool
-    """It took over without the word of the one before."""
-
-
-class _Said(msgspec.Struct, frozen=True):
-    """A document, and who says it."""
-
-    envelope: Envelope
-    run: Run
-    subject: str
-    collector: str
-    device: str
-    document: Document | None
-    """None: no longer described."""
-
-    def node(self, state: State) -> str:
-        """Give the node that it is about: a BMC belongs to the machine of the system UUID that it tells."""
-        if self.document is not None and self.document.kind is DeviceKind.BMC:
-            system = str(self.document.capabilities.get("system_uuid", ""))
-            if system in state.nodes:
-                return system
-        return self.subject or self.envelope.publisher
+_SETTLE_SECONDS: Final = 60.0
 
 
 class InventoryStatus(msgspec.Struct):
@@ -82,6 +61,8 @@ class InventoryStatus(msgspec.Struct):
     """Entries written."""
     stale: int = 0
     """Documents of a run that is over, which changed nothing."""
+    repeated: int = 0
+    """Rows and transitions that came again."""
     unreadable: int = 0
     failures: int = 0
     last_error: str = ""
@@ -101,19 +82,39 @@ class Inventory:
         adopt: Adopt = seen_dirty,
         silence_s: float = SILENCE_SECONDS,
         clock: Callable[[], float] = time.monotonic,
+        wall_ns: Callable[[], int] = time.time_ns,
         resend: Callable[[str], object] = lambda _publisher: None,
+        announce: Announce = tell_nobody,
+        settle: Settle = settle_nothing,
     ) -> None:
+        """Prepare; nothing is read before `run`.
+
+        `wall_ns` is the log's clock. `resend` asks a publisher for all of its documents; `announce` is told when the
+        log is not the one that was followed.
+        """
         self._log = log
         self._ledger = ledger
         self._control = control
         self._adopt = adopt
         self._silence_s = silence_s
         self._clock = clock
+        self._wall_ns = wall_ns
         self._resend = resend
-        self._positions: dict[tuple[str, int], int] = {}
+        self._announce = announce
+        self._announced: set[tuple[str, str]] = set()
+        self._settle_runs = settle
+        self._settled_at = clock()
+        self.tracker = Tracker()
+        self.committed = Tracker()
+        """What is on disk; `tracker` is ahead of it by what is being read."""
+        self.known = False
+        """Whether `committed` was ever read."""
+        self.documents = Documents(resend)
+        self._alerts: dict[str, int] = {}
+        self._new_alerts: dict[str, int] = {}
         self._runs: dict[tuple[str, str], Run] = {}
-        self._orders: dict[str, tuple[str, dict[str, int]]] = {}
-        """Publisher -> epoch, and by source the order number of the last document applied."""
+        self._latest: dict[str, Run] = {}
+        """Publisher -> its latest run that was read of."""
         self._heard: dict[str, tuple[float, int]] = {}
         """Publisher -> when it was last heard, by our clock, and its partition."""
         self._stopping = asyncio.Event()
@@ -122,12 +123,19 @@ class Inventory:
         self.status = InventoryStatus()
         self.ready = False
 
+    def is_done_with(self, run: StoreRun) -> bool:
+        """Tell whether nothing that is kept elsewhere of a run is needed here any more: it is settled, or unknown."""
+        word = self.tracker.words.get(run.publisher)
+        told = word is not None and any(one.epoch == run.epoch for one in word.account.epochs)
+        seen = run.epoch in self.tracker.runs(run.publisher)
+        return self.known and (self.tracker.is_settled(run.publisher, run.epoch) or not (told or seen))
+
     async def run(self) -> None:
         """Follow the log until `stop`; begin again after a failure, with back-off."""
         backoff = 0.1
         while not self._stopping.is_set():
             try:
-                await self._open()
+                await self.open()
                 backoff = 0.1
                 await self._follow()
             except (LedgerBusyError, ControlError, LeadLostError) as error:
@@ -154,9 +162,23 @@ class Inventory:
             _log.warning("inventory_waits error=%s", error)
         self.status.last_error = str(error)
 
-    async def _open(self) -> None:
-        self._positions = await self._ledger.database.read(partial(journal.positions, log_id=self._log.id))
-        self._orders.clear()
+    async def open(self) -> None:
+        """Read what was kept, and begin there. Raises ControlError or LedgerBusyError."""
+        kept = await self._ledger.database.read(partial(inventory_progress.load, log_id=self._log.id))
+        progress = kept.progress
+        if kept.others and not progress.positions:
+            await self._warn("log.recreated", f"the log is not the one that was read ({', '.join(kept.others)})")
+        ends = [await self._log.end(one.topic, one.partition) for one in progress.positions]
+        if any(one.offset > end for one, end in zip(progress.positions, ends, strict=True)):
+            # offsets were given a second time, to other records; what is then read again is known by its numbers
+            await self._warn("log.set_back", "the log ends before what was read of it: an older copy was put in place")
+            progress.positions = []
+        self.tracker, self.committed = Tracker(progress), Tracker(progress)
+        self.documents = Documents(self._resend, kept.documents)
+        self._alerts, self._new_alerts = kept.alerts, {}
+        self._latest.clear()
+        self._runs.clear()
+        self.known = True
         now = self._clock()
         for node in self._ledger.peek().nodes.values():  # nobody was heard before, because nobody listened
             if node.publisher:
@@ -164,18 +186,53 @@ class Inventory:
         self.status.last_error = ""
         self.ready = True
 
+    async def _warn(self, kind: str, what: str) -> None:
+        message = f"{what}; the {self.name} consumer reads log {self._log.id} from its beginning"
+        _log.warning("%s %s", kind.replace(".", "_"), message)
+        if (kind, self._log.id) not in self._announced:
+            self._announced.add((kind, self._log.id))
+            detail = {"log": self._log.id, "consumer": self.name}
+            await self._announce([Event(kind, message, Severity.WARNING, detail=detail)])
+
     async def _follow(self) -> None:
         moment, checked = 0, self._clock()
         while not self._stopping.is_set():
-            found = False
-            for partition in sorted(await self._log.owned()):
-                for topic in TOPICS:
-                    found |= await self._read(topic, partition)
+            found = await self.read_all()
             if self._clock() - checked >= _CHECK_SECONDS:
                 checked = self._clock()
-                await self._check_silence()
+                await self.check_silence()
+            if self._clock() - self._settled_at >= _SETTLE_SECONDS:
+                self._settled_at = self._clock()
+                await self._settle()
             if not found:
                 moment = await self._wait(moment)
+
+    async def read_all(self) -> bool:
+        """Read on in every partition, once; tell whether there was anything. Facts and positions are one commit."""
+        found = False
+        for partition in sorted(await self._log.owned()):
+            for topic in TOPICS:
+                found |= await self._read(topic, partition)
+        await self._commit()
+        return found
+
+    async def _settle(self) -> None:
+        try:
+            await self._settle_runs(self.tracker)
+        except MusterError as error:
+            _log.warning("not_settled consumer=%s error=%s (it is tried again)", self.name, error)
+        await self._commit()
+
+    async def _commit(self) -> None:
+        """Commit what was read since the last time, with its facts. Raises what keeps it from it; then read anew."""
+        if not (self.tracker.changed or self.documents.changed or self._new_alerts):
+            return
+        change, progress = inventory_progress.change_of(self.tracker, self._log.id)
+        change.documents, change.alerts = self.documents.take_changes(), self._new_alerts
+        self._new_alerts = {}
+        keep = partial(inventory_progress.keep, log_id=self._log.id, change=change)
+        await self._ledger.decide(_nothing, beside=keep)
+        self.committed.apply(progress)
 
     async def _wait(self, moment: int) -> int:
         waiting = asyncio.ensure_future(self._log.wait(moment, _CHECK_SECONDS))
@@ -194,110 +251,149 @@ class Inventory:
             pass
 
     async def _read(self, topic: str, partition: int) -> bool:
-        offset = self._positions.get((topic, partition))
+        offset = self.tracker.positions.get((topic, partition))
         if offset is None:
             offset = await self._log.begin(topic, partition)
         try:
             records = await self._log.read(topic, partition, offset, READ_BYTES)
         except OffsetOutOfRangeError as error:
             _log.warning("log_skipped topic=%s partition=%d from=%d", topic, partition, offset)
-            self._positions[topic, partition] = error.begin if offset < error.begin else error.end
+            self.tracker.move(topic, partition, error.begin if offset < error.begin else error.end)
             return True
+        if topic != ALERT:
+            self._note_lateness(partition, records)
         if not records:
-            self.behind.pop(partition, None)
             return False
-        late = (time.time_ns() - records[0].appended_ns) / 1e9
+        if topic == ALERT:
+            for record in records:
+                self._follow_alert(record)
+        else:
+            batches = [(record, batch) for record in records if (batch := self._opened(record)) is not None]
+            await self._know_runs({(one.envelope.publisher, one.envelope.epoch) for _, one in batches})
+            for record, batch in batches:
+                self._take(record, batch, partition)
+        self.tracker.move(topic, partition, records[-1].offset + 1)
+        return True
+
+    def _note_lateness(self, partition: int, records: list[Record]) -> None:
+        late = (self._wall_ns() - records[0].appended_ns) / 1e9 if records else 0.0
         if late > BEHIND_SECONDS:
             self.behind[partition] = late
         else:
             self.behind.pop(partition, None)
-        for record in records:
-            await self._take(record, partition)
-        end = records[-1].offset + 1
-        self._positions[topic, partition] = end
-        move = partial(journal.move, log_id=self._log.id, offsets={(topic, partition): end})
-        await self._ledger.decide(_nothing, beside=move)
-        return True
 
-    async def _take(self, record: Record, partition: int) -> None:
+    def _opened(self, record: Record) -> Batch | None:
         self.status.records += 1
         try:
-            batch = decode_batch(record.value)
-            envelope = batch.envelope
-            blocks = check_batch(batch) if envelope.row_class is RowClass.CAPABILITY and envelope.rows else []
-        except WireError as error:
+            return decode_batch(record.value)
+        except WireError as error:  # ingest lets nothing of the kind pass
             self.status.unreadable += 1
             _log.error("log_record_unreadable offset=%d error=%s", record.offset, error)
-            return
-        self._heard[envelope.publisher] = (self._clock(), partition)
-        if not blocks:
-            return
-        run = await self._run(envelope)
-        for block in blocks:
-            if block.measurement == CAPABILITY:
-                self._documents(envelope, block, run)
+            return None
 
-    async def _run(self, envelope: Envelope) -> Run:
-        """Give what the control database knows of the run that an envelope names."""
-        key = (envelope.publisher, envelope.epoch)
+    async def _know_runs(self, named: set[tuple[str, str]]) -> None:
+        """Ask the control database of the runs that are named, and of those that speak for these publishers now."""
+        for publisher, epoch in sorted(named):
+            if publisher not in self._latest:
+                word = self.tracker.words.get(publisher)
+                current = next(
+                    (one.epoch for one in self._ledger.peek().nodes.values() if one.publisher == publisher),
+                    word.epoch if word else "",
+                )
+                if current:
+                    self._latest[publisher] = await self._run(publisher, current)
+            await self._run(publisher, epoch)
+
+    async def _run(self, publisher: str, epoch: str) -> Run:
+        key = (publisher, epoch)
         run = self._runs.get(key)
         if run is None:
-            run = self._runs[key] = await self._control.read(partial(_load_run, key=key))
+            run = await self._control.read(partial(load_run, key=key))
+            if run.began_ns:  # one that is not known yet may be so soon
+                self._runs[key] = run
         return run
 
-    def _documents(self, envelope: Envelope, block: Block, run: Run) -> None:
-        for row in block.rows:
-            key = block.keys[row]
-            device, collector = key[0], key[1] if len(key) > 1 else ""
-            text = block.strings["document"][0] or ""  # a capability batch is one device's document
-            self.status.documents += 1
-            if not self._newer(envelope, view_source(envelope.publisher, collector, device)):
-                self.status.stale += 1
-                continue
-            said = _Said(envelope, run, block.subject, collector, device, _read(text))
-            if self._ledger.apply_now(partial(self._begin_run, said=said)):
-                self.status.facts += self._ledger.apply_now(partial(self._facts, said=said))
-            else:
-                self.status.stale += 1
+    def _take(self, record: Record, batch: Batch, partition: int) -> None:
+        envelope = batch.envelope
+        run = self._runs.get((envelope.publisher, envelope.epoch)) or Run(envelope.epoch, "", 0, unverified=False)
+        self._heard[envelope.publisher] = (self._clock(), partition)
+        if envelope.account is not None:
+            told = told_word(envelope.publisher, envelope.epoch, record.appended_ns, envelope.account)
+            self.tracker.recall([narrow(told, CLASSES)])
+        if envelope.documents and partition not in self.behind and self._is_latest(envelope, run):
+            self._compare(envelope)
+        if not envelope.rows:
+            return
+        stream = Stream(envelope.publisher, envelope.epoch, envelope.row_class, envelope.level)
+        standing = self.tracker.standing(stream, record.appended_ns, envelope.age_ns)
+        missing = self.tracker.missing(stream, envelope.first, envelope.end) if standing is Standing.NEW else []
+        if standing is Standing.FORGOTTEN:
+            self.tracker.remember(StoreRun(stream.publisher, stream.epoch))
+        if not missing:
+            self.status.repeated += envelope.rows
+            return
+        outcome = Outcome.DONE
+        if envelope.row_class is RowClass.CAPABILITY:
+            try:
+                blocks = cut_blocks(check_batch(batch), envelope.first, missing)
+                self._documents_of(envelope, blocks, run)
+            except WireError as error:
+                outcome = Outcome.QUARANTINED  # the store consumer keeps it aside
+                _log.warning("batch_unreadable publisher=%s error=%s", envelope.publisher, error)
+        for first, end in missing:
+            self.tracker.mark(stream, first, end, outcome)
 
-    def _newer(self, envelope: Envelope, source: str) -> bool:
-        epoch, orders = self._orders.get(envelope.publisher, ("", {}))
-        if epoch != envelope.epoch:
-            self._orders[envelope.publisher] = (envelope.epoch, {source: envelope.order})
+    def _is_latest(self, envelope: Envelope, run: Run) -> bool:
+        """Tell whether nothing later than this run was read of its publisher; from here on it is the latest, if so."""
+        latest = self._latest.get(envelope.publisher)
+        if latest is None or latest.epoch == run.epoch or run.began_ns > latest.began_ns:
+            self._latest[envelope.publisher] = run
             return True
-        if orders.get(source, -1) > envelope.order:
-            return False
-        orders[source] = envelope.order
-        return True
+        return False
 
-    def _begin_run(self, state: State, said: "_Said") -> tuple[list[Entry], bool]:
-        """Let the run of an envelope speak for its node; False when a later one does already."""
-        node, envelope = said.node(state), said.envelope
-        known = state.nodes.get(node)
-        if known is not None and known.epoch == envelope.epoch:
-            return ([] if known.live else [NodeReached(node, live=True)]), True
-        last = self._runs.get((known.publisher, known.epoch)) if known else None
-        same = last is not None and known is not None and known.publisher == envelope.publisher
-        if same and last is not None and said.run.began_ns < last.began_ns:
-            return [], False
-        changed = known is not None and bool(known.epoch) and (known.boot != said.run.boot or said.run.unverified)
-        entries: list[Entry] = [] if known else [NodeSeen(node)]
-        entries.append(NodeRun(node, envelope.publisher, envelope.epoch, said.run.boot, changed))
-        if known is not None and not known.live:
-            entries.append(NodeReached(node, live=True))
-        return entries, True
+    def _documents_of(self, envelope: Envelope, blocks: list[Block], run: Run) -> None:
+        for block in blocks:
+            if block.measurement != CAPABILITY:
+                continue
+            for row in block.rows:
+                key = block.keys[row]
+                device, collector = key[0], key[1] if len(key) > 1 else ""
+                text = block.strings["document"][0] or ""  # a capability batch is one device's document
+                self.status.documents += 1
+                held = (envelope.publisher, collector, device)
+                if not self._is_latest(envelope, run) or not self.documents.take(
+                    held, text, block.subject, envelope.epoch, envelope.order
+                ):
+                    self.status.stale += 1
+                    continue
+                said = Said(envelope, run, block.subject, collector, device, read_document(text))
+                self._ledger.apply_now(partial(begin_run, said=said))
+                self.status.facts += self._ledger.apply_now(partial(facts, said=said, adopt=self._adopt))
 
-    def _facts(self, state: State, said: "_Said") -> tuple[list[Entry], int]:
-        node, envelope = said.node(state), said.envelope
-        if said.document is None:
-            source = view_source(envelope.publisher, said.collector, said.device)
-            entries = withdraw(state, node, source, "its collector no longer describes it")
-        else:
-            sighting = Sighting(node, envelope.publisher, said.collector, said.document, said.run.boot)
-            entries = observe(state, sighting, self._adopt)
-        return entries, len(entries)
+    def _compare(self, envelope: Envelope) -> None:
+        """Compare a heartbeat's hash with the documents that we hold, and withdraw what is proved to be gone."""
+        for held in self.documents.heard(envelope.publisher, envelope.documents, envelope.epoch, envelope.order):
+            node = held.subject or held.publisher
+            source = view_source(held.publisher, held.collector, held.device)
+            why = "its collector does not describe it any more"
+            self.status.facts += self._ledger.apply_now(partial(withdraw_held, node=node, source=source, why=why))
 
-    async def _check_silence(self) -> None:
+    def _follow_alert(self, record: Record) -> None:
+        """Taint, or take off, what an alert says; each of its transitions once."""
+        try:
+            alert = decode_alert(record.value)
+        except WireError as error:
+            self.status.unreadable += 1
+            _log.error("alert_unreadable offset=%d error=%s", record.offset, error)
+            return
+        if alert.transition <= self._alerts.get(alert.fingerprint, 0):
+            self.status.repeated += 1
+            return
+        self._alerts[alert.fingerprint] = self._new_alerts[alert.fingerprint] = alert.transition
+        self.status.facts += self._ledger.apply_now(partial(follow_alert, alert=alert))
+
+    async def check_silence(self) -> None:
+        """Record which nodes fell silent, and which speak again; of partitions where we are behind nothing is told."""
         now = self._clock()
         entries: list[Entry] = []
         for node in self._ledger.peek().nodes.values():
@@ -315,25 +411,3 @@ class Inventory:
 
 def _nothing(_state: State) -> tuple[list[Entry], None]:
     return [], None
-
-
-def _read(text: str) -> Document | None:
-    """Give a document; None for "", which takes one back, and for what cannot be read."""
-    if not text:
-        return None
-    try:
-        return decode_document(text)
-    except msgspec.MsgspecError as error:
-        _log.warning("document_unreadable error=%s", error)
-        return None
-
-
-def _load_run(connection: Connection, key: tuple[str, str]) -> Run:
-    publisher, epoch = key
-    columns = (EPOCH.c.boot, EPOCH.c.started_ns)
-    row = connection.execute(select(*columns).where(EPOCH.c.node == publisher, EPOCH.c.epoch == epoch)).first()
-    if row is None:
-        return Run(epoch, "", 0, unverified=False)
-    before = select(EPOCH.c.end_reason).where(EPOCH.c.node == publisher, EPOCH.c.ended_ns == row.started_ns)
-    reason = connection.execute(before).scalar()
-    return Run(epoch, row.boot, row.started_ns, unverified=reason == "takeover")

@@ -3,7 +3,7 @@
 Repetitions die here: a row is new to a consumer when no set of its stream holds its number.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Final
 
 import msgspec
@@ -12,6 +12,7 @@ from aggregator.past import Past, PastLine, Standing
 from aggregator.store import Ended, Outcome, Position, Progress, Run, Seen, Stream, Word
 from schemas.account import Account, Dropped, EpochAccount, StreamAccount
 from schemas.intervals import Interval, Intervals
+from schemas.verbosity import RowClass
 
 STRANDED: Final = "stranded"
 """The reason under which rows stand that a publisher once had and, its spool being lost or set back, has no more.
@@ -230,6 +231,15 @@ def _not_stranded(epoch: EpochAccount) -> EpochAccount:
         for stream in epoch.streams
     ]
     return EpochAccount(epoch.epoch, epoch.boot, streams)
+
+
+def narrow(word: Word, classes: Collection[RowClass]) -> Word:
+    """Give a word as far as it is about some classes."""
+    epochs = [
+        EpochAccount(one.epoch, one.boot, [stream for stream in one.streams if stream.row_class in classes])
+        for one in word.account.epochs
+    ]
+    return msgspec.structs.replace(word, account=Account(word.account.word, epochs))
 
 
 def later_word(known: Word | None, told: Word) -> Word:

@@ -61,14 +61,25 @@ class Settling:
     """Settles runs for one consumer, the only one that counts what ingest quarantined. For one event loop."""
 
     def __init__(
-        self, log: Log, control: Control, expiry: Expiry, consumer: str, *, wall_ns: Callable[[], int] = time.time_ns
+        self,
+        log: Log,
+        control: Control,
+        expiry: Expiry,
+        consumer: str,
+        *,
+        wall_ns: Callable[[], int] = time.time_ns,
+        elsewhere: Callable[[Run], bool] = lambda _run: True,
     ) -> None:
-        """Prepare. `wall_ns` is the log's clock."""
+        """Prepare. `wall_ns` is the log's clock; `elsewhere` tells whether every other consumer settled a run as well.
+
+        Only then goes what the control database holds of it, for it holds it for all of them.
+        """
         self._log = log
         self._control = control
         self._expiry = expiry
         self._consumer = consumer
         self._wall_ns = wall_ns
+        self._elsewhere = elsewhere
         self._untold: set[Run] = set()
 
     async def settle(self, tracker: Tracker) -> None:
@@ -138,7 +149,8 @@ class Settling:
 
     async def _let_go(self, tracker: Tracker) -> None:
         """Forget what else is kept of settled runs."""
-        runs = [run for run in await self._control.read(_kept_runs) if tracker.is_settled(run.publisher, run.epoch)]
+        kept = await self._control.read(_kept_runs)
+        runs = [run for run in kept if tracker.is_settled(run.publisher, run.epoch) and self._elsewhere(run)]
         for at in range(0, len(runs), _AT_ONCE):
             await self._control.write(partial(_forget_runs, runs=runs[at : at + _AT_ONCE]))
         await self._expiry.forget_settled(self._consumer, tracker)

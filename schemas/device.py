@@ -1,6 +1,7 @@
 """Devices and what they can do: identity, slot and part, and the capability document that describes one device."""
 
 import re
+from collections.abc import Iterable
 from enum import Enum
 from typing import Final
 
@@ -111,10 +112,20 @@ def decode_document(text: str) -> Document:
 
 def documents_hash(texts: list[str]) -> str:
     """Give the hash of a publisher's set of documents: equal sets, equal hashes, whatever their order."""
-    digest = blake2b(digest_size=16)
-    for text in sorted(set(texts)):
-        digest.update(blake2b(text.encode(), digest_size=16).digest())
-    return digest.hexdigest()
+    return digests_hash(map(document_digest, texts))
+
+
+def document_digest(text: str) -> bytes:
+    """Give the digest of a document, 16 bytes."""
+    return blake2b(text.encode(), digest_size=16).digest()
+
+
+def digests_hash(digests: Iterable[bytes]) -> str:
+    """Give what `documents_hash` gives for documents of which only the digests are known."""
+    whole = blake2b(digest_size=16)
+    for digest in sorted(set(digests)):
+        whole.update(digest)
+    return whole.hexdigest()
 
 
 _PCI: Final = re.compile(

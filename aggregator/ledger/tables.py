@@ -80,6 +80,18 @@ LEDGER_ALERT: Final = Table(
     Column("transition", BigInteger, nullable=False),
 )
 
+LEDGER_DOCUMENT: Final = Table(
+    "ledger_document",  # which documents publishers hold, as the inventory consumer was told
+    METADATA,
+    Column("publisher", String(255), primary_key=True),
+    Column("collector", String(255), primary_key=True),
+    Column("device", String(255), primary_key=True),  # the publisher's name of it
+    Column("subject", String(255), nullable=False),
+    Column("digest", LargeBinary, nullable=False),
+    Column("epoch", String(64), nullable=False),
+    Column("order", BigInteger, nullable=False),
+)
+
 LEDGER_PUBLISHED: Final = Table(
     "ledger_published",  # up to which sequence a log has the ledger's entries, in its topic `inventory`
     METADATA,

@@ -77,6 +77,17 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("fingerprint", name=op.f("pk_ledger_alert")),
     )
     op.create_table(
+        "ledger_document",
+        sa.Column("publisher", sa.String(length=255), nullable=False),
+        sa.Column("collector", sa.String(length=255), nullable=False),
+        sa.Column("device", sa.String(length=255), nullable=False),
+        sa.Column("subject", sa.String(length=255), nullable=False),
+        sa.Column("digest", sa.LargeBinary(), nullable=False),
+        sa.Column("epoch", sa.String(length=64), nullable=False),
+        sa.Column("order", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("publisher", "collector", "device", name=op.f("pk_ledger_document")),
+    )
+    op.create_table(
         "ledger_published",
         sa.Column("log_id", sa.String(length=64), nullable=False),
         sa.Column("sequence", sa.BigInteger(), nullable=False),

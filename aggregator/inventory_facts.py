@@ -1,0 +1,127 @@
+"""From what publishers and rules say to decisions of the ledger: plain functions of its state."""
+
+import logging
+from typing import Final
+
+import msgspec
+from sqlalchemy import Connection, select
+
+from aggregator.ledger import marks
+from aggregator.ledger.claims import ClaimInvalidError
+from aggregator.ledger.entries import Entry, NodeReached, NodeRun, NodeSeen
+from aggregator.ledger.facts import Adopt, Sighting, observe, withdraw
+from aggregator.ledger.model import Taint, view_source
+from aggregator.ledger.state import State
+from aggregator.ledger.words import Effect
+from aggregator.tables import EPOCH
+from schemas.alerts import AlertTransition
+from schemas.batch import Envelope
+from schemas.device import DeviceKind, Document, decode_document
+
+_log = logging.getLogger("muster.inventory")
+_EFFECTS: Final = frozenset(effect.value for effect in Effect)
+
+
+class Run(msgspec.Struct, frozen=True):
+    """A run of a publisher, as the control database knows it."""
+
+    epoch: str
+    boot: str
+    began_ns: int
+    unverified: bool
+    """It took over without the word of the one before."""
+
+
+class Said(msgspec.Struct, frozen=True):
+    """A document, and who says it."""
+
+    envelope: Envelope
+    run: Run
+    subject: str
+    collector: str
+    device: str
+    document: Document | None
+    """None: no longer described."""
+
+    def node(self, state: State) -> str:
+        """Give the node that it is about: a BMC belongs to the machine of the system UUID that it tells."""
+        if self.document is not None and self.document.kind is DeviceKind.BMC:
+            system = str(self.document.capabilities.get("system_uuid", ""))
+            if system in state.nodes:
+                return system
+        return self.subject or self.envelope.publisher
+
+
+def begin_run(state: State, said: Said) -> tuple[list[Entry], None]:
+    """Let the run of an envelope speak for its node. A poller or relay speaks about nodes, not for them."""
+    node, envelope = said.node(state), said.envelope
+    known = state.nodes.get(node)
+    if known is not None and known.epoch == envelope.epoch:
+        return ([] if known.live else [NodeReached(node, live=True)]), None
+    if known is not None and known.publisher not in ("", envelope.publisher) and envelope.publisher != node:
+        return [], None
+    changed = known is not None and bool(known.epoch) and (known.boot != said.run.boot or said.run.unverified)
+    entries: list[Entry] = [] if known else [NodeSeen(node)]
+    entries.append(NodeRun(node, envelope.publisher, envelope.epoch, said.run.boot, changed))
+    if known is not None and not known.live:
+        entries.append(NodeReached(node, live=True))
+    return entries, None
+
+
+def facts(state: State, said: Said, adopt: Adopt) -> tuple[list[Entry], int]:
+    """Give what is new in a document, and how many entries that are."""
+    node, envelope = said.node(state), said.envelope
+    if said.document is None:
+        source = view_source(envelope.publisher, said.collector, said.device)
+        entries = withdraw(state, node, source, "its collector no longer describes it")
+    else:
+        sighting = Sighting(node, envelope.publisher, said.collector, said.document, said.run.boot)
+        entries = observe(state, sighting, adopt)
+    return entries, len(entries)
+
+
+def withdraw_held(state: State, node: str, source: str, why: str) -> tuple[list[Entry], int]:
+    """Give what follows when a document is held no more."""
+    entries = withdraw(state, node, source, why)
+    return entries, len(entries)
+
+
+def follow_alert(state: State, alert: AlertTransition) -> tuple[list[Entry], int]:
+    """Taint what an alert is about, or take the taint off; nothing for what the ledger does not know."""
+    target = marks.told_target(state, alert.subject, alert.device)
+    if target is None or not alert.taint or alert.taint not in _EFFECTS:
+        return [], 0
+    if not alert.firing:
+        entries = marks.clear(state, target, alert.rule, alert.summary or "the alert is over")
+        return entries, len(entries)
+    ends = None if alert.taint_seconds is None else alert.at_ns + int(alert.taint_seconds * 1e9)
+    mark = Taint(alert.rule, Effect(alert.taint), alert.summary, f"rule:{alert.rule}", alert.at_ns, ends)
+    try:
+        found, _ = marks.taint(state, target, mark)
+    except ClaimInvalidError as error:
+        _log.warning("alert_not_followed fingerprint=%s error=%s", alert.fingerprint, error)
+        return [], 0
+    return found, len(found)
+
+
+def read_document(text: str) -> Document | None:
+    """Give a document; None for "", which takes one back, and for what cannot be read."""
+    if not text:
+        return None
+    try:
+        return decode_document(text)
+    except msgspec.MsgspecError as error:
+        _log.warning("document_unreadable error=%s", error)
+        return None
+
+
+def load_run(connection: Connection, key: tuple[str, str]) -> Run:
+    """Give what the control database knows of a run; began_ns 0 when it knows none such."""
+    publisher, epoch = key
+    columns = (EPOCH.c.boot, EPOCH.c.started_ns)
+    row = connection.execute(select(*columns).where(EPOCH.c.node == publisher, EPOCH.c.epoch == epoch)).first()
+    if row is None:
+        return Run(epoch, "", 0, unverified=False)
+    before = select(EPOCH.c.end_reason).where(EPOCH.c.node == publisher, EPOCH.c.ended_ns == row.started_ns)
+    reason = connection.execute(before).scalar()
+    return Run(epoch, row.boot, row.started_ns, unverified=reason == "takeover")

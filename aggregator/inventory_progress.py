@@ -1,0 +1,167 @@
+"""What the inventory consumer keeps in the ledger's database, in the transaction of the facts.
+
+How far it is, which rows it has seen, the last words of publishers, which documents they hold, and which alerts it has
+followed.
+"""
+
+from collections.abc import Mapping
+from typing import Final
+
+import msgspec
+from sqlalchemy import Connection, delete, insert, select, tuple_
+
+from aggregator.ledger.journal import move
+from aggregator.ledger.tables import LEDGER_ALERT, LEDGER_DOCUMENT, LEDGER_POSITION, LEDGER_SEEN, LEDGER_WORD
+from aggregator.past import Past
+from aggregator.progress import Tracker
+from aggregator.store import Outcome, Position, Progress, Run, Seen, Stream, Word
+from schemas.verbosity import Level, RowClass
+
+CLASSES: Final = frozenset({RowClass.CAPABILITY, RowClass.EVENT})
+"""The classes that the consumer reads: of others it has no balance."""
+
+
+class Held(msgspec.Struct, frozen=True):
+    """A document that a publisher holds, as far as we were told."""
+
+    publisher: str
+    collector: str
+    device: str
+    subject: str
+    digest: bytes
+    """Of its text."""
+    epoch: str
+    order: int
+    """Of the batch that brought it."""
+
+
+class Kept(msgspec.Struct):
+    """What was kept."""
+
+    progress: Progress
+    documents: list[Held]
+    alerts: dict[str, int]
+    """By fingerprint, the last transition that was followed."""
+    others: list[str]
+    """Ids of other logs that were read."""
+
+
+class Change(msgspec.Struct):
+    """What a transaction changes."""
+
+    positions: dict[tuple[str, int], int] = {}
+    seen: dict[Stream, dict[Outcome, list[tuple[int, int]]]] = {}
+    """Of each stream of which rows were dealt with, all that were, by outcome."""
+    words: list[Word] = []
+    pasts: list[Past] = []
+    settled: list[Run] = []
+    documents: dict[tuple[str, str, str], Held | None] = {}
+    """None: it is held no more."""
+    alerts: dict[str, int] = {}
+
+
+def change_of(tracker: Tracker, log_id: str) -> tuple[Change, Progress]:
+    """Give what changed in a tracker since it was last asked: for the database, and for a tracker that follows it."""
+    made = tracker.take_changes(log_id)
+    streams = {one.stream for one in made.seen}
+    change = Change(
+        {(one.topic, one.partition): one.offset for one in made.positions},
+        {
+            stream: {outcome: tracker.outcome(stream, outcome).pairs() for outcome in Outcome}
+            for stream in streams
+            if not tracker.is_settled(stream.publisher, stream.epoch)
+        },
+        made.words,
+        made.pasts,
+        made.settled,
+    )
+    return change, made
+
+
+def load(connection: Connection, log_id: str) -> Kept:
+    """Read what was kept; positions are those in one log."""
+    progress = Progress(log_id)
+    others = []
+    for row in connection.execute(select(LEDGER_POSITION)):
+        if row.log_id == log_id:
+            progress.positions.append(Position(row.topic, row.partition, row.offset))
+        else:
+            others.append(row.log_id)
+    for row in connection.execute(select(LEDGER_SEEN)):
+        stream = Stream(row.publisher, row.epoch, RowClass(row.row_class), Level(row.level))
+        progress.seen.append(Seen(stream, row.first, row.end, Outcome(row.outcome)))
+    for row in connection.execute(select(LEDGER_WORD)):
+        if row.word is not None:
+            progress.words.append(msgspec.msgpack.decode(row.word, type=Word))
+        if row.past is not None:
+            progress.pasts.append(msgspec.msgpack.decode(row.past, type=Past))
+    documents = [Held(*row) for row in connection.execute(select(*(LEDGER_DOCUMENT.c[name] for name in _HELD)))]
+    alerts = {row.fingerprint: row.transition for row in connection.execute(select(LEDGER_ALERT))}
+    return Kept(progress, documents, alerts, sorted(set(others)))
+
+
+_HELD: Final = Held.__struct_fields__
+
+
+def keep(connection: Connection, log_id: str, change: Change) -> None:
+    """Write a change; in the transaction of the facts that belong to it."""
+    move(connection, log_id, change.positions)
+    seen = LEDGER_SEEN.c
+    for run in change.settled:
+        connection.execute(delete(LEDGER_SEEN).where(seen.publisher == run.publisher, seen.epoch == run.epoch))
+    rows = []
+    for stream, outcomes in change.seen.items():
+        names = {
+            "publisher": stream.publisher,
+            "epoch": stream.epoch,
+            "row_class": int(stream.row_class),
+            "level": int(stream.level),
+        }
+        connection.execute(delete(LEDGER_SEEN).where(*(seen[name] == value for name, value in names.items())))
+        rows += [
+            {**names, "outcome": int(outcome), "first": first, "end": end}
+            for outcome, pairs in outcomes.items()
+            for first, end in pairs
+        ]
+    if rows:
+        connection.execute(insert(LEDGER_SEEN), rows)
+    _keep_words(connection, change)
+    _keep_documents(connection, change.documents)
+    if change.alerts:
+        connection.execute(delete(LEDGER_ALERT).where(LEDGER_ALERT.c.fingerprint.in_(list(change.alerts))))
+        connection.execute(
+            insert(LEDGER_ALERT), [{"fingerprint": name, "transition": last} for name, last in change.alerts.items()]
+        )
+
+
+def _keep_words(connection: Connection, change: Change) -> None:
+    changed: dict[str, dict[str, bytes]] = {}
+    for word in change.words:
+        changed.setdefault(word.publisher, {})["word"] = msgspec.msgpack.encode(word)
+    for past in change.pasts:
+        changed.setdefault(past.publisher, {})["past"] = msgspec.msgpack.encode(past)
+    if not changed:
+        return
+    table = LEDGER_WORD.c
+    these = table.publisher.in_(list(changed))
+    before = {row.publisher: row for row in connection.execute(select(LEDGER_WORD).where(these))}
+    connection.execute(delete(LEDGER_WORD).where(these))
+    rows = []
+    for publisher, values in changed.items():
+        known = before.get(publisher)
+        kept = {"word": known.word, "past": known.past} if known else {"word": None, "past": None}
+        rows.append({"publisher": publisher, **kept, **values})
+    connection.execute(insert(LEDGER_WORD), rows)
+
+
+def _keep_documents(connection: Connection, documents: Mapping[tuple[str, str, str], Held | None]) -> None:
+    if not documents:
+        return
+    table = LEDGER_DOCUMENT.c
+    keys = list(documents)
+    for begin in range(0, len(keys), 200):
+        these = tuple_(table.publisher, table.collector, table.device).in_(keys[begin : begin + 200])
+        connection.execute(delete(LEDGER_DOCUMENT).where(these))
+    rows = [msgspec.structs.asdict(held) for held in documents.values() if held is not None]
+    if rows:
+        connection.execute(insert(LEDGER_DOCUMENT), rows)

@@ -17,6 +17,7 @@ from arro3.core import Table as ArrowTable
 from duckdb import DuckDBPyConnection
 
 from aggregator import duck_sql
+from aggregator.deadlines import Deadlines
 from aggregator.duck_connection import first_line, is_fatal
 from aggregator.duck_schema import Stored
 from aggregator.last_values import Value
@@ -38,16 +39,18 @@ from schemas.metrics import Catalogue, ValueType
 from schemas.rows import CAPABILITY, EVENT, LOG
 from schemas.verbosity import RowClass
 
-_FETCH: Final = 2_000
-"""Rows fetched at a time: the interpreter's lock is held meanwhile."""
+_FETCH: Final = 30_000
+"""Values fetched at a time: the interpreter's lock is held meanwhile, and has to be waited for after each time."""
 _CLASSES: Final = {LOG: RowClass.LOG, EVENT: RowClass.EVENT, CAPABILITY: RowClass.CAPABILITY}
 _INT32: Final = DataType.int32()
 
 _FETCH_FIRST: Final = 128
-"""At first fewer: messages may be long."""
+"""Rows at first, 16 times as many each time after: messages may be long."""
 
 _SPARSE: Final = 3
 """Of so many series one must be wanted, for aggregating all of them to be cheaper than choosing rows."""
+_LISTED: Final = 2_000
+"""Series of which a list tells the group; of more, a table to join with, which costs 1 ms however small it is."""
 
 Labels = tuple[str | None, ...]
 
@@ -80,6 +83,7 @@ class DuckQueries:
         self._store = store
         self._config = config
         self._names = names
+        self._deadlines = Deadlines(config.timeout_s)
         self._free = threading.BoundedSemaphore(config.concurrent)
         self._pool = ThreadPoolExecutor(config.concurrent, thread_name_prefix="query")
         self._waiting = 0
@@ -124,7 +128,7 @@ class DuckQueries:
         if measurement and measurement not in known:
             raise QueryError(f"no measurement {measurement!r}.{near_names(measurement, known)}")
         text = "SELECT table_name, estimated_size FROM duckdb_tables() WHERE database_name = 'store'"
-        sizes = dict(self._fetch(view, duck_sql.Statement(text, []), None, 1 << 20)[0])
+        sizes = dict(self._fetch(view, duck_sql.Statement(text, {}), None, 1 << 20)[0])
         return [
             MeasurementInfo(
                 name,
@@ -165,8 +169,7 @@ class DuckQueries:
         """Run a statement; give at most `limit` rows, and whether there were more."""
         rows: list[tuple[Any, ...]] = []
         size = 0
-        with view.database.reader() as cursor:
-            deadline = _Deadline(cursor, self._config.timeout_s)
+        with view.database.reader() as cursor, self._deadlines.watch(cursor.interrupt):
             try:
                 for many in _batches(cursor, statement, pick):
                     rows += many
@@ -175,8 +178,6 @@ class DuckQueries:
                         return rows[:limit], True
             except duckdb.Error as error:
                 raise self._mapped(error) from None
-            finally:
-                deadline.end()
         return rows, False
 
     def _mapped(self, error: duckdb.Error) -> Exception:
@@ -231,50 +232,32 @@ class _Groups:
         self.labels: list[Labels] = [()] if everything else sorted(set(found.values()), key=_sortable)
         places = {labels: place for place, labels in enumerate(self.labels)}
         self.of: dict[int, int] | None = None if everything else {number: places[own] for number, own in found.items()}
-        self.pick = _pick_table(self.of) if self.of is not None else None
+        self.bounds = self._bounds(settled) if self.of else None
+        """What the SQL needs to know of the groups; None: every series is in the one group."""
+        listed = self.bounds is not None and self.bounds.places
+        self.pick = _pick_table(self.of) if self.of and not listed else None
 
-    @property
-    def bounds(self) -> duck_sql.Pick | None:
-        """What the SQL needs to know of `pick`; None: every series is in the one group."""
-        if self.of is None:
-            return None
-        first, last = min(self.of), max(self.of)
-        late = len(self.labels) == len(self.of) and last - first < _SPARSE * len(self.of)
-        return duck_sql.Pick(first, last, late)
-
-
-class _Deadline:
-    """Interrupts a cursor after a time, unless `end` comes first."""
-
-    def __init__(self, cursor: DuckDBPyConnection, seconds: float) -> None:
-        self._cursor = cursor
-        self._lock = threading.Lock()
-        self._over = False
-        self._timer = threading.Timer(seconds, self._fire)
-        self._timer.daemon = True
-        self._timer.start()
-
-    def end(self) -> None:
-        """Leave the cursor alone from now on: it goes to somebody else."""
-        self._timer.cancel()
-        with self._lock:
-            self._over = True
-
-    def _fire(self) -> None:
-        with self._lock:
-            if not self._over:
-                self._cursor.interrupt()
+    def _bounds(self, settled: Plan) -> duck_sql.Pick:
+        of = self.of or {}
+        first, last = min(of), max(of)
+        alone = not settled.query.last and len(self.labels) == len(of)
+        late = alone and last - first < _SPARSE * len(of)
+        places = list(map(of.get, range(first, last + 1))) if late and last - first < _LISTED else []
+        return duck_sql.Pick(first, last, late, places)
 
 
 def _batches(
     cursor: DuckDBPyConnection, statement: duck_sql.Statement, picked: ArrowTable | None
 ) -> Iterator[list[tuple[Any, ...]]]:
     _pick = picked  # DuckDB finds it by this name, in this frame
+    cursor.execute(statement.setting)
     cursor.execute(statement.text, statement.parameters)
     step = _FETCH_FIRST
     while many := cursor.fetchmany(step):
         yield many
-        step = min(_FETCH, step * 4)
+        if len(many) < step:
+            break
+        step = min(max(_FETCH_FIRST, _FETCH // len(many[0])), step * 16)
 
 
 def _pick_table(groups: Mapping[int, int]) -> ArrowTable:
@@ -297,7 +280,8 @@ def _grouped(settled: Plan, groups: _Groups, rows: list[tuple[Any, ...]], trunca
     query = settled.query
     if query.every is not None:
         start, every = duck_sql.first_bucket(query), query.every
-        first = [start + bucket * every for bucket in first]
+        times_of = {bucket: start + bucket * every for bucket in set(first)}
+        first = list(map(times_of.__getitem__, first))
     labels = dict(enumerate(groups.labels))
     times = [first] if settled.timed else []
     return _result(settled, [*times, *_label_columns(settled, labels, group), *values], truncated=truncated)
@@ -307,7 +291,7 @@ def _label_columns(settled: Plan, labels: Mapping[int, Labels], own: Sequence[in
     columns = []
     for place in range(len(settled.labels)):
         words = {number: label[place] for number, label in labels.items()}
-        columns.append([words[number] for number in own])
+        columns.append(list(map(words.__getitem__, own)))
     return columns
 
 

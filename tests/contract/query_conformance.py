@@ -244,12 +244,33 @@ class QueryConformance:
         for where, expected in (
             ("device=gpu:7", [7.0]),
             ("device=gpu:1|gpu:39", [1.0, 39.0]),
+            ("device=gpu:3|gpu:5", [3.0, 5.0]),
+            ("device=gpu:9|gpu:10", [10.0, 9.0]),
             ("device=gpu:3?", [*range(30, 40)]),
         ):
             assert expected == column(asker("gpu", where=where, every="1m", fields="power_watts"), "power_watts")
             assert [len(expected)] == column(
                 asker("gpu", where=where, group="all", fields="power_watts:count"), "power_watts:count"
             )
+        asker.close()
+
+    def test_an_average_and_a_rate_of_neighbouring_series_stay_apart(self, place: Place) -> None:
+        asker = Asker(place, *FLEET)
+        found = asker("gpu", where="device=gpu:1", group="node", every="1m", fields="power_watts:max,errors_total:rate")
+        apart = asker("gpu", group="node,device", every="1m", fields="power_watts:max,errors_total:rate")
+        own = [tuple(row.values()) for row in table(apart) if row["device"] == "gpu:1"]
+        assert own == [(row["time"], row["node"], "gpu:1", *tuple(row.values())[2:]) for row in table(found)]
+        asker.close()
+
+    def test_thousands_of_series_are_aggregated_each_alone(self, place: Place) -> None:
+        asker = Asker(
+            place, rows_of(*(block("gpu", {"power_watts": [float(n)]}, device=f"gpu:{n}") for n in range(2_100)))
+        )
+        result = asker("gpu", every="1m", group="device", fields="power_watts", limit=5_000)
+        assert {f"gpu:{n}": float(n) for n in range(2_100)} == dict(
+            zip(column(result, "device"), column(result, "power_watts"), strict=True)
+        )
+        assert sorted(column(result, "device")) == column(result, "device")
         asker.close()
 
     # --- rates -------------------------------------------------------------------------------------------------------

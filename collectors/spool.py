@@ -8,6 +8,7 @@ The file may hold several publishers (a simulated fleet shares one); an agent ha
 once: callers hold `lock`.
 """
 
+import logging
 import os
 import sqlite3
 import time
@@ -27,6 +28,7 @@ from schemas.intervals import Intervals
 from schemas.verbosity import Level, RowClass
 
 __all__ = ["Counts", "Filling", "Held", "Key", "NewBatch", "Spool", "boot_id", "commit_together", "open_spools"]
+_log = logging.getLogger("muster.spool")
 
 
 class Spool:
@@ -365,10 +367,19 @@ def open_spools(
         states = file.load()
         spools = [Spool(file, name, boot, max_bytes, states.get(name)) for name, boot in publishers]
         file.begin_epochs((spool.publisher, spool.epoch, spool.boot) for spool in spools)
+        _tell_of_others(path, {name: states[name] for name in states.keys() - {name for name, _ in publishers}})
     except sqlite3.Error as error:
         file.close()
         raise SpoolError(f"{path}: {error}") from error
     return spools, file
+
+
+def _tell_of_others(path: Path, states: Mapping[str, State]) -> None:
+    """Say whose rows stay behind: a node that was given another id may have left some under the one before."""
+    for name, state in sorted(states.items()):
+        if rows := sum(held.rows for held in state.held):
+            _log.warning("spool_holds_others file=%s publisher=%s rows=%d: they are sent when it runs under this id again",
+                         path, name, rows)  # fmt: skip
 
 
 def boot_id(root: Path = Path("/")) -> str:

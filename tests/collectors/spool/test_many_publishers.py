@@ -134,17 +134,22 @@ def test_a_restart_names_the_predecessors_of_each_publisher(tmp_path: Path) -> N
     assert [held.rows for held in beta_again.pending()] == [3]
 
 
-def test_a_publisher_that_is_not_named_keeps_its_rows(tmp_path: Path) -> None:
-    """A fleet that is started smaller for once does not lose what the others had."""
+def test_a_publisher_that_is_not_named_keeps_its_rows_and_is_told_of(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A fleet that is started smaller for once, or a node that is given another id, does not lose what was there."""
     (_, beta), file = open_both(tmp_path)
     beta.commit([telemetry(3)])
     file.close()
 
     _, file = open_spools(tmp_path / "spool.db", WHO[:1], max_bytes=1 << 20)
     file.close()
+    [told] = caplog.messages
+    assert "publisher=beta rows=3" in told
 
     (_, beta_again), _ = open_both(tmp_path)
     assert [held.rows for held in beta_again.pending()] == [3]
+    assert [told] == caplog.messages
 
 
 _WRITER = """

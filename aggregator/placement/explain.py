@@ -132,14 +132,18 @@ def _concerned(chooser: Chooser, refusal: Refusal) -> list[str]:
 def _all(chooser: Chooser, nodes: Sequence[str]) -> Iterator[Blocker]:
     """Yield every fact that could be in the way, the hardest to change first."""
     state, rules = chooser.state, set(chooser.request.tolerations)
-    found: list[tuple[int, Blocker]] = []
+    found: list[tuple[int, int, Blocker]] = []
     for name in nodes:
         summary = chooser.index.nodes[name]
+        layout = summary.layout
         relevant = chooser.solver_of(summary).plan.relevant if chooser.resolved.needs else 0
-        found += [(_hardness(blocker), blocker) for blocker in _of_node(state.nodes[name], rules)]
+        taken = sum(1 << at for at, device in enumerate(summary.devices) if device.lifecycle is not Lifecycle.FREE)
+        found += [(_hardness(blocker), 0, blocker) for blocker in _of_node(state.nodes[name], rules)]
         for at in bits(relevant):
-            found += [(_hardness(blocker), blocker) for blocker in _of_device(summary.devices[at], rules)]
-    yield from (blocker for _, blocker in sorted(found, key=lambda one: one[0]))
+            beside = ((layout.fellows[at] | layout.family[at]) & taken).bit_count()  # more that would have to change
+            mine = _of_device(summary.devices[at], rules)
+            found += [(_hardness(blocker), -beside, blocker) for blocker in mine]
+    yield from (blocker for _, _, blocker in sorted(found, key=lambda one: one[:2]))
     for name in nodes:
         yield from _of_amounts(chooser, state.nodes[name])
     yield from (_of_quota(chooser, objection) for objection in quota_objections(state, chooser.resolved))

@@ -378,7 +378,7 @@ def _tell_of_others(path: Path, states: Mapping[str, State]) -> None:
     """Say whose rows stay behind: a node that was given another id may have left some under the one before."""
     for name, state in sorted(states.items()):
         if rows := sum(held.rows for held in state.held):
-            _log.warning("spool_holds_others file=%s publisher=%s rows=%d: they are sent when it runs under this id again",
+            _log.warning("spool_holds_others file=%s publisher=%s rows=%d: they are sent when it runs under that id",
                          path, name, rows)  # fmt: skip
 
 

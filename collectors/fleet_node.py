@@ -37,6 +37,7 @@ SILENT_SECONDS: Final = 1.0
 REFUSED_SECONDS: Final = 60.0
 _quiet = logging.getLogger("muster.fleet.node")
 _quiet.propagate = False  # the fleet says it once for all nodes
+_quiet.addHandler(logging.NullHandler())  # without any, logging would write warnings to standard error by itself
 
 
 class NodeSetup(msgspec.Struct, frozen=True):

@@ -4,7 +4,7 @@ import argparse
 import contextlib
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Final
 
 from aggregator.cli import add_examples, add_output_option, add_server_options
@@ -124,6 +124,11 @@ def _more(names: list[str]) -> str:
     return f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
 
 
+def counted_once(lines: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Give the lines of the store: every row is in one of them, and in lines of other consumers besides."""
+    return [line for line in lines if line["consumer"] == STORE]
+
+
 @contextlib.contextmanager
 def _telling() -> Iterator[Callable[[str], None]]:
     """Give a function that tells what is awaited: in one line of a terminal, nowhere else."""
@@ -148,6 +153,8 @@ _PLACES: Final = (
     ("unaccounted", "unaccounted"),
 )
 _ALWAYS: Final = ("done", "unaccounted")
+STORE: Final = "store"
+"""The consumer that reads every row: to count rows, its lines are counted."""
 NAME_WIDTH: Final = 13
 NAMED: Final = 3
 """Publishers that are named when there are more."""
@@ -156,8 +163,9 @@ NAMED: Final = 3
 def _tables(lines: list[dict[str, Any]], names: Mapping[str, str], *, wide: bool) -> list[Table]:
     """Give where rows are, in the places that hold any; what was left out at the source; and what was given up.
 
-    `wide` shows every place, whole names, and the publishers' ids.
+    `wide` shows every place, whole names, and the publishers' ids. Where there are several consumers, each is named.
     """
+    several = len({line["consumer"] for line in lines}) > 1
     held = [(key, word) for key, word in _PLACES if wide or key in _ALWAYS or any(line[key] for line in lines)]
     dropped = any(line["dropped"] for line in lines)
     place = Table(
@@ -165,6 +173,7 @@ def _tables(lines: list[dict[str, Any]], names: Mapping[str, str], *, wide: bool
             "publisher",
             "class",
             "level",
+            *(["consumer"] if several else []),
             "numbered",
             *(word for _, word in held),
             *(["dropped"] if dropped else []),
@@ -183,7 +192,10 @@ def _tables(lines: list[dict[str, Any]], names: Mapping[str, str], *, wide: bool
             gone = [sum(line["dropped"].values())] if dropped else []
             word = age(said)
             id_ = [line["publisher"]] if wide else []
-            place.add(*name, line["numbered"], *(line[key] for key, _ in held), *gone, word, *id_)
+            reader = [line["consumer"]] if several else []
+            place.add(*name, *reader, line["numbered"], *(line[key] for key, _ in held), *gone, word, *id_)
+        if several and line["consumer"] != STORE:
+            continue  # what the publisher says of itself is the same for every consumer
         if line["filtered_at_source"] or line["folded"]:
             source.add(*name, line["produced"], line["filtered_at_source"], line["folded"], line["numbered"])
         for reason, count in line["dropped"].items():

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+from aggregator.cli.balance import counted_once
 from aggregator.cli.checks import Check, Level
 from aggregator.cli.client import Client, ServerError
 from aggregator.cli.validate import Verdict, check
@@ -82,8 +83,9 @@ def check_server(client: Client, *, asked_for: bool, holder: int | None = None) 
 def _balance(client: Client) -> Iterator[Check]:
     lines = client.get("/v1/balance")["lines"]
     missing = sum(line["unaccounted"] for line in lines)
-    numbered = sum(line["numbered"] for line in lines)
-    lost = sum(sum(line["dropped"].values()) + line["expired"] for line in lines)
+    once = counted_once(lines)
+    numbered = sum(line["numbered"] for line in once)
+    lost = sum(sum(line["dropped"].values()) + line["expired"] for line in once)
     if missing:
         yield Check("balance", Level.FAIL, f"{missing:,} of {numbered:,} rows are in no place at all",
                     "please report it with 'muster doctor --bundle FILE'; 'muster balance' has the lines")  # fmt: skip

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 import msgspec
 
+from aggregator.cli.balance import counted_once
 from aggregator.cli.client import Client, ServerError
 from aggregator.cli.names import names_of
 from aggregator.cli.rates import Rates, Speed
@@ -130,8 +131,9 @@ def rows_of_answer(answer: Mapping[str, Any]) -> list[Row]:
 
 
 def sums_of(lines: Iterable[Mapping[str, Any]], rows_a_second: float | None = None) -> Sums:
-    """Add up lines of the balance."""
-    chosen = list(lines)
+    """Add up lines of the balance: every row once, but unaccounted whatever consumer misses it."""
+    every = list(lines)
+    chosen = counted_once(every)
     ages = [line["word_age_seconds"] for line in chosen if line["publisher"] != "aggregator"]
     known = [one for one in ages if one is not None]
     put_away = ("filtered", "quarantined", "expired", "stranded")
@@ -141,10 +143,14 @@ def sums_of(lines: Iterable[Mapping[str, Any]], rows_a_second: float | None = No
         done=sum(line["done"] for line in chosen),
         elsewhere=sum(sum(line[place] for place in put_away) + sum(line["dropped"].values()) for line in chosen),
         moving=sum(line["spooled"] + line["in_log"] for line in chosen),
-        unaccounted=sum(line["unaccounted"] for line in chosen),
+        unaccounted=sum(line["unaccounted"] for line in every),
         word_age=max(known, default=None),
         rows_a_second=rows_a_second,
     )
+
+
+def _numbered(lines: Iterable[Mapping[str, Any]]) -> int:
+    return sum(line["numbered"] for line in counted_once(lines))
 
 
 class _Source:
@@ -227,7 +233,7 @@ class NodeWatch:
             silent_s=view["silent_s"] if view else None,
             series=series,
             said=self._said(),
-            sums=sums_of(lines, self._speed.note(now, sum(line["numbered"] for line in lines))),
+            sums=sums_of(lines, self._speed.note(now, _numbered(lines))),
             nodes_live=sum(view["state"] == "live" for view in views),
         )
 
@@ -277,7 +283,7 @@ class FleetWatch:
             for view in views
             for id_ in [view["node"]["id"]]
         ]
-        sums = sums_of(lines, self._speed.note(now, sum(line["numbered"] for line in lines)))
+        sums = sums_of(lines, self._speed.note(now, _numbered(lines)))
         return FleetLook(nodes, sums)
 
     def _values(self, now: float) -> dict[str, dict[str, float]]:
@@ -294,7 +300,7 @@ class FleetWatch:
 
     def _rows_a_second(self, lines: Iterable[Mapping[str, Any]], now: float) -> dict[str, float]:
         numbered: dict[str, int] = {}
-        for line in lines:
+        for line in counted_once(lines):
             numbered[line["publisher"]] = numbered.get(line["publisher"], 0) + line["numbered"]
         speeds = {name: self._speeds.setdefault(name, Speed()).note(now, rows) for name, rows in numbered.items()}
         return {name: speed for name, speed in speeds.items() if speed is not None}

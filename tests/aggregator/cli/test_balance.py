@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from aggregator.cli.balance import awaited_of
+from aggregator.cli.watching import sums_of
 from tests.aggregator.cli.conftest import Run
 from tests.aggregator.cli.stub import Refusal, Stub
 
@@ -91,3 +92,21 @@ def test_publishers_are_in_the_order_of_their_names(run: Run, stub: Stub) -> Non
     stub.answers["GET /v1/balance"] = {"lines": lines, "word_ages_seconds": {}}
     _, out, _ = run("balance")
     assert ["aggregator", "host-2", "zeta"] == [row.split()[0] for row in out.splitlines()[1:]]
+
+
+def test_rows_that_several_consumers_read_are_told_apart_and_counted_once(run: Run, stub: Stub) -> None:
+    places = dict.fromkeys(("done", "filtered", "quarantined", "expired", "stranded", "lost"), 0)
+    lines = [
+        line("a", consumer=consumer, numbered=4, produced=9, filtered_at_source=5, folded=0, dropped={"full": 1},
+             word_age_seconds=1.0, **places)
+        for consumer in ("store", "inventory")
+    ]  # fmt: skip
+    stub.answers |= {"GET /v1/nodes": [], "GET /v1/balance": {"lines": lines, "word_ages_seconds": {}}}
+    _, out, _ = run("balance")
+    place, source, reasons = out.split("\n\n")
+    assert ["store", "inventory"] == [row.split()[3] for row in place.splitlines()[1:]]
+    assert 3 == len(source.splitlines())
+    assert 3 == len(reasons.splitlines())
+
+    sums = sums_of([one | {"unaccounted": 2} for one in lines])
+    assert (4, 1, 4) == (sums.numbered, sums.elsewhere, sums.unaccounted)

@@ -62,6 +62,8 @@ COMMANDS: Final[dict[str, Command]] = {
     "collectors": Command("list collectors, and how they fare", "aggregator.cli.collectors"),
     "quarantine": Command("look at batches that could not be taken", "aggregator.cli.quarantine"),
     "token": Command("make, list, rotate and revoke tokens; enrol nodes", "aggregator.cli.token"),
+    "backup": Command("save what cannot be collected again, while everything works", "aggregator.cli.backup"),
+    "restore": Command("put a backup in the place of what is there", "aggregator.cli.restore"),
     "validate": Command("check the configuration", "aggregator.cli.validate"),
     "config": Command("show the effective configuration, and where it comes from", "aggregator.cli.config_show"),
     "doctor": Command("check what this machine has and lacks; pack a support bundle", "aggregator.cli.doctor"),

@@ -304,8 +304,3 @@ def move(connection: Connection, log_id: str, offsets: dict[tuple[str, int], int
         this = (table.log_id == log_id) & (table.topic == topic) & (table.partition == partition)
         if not connection.execute(update(LEDGER_POSITION).where(this).values(offset=offset)).rowcount:
             connection.execute(insert(LEDGER_POSITION).values(**key, offset=offset))
-
-
-def forget_positions(connection: Connection) -> None:
-    """Let every log be read from its beginning again."""
-    connection.execute(delete(LEDGER_POSITION))

@@ -4,6 +4,7 @@ CODES: dict[str, str] = {
     "AccessError": "access.denied",
     "ScopeError": "access.scope",
     "UnbalancedError": "balance.open",
+    "BackupError": "backup.failed",
     "CatalogInUseError": "catalog.in_use",
     "CatalogError": "catalog.invalid",
     "CatalogUnknownError": "catalog.unknown",

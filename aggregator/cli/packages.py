@@ -11,7 +11,7 @@ from aggregator.cli.words import WordError
 
 _EPILOG = """examples:
   muster packages
-  muster packages set gpu_large --amount vcpus=4 --amount memory_bytes=12884901888 --devices NVIDIA_V100=1
+  muster packages set gpu_large --amount vcpus=4 --devices NVIDIA_V100=1
   muster packages remove gpu_large"""
 
 
@@ -23,11 +23,15 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     deeds = parser.add_subparsers(dest="deed", metavar="{set,remove}")
     make = add_word(deeds, "set", "make or change a package",
                     "muster packages set gpu_large --amount vcpus=4 --devices NVIDIA_V100=1")  # fmt: skip
-    make.add_argument("name")
+    make.add_argument("name", help="what requests will call it")
     make.add_argument("--amount", action="append", default=[], metavar="NAME=NUMBER",
                       help="vcpus, memory_bytes or disk_bytes; may be repeated")  # fmt: skip
-    make.add_argument("--devices", action="append", default=[], metavar="VARIANT=COUNT", help="may be repeated")
-    add_word(deeds, "remove", "remove a package", "muster packages remove gpu_large").add_argument("name")
+    make.add_argument(
+        "--devices", action="append", default=[], metavar="VARIANT=COUNT", help="devices; may be repeated"
+    )
+    add_word(deeds, "remove", "remove a package", "muster packages remove gpu_large").add_argument(
+        "name", help="the package"
+    )
 
 
 def run(options: argparse.Namespace) -> int:

@@ -15,10 +15,10 @@ from collectors.process import EXIT_FAILED
 _EPILOG = """examples:
   muster place --tenant blue --for vm-17 --need V100:2 --dry-run
   muster place --tenant blue --for vm-17 --package gpu_large
-  muster place --tenant blue --for job-3 --need H100:8 --instances 64 --nvlink require
-  muster place --tenant blue --for vm-18 --need V100 --isolation whole-group --explain
+  muster place --tenant blue --for job-3 --need H100:8 --instances 64
+  muster place --tenant blue --for vm-18 --need V100:2 --explain
   muster place --tenant blue --for vm-19 --need H100:1:driver:1g.10gb
-  muster place --request wanted.json             everything that POST /v1/place takes"""
+  muster place --request wanted.json     all that POST /v1/place takes"""
 AFFINITIES = ("none", "prefer", "require")
 
 

@@ -10,12 +10,14 @@ from aggregator.cli.packages import pair
 from aggregator.cli.render import Table, show
 
 _EPILOG = """examples:
-  muster quota                                    every tenant's limits, and what it holds
+  muster quota                           limits, and what tenants hold
   muster quota show blue
   muster quota set blue claims=15 devices:NVIDIA_V100=2
-  muster quota set '*' claims=15                  everybody without limits of their own
+  muster quota set '*' claims=15         everybody without limits of their own
   muster quota remove blue
-  muster quota overcommit vcpus 4                 four may be given for each that is there"""
+  muster quota overcommit vcpus 4        four may be given for each"""
+
+_WHO = "a tenant; '*': everybody without limits of their own"
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -24,22 +26,24 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     add_server_options(parser)
     add_output_option(parser)
     deeds = parser.add_subparsers(dest="deed", metavar="{show,set,remove,overcommit}")
-    add_word(deeds, "show", "show one tenant's limits", "muster quota show blue").add_argument("tenant")
+    add_word(deeds, "show", "show one tenant's limits", "muster quota show blue").add_argument("tenant", help=_WHO)
     make = add_word(deeds, "set", "set a tenant's limits, all of them", "muster quota set blue claims=15")
-    make.add_argument("tenant")
+    make.add_argument("tenant", help=_WHO)
     make.add_argument("limits", nargs="+", metavar="NAME=LIMIT",
                       help="claims, devices, devices:VARIANT, vcpus, memory_bytes, disk_bytes")  # fmt: skip
-    add_word(deeds, "remove", "take a tenant's own limits away", "muster quota remove blue").add_argument("tenant")
+    add_word(deeds, "remove", "take a tenant's own limits away", "muster quota remove blue").add_argument(
+        "tenant", help=_WHO
+    )
     over = add_word(deeds, "overcommit", "set how much may be given for each that is there",
                     "muster quota overcommit vcpus 4")  # fmt: skip
-    over.add_argument("amount")
-    over.add_argument("ratio", type=float)
+    over.add_argument("amount", help="vcpus, memory_bytes or disk_bytes")
+    over.add_argument("ratio", type=float, help="1: as many as there are")
 
 
 def run(options: argparse.Namespace) -> int:
     """List, set or remove."""
     client = client_of(options)
-    path = f"/v1/quotas/{quote(options.tenant, safe='')}" if "tenant" in options else "/v1/quotas"
+    path = f"/v1/quotas/{quote(options.tenant, safe='*')}" if "tenant" in options else "/v1/quotas"
     if options.deed == "overcommit":
         told = client.call("PUT", f"/v1/ratios/{quote(options.amount, safe='')}", {"ratio": options.ratio}, {})
         table = Table(["amount", "ratio"])

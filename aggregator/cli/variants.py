@@ -11,7 +11,7 @@ from schemas.device import DeviceKind
 
 _EPILOG = """examples:
   muster variants
-  muster variants set NVIDIA_V100 --kind gpu --vendor 10de --device 1db4 --revision a1
+  muster variants set NVIDIA_V100 --kind gpu --vendor 10de --device 1db4
   muster variants remove NVIDIA_V100"""
 
 
@@ -23,13 +23,15 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     deeds = parser.add_subparsers(dest="deed", metavar="{set,remove}")
     make = add_word(deeds, "set", "make or change a variant",
                     "muster variants set NVIDIA_V100 --kind gpu --vendor 10de --device 1db4")  # fmt: skip
-    make.add_argument("name")
+    make.add_argument("name", help="what requests will call them")
     make.add_argument("--kind", required=True, choices=[kind.value for kind in DeviceKind], metavar="KIND",
                       help="gpu, nic, vf, nvme ...")  # fmt: skip
     make.add_argument("--vendor", required=True, help="PCI vendor id, such as 10de")
     make.add_argument("--device", required=True, help="PCI device id, such as 1db4")
     make.add_argument("--revision", default="", help="default: any")
-    add_word(deeds, "remove", "remove a variant", "muster variants remove NVIDIA_V100").add_argument("name")
+    add_word(deeds, "remove", "remove a variant", "muster variants remove NVIDIA_V100").add_argument(
+        "name", help="the variant"
+    )
 
 
 def run(options: argparse.Namespace) -> int:

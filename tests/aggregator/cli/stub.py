@@ -85,6 +85,6 @@ def _handler(stub: Stub) -> type[BaseHTTPRequestHandler]:
             self.end_headers()
             self.wfile.write(data)
 
-        do_GET = do_POST = do_DELETE = answer  # noqa: N815 - http.server's own words
+        do_GET = do_POST = do_PUT = do_DELETE = answer  # noqa: N815 - http.server's own words
 
     return Handler

@@ -1,7 +1,8 @@
 """The store consumer: reads every topic, opens each batch once, and commits rows together with what it has dealt with.
 
-A transaction every half second or 4,000 rows over all streams. When the store fails, everything since the last commit
-is read from the log again; what was committed is known, so no row is lost and none is stored twice.
+A transaction every half second or some thousand rows over all streams (`aggregator.gathering`). When the store fails,
+everything since the last commit is read from the log again; what was committed is known, so no row is lost and none is
+stored twice.
 """
 
 import asyncio
@@ -25,6 +26,7 @@ from aggregator.consumer import (
     tell_nobody,
 )
 from aggregator.cutting import cut_blocks
+from aggregator.gathering import Gathered, Taken
 from aggregator.log import TOPICS, Log, OffsetOutOfRangeError, Record
 from aggregator.opened import OpenedBatches
 from aggregator.past import Standing
@@ -39,9 +41,6 @@ from schemas.verbosity import Level
 
 _log = logging.getLogger("muster.store")
 T = TypeVar("T")
-COMMIT_ROWS: Final = 4000
-BEHIND_ROWS: Final = 16_000
-"""So many when one round through the partitions finds more: a larger transaction costs less a row."""
 COMMIT_SECONDS: Final = 0.5
 READ_BYTES: Final = 1 << 20
 MAINTAIN_SECONDS: Final = 60.0
@@ -87,8 +86,7 @@ class StoreConsumer:
         self._announced: set[tuple[str, str]] = set()
         self._thread = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="store")
         self._stopping = asyncio.Event()
-        self._rows: list[tuple[Rows, Stream, list[Interval], Record, Envelope]] = []
-        self._row_count = 0
+        self._gathered = Gathered()
         self._counting = Counts()
         self._committed_at = 0.0
         self._maintained = time.monotonic()
@@ -135,7 +133,7 @@ class StoreConsumer:
         self.committed = Tracker(progress)
         self.known = True
         self._counting = Counts()
-        self._rows, self._row_count = [], 0
+        self._gathered = Gathered()
         self.ready = True
         if self.status.last_error:
             _log.info("store_again")
@@ -217,7 +215,7 @@ class StoreConsumer:
 
     def _due(self) -> bool:
         return self.tracker.changed and (
-            self._row_count >= COMMIT_ROWS or time.monotonic() - self._committed_at >= COMMIT_SECONDS
+            self._gathered.enough or time.monotonic() - self._committed_at >= COMMIT_SECONDS
         )
 
     async def _read_all(self) -> bool:
@@ -226,7 +224,7 @@ class StoreConsumer:
         for partition in sorted(self._owned):
             for topic in RECORD_TOPICS:
                 found |= await self._read(topic, partition)
-                if self._row_count >= BEHIND_ROWS:
+                if self._gathered.full:
                     await self._commit()
         return found
 
@@ -300,8 +298,7 @@ class StoreConsumer:
         if missing != [(envelope.first, envelope.end)]:
             blocks = cut_blocks(blocks, envelope.first, missing)
         rows = Rows(envelope.publisher, envelope.row_class, envelope.level, blocks)
-        self._rows.append((rows, stream, missing, record, envelope))
-        self._row_count += sum(end - first for first, end in missing)
+        self._gathered.add(Taken(rows, stream, missing, record, envelope))
         self._mark(stream, missing, Outcome.DONE)
 
     def _mark(self, stream: Stream, parts: list[Interval], outcome: Outcome) -> None:
@@ -317,16 +314,16 @@ class StoreConsumer:
 
     async def _commit(self) -> None:
         """Commit what was read since the last commit. Raises StoreError or FencedError; then nothing of it was kept."""
-        taken, self._rows, self._row_count = self._rows, [], 0
+        taken, self._gathered = self._gathered.batches, Gathered()
         counts, self._counting = self._counting, Counts()
-        rows = [one[0] for one in taken]
+        rows = [one.rows for one in taken]
         bad = {one.index: one for one in await self._call(lambda: self._store.check(rows))} if rows else {}
         progress = self.tracker.take_changes(self._log.id)
         progress.owners = dict(self._epochs)
         if bad:
             counts.rows_quarantined += await self._remove_bad(taken, bad)
             rows = [one for index, one in enumerate(rows) if index not in bad]
-            refused = {(taken[index][1], *part) for index in bad for part in taken[index][2]}
+            refused = {(taken[index].stream, *part) for index in bad for part in taken[index].missing}
             progress.seen = [
                 msgspec.structs.replace(seen, outcome=Outcome.QUARANTINED)
                 if (seen.stream, seen.first, seen.end) in refused
@@ -344,16 +341,14 @@ class StoreConsumer:
         self.status.rows_repeated += counts.rows_repeated
         self.status.last_commit_ns = time.time_ns()
 
-    async def _remove_bad(
-        self, taken: list[tuple[Rows, Stream, list[Interval], Record, Envelope]], bad: dict[int, Bad]
-    ) -> int:
+    async def _remove_bad(self, taken: list[Taken], bad: dict[int, Bad]) -> int:
         """Set aside what the store can never take; give how many rows that are."""
         rows = 0
         for index, one in bad.items():
-            _, stream, missing, record, envelope = taken[index]
-            await self._quarantine(envelope, record.value, self.name, f"store.unstorable: {one.reason}")
-            self.tracker.correct(stream, missing, Outcome.QUARANTINED)  # settling counts by the working sets
-            rows += sum(end - first for first, end in missing)
+            batch = taken[index]
+            await self._quarantine(batch.envelope, batch.record.value, self.name, f"store.unstorable: {one.reason}")
+            self.tracker.correct(batch.stream, batch.missing, Outcome.QUARANTINED)  # settling counts by working sets
+            rows += batch.fresh
         return rows
 
     async def _call(self, function: Callable[[], T]) -> T:

@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis.database import DirectoryBasedExampleDatabase
 
 from tests.services.fixtures import (
+    nova_python,
     placement12,
     placement16,
     postgres_binary,
@@ -24,6 +25,7 @@ from tests.services.fixtures import (
 from tests.turns import Turns
 
 __all__ = [
+    "nova_python",
     "placement12",
     "placement16",
     "postgres_binary",

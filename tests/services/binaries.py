@@ -205,7 +205,10 @@ PLACEMENT_16 = PythonProgram(
 )
 """The same peer, two years on: it alone can be tuned for hosts of many devices."""
 
-PROGRAMS: tuple[Program, ...] = (TELEGRAF, PROMTOOL, PROMETHEUS, QEMU, POSTGRES, PLACEMENT_12, PLACEMENT_16)
+NOVA = PythonProgram("nova", ("nova==34.0.0",), Path(__file__).with_name("nova_needs.txt"))
+"""Its PCI configuration's own parser."""
+
+PROGRAMS: tuple[Program, ...] = (TELEGRAF, PROMTOOL, PROMETHEUS, QEMU, POSTGRES, PLACEMENT_12, PLACEMENT_16, NOVA)
 
 
 def provide(program: Program, *, may_install: bool) -> Path:

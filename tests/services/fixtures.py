@@ -6,6 +6,7 @@ import pytest
 
 from tests.needs import in_ci, unmet
 from tests.services.binaries import (
+    NOVA,
     PLACEMENT_12,
     PLACEMENT_16,
     POSTGRES,
@@ -60,6 +61,12 @@ def postgres_binary() -> Path:
 def placement12() -> Path:
     """The Python that has Placement 12."""
     return _needed(PLACEMENT_12)
+
+
+@pytest.fixture(scope="session")
+def nova_python() -> Path:
+    """The Python that has nova."""
+    return _needed(NOVA)
 
 
 @pytest.fixture(scope="session")

@@ -128,32 +128,37 @@ class Client:
             raise RefusedError(f"{method} {path}: {status} {answer}")
         return answer
 
-    def name_classes(self, names: Iterable[str]) -> None:
-        """Make resource classes of one's own, `CUSTOM_...`."""
-        for name in names:
-            self.must("PUT", f"/resource_classes/{name}")
-
     def name_traits(self, names: Iterable[str]) -> None:
         """Make traits of one's own, `CUSTOM_...`."""
         for name in names:
             self.must("PUT", f"/traits/{name}")
 
     def add_provider(
-        self, name: str, totals: Mapping[str, int], *, traits: Iterable[str] = (), parent: str = ""
+        self,
+        name: str,
+        totals: Mapping[str, int],
+        *,
+        traits: Iterable[str] = (),
+        reserved: Mapping[str, int] | None = None,
+        ratios: Mapping[str, float] | None = None,
     ) -> str:
         """Add a provider with what it has by resource class; give its id. What is 0 it does not have."""
-        asked = {"name": name, "uuid": str(uuid.uuid4()), **({"parent_provider_uuid": parent} if parent else {})}
-        made = self.must("POST", "/resource_providers", asked)
-        generation = made["generation"]
-        inventories = {key: {"total": total, "max_unit": total} for key, total in totals.items() if total}
+        made = self.must("POST", "/resource_providers", {"name": name, "uuid": str(uuid.uuid4())})
+        generation, path = made["generation"], f"/resource_providers/{made['uuid']}"
+        inventories = {
+            key: {
+                "total": total,
+                "reserved": (reserved or {}).get(key, 0),
+                "allocation_ratio": (ratios or {}).get(key, 1.0),
+            }
+            for key, total in totals.items()
+            if total
+        }
         if inventories:
             body = {"resource_provider_generation": generation, "inventories": inventories}
-            generation = self.must("PUT", f"/resource_providers/{made['uuid']}/inventories", body)[
-                "resource_provider_generation"
-            ]
+            generation = self.must("PUT", f"{path}/inventories", body)["resource_provider_generation"]
         if wanted := sorted(traits):
-            body = {"resource_provider_generation": generation, "traits": wanted}
-            self.must("PUT", f"/resource_providers/{made['uuid']}/traits", body)
+            self.must("PUT", f"{path}/traits", {"resource_provider_generation": generation, "traits": wanted})
         return str(made["uuid"])
 
     def allocate(self, provider: str, resources: Mapping[str, int], consumer: str = "") -> int:

@@ -12,7 +12,14 @@ import time
 import traceback
 from collections.abc import Callable
 
-from tests.bench import bench_agent, bench_durability, bench_expression, bench_start, bench_syslog
+from tests.bench import (
+    bench_agent,
+    bench_durability,
+    bench_expression,
+    bench_placement_peers,
+    bench_start,
+    bench_syslog,
+)
 from tests.bench.measuring import ROOT, Line, show
 
 LINES: dict[str, Callable[[], list[Line]]] = {
@@ -21,6 +28,7 @@ LINES: dict[str, Callable[[], list[Line]]] = {
     "durability": lambda: bench_durability.lines(6.0, 3),
     "syslog": lambda: bench_syslog.lines(10.0),
     "expression": lambda: bench_expression.lines(100_000, 3),
+    "placement_peers": bench_placement_peers.lines,
 }
 PRINTED: dict[str, tuple[str, ...]] = {
     "log": ("tests.bench.bench_log", "--seconds", "2"),

@@ -107,7 +107,7 @@ def nodes_table(views: list[dict[str, Any]], now_ns: int) -> Table:
         ["node", "state", "heard", "agent", "id"],
         empty="no nodes yet: start an agent with 'muster-agent', or 'muster up' on this machine",
     )
-    for view in views:
+    for view in sorted(views, key=lambda view: view["node"]["host_name"] or view["node"]["id"]):
         node = view["node"]
         heard = age(view["silent_s"]) if view["silent_s"] is not None else ago_ns(node["last_heard_ns"], now_ns)
         table.add(shorten(node["host_name"] or "-", 16), state_of(view), heard, node["agent_version"], node["id"])

@@ -12,6 +12,15 @@ def test_list_shows_a_node_by_name_state_and_id(run: Run) -> None:
     assert [line.split()[0], line.split()[1], line.split()[-1]] == ["rack1-gpu3", "live", NODE]
 
 
+def test_nodes_are_in_the_order_of_their_names(run: Run, stub: Stub) -> None:
+    [view] = stub.find("GET", "/v1/nodes", None)
+    names = {"3": "gpu-b", "1": "gpu-c", "2": ""}
+    stub.answers["GET /v1/nodes"] = [
+        view | {"node": view["node"] | {"id": id_, "host_name": name}} for id_, name in names.items()
+    ]
+    assert ["2", "3", "1"] == [row.split()[-1] for row in run("nodes")[1].splitlines()[1:]]
+
+
 def test_tables_fit_80_columns(run: Run) -> None:
     for words in (("nodes",), ("verbosity", "list"), ("collectors", "rack1-gpu3")):
         assert max(map(len, run(*words)[1].splitlines())) <= 80

@@ -63,6 +63,8 @@ class AggregatorSection(Section):
     """To listen beyond loopback without TLS write here, in so many words: tokens and data travel unencrypted."""
     max_request_bytes: Bytes = 8 << 20
     """The largest request body; a larger one is refused with 413."""
+    log_level: Literal["", "debug", "info", "warning", "error"] = ""
+    """The level from which lines are logged; empty: what MUSTER_LOG_LEVEL says, or info."""
     takeover_seconds: Annotated[float, Field(ge=2.0)] = 30.0
     """A run silent for so long loses its node id to another; agents speak every 10 s, so keep it well above."""
 

@@ -36,6 +36,11 @@ class NodeCollector(msgspec.Struct, frozen=True):
     collector: CollectorReport
 
 
+def budget_of(limits: VerbositySection) -> Budget:
+    """Give the limits of grants as the configuration says them."""
+    return Budget(limits.max_nodes, limits.max_grant_seconds)
+
+
 class Fleet:
     """Everything about nodes that is not their rows. For one event loop."""
 
@@ -53,7 +58,7 @@ class Fleet:
         self.refusals = Refusals()
         self.succession = Succession(control, silence_s=silence_s)
         self.nodes = Nodes(control, self.succession, tokens)
-        self.grants = GrantBook(control, Budget(limits.max_nodes, limits.max_grant_seconds))
+        self.grants = GrantBook(control, budget_of(limits))
         self.hub = ControlHub(self.grants)
         self._chores_at = time.monotonic()
         self._names: dict[str, str] = {}

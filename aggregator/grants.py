@@ -184,6 +184,11 @@ class GrantBook:
         self._acks: dict[str, set[str]] = {}
         self._new_acks: dict[tuple[str, str], int] = {}
 
+    def limit(self, budget: Budget) -> None:
+        """Grant within another budget from now on. What is granted stays; nodes that were withheld are told anew."""
+        self._budget = budget
+        self._change(self.revision)
+
     async def load(self) -> None:
         """Read the live grants. Called before the first node is told; what is in memory already stays as it is."""
         while True:

@@ -81,6 +81,10 @@ class Retention:
         self._positions = positions
         self._take = take
 
+    def limit(self, limits: Mapping[str, Limits]) -> None:
+        """Keep within other limits from the next run on."""
+        self._limits = dict(limits)
+
     async def enforce(self, now_ns: int) -> list[Trimmed]:
         """Trim what is over the limits at `now_ns` (the log's clock). What `take` or the log raises ends it early.
 

@@ -13,11 +13,12 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Final, NoReturn
+from typing import Any, Final, NoReturn
 
-from aggregator.config import AggregatorConfig, load_aggregator_config
+from aggregator.config import AggregatorConfig, AggregatorSection, load_aggregator_config
 from aggregator.control import ControlOpenError
 from aggregator.log import LogOpenError
+from aggregator.reloading import Reloader, set_log_level
 from collectors.config import socket_path
 from collectors.lifeline import watch_lifeline
 from collectors.process import EXIT_CONFIG, EXIT_DEFECT, EXIT_FAILED, start_logging
@@ -44,8 +45,10 @@ def run(options: argparse.Namespace) -> int:
     gc.disable()  # while all the modules come in there is nothing to collect
     start_logging()
     try:
-        config = load_aggregator_config(options.config or config_from_env())
-        return _run(config)
+        path = options.config or config_from_env()
+        config = load_aggregator_config(path)
+        set_log_level(config)
+        return _run(config, path)
     except (ConfigError, LogOpenError, ControlOpenError) as error:  # starting again would not help
         sys.stderr.write(f"muster aggregator: {error}\n")
         return EXIT_CONFIG
@@ -65,9 +68,9 @@ def _loop_factory() -> "type[asyncio.AbstractEventLoop]":
     return uvloop.Loop
 
 
-def _run(config: AggregatorConfig) -> int:
+def _run(config: AggregatorConfig, path: Path | None) -> int:
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        return runner.run(_serve(config))
+        return runner.run(_serve(config, path))
 
 
 def _allow_connections() -> None:
@@ -77,7 +80,7 @@ def _allow_connections() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-async def _serve(config: AggregatorConfig) -> int:
+async def _serve(config: AggregatorConfig, path: Path | None) -> int:
     from aggregator.app import make_served
     from aggregator.catalogue import installed_catalogue
     from aggregator.service import Service
@@ -89,6 +92,8 @@ async def _serve(config: AggregatorConfig) -> int:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
+    listener = _Listener(make_served(service), config)
+    loop.add_signal_handler(signal.SIGHUP, Reloader(service, path, listener.take_certificate).begin)
     watch_lifeline(lambda: _from_thread(loop, stop.set), ask=lambda call: _from_thread(loop, call))
     await service.start()
     gc.collect()
@@ -96,7 +101,7 @@ async def _serve(config: AggregatorConfig) -> int:
     gc.set_threshold(50_000, 20, 50)  # rows in flight are many and hold no cycles: 6 to 20 % of ingest's time
     gc.enable()
     try:
-        await _listen(config, make_served(service), service.close_streams, stop)
+        await listener.run(service.close_streams, stop)
     finally:
         await service.stop()
     return 0
@@ -117,42 +122,55 @@ def _from_thread(loop: asyncio.AbstractEventLoop, call: Callable[[], None]) -> N
         loop.call_soon_threadsafe(call)
 
 
-async def _listen(config: AggregatorConfig, app: object, close_streams: object, stop: asyncio.Event) -> None:
-    """Serve on the local socket without TLS, and on the address with it when there is a certificate."""
-    import uvicorn
+class _Listener:
+    """Serves on the local socket without TLS, and on the address with it when there is a certificate."""
 
-    class Server(uvicorn.Server):
-        """Leaves signals to us: there are two of these."""
+    def __init__(self, app: object, config: AggregatorConfig) -> None:
+        import uvicorn
 
-        @contextlib.contextmanager
-        def capture_signals(self) -> Iterator[None]:
-            yield
+        class Server(uvicorn.Server):
+            """Leaves signals to us: there are two of these."""
 
-    section = config.aggregator
-    shared = {
-        "log_config": None,
-        "access_log": False,
-        "lifespan": "off",
-        "timeout_keep_alive": 75,
-        "timeout_graceful_shutdown": SHUTDOWN_SECONDS,
-        "server_header": False,
-        "proxy_headers": False,  # who asks is known by token or socket, never by address
-    }
-    tls = {"ssl_certfile": section.tls_certificate, "ssl_keyfile": section.tls_key} if section.tls_certificate else {}
-    with _unix_socket(socket_path(config.data_dir)) as local, _tcp_socket(section.host, section.port) as remote:
-        servers = [
-            (Server(uvicorn.Config(app, **shared)), local),  # type: ignore[arg-type]
-            (Server(uvicorn.Config(app, **shared, **tls)), remote),  # type: ignore[arg-type]
-        ]
-        tasks = [asyncio.create_task(server.serve([sock])) for server, sock in servers]
-        host, port = remote.getsockname()[:2]
-        _log.info("listening address=%s port=%d tls=%s socket=%s", host, port, bool(tls), socket_path(config.data_dir))
-        await asyncio.wait([asyncio.create_task(stop.wait()), *tasks], return_when=asyncio.FIRST_COMPLETED)
-        if callable(close_streams):
+            @contextlib.contextmanager
+            def capture_signals(self) -> Iterator[None]:
+                yield
+
+        self._config = config
+        section = config.aggregator
+        shared: dict[str, Any] = {
+            "log_config": None,
+            "access_log": False,
+            "lifespan": "off",
+            "timeout_keep_alive": 75,
+            "timeout_graceful_shutdown": SHUTDOWN_SECONDS,
+            "server_header": False,
+            "proxy_headers": False,  # who asks is known by token or socket, never by address
+        }
+        pair = {"ssl_certfile": section.tls_certificate, "ssl_keyfile": section.tls_key}
+        self._local = Server(uvicorn.Config(app, **shared))  # type: ignore[arg-type]
+        self._remote = Server(uvicorn.Config(app, **shared, **(pair if section.tls_certificate else {})))  # type: ignore[arg-type]
+
+    def take_certificate(self, section: AggregatorSection) -> None:
+        """Show what is in these files to whoever connects from now on. Raises OSError when they cannot be used."""
+        remote = self._remote.config
+        remote.ssl_certfile, remote.ssl_keyfile = section.tls_certificate, section.tls_key  # if it is yet to be loaded
+        if remote.loaded and remote.ssl is not None:
+            remote.ssl.load_cert_chain(section.tls_certificate, section.tls_key)
+
+    async def run(self, close_streams: Callable[[], None], stop: asyncio.Event) -> None:
+        """Serve until `stop`, or until a server ends; then have streams closed, and end in order."""
+        local_path = socket_path(self._config.data_dir)
+        section = self._config.aggregator
+        with _unix_socket(local_path) as local, _tcp_socket(section.host, section.port) as remote:
+            tasks = [asyncio.create_task(self._local.serve([local])), asyncio.create_task(self._remote.serve([remote]))]
+            host, port = remote.getsockname()[:2]
+            tls = bool(section.tls_certificate)
+            _log.info("listening address=%s port=%d tls=%s socket=%s", host, port, tls, local_path)
+            await asyncio.wait([asyncio.create_task(stop.wait()), *tasks], return_when=asyncio.FIRST_COMPLETED)
             close_streams()
-        for server, _ in servers:
-            server.should_exit = True
-        await asyncio.gather(*tasks)
+            for server in (self._local, self._remote):
+                server.should_exit = True
+            await asyncio.gather(*tasks)
 
 
 @contextlib.contextmanager

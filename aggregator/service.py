@@ -8,16 +8,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeVar
 
+import msgspec
+
 from aggregator.announcer import Announcer
 from aggregator.authority import find_authority
 from aggregator.balance import Balance
 from aggregator.balancing import Balanced, Balancing, Share
 from aggregator.caretaker import Caretaker
 from aggregator.claiming import Claiming, Policy
-from aggregator.config import AggregatorConfig
+from aggregator.config import AggregatorConfig, LogSection, RetentionSection
 from aggregator.control_sqlite import SqliteControl
 from aggregator.expired import Expiry
-from aggregator.fleet import Fleet
+from aggregator.fleet import Fleet, budget_of
 from aggregator.ingest import Ingest
 from aggregator.inventory import Inventory
 from aggregator.inventory_progress import CLASSES
@@ -45,6 +47,7 @@ from schemas.metrics import Catalogue
 from schemas.verbosity import level_of
 
 if TYPE_CHECKING:
+    from aggregator.duck_maintain import Retention as StoreRetention
     from aggregator.duck_query import DuckQueries
     from aggregator.store_duckdb import DuckStore
 
@@ -124,10 +127,9 @@ class Service:
         self.fleet.kept = self._kept
         others = [Share(self.inventory, CLASSES)]
         self._balancing = Balancing(self.log, self.control, self.consumer, self.expiry, others)
-        limits = Limits(age_seconds=config.log.max_age_hours * 3600, bytes=config.log.max_bytes // len(TOPICS))
         self.retention = Retention(
             self.log,
-            dict.fromkeys(TOPICS, limits),
+            _log_limits(config.log),
             positions=self._positions,
             take=self.expiry.take,
         )
@@ -141,27 +143,29 @@ class Service:
 
     def _make_store(self) -> "tuple[DuckStore, DuckQueries]":
         # 70 ms and 30 MB: imported only when DuckDB is the store
-        from aggregator.duck_maintain import ClassLimit, Retention
         from aggregator.duck_query import DuckQueries, QueryConfig
         from aggregator.store_duckdb import DuckConfig, DuckStore
 
-        keep, store = self.config.retention, self.config.store
+        store = self.config.store
         duck = DuckStore(
             self.folder / "store.duckdb",
             self.catalogue,
             DuckConfig(
                 memory_limit_mb=store.memory_limit_bytes >> 20,
-                retention=Retention(
-                    telemetry=ClassLimit(days=keep.telemetry_days, bytes=keep.telemetry_max_bytes),
-                    log=ClassLimit(days=keep.log_days, bytes=keep.log_max_bytes),
-                    event=ClassLimit(days=keep.event_days, bytes=keep.event_max_bytes),
-                    capability=ClassLimit(days=keep.capability_days, bytes=keep.capability_max_bytes),
-                    bytes=keep.max_bytes,
-                ),
+                retention=_store_retention(self.config.retention),
             ),
             failpoint=failpoint,
         )
         return duck, DuckQueries(duck, QueryConfig(timeout_s=store.query_timeout_seconds), names=self.fleet.names)
+
+    def configure(self, config: AggregatorConfig) -> None:
+        """Work by a changed configuration from now on; what needs a restart must be as before (`reloading.changes`)."""
+        section = config.aggregator
+        self.authority = find_authority(section.tls_certificate, section.tls_key, section.tls_authority)
+        self.config = config
+        self.fleet.grants.limit(budget_of(config.verbosity))
+        self.retention.limit(_log_limits(config.log))
+        self.store.config = msgspec.structs.replace(self.store.config, retention=_store_retention(config.retention))
 
     async def start(self) -> None:
         """Begin to work."""
@@ -285,6 +289,24 @@ class Service:
         if not task.cancelled() and task.exception() is not None:
             _log.critical("task_ended name=%s", task.get_name(), exc_info=task.exception())
             self._broken()
+
+
+def _log_limits(section: LogSection) -> dict[str, Limits]:
+    limits = Limits(age_seconds=section.max_age_hours * 3600, bytes=section.max_bytes // len(TOPICS))
+    return dict.fromkeys(TOPICS, limits)
+
+
+def _store_retention(keep: RetentionSection) -> "StoreRetention":
+    from aggregator.duck_maintain import ClassLimit
+    from aggregator.duck_maintain import Retention as StoreRetention
+
+    return StoreRetention(
+        telemetry=ClassLimit(days=keep.telemetry_days, bytes=keep.telemetry_max_bytes),
+        log=ClassLimit(days=keep.log_days, bytes=keep.log_max_bytes),
+        event=ClassLimit(days=keep.event_days, bytes=keep.event_max_bytes),
+        capability=ClassLimit(days=keep.capability_days, bytes=keep.capability_max_bytes),
+        bytes=keep.max_bytes,
+    )
 
 
 class FolderLock:

@@ -44,6 +44,8 @@ class ChildSpec(msgspec.Struct, frozen=True):
     arguments: tuple[str, ...] = ()
     beats: bool = False
     """It shows that it is well (`watch_lifeline` with `ask`)."""
+    reloads: bool = False
+    """It reads its configuration again on SIGHUP, from its first sign of life on (so it `beats`)."""
 
 
 class ChildStatus(msgspec.Struct):
@@ -68,6 +70,8 @@ class _Child:
         self.heard = 0.0
         """When it last gave a sign of life, or was started."""
         self.beaten = False
+        self.stale = False
+        """Its configuration is to be read again, once it can hear that."""
         self.hung = ""
         """Why it was killed; "" when it was not."""
 
@@ -125,6 +129,15 @@ class Supervisor:
         """What is known of each child."""
         return [child.status for child in self._children]
 
+    def reload(self) -> None:
+        """Have the children read their configuration again (SIGHUP), those that do so.
+
+        One that is still starting might die of the signal: it gets it after its first sign of life.
+        """
+        for child in self._children:
+            child.stale = child.spec.reloads and child.process is not None
+            self._hand_on(child)
+
     def stop(self) -> None:
         """End the children, last started first, each by SIGTERM, and by SIGKILL if it does not end. Safe twice."""
         for child in reversed(self._children):
@@ -144,9 +157,16 @@ class Supervisor:
             child.status.pid = None
             child.hang_up()
 
+    def _hand_on(self, child: _Child) -> None:
+        if child.stale and child.beaten and child.process is not None:
+            child.stale = False
+            child.process.send_signal(signal.SIGHUP)
+            _log.info("child_reloads name=%s pid=%d", child.spec.name, child.process.pid)
+
     def _watch(self, child: _Child, process: "subprocess.Popen[bytes]", now: float, *, late: bool) -> None:
         """Kill a child that has given no sign of life for too long."""
         child.listen(now)
+        self._hand_on(child)
         if late:  # what it did meanwhile we could not have seen
             child.heard = now
         silent = now - child.heard
@@ -159,7 +179,7 @@ class Supervisor:
 
     def _start(self, child: _Child) -> None:
         child.started = child.heard = self._clock()
-        child.beaten, child.hung = False, ""
+        child.beaten, child.stale, child.hung = False, False, ""
         try:
             child.process = self._spawn(child)
         except OSError as error:  # no memory, no room, no process left: that passes, and the others still run

@@ -23,5 +23,10 @@ def start_logging(level: str = "") -> None:
     from collectors.log_output import log_handler
 
     stamp = "" if os.environ.get("JOURNAL_STREAM") else "%(asctime)s "
-    level = level or os.environ.get("MUSTER_LOG_LEVEL", "INFO").upper()
-    logging.basicConfig(format=f"{stamp}%(levelname)s %(name)s %(message)s", level=level, handlers=[log_handler()])
+    line = f"{stamp}%(levelname)s %(name)s %(message)s"
+    logging.basicConfig(format=line, level=log_level(level), handlers=[log_handler()])
+
+
+def log_level(level: str = "") -> str:
+    """Give the level to log from: `level`, or with "" what MUSTER_LOG_LEVEL says, or INFO."""
+    return (level or os.environ.get("MUSTER_LOG_LEVEL", "INFO")).upper()

@@ -20,7 +20,8 @@ _EPILOG: Final = """examples:
   muster up --simulate 4
   MUSTER_DATA_DIR=/tmp/try MUSTER_LISTEN=127.0.0.1:9000 muster up --quiet
 
-Ctrl-C ends it; the next 'muster up' goes on where it stopped.
+Ctrl-C ends it; the next 'muster up' goes on where it stopped. SIGHUP has
+the configuration read again.
 exit status: 0 when it was told to end, 78 when the configuration cannot be
 used, or Muster already runs on the data folder"""
 POLL_SECONDS: Final = 0.1
@@ -59,9 +60,9 @@ def run(options: argparse.Namespace) -> int:
         os.environ | {"MUSTER_DATA_DIR": str(data_dir)},
         log_dir=data_dir / "logs" if live else None,
     )
-    stopping = _Stopping()
+    signals = _Signals()
     try:
-        _supervise(supervisor, stopping, data_dir, checked.aggregator.listen, live=live)
+        _supervise(supervisor, signals, data_dir, checked.aggregator.listen, live=live)
     finally:
         supervisor.stop()
     if supervisor.failed:
@@ -92,8 +93,8 @@ def specs(config: Path | None, options: argparse.Namespace) -> list[ChildSpec]:
     """Give what is to be kept running."""
     named = ("--config", str(config)) if config else ()
     children = [
-        ChildSpec("aggregator", "aggregator.server", named, beats=True),
-        ChildSpec("agent", "collectors.main", ("--checked", *named), beats=True),
+        ChildSpec("aggregator", "aggregator.server", named, beats=True, reloads=True),
+        ChildSpec("agent", "collectors.main", ("--checked", *named), beats=True, reloads=True),
     ]
     if options.simulate or options.fleet:
         fleet = ("--fleet", str(options.fleet)) if options.fleet else ("--nodes", str(options.simulate))
@@ -101,19 +102,49 @@ def specs(config: Path | None, options: argparse.Namespace) -> list[ChildSpec]:
     return children
 
 
-class _Stopping:
-    """Set by SIGTERM and SIGINT."""
+class _Signals:
+    """What signals ask for: SIGTERM and SIGINT to end; SIGHUP to read the configuration again.
+
+    SIGHUP is also what a terminal sends that goes away; then it means to end, as for every program. Where it is ignored
+    (nohup) it stays so.
+    """
 
     def __init__(self) -> None:
-        self.set = False
+        self.stop = False
+        self.reload = False
+        self._had_terminal = _has_terminal()
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._stop)
+        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+            signal.signal(signal.SIGHUP, self._hang_up)
 
     def _stop(self, *_: object) -> None:
-        self.set = True
+        self.stop = True
+
+    def _hang_up(self, *_: object) -> None:
+        if self._had_terminal and not _has_terminal():
+            self.stop = True
+        else:
+            self.reload = True
+
+    def obey(self, supervisor: Supervisor) -> bool:
+        """Hand on what is to be handed on; tell whether to go on."""
+        if self.reload:
+            self.reload = False
+            supervisor.reload()
+        return not self.stop and not supervisor.failed
 
 
-def _supervise(supervisor: Supervisor, stopping: _Stopping, data_dir: Path, listen: str, *, live: bool) -> None:
+def _has_terminal() -> bool:
+    """Tell whether this process has a terminal that is there. Source: tty(4): opening it fails without one."""
+    try:
+        os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC))
+    except OSError:
+        return False
+    return True
+
+
+def _supervise(supervisor: Supervisor, signals: _Signals, data_dir: Path, listen: str, *, live: bool) -> None:
     from collectors.config import socket_path
     from collectors.log_output import has_room
 
@@ -122,13 +153,13 @@ def _supervise(supervisor: Supervisor, stopping: _Stopping, data_dir: Path, list
         from aggregator.cli.live_view import LiveView
 
         with LiveView(data_dir, listen) as view:
-            while not stopping.set and not supervisor.failed:
+            while signals.obey(supervisor):
                 supervisor.poll()
                 view.update(supervisor.statuses())
                 time.sleep(POLL_SECONDS)
         return
     told = False
-    while not stopping.set and not supervisor.failed:
+    while signals.obey(supervisor):
         supervisor.poll()
         if not told and socket_path(data_dir).exists() and has_room(sys.stdout.fileno()):
             told = True

@@ -38,8 +38,14 @@ def end():
 def tell(*_):
     end()
 
+def hear(*_):
+    with open(os.path.join(folder, "heard"), "a") as file:
+        file.write("SIGHUP\\n")
+
 if what != "deaf":
     signal.signal(signal.SIGTERM, tell)
+if what == "hears":
+    signal.signal(signal.SIGHUP, hear)
 if what == "hangs":
     time.sleep(60)  # before its first sign of life
 asked = []
@@ -75,9 +81,14 @@ class Stage:
         self.supervisors: list[Supervisor] = []
 
     def supervise(
-        self, *names: str, env: dict[str, str] | None = None, log_dir: Path | None = None, beats: bool = False
+        self,
+        *names: str,
+        env: dict[str, str] | None = None,
+        log_dir: Path | None = None,
+        beats: bool = False,
+        reloads: bool = False,
     ) -> Supervisor:
-        specs = [ChildSpec(name, "a_child", (name, str(self.folder)), beats=beats) for name in names]
+        specs = [ChildSpec(name, "a_child", (name, str(self.folder)), beats=beats, reloads=reloads) for name in names]
         supervisor = Supervisor(specs, self.env | (env or {}), log_dir=log_dir, clock=lambda: self.now)
         self.supervisors.append(supervisor)
         return supervisor
@@ -312,3 +323,25 @@ def test_a_folder_called_schemas_beside_the_user_does_not_take_our_place(
     stage.runs("one", 1)
     supervisor.poll()
     assert "" == supervisor.statuses()[0].last_exit
+
+
+def test_a_child_that_is_still_starting_gets_sighup_after_its_first_sign_of_life(stage: Stage) -> None:
+    """Until then it might die of the signal."""
+    supervisor = stage.supervise("hears", beats=True, reloads=True)
+    supervisor.poll()
+    supervisor.reload()
+    assert stage.lines("heard") == []
+    stage.shows_life(supervisor)
+    stage.until(lambda: stage.lines("heard"), "the signal")
+    supervisor.reload()
+    stage.until(lambda: len(stage.lines("heard")) == 2, "the second signal")
+    assert supervisor.statuses()[0].starts == 1
+
+
+def test_a_child_that_reads_its_configuration_once_gets_no_sighup(stage: Stage) -> None:
+    supervisor = stage.supervise("hears", beats=True)
+    supervisor.poll()
+    stage.shows_life(supervisor)
+    supervisor.reload()
+    time.sleep(0.2)
+    assert stage.lines("heard") == []

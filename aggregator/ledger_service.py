@@ -33,6 +33,7 @@ class LedgerService:
         yield "keeping", self.keeping.run()
         yield "marks", self.marking.run()
         yield "publisher", self.publisher.run()
+        yield "placement", self.placer.keep_up(self.ledger)
 
     @property
     def status(self) -> dict[str, KeepingStatus | PublishingStatus]:

@@ -76,6 +76,7 @@ class Chooser:
         self.request = resolved.request
         self.left = quota_left(index.state, resolved) if quotas else {}
         """Variant -> how many of it the tenant may still have."""
+        self._promised: list[tuple[int, Group]] | None = None
         self.odd = self._odd()
         """Nodes where this tenant is given more than others, or that it puts up with."""
 
@@ -107,15 +108,22 @@ class Chooser:
         return None if best is None else [best]
 
     def _promising(self) -> list[tuple[int, Group]]:
-        bounded = [
-            (promise, group)
-            for group in self.groups()
-            if not group.solver.hopeless and (promise := group.solver.promise(group.masks)) is not None
-        ]
-        return sorted(bounded, key=itemgetter(0))
+        return sorted(
+            ((promise, group) for promise, group in self.promised() if promise >= 0 and not group.solver.hopeless),
+            key=itemgetter(0),
+        )
 
     def groups(self) -> Iterator[Group]:
-        """Yield all nodes, those together that are seen alike."""
+        """Yield all nodes, those together that are seen alike; without those that never can."""
+        return (group for _, group in self.promised())
+
+    def promised(self) -> list[tuple[int, Group]]:
+        """Give each group behind its promise (`Solver.promise`)."""
+        if self._promised is None:
+            self._promised = [(group.solver.promise(group.masks), group) for group in self._grouped()]
+        return self._promised
+
+    def _grouped(self) -> Iterator[Group]:
         filtered = any(need.where for need in self.resolved.needs)
         for layout, shapes in self.index.shapes.items():
             if filtered:

@@ -36,11 +36,17 @@ class Index:
         if not any(one is self._touched for one in self.state.listeners):
             self.state.listeners.append(self._touched)
 
-    def refresh(self) -> None:
-        """Look at what changed."""
+    def leave(self, state: State) -> None:
+        """Be told no more: of `state`, to which who listened to ours was handed on."""
+        state.listeners = [one for one in state.listeners if one is not self._touched]
+
+    def refresh(self, most: int | None = None) -> bool:
+        """Look at what changed, at most so many nodes; tell whether some are left."""
         touched = self._touched
-        while touched:
+        while touched and most != 0:
             self._look_at(touched.pop())
+            most = None if most is None else most - 1
+        return bool(touched)
 
     def touch(self, nodes: Iterable[str]) -> None:
         """Have nodes looked at again."""

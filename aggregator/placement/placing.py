@@ -1,12 +1,15 @@
 """Placing: the decision that chooses devices and grants them, with nothing in between; and the same as a dry run."""
 
+import asyncio
 from collections.abc import Iterator
+from typing import Final
 
 import msgspec
 
 from aggregator.ledger import claims
 from aggregator.ledger.claims import Ask, NotGrantedError, Objection, Pick
 from aggregator.ledger.entries import Entry
+from aggregator.ledger.ledger import Ledger, LedgerBusyError
 from aggregator.ledger.model import part_key
 from aggregator.ledger.state import State
 from aggregator.ledger.words import Mode
@@ -17,6 +20,10 @@ from aggregator.placement.layout import bits
 from aggregator.placement.refusal import Refusal, quota_objections, refuse
 from aggregator.placement.request import Request, Resolved, resolve
 from schemas.errors import MusterError
+
+SLICE: Final = 20
+"""Nodes that are looked at in one go: some 5 ms."""
+KEEP_UP_SECONDS: Final = 0.1
 
 
 class NotPlacedError(MusterError):
@@ -55,11 +62,32 @@ class Placer:
 
     def index(self, state: State) -> Index:
         """Give the index of a state, up to date. Of another state than last time it is built anew."""
-        if self._index is None or self._index.state is not state:
-            self._index = Index(state)
-        self._index.follow()
-        self._index.refresh()
-        return self._index
+        index = self._of(state)
+        index.refresh()
+        return index
+
+    def _of(self, state: State) -> Index:
+        index = self._index
+        if index is None or index.state is not state:
+            if index is not None:
+                index.leave(state)
+            index = self._index = Index(state)
+        index.follow()
+        return index
+
+    @property
+    def looked_at(self) -> set[str]:
+        """The nodes that are known now."""
+        return set(self._index.nodes) if self._index is not None else set()
+
+    async def keep_up(self, ledger: Ledger) -> None:
+        """Look at nodes as they change, a few at a time, so that no request has to wait for many; until cancelled."""
+        while True:
+            try:
+                left = self._of(ledger.peek()).refresh(SLICE)
+            except LedgerBusyError:
+                left = False  # it is being read from disk
+            await asyncio.sleep(0 if left else KEEP_UP_SECONDS)
 
     def place(self, state: State, request: Request, *, who: str = "", key: str = "") -> Placement:
         """Choose; nothing is granted. Raises RequestError, or NotPlacedError."""

@@ -167,24 +167,12 @@ def _add(removed: dict[str, int], reasons: dict[str, int], candidates: int) -> N
 def _nodes(chooser: Chooser) -> tuple[Nearest | None, list[Condition]]:
     """Count the nodes that each condition of a whole node removes, and find the one that comes nearest."""
     removed: dict[str, int] = {}
-    near: Nearest | None = None
-    fitting = 0
     total = len(chooser.index.nodes)
-    seen = 0
-    for group in chooser.groups() if chooser.resolved.needs else ():
-        seen += sum(len(names) for names in group.nodes)
-        found = group.solver.solve(group.masks)
-        for names in group.nodes:
-            if isinstance(found, Failure):
-                removed[found.condition] = removed.get(found.condition, 0) + len(names)
-            else:
-                fitting += _without_amounts(chooser, names, removed)
-        if not group.solver.hopeless:
-            near = _nearer(chooser, near, group, found)
     if chooser.resolved.needs:
-        removed["count"] = removed.get("count", 0) + total - seen  # built such that they never can
+        near, seen = _by_groups(chooser, removed)
+        removed["count"] = removed.get("count", 0) + total - seen  # the others are built such that they never can
     else:
-        fitting = _without_amounts(chooser, list(chooser.index.nodes), removed)
+        _by_amounts(chooser, list(chooser.index.nodes), removed)
         near = _nearest_by_amounts(chooser)
     near = _closed(chooser, near)
     left, conditions = total, []
@@ -195,18 +183,37 @@ def _nodes(chooser: Chooser) -> tuple[Nearest | None, list[Condition]]:
     return near, conditions
 
 
-def _without_amounts(chooser: Chooser, names: list[str], removed: dict[str, int]) -> int:
-    """Count those of some nodes that are selected and have the amounts."""
-    if not chooser.resolved.amounts and not chooser.request.where:
-        return len(names)
-    left = 0
-    for name in names:
-        word = _wrong(chooser, name)
-        if word:
-            removed[word] = removed.get(word, 0) + 1
+def _by_groups(chooser: Chooser, removed: dict[str, int]) -> tuple[Nearest | None, int]:
+    """Add what removes each node that could be built for this; give the nearest one, and how many such nodes are."""
+    near: Nearest | None = None
+    seen = short = 0
+    for promise, group in chooser.promised():
+        nodes = group.nodes
+        number = len(nodes[0]) if len(nodes) == 1 else sum(map(len, nodes))
+        seen += number
+        if promise < 0:
+            short += number
+            found: Solution | Failure = Failure("count", -promise)
         else:
-            left += 1
-    return left
+            found = group.solver.solve(group.masks)
+            if isinstance(found, Failure):
+                removed[found.condition] = removed.get(found.condition, 0) + number
+            else:
+                for names in nodes:
+                    _by_amounts(chooser, names, removed)
+        if not group.solver.hopeless and (near is None or -promise <= near.missing):
+            near = _nearer(chooser, near, group, found)
+    removed["count"] = removed.get("count", 0) + short
+    return near, seen
+
+
+def _by_amounts(chooser: Chooser, names: list[str], removed: dict[str, int]) -> None:
+    """Add what removes nodes that have the devices."""
+    if chooser.resolved.amounts or chooser.request.where:
+        for name in names:
+            word = _wrong(chooser, name)
+            if word:
+                removed[word] = removed.get(word, 0) + 1
 
 
 def _wrong(chooser: Chooser, name: str) -> str:

@@ -56,16 +56,12 @@ class Solver:
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
         self._known: dict[Masks, Solution | Failure] = {}
-        self._promises: dict[Masks, int | None] = {}
+        self._promises: dict[Masks, int] = {}
         full = (1 << plan.layout.size) - 1
         self.best = self.solve(Masks(full, full, 0))
-        self._hopeless = isinstance(self.best, Failure) and (not plan.whole or self.best.condition == "count")
-        """On a node that is all free. A Failure: no node that is built like this ever can."""
-
-    @property
-    def hopeless(self) -> bool:
+        self.hopeless = isinstance(self.best, Failure) and (not plan.whole or self.best.condition == "count")
         """Whether no node that is built like this ever can; a whole group may be smaller while some of it is away."""
-        return self._hopeless
+        """On a node that is all free. A Failure: no node that is built like this ever can."""
 
     def solve(self, masks: Masks) -> Solution | Failure:
         """Give the best choice, or why there is none."""
@@ -87,14 +83,14 @@ class Solver:
             masks.out & relevant if plan.whole else 0,
         )
 
-    def promise(self, masks: Masks) -> int | None:
-        """Give a rank that no choice under these masks is better than; None when there are too few devices. Cheap."""
+    def promise(self, masks: Masks) -> int:
+        """Give a rank that no choice under these masks is better than; below 0: so many devices are missing. Cheap."""
         try:
             return self._promises[masks]
         except KeyError:
             if len(self._promises) >= KEPT:
                 self._promises.clear()
-            found = self._promises[masks] = None if self.count_missing(masks) else self._bound(masks)
+            found = self._promises[masks] = -self.count_missing(masks) or self._bound(masks)
             return found
 
     def _bound(self, masks: Masks) -> int:

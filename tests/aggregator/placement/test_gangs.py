@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from aggregator.ledger import claims
 from aggregator.ledger.entries import QuotaSet
 from aggregator.ledger.model import Quota
+from aggregator.placement.edits import Hypothesis
 from aggregator.placement.placing import NotPlacedError, Placer
 from aggregator.placement.request import Affinities, Affinity, Need, Request, Strategy
 from tests.aggregator.ledger.worlds import Book
@@ -129,3 +130,31 @@ def _most(book: Book, node: str, count: int, numa: bool, wanted: int) -> int:
         return best
 
     return go_on([device.id for device in free], wanted)
+
+
+@settings(deadline=None, max_examples=40, suppress_health_check=list(HealthCheck))
+@given(st.lists(specs, min_size=1, max_size=3), st.integers(1, 2), st.integers(2, 4), st.integers(1, 3))
+def test_the_blockers_of_a_gang_are_enough_and_none_is_superfluous(
+    fleet: list[list[Spec]], count: int, instances: int, per_node: int
+) -> None:
+    book = Book()
+    name_variants(book)
+    for number, one in enumerate(fleet):
+        build(book, f"n{number}", one)
+    placer = Placer()
+    request = asked(Need("V100", count=count), instances=instances, per_node=min(per_node, instances))
+    try:
+        placer.place(book.state, request)
+    except NotPlacedError as error:
+        blockers = placer.explain(book.state, request, error.refusal)
+        if blockers is None:
+            room = sum(min(request.per_node, len(one) // count) for one in fleet)
+            assert room < instances
+            return
+        for left_out in (None, *blockers):
+            state = Hypothesis(book.state).apply(one.edit for one in blockers if one is not left_out).state
+            if left_out is None:
+                Placer().place(state, request)
+            else:
+                with pytest.raises(NotPlacedError):
+                    Placer().place(state, request)

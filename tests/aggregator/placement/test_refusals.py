@@ -1,5 +1,8 @@
 """A refusal says what each condition removed, who came nearest, and what would have to change."""
 
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -27,6 +30,7 @@ from aggregator.placement.refusal import Refusal
 from aggregator.placement.request import Need, Request, UnknownNameError
 from aggregator.placement.whatif import what_if, what_if_then
 from schemas.device import DeviceKind
+from tests.aggregator.ledger.rig import opened, settle
 from tests.aggregator.ledger.worlds import Book
 from tests.aggregator.placement.worlds import Spec, asked, build, cordon, grant, name_variants, silence
 
@@ -213,3 +217,23 @@ def test_a_variant_that_changes_is_another_one_at_once(book: Book) -> None:
         placer.place(book.state, request)
     book.write([VariantSet(Variant("H100", DeviceKind.GPU, "10de", "1db4"))])
     assert "n3" == placer.place(book.state, request).instances[0].node
+
+
+async def test_the_index_keeps_up_without_a_request_and_with_a_ledger_that_was_read_again(tmp_path: Path) -> None:
+    async with opened(tmp_path / "ledger.db") as ledger:
+        await settle(ledger)
+        placer = Placer()
+        task = asyncio.create_task(placer.keep_up(ledger))
+        try:
+            await _until(lambda: {"n0", "n1"} == placer.looked_at)
+            await ledger._build_again()
+            await _until(lambda: {"n0", "n1"} == placer.looked_at and 1 == len(ledger.peek().listeners))
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+
+async def _until(true: Callable[[], bool]) -> None:
+    async with asyncio.timeout(30):
+        while not true():  # noqa: ASYNC110 - nothing tells of it
+            await asyncio.sleep(0.01)

@@ -15,7 +15,7 @@ from typing import Any
 def answer(asked: dict[str, Any]) -> dict[str, Any]:
     """Ask nova."""
     import nova.conf  # type: ignore[import-not-found]  # only where nova is
-    from nova import exception  # type: ignore[import-not-found]
+    from nova import exception
     from nova.pci import request, utils, whitelist  # type: ignore[import-not-found]
 
     functions = set(asked["physical_functions"])

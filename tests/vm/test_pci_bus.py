@@ -1,14 +1,25 @@
 """A real bus: root ports, a switch, an IOMMU, virtual functions that are made, and a drive that is pulled.
 
-In a guest of QEMU, with the guest's kernel, its hot plug and its uevents. Requirements: R004-1, R004-9, R000-1, R002-1.
+In a guest of QEMU, with the guest's kernel, its hot plug and its uevents. Requirements: R004-1, R004-9, R000-1,
+R002-1, R002-5.
 """
 
+import copy
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
+from aggregator.ledger.entries import ViewGone
+from aggregator.ledger.facts import withdraw
+from aggregator.ledger.model import Device, view_source
+from aggregator.ledger.relations import excludes, together
+from aggregator.ledger.words import Lifecycle, Reach
+from schemas.device import DeviceKind, Document
+from tests.aggregator.ledger.worlds import Book, begin
 from tests.vm.machine import Machine
 
 pytestmark = [pytest.mark.vm, pytest.mark.slow]
@@ -80,7 +91,7 @@ def test_every_endpoint_has_a_group_and_is_a_member_of_it(told: dict[str, list[A
 
 
 def test_virtual_functions_are_told_as_they_are_made(told: dict[str, list[Any]]) -> None:
-    before, after, _ = told["documents"]
+    before, after, *_ = told["documents"]
     parent = _by_serial(before, "FAMILY")
     assert (4, 0) == tuple(parent["capabilities"][f"sriov_{word}"] for word in ("total_vfs", "vfs"))
     new = {address: one for address, one in after.items() if address not in before}
@@ -98,7 +109,7 @@ def test_virtual_functions_are_told_as_they_are_made(told: dict[str, list[Any]])
 
 
 def test_pulled_drive_is_told_once_and_its_document_is_gone(told: dict[str, list[Any]]) -> None:
-    _, before, after = told["documents"]
+    _, before, after, *_ = told["documents"]
     drive = _by_serial(before, "PULLED")
     removed = [(device, detail) for kind, device, detail in told["event"] if kind == "device.removed"]
     assert [(drive["device"], "PULLED", drive["slot"]["path"])] == [
@@ -109,7 +120,79 @@ def test_pulled_drive_is_told_once_and_its_document_is_gone(told: dict[str, list
 
 def test_nothing_else_changed(told: dict[str, list[Any]]) -> None:
     """R004-9: only changes are sent."""
-    first, second, third = told["documents"]
+    first, second, third, *_ = told["documents"]
     parent = _by_serial(first, "FAMILY")["slot"]["address"]
     assert {parent} == {address for address in first if second[address] != first[address]}
     assert set() == {address for address in third if third[address] != second[address]}
+
+
+@pytest.fixture(scope="module")
+def ledger(told: dict[str, list[Any]]) -> tuple[Book, list[dict[str, Device]]]:
+    """A ledger that took what the guest said, and its devices by address after each description."""
+    book = Book()
+    begin(book, "guest")
+    shown: list[dict[str, Device]] = []
+    before: dict[str, Document] = {}
+    for described in told["documents"]:
+        documents = {address: msgspec.convert(one, Document) for address, one in described.items()}
+        for address in before.keys() - documents.keys():
+            source = view_source("guest", "pci", before[address].device)
+            book.write(withdraw(book.state, "guest", source, "its collector no longer describes it"))
+        for document in sorted(documents.values(), key=lambda one: one.kind is DeviceKind.VF):
+            book.see(document, "guest")
+        before = documents
+        shown.append({one.slot.address: copy.deepcopy(one) for one in book.state.devices_of("guest")})
+    return book, shown
+
+
+def test_ledger_has_each_function_once_with_its_group_and_parent(ledger: tuple[Book, list[dict[str, Device]]]) -> None:
+    book, shown = ledger
+    assert len(book.state.devices) == len(shown[-1])
+    functions = [device for device in shown[1].values() if device.kind is DeviceKind.VF]
+    (parent,) = {device.parent for device in functions}
+    assert "FAMILY" == book.state.devices[parent].part.serial
+    assert all(parent in [one.id for one in excludes(book.state, device)] for device in functions)
+    for device in shown[-1].values():
+        members = {book.state.devices[device.id].slot.address, *_addresses(together(book.state, device))}
+        bridges = set(_texts(device, "iommu_group_bridges"))
+        if not device.is_bridge:
+            assert set(_texts(device, "iommu_group_members")) - bridges == members
+
+
+def test_pulled_drive_is_absent_with_its_last_identity(ledger: tuple[Book, list[dict[str, Device]]]) -> None:
+    book, shown = ledger
+    (drive,) = [device for device in shown[0].values() if device.part.serial == "PULLED"]
+    after = shown[2][drive.slot.address]
+    assert (Reach.LIVE, Reach.ABSENT) == (drive.reach, after.reach)
+    assert (drive.id, drive.part, drive.slot.path) == (after.id, after.part, after.slot.path)
+    gone = [written.entry for written in book.written if isinstance(written.entry, ViewGone)]
+    assert [drive.id] == [entry.device for entry in gone], "one removal, once"
+    (stay,) = book.state.sights[drive.id]
+    assert stay.until is not None
+
+
+def test_drive_whose_vfio_group_is_open_is_foreign_until_it_is_closed(
+    ledger: tuple[Book, list[dict[str, Device]]],
+) -> None:
+    _, shown = ledger
+    ways = [(_at(documents, "BEHIND").lifecycle.value, _at(documents, "BEHIND").get("driver")) for documents in shown]
+    assert ("dirty", "nvme") == ways[2]
+    assert [("foreign", "vfio-pci"), ("dirty", "vfio-pci")] == ways[3:]
+    assert "python" in str(_at(shown[3], "BEHIND").get("in_use_by"))
+    others = {device.id for device in shown[3].values() if device.lifecycle is Lifecycle.FOREIGN}
+    group = _at(shown[3], "BEHIND").group
+    assert {group} == {device.group for device in shown[3].values() if device.id in others}, "its group, and no other"
+
+
+def _at(shown: dict[str, Device], serial: str) -> Device:
+    (found,) = [device for device in shown.values() if device.part.serial == serial]
+    return found
+
+
+def _addresses(devices: Iterable[Device]) -> set[str]:
+    return {device.slot.address for device in devices if device.reach is not Reach.ABSENT}
+
+
+def _texts(device: Device, word: str) -> list[str]:
+    value = device.get(word)
+    return value if isinstance(value, list) else []

@@ -1,7 +1,8 @@
 """The collector `pci` in the guest: what it says of the bus, and of functions that come and go while it watches.
 
 `python3.11 -m tests.vm.guest.pci_bus` prints lines of JSON: `documents` (by PCI address) at the start, after two
-virtual functions were made, and after a drive was pulled (by who reads the line `pull`); `event` as each comes.
+virtual functions were made, after a drive was pulled (by who reads the line `pull`), while a program holds the vfio
+group of another drive, and after that; `event` as each comes.
 """
 
 import json
@@ -20,6 +21,8 @@ from collectors.pci import PciCollector, PciConfig
 from schemas.rows import Event
 
 SECONDS = 40.0
+HELD = "BEHIND"
+"""The serial number of the drive whose group is opened."""
 
 
 def main() -> None:
@@ -44,10 +47,24 @@ def main() -> None:
     describe(collector)
     say("pull", True)
     wait(heard, "device.removed", 1)
-    describe(collector)
+    left = describe(collector)
     stopping.set()
     thread.join(5)
+    (held,) = [address for address, one in left.items() if one["part"].get("serial") == HELD]
+    group = give_to_vfio(held)
+    with Path(f"/dev/vfio/{group}").open("rb+", buffering=0):
+        describe(collector)
+    describe(collector)
     collector.stop()
+
+
+def give_to_vfio(address: str) -> int:
+    """Take a function from its driver and bind it to vfio-pci; give its IOMMU group."""
+    function = Path("/sys/bus/pci/devices") / address
+    (function / "driver_override").write_text("vfio-pci\n")
+    (function / "driver/unbind").write_text(f"{address}\n")
+    Path("/sys/bus/pci/drivers_probe").write_text(f"{address}\n")
+    return int((function / "iommu_group").readlink().name)
 
 
 def describe(collector: PciCollector) -> dict[str, Any]:

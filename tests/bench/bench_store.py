@@ -3,12 +3,13 @@
 
 - from log to disk: batches of 80 rows x 10 fields from 1,000 publishers, values per core-second by process CPU time;
   once with one measurement a batch, once with ten blocks of eight rows, which costs ten times as many inserts. Decode,
-  check and commit alone in transactions of 4,000 and 16,000 rows, then the whole consumer on a log that holds all of it
+  check and commit alone in transactions as large as the consumer makes them when it keeps up (4,000 rows, or 1,000 for
+  each table) and when it is behind (16,000), then the whole consumer on a log that holds all of it
   already: reading, interval sets, transactions as it makes them when it is behind. Bare DuckDB gets the same rows as
   ready Arrow tables, SQLite a wide table by executemany of ready tuples;
 - queries while a writer adds 20,000 rows a second: the last hour of 100 devices by minute, and 24 hours at 5 s by
   ten minutes (1.7 million rows), through `DuckQueries` to JSON bytes; peers: the bare statement,
-  measured in turns with ours on the idle store, and SQLite without rollups.
+  measured in turns with ours, and SQLite without rollups.
 """
 
 import argparse
@@ -29,6 +30,7 @@ import duckdb
 from arro3.core import Array, DataType, Table
 
 from aggregator.duck_query import DuckQueries
+from aggregator.gathering import BEHIND_ROWS, COMMIT_ROWS, TABLE_ROWS
 from aggregator.log import Entry, partition_of
 from aggregator.log_sqlite import SqliteLog
 from aggregator.query import SECOND, Aggregate, Asked, Query
@@ -44,7 +46,6 @@ from schemas.verbosity import Level, RowClass
 PUBLISHERS = 1_000
 ROWS = 80
 FIELDS = 10
-COMMIT_ROWS = 4_000
 FLOATS = [f"value{place}_ratio" for place in range(7)]
 INTS = [f"count{place}_total" for place in range(3)]
 START = 1_790_000_000 * SECOND
@@ -324,22 +325,24 @@ def bench_queries(folder: Path, devices: int = 100) -> None:
     with store.view().database.reader() as cursor:
         peers = {name: partial(ask_bare, cursor, text) for name, text in bare.items()}
         idle = {name: measured(ask, 11, peers.get(name)) for name, ask in asks.items()}
-    stopping = threading.Event()
-    writer = threading.Thread(target=write_on, args=(store, stopping, end))
-    writer.start()
-    time.sleep(1)
-    busy = {name: measured(ask, 15) for name, ask in asks.items()}
-    stopping.set()
-    writer.join()
-    for name, (ours, _, peer) in idle.items():
-        beside = f", bare DuckDB {peer:.1f} (ours {ours / peer:.2f} x)" if peer else ""
+        stopping = threading.Event()
+        writer = threading.Thread(target=write_on, args=(store, stopping, end))
+        writer.start()
+        time.sleep(1)
+        busy = {name: measured(ask, 15, peers.get(name)) for name, ask in asks.items()}
+        stopping.set()
+        writer.join()
+    for name in asks:
         limit = f"; bar {bars[name]} while writing" if name in bars else ""
-        print(
-            f"  {name}: idle {ours:.1f} ms{beside}; while writing 20,000 rows/s {busy[name][0]:.1f}"
-            f" (longest {busy[name][1]:.1f}){limit}"
-        )
+        print(f"  {name}: idle {shown(*idle[name])}; while writing 20,000 rows/s {shown(*busy[name])}{limit}")
     queries.close()
     store.close()
+
+
+def shown(ours: float, longest: float, peer: float) -> str:
+    """Give what was measured, in words."""
+    beside = f", bare DuckDB {peer:.1f} (ours {ours / peer:.2f} x)" if peer else ""
+    return f"{ours:.1f} ms (longest {longest:.1f}){beside}"
 
 
 def ask_json(queries: DuckQueries, query: Query) -> bytes:
@@ -397,7 +400,8 @@ def main() -> None:
         for mixed in (False, True):
             every = make_batches(mixed, 1 + rounds, publishers)
             first, batches = every[:publishers], every[publishers:]
-            for commit_rows in (COMMIT_ROWS, 4 * COMMIT_ROWS):
+            keeping_up = max(COMMIT_ROWS, TABLE_ROWS * (10 if mixed else 1))
+            for commit_rows in (keeping_up, BEHIND_ROWS):
                 what = "ten measurements a batch" if mixed else "one measurement a batch"
                 print(f"from log to disk, {len(batches)} batches, {what}, {commit_rows} rows a transaction:")
                 ours[mixed, commit_rows] = bench_ingest(folder, first, batches, commit_rows)

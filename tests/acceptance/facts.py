@@ -1,4 +1,4 @@
-"""Facts of the inventory, the node's side: every PCI function of a recorded, a made and the real machine.
+"""Facts of the inventory: every PCI function of a recorded, a made and the real machine, from the bus to the ledger.
 
 Requirements: R004-1, R004-9, R004-10, R002-1, R002-5, R000-1.
 """
@@ -117,7 +117,43 @@ def real(folder: Path) -> None:
         until("five more descriptions", lambda: _runs(muster) >= runs + 5, 60)
         counts = {len(rows) for rows in _documents(muster).values()}
         check(counts == {1}, "described again and again, and sent once: nothing had changed")
+        ledger(muster, addresses)
         check(muster.balance(wait=20)["closed"], "the balance closes")
+
+
+def ledger(muster: Muster, addresses: list[str]) -> None:
+    """The same machine in the ledger: each function once, as sysfs has it, with a history; and nothing is free."""
+    listed = until("each function in the ledger", lambda: _devices(muster, addresses), 60)
+    check(True, f"muster devices --all lists each of {len(addresses)} functions once")
+    for address, one in listed.items():
+        told, group = one["capabilities"], DEVICES / address / "iommu_group"
+        expected = int(group.resolve().name) if group.exists() else None
+        if f"0x{told['pci_device_id']}" != (DEVICES / address / "device").read_text().strip():
+            check(False, f"{address} in the ledger is what sysfs says")
+        if told.get("iommu_group") != expected:
+            check(False, f"{address} is in IOMMU group {expected}, not {told.get('iommu_group')}")
+    check(True, "making and IOMMU group of each are those of sysfs")
+    states = sorted({one["lifecycle"] for one in listed.values()})
+    check("free" not in states, f"nobody vouched for any: they are {', '.join(states)}")
+    bridges = {one["id"] for one in listed.values() if one["capabilities"].get("bridge")}
+    given = {one["id"] for one in muster.ask("devices")}
+    check(not bridges & given, "bridges are nobody's to be given: 'muster devices' leaves them out")
+    chosen = next(iter(listed.values()))
+    shown = muster.ask("devices", chosen["id"])
+    (stay,) = shown["history"]["sights"]
+    check(
+        stay[0] == chosen["id"] and stay[5] is None,
+        f"{chosen['id']} has been in its slot since {stay[4]}, and is there",
+    )
+    kinds = {one["kind"] for one in muster.ask("devices", "--all", "--kind", chosen["kind"])}
+    check(kinds == {chosen["kind"]}, f"--kind {chosen['kind']} lists no other")
+
+
+def _devices(muster: Muster, addresses: list[str]) -> dict[str, Any] | None:
+    """Give the ledger's PCI functions by address, once all are there; each address but once."""
+    found = [one for one in muster.ask("devices", "--all") if one["slot"].get("address")]
+    by_address = {one["slot"]["address"]: one for one in found}
+    return by_address if sorted(one["slot"]["address"] for one in found) == addresses else None
 
 
 def _documents(muster: Muster) -> dict[str, list[str]]:

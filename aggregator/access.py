@@ -76,8 +76,6 @@ class Action(Enum):
     """Hand in rows. Resource: the publisher, and again each subject that the rows speak about."""
     CONTROL = "control"
     """Wait on the control channel. Resource: the publisher."""
-    TOKEN_RENEW = "token.renew"  # noqa: S105  # a word, not a secret
-    """Rotate a node's own token. Resource: the node that the token was made for."""
     READ = "read"
     """Look at nodes, collectors, devices and at how Muster itself does."""
     QUERY = "query"
@@ -127,7 +125,6 @@ RULES: Final[dict[Action, Need]] = {
     Action.ENROL: Need.NOTHING,
     Action.PUBLISH: Need.INGEST,
     Action.CONTROL: Need.INGEST,
-    Action.TOKEN_RENEW: Need.INGEST,
     Action.READ: Need.READ,
     Action.QUERY: Need.READ,
     Action.BALANCE: Need.READ,

@@ -164,7 +164,7 @@ class Ingest:
         except WireError as error:
             return await self._set_aside(envelope, request.publisher, data, f"{error.code}: {error}")
         for subject in {block.subject for block in blocks}:
-            if subject != request.publisher and not may(caller, Action.PUBLISH, subject):
+            if subject in RESERVED or (subject != request.publisher and not may(caller, Action.PUBLISH, subject)):
                 reason = f"access.foreign_subject: {request.publisher!r} may not speak for {subject!r}"
                 return await self._set_aside(envelope, request.publisher, data, reason)
         return batch, blocks

@@ -12,7 +12,7 @@ from aggregator.ledger.words import AMOUNTS
 from aggregator.placement import catalog
 from aggregator.placement.catalog import EVERYBODY, CatalogUnknownError
 from aggregator.placement.request import decode
-from aggregator.routes.common import CallerOf, ServiceOf, allow, answer, known
+from aggregator.routes.common import CallerOf, ServiceOf, allow, answer, informed
 from schemas.device import DeviceKind
 from schemas.errors import near_names
 
@@ -76,16 +76,16 @@ class RatioWanted(msgspec.Struct, forbid_unknown_fields=True):
 
 
 @router.get("/v1/variants", summary="List variants", response_class=Response)
-async def list_variants(service: ServiceOf, _: CallerOf) -> Response:
+async def list_variants(service: ServiceOf, caller: CallerOf) -> Response:
     """List the names that operators gave to devices of one make; whoever may claim may know them."""
-    known(_)
+    informed(caller)
     return answer(await service.ledger.read(_variants))
 
 
 @router.get("/v1/variants/{name}", summary="Show a variant", response_class=Response)
 async def show_variant(service: ServiceOf, caller: CallerOf, name: str) -> Response:
     """Show a variant."""
-    known(caller)
+    informed(caller)
     return answer(await service.ledger.read(lambda state: _one(_variants(state), "name", name, "variant")))
 
 
@@ -128,14 +128,14 @@ def _variants(state: State) -> list[VariantView]:
 @router.get("/v1/packages", summary="List packages", response_class=Response)
 async def list_packages(service: ServiceOf, caller: CallerOf) -> Response:
     """List packages; whoever may claim may know them."""
-    known(caller)
+    informed(caller)
     return answer(await service.ledger.read(_packages))
 
 
 @router.get("/v1/packages/{name}", summary="Show a package", response_class=Response)
 async def show_package(service: ServiceOf, caller: CallerOf, name: str) -> Response:
     """Show a package."""
-    known(caller)
+    informed(caller)
     return answer(await service.ledger.read(lambda state: _one(_packages(state), "name", name, "package")))
 
 
@@ -188,7 +188,7 @@ async def list_quotas(service: ServiceOf, _: Reader) -> Response:
 @router.get("/v1/quotas/{tenant}", summary="Show a tenant's quota", response_class=Response)
 async def show_quota(service: ServiceOf, caller: CallerOf, tenant: str) -> Response:
     """Show the limits that hold for a tenant, and what it holds; a tenant may see its own."""
-    known(caller)
+    informed(caller)
     reads = may(caller, Action.READ)
     if not reads:
         authorise(caller, Action.CLAIM, tenant)

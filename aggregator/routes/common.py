@@ -10,7 +10,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.types import Scope
 
-from aggregator.access import ANONYMOUS, LOCAL, Action, Caller, Who, authorise
+from aggregator.access import ANONYMOUS, LOCAL, Action, Caller, Who, authorise, may
 from aggregator.control import ControlError
 from aggregator.ingest import BusyError
 from aggregator.nodes import NodeError
@@ -80,6 +80,14 @@ def known(caller: Caller) -> None:
     """Raise AccessError (401) for somebody of whom nothing is known, before anything of theirs is read."""
     if caller.who is Who.ANONYMOUS and not caller.scopes:
         raise AccessError("this needs a token: send the header 'Authorization: Bearer <token>'", authenticated=False)
+
+
+def informed(caller: Caller) -> None:
+    """Raise AccessError unless the caller may read, or claims for some tenant: whoever claims must know for what."""
+    if not (may(caller, Action.READ) or any(scope.startswith("claims:") for scope in caller.scopes)):
+        known(caller)
+        has = ", ".join(caller.scopes) or "none"
+        raise AccessError(f"{caller.name} may not look: that needs the scope 'read' or 'claims:TENANT'; it has: {has}")
 
 
 def allow(action: Action) -> Callable[[Request], Awaitable[Caller]]:

@@ -12,7 +12,7 @@ from aggregator.access import Action, may
 from aggregator.query import Aggregate, Asked, Role
 from aggregator.query import Query as StoreQuery
 from aggregator.query_text import parse_time
-from aggregator.routes.common import CallerOf, ServiceOf, answer, known
+from aggregator.routes.common import CallerOf, ServiceOf, answer, informed
 from aggregator.selector import Term, Value
 from aggregator.usage import Usage
 from schemas.errors import QueryError
@@ -56,7 +56,7 @@ async def list_usage(
     limit: Annotated[int, Query(ge=1, le=usage.MAX_ROWS)] = 1000,
 ) -> Response:
     """List what claims had in a time, in the order in which they began. A tenant sees its own."""
-    known(caller)
+    informed(caller)
     now = time.time_ns()
     begin = parse_time(since, now) if since else 0
     end = parse_time(until, now) if until else now

@@ -49,9 +49,10 @@ async def rig(tmp_path: Path) -> AsyncIterator[Rig]:
     await log.close()
 
 
-def batch(first: int, size: int = TEXT, publisher: str = "n1", epoch: str = "e1") -> bytes:
+def batch(first: int, size: int = TEXT, publisher: str = "n1", epoch: str = "e1", subject: str = "") -> bytes:
     """Give a batch of one row with so much text, which travels in a few hundred bytes."""
-    block = Block("log", publisher, [], [[""]], [0], 1_800_000_000_000_000_000, [0], strings={"message": ["x" * size]})
+    text: dict[str, list[str | None]] = {"message": ["x" * size]}
+    block = Block("log", subject or publisher, [], [[""]], [0], 1_800_000_000_000_000_000, [0], strings=text)
     envelope = Envelope(publisher, epoch, RowClass.LOG, Level.ESSENTIAL, first, 1, first)
     return encode_batch(envelope, encode_body([block]))
 
@@ -78,6 +79,13 @@ async def test_nobody_publishes_under_the_aggregators_name(rig: Rig) -> None:
     with pytest.raises(AccessError, match="own name") as refused:
         await rig.publish(batch(0, 10, "aggregator"), publisher="aggregator")
     assert refused.value.authenticated
+
+
+async def test_nobody_publishes_about_the_aggregator(rig: Rig) -> None:
+    """Who may speak for everybody may not: those events are believed to be Muster's own."""
+    about = [batch(0, 10, subject="aggregator"), batch(0, 10, subject="another")]
+    assert [Status.QUARANTINED, Status.ACCEPTED] == [one.status for one in await rig.publish(*about)]
+    assert ["access.foreign_subject"] == [reason.partition(":")[0] for reason in rig.aside]
 
 
 async def test_a_batch_of_a_run_that_the_request_does_not_speak_for_is_set_aside(rig: Rig) -> None:

@@ -49,7 +49,6 @@ ALLOWED = {
     Action.ENROL: EVERYBODY,
     Action.PUBLISH: SPEAKERS,
     Action.CONTROL: SPEAKERS,
-    Action.TOKEN_RENEW: SPEAKERS,
     Action.READ: READERS,
     Action.QUERY: READERS,
     Action.BALANCE: READERS,

@@ -221,7 +221,7 @@ async def test_enrolment_gives_a_node_a_token_for_itself_and_nothing_else(servic
     caller = await service.authenticate(issued.secret.reveal())
     assert "gpu-1" == caller.node
     allowed = {(action, name) for action in Action for name in ("gpu-1", "gpu-2") if may(caller, action, name)}
-    own = {(action, "gpu-1") for action in (Action.PUBLISH, Action.CONTROL, Action.TOKEN_RENEW)}
+    own = {(action, "gpu-1") for action in (Action.PUBLISH, Action.CONTROL)}
     anybody = {(action, name) for action in (Action.HEALTH, Action.ENROL) for name in ("gpu-1", "gpu-2")}
     assert own | anybody == allowed
 

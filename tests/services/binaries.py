@@ -158,8 +158,10 @@ class PythonProgram(msgspec.Struct, frozen=True):
                 _run(uv, "venv", "--quiet", "--python", sys.executable, str(folder), seconds=60)
                 _run(uv, "pip", "install", "--quiet", "--python", str(python), *wanted, seconds=300)
             else:
-                _run(sys.executable, "-m", "venv", str(folder), seconds=60)
-                _run(str(python), "-m", "pip", "install", "--quiet", *wanted, seconds=300)
+                # our pip serves; what is never imported need not be compiled
+                _run(sys.executable, "-m", "venv", "--without-pip", str(folder), seconds=60)
+                pip = (sys.executable, "-m", "pip", "--python", str(python))
+                _run(*pip, "install", "--quiet", "--no-compile", *wanted, seconds=300)
             (folder / "complete").touch()
             return python
 

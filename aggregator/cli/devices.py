@@ -9,12 +9,13 @@ from aggregator.cli.changes import entries_table, watch
 from aggregator.cli.client import Client, ServerError, client_of
 from aggregator.cli.render import Table, show
 from aggregator.cli.words import shorten
+from aggregator.ledger.givable import GIVEN, never_given
 from aggregator.ledger.words import Lifecycle
 from schemas.device import DeviceKind
 
 _EPILOG = """examples:
   muster devices                         every device that can be given away
-  muster devices --all                   fans and bridges too
+  muster devices --all                   fans, bridges and timers too
   muster devices --node gpu-17 --kind gpu
   muster devices --lifecycle dirty --lifecycle quarantined
   muster devices --as-of 7d              what there was a week ago
@@ -22,7 +23,6 @@ _EPILOG = """examples:
   muster devices gpu-7f3k2ma --history   everything that happened to it
   muster devices --watch --node gpu-17   what happens from now on, one line each"""
 _PAGE = 5000
-_GIVEN = ("gpu", "gpu-partition", "nic", "vf", "nvme", "nvme-namespace", "dpu", "pci")
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -41,7 +41,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
                         help="as it was: a time, how long ago (7d), or a ledger sequence")  # fmt: skip
     parser.add_argument("--history", action="store_true", help="of one device: every entry of the ledger about it")
     parser.add_argument("--watch", action="store_true", help="show changes as they happen, until Ctrl-C")
-    parser.add_argument("--all", action="store_true", help="kinds too that nobody could be given, and bridges")
+    parser.add_argument("--all", action="store_true", help="what nobody could be given too: fans, bridges, timers")
 
 
 def run(options: argparse.Namespace) -> int:
@@ -67,7 +67,7 @@ def run(options: argparse.Namespace) -> int:
 
 def _list(client: Client, options: argparse.Namespace) -> list[dict[str, Any]]:
     asked = [("node", options.node), ("variant", options.variant)]
-    asked += [("kind", kind) for kind in options.kind or ([] if options.all else _GIVEN)]
+    asked += [("kind", kind) for kind in options.kind or ([] if options.all else sorted(kind.value for kind in GIVEN))]
     asked += [("lifecycle", one) for one in options.lifecycle]
     asked += [("as_of", options.as_of)] if options.as_of else []
     found: list[dict[str, Any]] = []
@@ -82,7 +82,7 @@ def _list(client: Client, options: argparse.Namespace) -> list[dict[str, Any]]:
             break
     if options.all or options.kind or options.lifecycle:
         return found
-    return [one for one in found if one["capabilities"].get("bridge") is not True]
+    return [one for one in found if not never_given(DeviceKind(one["kind"]), one["capabilities"])]
 
 
 def devices_table(devices: list[dict[str, Any]]) -> Table:

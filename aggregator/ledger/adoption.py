@@ -12,7 +12,7 @@ import msgspec
 from aggregator.ledger import cleaning, uses
 from aggregator.ledger.claims import ClaimInvalidError
 from aggregator.ledger.entries import Entry
-from aggregator.ledger.facts import GIVEN
+from aggregator.ledger.givable import never_given
 from aggregator.ledger.model import Device
 from aggregator.ledger.state import State
 from aggregator.ledger.transitions import allowed
@@ -43,7 +43,7 @@ def waiting(state: State, devices: Iterable[Device]) -> list[Waiting]:
 
 def is_waiting(device: Device) -> bool:
     """Tell whether a device is foreign, or dirty without that a claim ever made it so."""
-    if device.kind not in GIVEN or device.is_bridge:
+    if never_given(device.kind, device.capabilities):
         return False
     return device.lifecycle is Lifecycle.FOREIGN or (device.lifecycle is Lifecycle.DIRTY and device.hold is None)
 

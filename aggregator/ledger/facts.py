@@ -31,25 +31,13 @@ from aggregator.ledger.entries import (
     Viewed,
     ViewGone,
 )
+from aggregator.ledger.givable import never_given
 from aggregator.ledger.model import OWN, Device, Profile, Taint, View, view_source
 from aggregator.ledger.state import State, encode_profile
 from aggregator.ledger.transitions import allowed
 from aggregator.ledger.words import Effect, Reach
 from schemas.device import DeviceKind, Document, Value
 
-GIVEN: Final = frozenset(
-    {
-        DeviceKind.GPU,
-        DeviceKind.GPU_PARTITION,
-        DeviceKind.NIC,
-        DeviceKind.VF,
-        DeviceKind.NVME,
-        DeviceKind.NVME_NAMESPACE,
-        DeviceKind.DPU,
-        DeviceKind.PCI_FUNCTION,
-    }
-)
-"""Kinds of device that can be given to somebody; the others are the host's, from the first sight on."""
 CONFLICT: Final = "conflict"
 """The rule of the taint on both of two devices that state one identity."""
 _SLOT_KEY: Final = "pci:"
@@ -252,8 +240,8 @@ def _first(state: State, name: str, sighting: Sighting, view: View, adopt: Adopt
         cause, why = "taken", f"in use by {user}"
     elif need:
         cause, why = "kept", f"the host needs it: {need}"
-    elif document.kind not in GIVEN or document.capabilities.get("bridge") is True:
-        cause, why = "kept", ""
+    elif own := never_given(document.kind, document.capabilities):
+        cause, why = "kept", own
     else:
         cause = adopt(None, document)
         why = "by policy" if cause == "attested" else ""
@@ -307,6 +295,8 @@ def _passed(state: State, device: Device, view: View) -> list[Entry]:
         if told and allowed(device.lifecycle, begin):
             return [Passed(device.id, begin, why=told)]
         others = uses.seen(device, begin, beside=view.source) or (begin == "taken" and uses.recorded(state, device))
+        if stop == "given_back" and never_given(device.kind, device.capabilities):
+            continue
         if was and not told and not others and allowed(device.lifecycle, stop):
             return [Passed(device.id, stop, why=was)]
     return []

@@ -6,7 +6,7 @@ Every set of devices is a bit mask over the layout's seats. Seats are in the ord
 from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple
 
-from aggregator.ledger.facts import GIVEN
+from aggregator.ledger.givable import GIVEN
 from aggregator.ledger.model import Device, view_source
 from aggregator.ledger.state import State
 from aggregator.ledger.words import WHOLE_OF, Lifecycle, Reach

@@ -94,7 +94,7 @@ class DeviceHistory(msgspec.Struct, frozen=True):
 
 def device_history(state: State, device: Device) -> DeviceHistory:
     """Give the stays of a device, and those of all parts in its slot, oldest first."""
-    neighbours = state.by_slot.get((device.node, device.slot.path), {device.id: None})
+    neighbours = (device.slot.path and state.in_slot(device.node, device.slot.path)) or [device.id]
     slot = [
         sight
         for name in neighbours

@@ -81,7 +81,7 @@ _pieces: Final = msgspec.msgpack.Decoder(list[bytes])
 _JOINED: Final = zstandard.FRAME_HEADER  # no msgpack array begins like that
 _LEVEL: Final = 9
 _PIECE: Final = 1024
-"""Entries that are decoded in one go: a thread keeps the interpreter meanwhile."""
+"""Entries that are decoded in one go: a thread keeps the interpreter meanwhile. Part of the form on disk."""
 _MAX_JOINED_BYTES: Final = 1 << 30
 
 
@@ -155,17 +155,36 @@ class LedgerDamagedError(ControlError):
 
 
 def _decode(first: int, body: bytes) -> Iterator[_Row]:
+    for _, piece in _cut(first, body):
+        yield from _rows(first, piece)
+
+
+def _cut(first: int, body: bytes) -> Iterator[tuple[int, bytes]]:
+    """Give the pieces of a row, each with the sequence of its first entry. Raises LedgerDamagedError."""
+    if not body.startswith(_JOINED):
+        yield first, body
+        return
     try:
-        if not body.startswith(_JOINED):
-            yield from _decoder.decode(body)
-            return
         joined = zstandard.ZstdDecompressor(max_window_size=_MAX_JOINED_BYTES).decompress(body)
-        for piece in _pieces.decode(joined):
-            yield from _decoder.decode(piece)
+        pieces = _pieces.decode(joined)
     except (msgspec.DecodeError, zstandard.ZstdError) as error:
-        raise LedgerDamagedError(
-            f"the ledger's entries from {first} on cannot be read: {error}; restore a backup, or start a newer version"
-        ) from error
+        raise _damaged(first, error) from error
+    for piece in pieces:
+        yield first, piece
+        first += _PIECE  # all but the last have so many
+
+
+def _rows(first: int, piece: bytes) -> list[_Row]:
+    try:
+        return _decoder.decode(piece)
+    except msgspec.DecodeError as error:
+        raise _damaged(first, error) from error
+
+
+def _damaged(first: int, error: Exception) -> LedgerDamagedError:
+    return LedgerDamagedError(
+        f"the ledger's entries from {first} on cannot be read: {error}; restore a backup, or start a newer version"
+    )
 
 
 def sequence_at(connection: Connection, time_ns: int) -> int:
@@ -242,19 +261,21 @@ def about(connection: Connection, names: Iterable[str], *, before: int | None = 
     if before is not None:
         question = question.where(table.first < before)
     rows = [row.first for row in connection.execute(question) if row.subjects is None or _holds(row.subjects, hashes)]
+    needles = [name.encode() for name in wanted]
     done = 0
     for first in rows:
         # rows may have been joined meanwhile, where a transaction does not see one moment only
-        holding = select(table.first, table.time_ns, table.body).where(table.first <= first, table.last >= first)
-        row = connection.execute(holding).one()
-        sequence = row.first - 1
-        for one in _decode(row.first, row.body):
-            sequence += 1
-            if before is not None and sequence >= before:
-                return
-            if sequence > done and not wanted.isdisjoint(subjects(one.entry)):
-                yield Written(sequence, row.time_ns + one.after_ns, one.entry)
-        done = sequence
+        holding = select(table.first, table.last, table.time_ns, table.body).where(table.first <= first)
+        row = connection.execute(holding.where(table.last >= first)).one()
+        for begin, piece in _cut(row.first, row.body):
+            if not any(needle in piece for needle in needles):  # most are not decoded at all
+                continue
+            for sequence, one in enumerate(_rows(begin, piece), begin):
+                if before is not None and sequence >= before:
+                    return
+                if sequence > done and not wanted.isdisjoint(subjects(one.entry)):
+                    yield Written(sequence, row.time_ns + one.after_ns, one.entry)
+        done = row.last
 
 
 def _hash(name: str) -> int:

@@ -11,7 +11,7 @@ from typing import Final, TypeVar
 import msgspec
 
 from aggregator.control import ControlError
-from aggregator.ledger.merge import merge_capabilities, merge_part, merged_part
+from aggregator.ledger.merge import merge_capabilities, merged_part
 from aggregator.ledger.model import (
     Claim,
     Device,
@@ -283,7 +283,10 @@ class Reading:
             device.profiles = (view.profile,)
             device.capabilities = {**profile.capabilities, **view.own}
             if one.part is None:
-                device.part = merge_part(device.part, profile.part, view)
+                part = profile.part
+                device.part = Part(
+                    part.vendor, part.model, part.part_number, view.serial, view.uuid, part.revision, part.firmware
+                )
             if one.slot is None:
                 device.slot = view.slot
         elif device.views:

@@ -231,6 +231,12 @@ class State:
         found = self.nodes.get(node)
         return (self.devices[name] for name in (found.devices if found else ()))
 
+    def in_slot(self, node: str, path: str) -> list[str]:
+        """Give the ids of the devices that are or were in a slot, in the order of first sight."""
+        if self.indexed:
+            return list(self.by_slot.get((node, path), ()))
+        return [device.id for device in self.devices_of(node) if device.slot.path == path]
+
     def live_claims(self) -> Iterator[Claim]:
         """Yield the claims that hold something."""
         return (claim for claim in self.claims.values() if claim.state in LIVE_CLAIMS)
@@ -325,18 +331,18 @@ class State:
         """Let everything be found. Without `facts` only what questions ask for: no facts may be taken then."""
         self.by_key, self.by_source, self.by_part = {}, {}, {}
         self.by_slot, self.groups, self.parts = {}, {}, {}
-        groups, parts, slots = self.groups, self.parts, self.by_slot
+        groups, parts = self.groups, self.parts
         for name, device in self.devices.items():
             group = device.capabilities.get("iommu_group")
             if isinstance(group, int) and group >= 0 and device.capabilities.get("bridge") is not True:
                 groups.setdefault((device.node, group), {})[name] = None
             if device.parent:
                 parts.setdefault(device.parent, {})[name] = None
-            if device.slot.path:
-                slots.setdefault((device.node, device.slot.path), {})[name] = None
         if facts:
             for name, device in self.devices.items():
                 node = device.node
+                if device.slot.path:
+                    self.by_slot.setdefault((node, device.slot.path), {})[name] = None
                 for source, view in device.views.items():
                     self.by_source[node, source] = name
                     for key in view.keys:

@@ -4,7 +4,7 @@
 Source: DuckDB 2.0 manual, "CREATE TABLE", "arg_max" (duckdb.org/docs).
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -22,6 +22,7 @@ VERSION: Final = 1
 """Of our own tables; a file with a higher one is refused."""
 FILL_BACK: Final = 60 * SECOND
 """How much of the newest data is read at opening to know last values."""
+FOREVER: Final = (1 << 63) - 1
 
 _CREATE: Final = (
     "CREATE TABLE IF NOT EXISTS _meta (name VARCHAR NOT NULL, value VARCHAR NOT NULL)",
@@ -73,14 +74,17 @@ def load_tables(database: Database, catalogue: Catalogue, index: SeriesIndex) ->
     return tables
 
 
-def load_last(database: Database, tables: Mapping[str, Table]) -> LastValues:
-    """Give the last values of the newest data, so that `top` has something at once."""
+def load_last(database: Database, tables: Mapping[str, Table], now_ns: int) -> LastValues:
+    """Give the last values of the newest data, so that `top` has something at once.
+
+    What is the newest is judged by rows that are not of the future (`now_ns`): a node whose clock is an hour ahead
+    would else have everybody else's values be too old to be read, and stay so for that hour.
+    """
     last = LastValues()
-    newest = 0
     telemetry = [table for table in tables.values() if table.row_class is RowClass.TELEMETRY and table.columns]
-    for table in telemetry:
-        row = database.writer.execute(f"SELECT max(_time) FROM {quoted(table.measurement)}").fetchone()
-        newest = max(newest, row[0] or 0) if row else newest
+    newest = _newest(database, telemetry, now_ns)
+    if newest is None:  # this machine's own clock may be behind everybody's
+        newest = _newest(database, telemetry, FOREVER) or 0
     since = max(0, newest - FILL_BACK)
     for table in telemetry:
         for field in table.columns:
@@ -95,3 +99,13 @@ def load_last(database: Database, tables: Mapping[str, Table]) -> LastValues:
                 last.put(table.measurement, series, times, {field: list(values)})
     last.begin(since)
     return last
+
+
+def _newest(database: Database, tables: Sequence[Table], until: int) -> int | None:
+    """Give the time of the newest row that is not later than `until`; None when there is none."""
+    times = []
+    for table in tables:
+        question = f"SELECT max(_time) FROM {quoted(table.measurement)} WHERE _time <= ?"
+        row = database.writer.execute(question, [until]).fetchone()
+        times += [row[0]] if row is not None and row[0] is not None else []
+    return max(times, default=None)

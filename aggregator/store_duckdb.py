@@ -107,13 +107,18 @@ class DuckStore:
         config: DuckConfig = DEFAULTS,
         *,
         failpoint: Callable[[str], None] = _no_failpoint,
+        wall_ns: Callable[[], int] = time.time_ns,
     ) -> None:
-        """Prepare; nothing is opened. `failpoint` is called with names around every commit: the seam of crash tests."""
+        """Prepare; nothing is opened. `failpoint` is called with names around every commit: the seam of crash tests.
+
+        `wall_ns` is asked at opening: what is later is of a node whose clock is ahead.
+        """
         self.path = path
         self.catalogue = with_built_in(catalogue)
         self.config = config
         self.statistics = DuckStatistics()
         self._failpoint = failpoint
+        self._wall_ns = wall_ns
         self._database: Database | None = None
         self._closing: Database | None = None
         self._tables: dict[str, Table] = {}
@@ -332,4 +337,4 @@ class DuckStore:
         progress, self._serial = read_progress(database.writer)
         self._owners = dict(progress.owners)
         self._unfolded = FOLD_AT  # not known: fold at the first upkeep
-        return progress, tables, index, load_last(database, tables)
+        return progress, tables, index, load_last(database, tables, self._wall_ns())

@@ -4,8 +4,10 @@ The parts of a snapshot are rows; it is complete when its part 0 is there, which
 compressed against the same part of an older snapshot, their base, from which they differ little; a base has none.
 """
 
+import contextlib
+import gc
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 import zstandard
@@ -31,12 +33,30 @@ def load(connection: Connection, *, until: int | None = None, facts: bool = True
     Without `facts` the state answers questions, and no facts may be taken with it. A snapshot that cannot be read is
     passed over: the entries hold everything. Raises ControlError, LedgerDamagedError, or LedgerGapError.
     """
-    state = _newest(connection, until)
-    state.indexed = False
-    for written in journal.read(connection, state.sequence, until=until):
-        apply(state, written.sequence, written.time_ns, written.entry)
-    state.build_index(facts=facts)
+    with _no_collections():
+        state = _newest(connection, until)
+        state.indexed = False
+        for written in journal.read(connection, state.sequence, until=until):
+            apply(state, written.sequence, written.time_ns, written.entry)
+        state.build_index(facts=facts)
     return state
+
+
+@contextlib.contextmanager
+def _no_collections() -> Iterator[None]:
+    """Keep the collector of garbage from looking at a state in the making, again and again, and at it once it is made.
+
+    A state has a million objects and no cycles: it goes when nobody refers to it, frozen or not.
+    """
+    if not gc.isenabled():
+        yield
+        return
+    gc.disable()
+    try:
+        yield
+        gc.freeze()
+    finally:
+        gc.enable()
 
 
 def _newest(connection: Connection, until: int | None) -> State:

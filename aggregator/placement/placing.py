@@ -7,7 +7,7 @@ from typing import Final
 import msgspec
 
 from aggregator.ledger import claims
-from aggregator.ledger.claims import Ask, NotGrantedError, Objection, Pick
+from aggregator.ledger.claims import Ask, NotGrantedError, Pick
 from aggregator.ledger.entries import Entry
 from aggregator.ledger.ledger import Ledger, LedgerBusyError
 from aggregator.ledger.model import part_key
@@ -165,18 +165,3 @@ def _picks(index: Index, chosen: Chosen) -> Iterator[Pick]:
             yield Pick(devices[at].id, part.mode, part_key(devices[at]), profile)
     for at in bits(chosen.solution.extra):
         yield Pick(devices[at].id, Mode.PASSTHROUGH, part_key(devices[at]))
-
-
-class TenantObjection(msgspec.Struct, frozen=True):
-    """A reason as a tenant may know it: nothing of other tenants, no device, no node."""
-
-    reason: str
-    message: str
-
-
-def for_tenant(objections: list[Objection]) -> list[TenantObjection]:
-    """Give reasons without what belongs to others (invariant 15); what its own quota says stays."""
-    return [
-        TenantObjection(one.reason, one.message if one.reason.startswith("quota.") else one.reason)
-        for one in objections
-    ]

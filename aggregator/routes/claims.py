@@ -3,6 +3,7 @@
 A tenant sees its own claims and nothing of others': for anybody else's there is no such claim.
 """
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Final, TypeVar
 
 import msgspec
@@ -144,17 +145,35 @@ async def claim(request: Request, service: "Service", caller: Caller) -> Respons
     )
     if wanted.dry_run:
         against = await service.ledger.read(lambda state: list(_dry(state, ask)))
-        return answer({"granted": not against, "objections": against})
+        return answer({"granted": not against, "objections": told_to(caller, against, ask)})
     try:
         granted = await service.claiming.grant(ask)
     except NotGrantedError as error:
-        return refused(error)
+        return refused(NotGrantedError(told_to(caller, error.objections, ask)))
     return _shown(service, granted, 201)
 
 
 def _dry(state: State, ask: Ask) -> list[Objection]:
     claims.check_ask(ask)
     return list(claims.objections(state, ask))
+
+
+def told_to(caller: Caller, objections: Sequence[Objection], ask: Ask) -> list[Objection]:
+    """Give the reasons that a caller may know: who may not read learns nothing of what belongs to others.
+
+    What its own quota says stays; of a device that it named itself it learns how it is, and no more (invariant 15).
+    """
+    if may(caller, Action.READ):
+        return list(objections)
+    named = {pick.device for pick in ask.devices}
+    told = []
+    for one in objections:
+        if one.reason.startswith("quota."):
+            told.append(one)
+            continue
+        device = one.device if one.device in named else ""
+        told.append(Objection(one.reason, f"{device or 'what is asked for'}: {one.reason}", device=device))
+    return told
 
 
 def refused(error: NotGrantedError) -> Response:

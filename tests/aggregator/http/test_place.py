@@ -17,6 +17,7 @@ from aggregator.ledger.ledger import Ledger
 from aggregator.ledger.past import Past
 from aggregator.migrate import LEDGER
 from aggregator.placement.placing import Placer
+from schemas.device import DeviceKind
 from schemas.errors import AccessError
 from tests.aggregator.ledger.worlds import Book
 from tests.aggregator.placement.worlds import simulated
@@ -65,7 +66,8 @@ class Api:
         headers = [(b"authorization", f"Bearer {who}".encode())] if who else []
         headers += [(b"idempotency-key", key.encode())] if key else []
         scope: dict[str, Any] = {"type": "http", "http_version": "1.1", "method": method, "scheme": "http"}
-        scope |= {"path": path, "root_path": "", "query_string": b"", "headers": headers}
+        path, _, query = path.partition("?")
+        scope |= {"path": path, "root_path": "", "query_string": query.encode(), "headers": headers}
         scope |= {"server": ("127.0.0.1", 8420), "client": ("127.0.0.1", 1)}
         await self.app(scope, receive, send)
         return sent[0]["status"], msgspec.json.decode(b"".join(message.get("body", b"") for message in sent[1:]))
@@ -125,6 +127,28 @@ async def test_a_tenant_learns_of_others_nothing_but_counts(api: Api) -> None:
         assert {"condition": "lifecycle.reserved", "of": "devices", "removed": 6, "left": 0} in told["conditions"]
     _, told = await api.ask("POST", "/v1/place", {**V100, "explain": True}, "reader")
     assert told["blockers"][0]["device"] in secrets
+
+
+async def test_who_claims_by_name_learns_how_a_device_is_and_not_whose(api: Api) -> None:
+    await api.ask("POST", "/v1/place", {**V100, "tenant": "red", "isolation": "singleton"}, "red")
+    await api.ask("POST", "/v1/place", {**V100, "tenant": "red", "needs": [{"variant": "V100", "count": 3}]}, "red")
+    state = api.ledger.peek()
+    secrets = {"red", *state.claims, *state.nodes}
+    for device in state.devices.values():
+        if device.kind is not DeviceKind.GPU or device.part.model != "Simulated V100":
+            continue
+        for dry_run in (True, False):
+            wanted = {"tenant": "blue", "consumer": "vm", "devices": [{"device": device.id}], "dry_run": dry_run}
+            status, told = await api.ask("POST", "/v1/claims", wanted, "blue")
+            if status == 201:
+                continue
+            text = msgspec.json.encode({**told, "instance": ""}).decode()
+            others = {other for other in state.devices if other != device.id}
+            assert not [secret for secret in secrets | others if secret in text.replace("reserved", "")]
+            if dry_run and not told["granted"]:
+                assert told["objections"][0]["reason"] in ("lifecycle.reserved", "relation.together")
+                _, whole = await api.ask("POST", "/v1/claims", wanted, "admin")
+                assert [claim for claim in state.claims if claim in msgspec.json.encode(whole).decode()]
 
 
 async def test_mistakes_are_told_with_what_was_meant(api: Api) -> None:

@@ -1,8 +1,8 @@
 """What the leader looks after by itself: divergences, claims that should leave, maintenance that ends.
 
-Every second it looks at the nodes that changed, once a minute at all of them. What it finds is an entry of the ledger
-where it is a fact that lasts, and an event on change. Events are told at least once: after a restart those who should
-leave are told again.
+Every second it looks at the nodes that changed, and at so many of the others that each is looked at once a minute; a
+few at a time, for others use the loop too. What it finds is an entry of the ledger where it is a fact that lasts, and
+an event on change. Events are told at least once: after a restart those who should leave are told again.
 """
 
 import asyncio
@@ -27,9 +27,14 @@ from schemas.rows import Event, FieldValue, Severity
 _log = logging.getLogger("muster.caretaker")
 TICK_SECONDS: Final = 1.0
 SWEEP_SECONDS: Final = 60.0
+_RECORDS_SECONDS: Final = 10.0
+_SLICE: Final = 16
+"""Nodes that are looked at before others have the loop."""
 SETTLE_SECONDS: Final = {"claim.idle": 300.0, "claim.driver": 30.0, "claim.network": 30.0, "record.device": 60.0}
 """How long two views may differ before it is told: what was just confirmed is not opened yet, or not yet seen so."""
 _SETTLE: Final = 5.0
+_OF_RECORDS: Final = frozenset({"record.device", "record.node"})
+"""Divergences of places where nothing is known."""
 
 Announce = Callable[[list[Event]], Awaitable[None]]
 
@@ -51,7 +56,9 @@ class Caretaker:
         self._wall_ns = wall_ns
         self._state: State | None = None
         self._touched: set[str] = set()
-        self._swept = float("-inf")
+        self._sweep: list[str] = []
+        """Nodes still to be looked at, whatever became of them, before all are again."""
+        self._records_at = float("-inf")
         self._noticed: dict[str, tuple[float, str]] = {}
         """Divergence that may pass -> since when it was seen, and its node."""
         self._told: dict[str, dict[str, str]] = {}
@@ -83,15 +90,38 @@ class Caretaker:
         state = self._ledger.peek()
         if state is not self._state:
             self._begin(state)
-        touched = set(self._touched)
-        if self._clock() - self._swept >= SWEEP_SECONDS:
-            self._swept, touched = self._clock(), set(state.nodes)
+        if not self._sweep:
+            self._sweep = list(state.nodes)
+        share = -(-len(state.nodes) * int(TICK_SECONDS) // int(SWEEP_SECONDS))
+        due = [*self._touched, *(self._sweep.pop() for _ in range(min(share, len(self._sweep))))]
         self._touched.clear()
         await self._ledger.settled()  # nobody is told what is not on disk
-        await self._overdue(state, touched)
-        await self._maintenance(state, touched)
-        await self._leaving(state, touched)
-        await self._divergences(state, touched)
+        await self._end_maintenance(state)
+        for begin in range(0, len(due), _SLICE):
+            await self._look_at(state, set(due[begin : begin + _SLICE]) & state.nodes.keys())
+            await asyncio.sleep(0)
+        if self._clock() - self._records_at >= _RECORDS_SECONDS:
+            self._records_at = self._clock()
+            known = [one for one in state.divergences.values() if one.kind in _OF_RECORDS]
+            found = list(reconcile.of_records(state))
+            await self._compare(found, known)
+            self._forget(found, {""})
+
+    async def _look_at(self, state: State, names: set[str]) -> None:
+        await self._overdue(state, names)
+        await self._maintenance(state, names)
+        await self._leaving(state, names)
+        found = [one for name in names for one in reconcile.of_node(state, state.nodes[name], self._kept.get(name))]
+        known = [one for one in state.divergences.values() if one.node in names and self._comparable(one)]
+        await self._compare(found, known)
+        self._forget(found, names)
+
+    def _forget(self, found: list[Divergence], names: set[str]) -> None:
+        """Let what passed before it was told begin anew; "" stands for what is of no node."""
+        ids = {one.id for one in found}
+        for id_, (_, node) in list(self._noticed.items()):
+            if node in names and id_ not in ids:
+                del self._noticed[id_]
 
     def _begin(self, state: State) -> None:
         mine: set[str] = set(state.nodes)
@@ -123,12 +153,12 @@ class Caretaker:
                     message = f"in maintenance{f': {why}' if why else ''}; nobody is woken for it"
                     detail: dict[str, FieldValue] = {"until_ns": until, "reason": why}
                     await self._announce([_event("node.maintenance_began", name, message, detail)])
+
+    async def _end_maintenance(self, state: State) -> None:
+        """Record that a maintenance ran out; it is never computed again on replay."""
         for name, (_, end) in list(self._ends.items()):
             if self._clock() >= end and name in state.nodes:
-                await self._ledger.decide(
-                    partial(nodes.maintain, node=name, until_ns=0, why="", who="ledger")
-                )  # recorded, never recomputed
-                self._touched.add(name)
+                await self._ledger.decide(partial(nodes.maintain, node=name, until_ns=0, why="", who="ledger"))
 
     # --- leaving ------------------------------------------------------------------------------------------------------
 
@@ -151,49 +181,40 @@ class Caretaker:
 
     # --- divergences --------------------------------------------------------------------------------------------------
 
-    async def _divergences(self, state: State, touched: set[str]) -> None:
-        found: dict[str, Divergence] = {one.id: one for one in reconcile.of_records(state)}
-        for name in touched & state.nodes.keys():
-            found |= {one.id: one for one in reconcile.of_node(state, state.nodes[name], self._kept.get(name))}
+    async def _compare(self, found: list[Divergence], known: list[Divergence]) -> None:
+        """Record and tell what is new among what was found, and what is over of what was known before."""
         entries: list[Entry] = []
         events: list[Event] = []
-        for one in found.values():
-            before = state.divergences.get(one.id)
-            if before is not None:
-                if (before.ledger, before.seen) != (one.ledger, one.seen):
-                    entries.append(Diverged(one))
-            elif self._settled(one):
+        before = {one.id: one for one in known}
+        for one in found:
+            last = before.pop(one.id, None)
+            if last is None and self._settled(one):
                 entries.append(Diverged(one))
                 events.append(_began(one))
-        for before in state.divergences.values():
-            if before.id not in found and self._looked_at(before, touched):
-                entries.append(Agreed(before.id))
-                events.append(_ended(before))
-        self._forget(found, touched)
+            elif last is not None and (last.ledger, last.seen) != (one.ledger, one.seen):
+                entries.append(Diverged(one))
+        for one in before.values():
+            entries.append(Agreed(one.id))
+            events.append(_ended(one))
         if entries:
             await self._ledger.decide(lambda _: (entries, None))
             await self._announce(events)
 
     def _settled(self, one: Divergence) -> bool:
-        since, _ = self._noticed.setdefault(one.id, (self._clock(), one.node))
+        node = one.node if one.kind not in _OF_RECORDS else ""
+        since, _ = self._noticed.setdefault(one.id, (self._clock(), node))
         if self._clock() - since >= SETTLE_SECONDS.get(one.kind, _SETTLE):
             del self._noticed[one.id]
             return True
-        if one.node:
-            self._touched.add(one.node)  # look again
+        if node:
+            self._touched.add(node)  # look again
         return False
 
-    def _looked_at(self, one: Divergence, touched: set[str]) -> bool:
-        """Tell whether what was known of it was compared again; a checkpoint comes but once a run."""
-        if one.kind in ("record.device", "record.node"):
-            return True
-        return one.node in touched and (not one.kind.startswith("checkpoint.") or one.node in self._kept)
-
-    def _forget(self, found: dict[str, Divergence], touched: set[str]) -> None:
-        """Begin anew with what passed before it was told."""
-        for name, (_, node) in list(self._noticed.items()):
-            if name not in found and (not node or node in touched):
-                del self._noticed[name]
+    def _comparable(self, one: Divergence) -> bool:
+        """Tell whether what was known can be compared again: a checkpoint comes but once a run."""
+        if one.kind in _OF_RECORDS:
+            return False
+        return not one.kind.startswith("checkpoint.") or one.node in self._kept
 
 
 def should_leave(state: State, node: str) -> Iterator[tuple[Claim, str]]:

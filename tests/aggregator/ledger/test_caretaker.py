@@ -126,7 +126,7 @@ async def test_record_of_an_unknown_node_is_told_and_ends_with_the_record(rig: R
     rig.world.decide(uses.take(rig.world.state, "nova", "nova", [Use("gone", GPU, "web-2")], 1, "op"))
     assert ["divergence.began"] == await rig.seconds(30)
     rig.world.decide(uses.drop(rig.world.state, "nova", "op"))
-    assert ["divergence.ended"] == await rig.seconds(2)
+    assert ["divergence.ended"] == await rig.seconds(15)
 
 
 async def test_consumers_are_told_to_leave_and_the_end_of_the_drain_is_told(rig: Rig) -> None:

@@ -18,7 +18,7 @@ PYTEST ?= $(PY) -m pytest
 WORKERS ?= -n logical --maxprocesses 4 --dist load
 ARGS ?=
 
-.PHONY: help run setup test check format docs bench soak fuzz services distribution coverage clean
+.PHONY: help run setup test check format docs bench hammer soak fuzz services distribution coverage clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -89,6 +89,9 @@ docs: $(VENV)/.dev ## write the generated reference, sample configuration and JS
 
 bench: $(VENV)/.dev ## measure against the bars of the design, each beside its peer
 	$(PY) -m tests.bench $(ARGS)
+
+hammer: $(VENV)/.dev ## a million attempts at claims over HTTP, and an independent reader that nothing was given twice
+	$(PY) -m tests.hammer --attempts $(or $(ATTEMPTS),1000000) $(ARGS)
 
 # `rounds` of tests/faults/rig.py marks every round but the first as soak: those of `make test` run here too.
 soak: $(VENV)/.dev ## the faults again, for many rounds (SOAK_ROUNDS=10)

@@ -279,12 +279,16 @@ class Claiming:
     async def _tick(self, state: State) -> None:
         for claim in self.leases.due():
             await self._ledger.decide(partial(claims.expire, claim=claim))
+        await self._restoring.restore(state)
         touched = set(self._touched)
         self._touched.clear()
-        await self._restoring.restore(state)
         await self._ledger.settled()  # nobody is told what is not on disk
         for place, name in enumerate(sorted(touched)):
-            await self._look_at(state, name)
+            try:
+                await self._look_at(state, name)
+            except MusterError:
+                self._touched |= touched  # again
+                raise
             if place % 32 == 31:
                 await asyncio.sleep(0)
         if self._clock() - self._looked >= TICK_SECONDS:

@@ -197,9 +197,12 @@ def _forgotten(state: State, entry: Forgotten) -> None:
 
 
 def _now(state: State, claim: Claim, what: ClaimState, why: str = "") -> None:
+    """Go on; all of its nodes changed by that, for what is asked of them did."""
     claim.state, claim.version = what, state.sequence
     if why:
         claim.reason = why
+    for held in claim.devices:
+        state.touch_node(held.node)
 
 
 def _over(state: State, claim: Claim, what: ClaimState, why: str) -> None:

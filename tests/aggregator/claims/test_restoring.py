@@ -1,0 +1,221 @@
+"""Ledgers that are lost, new or set back, and nodes that remember: nobody gets what somebody else has."""
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from aggregator.claim_work import claim_device
+from aggregator.control_sqlite import SqliteControl
+from aggregator.ledger import claims, cleaning, restoring
+from aggregator.ledger.claims import Ask, NotGrantedError, Pick
+from aggregator.ledger.entries import Forgotten, NodeReached
+from aggregator.ledger.journal import LeadLostError
+from aggregator.ledger.ledger import Ledger
+from aggregator.ledger.words import ClaimState, Epoch, Lifecycle, Mode, Reach
+from aggregator.migrate import LEDGER
+from schemas.claims import Checkpoint, CheckpointClaim
+from tests.aggregator.claims.rig import gpus, world
+from tests.aggregator.ledger.worlds import Book, begin
+
+FREE = Lifecycle.FREE
+
+
+async def test_new_ledger_gives_nothing_of_a_node_that_has_not_shown_what_it_keeps(tmp_path: Path) -> None:
+    """Every device is unverified until then, even one that an operator vouches for."""
+    async with world(tmp_path) as it:
+        (gpu,) = await it.add("n1", *gpus(1))
+        assert it.ledger.peek().generation > 1_700_000_000
+        assert it.ledger.peek().reach(it.device(gpu)) is Reach.LIVE
+        begun, _ = restoring.begin_generation(it.ledger.peek(), 0, "restored by a test")
+        await it.ledger.decide(lambda _: (begun, None))
+        assert it.ledger.peek().reach(it.device(gpu)) is Reach.UNVERIFIED
+        with pytest.raises(NotGrantedError, match="unverified"):
+            await it.claim(gpu)
+        await it.until(lambda: it.ledger.peek().reach(it.device(gpu)) is Reach.LIVE)  # it was shown in this run
+
+
+async def test_lost_ledger_is_built_again_from_checkpoints_piece_by_piece(tmp_path: Path) -> None:
+    """A claim over two nodes comes back, a piece with each; nobody else gets any of it; it ends as any other."""
+    async with world(tmp_path / "one") as it:
+        (one,), (two,) = await it.add("n1", *gpus(1)), await it.add("n2", *gpus(1, "n2"))
+        claim = await it.active(one, two, lease_seconds=77.0)
+    async with world(tmp_path / "two") as it:
+        for node in ("n1", "n2"):
+            (tmp_path / "two" / f"{node}.json").write_bytes((tmp_path / "one" / f"{node}.json").read_bytes())
+        await it.add_known("n1", *gpus(1))
+        await it.until(lambda: claim.id in it.ledger.peek().claims)
+        assert [one] == [held.device for held in it.claim_of(claim.id).devices]
+        await it.add_known("n2", *gpus(1, "n2"))
+        await it.until(lambda: len(it.claim_of(claim.id).devices) == 2)
+        found = it.claim_of(claim.id)
+        assert (ClaimState.ACTIVE, "t", 77.0, claim.epoch) == (
+            found.state,
+            found.tenant,
+            found.lease_seconds,
+            found.epoch,
+        )
+        assert [Lifecycle.ASSIGNED] * 2 == it.lifecycles(one, two)
+        with pytest.raises(NotGrantedError):
+            await it.claim(two, tenant="other")
+        await it.claiming.release(claim.id, "t")
+        await it.until(lambda: it.lifecycles(one, two) == [FREE, FREE])
+
+
+async def test_ledger_that_was_set_back_learns_of_it_and_gives_the_device_to_nobody(tmp_path: Path) -> None:
+    """An old copy of the file: the grant after it is lost, its node still has the device (invariant 1)."""
+    folder = tmp_path / "it"
+    async with world(folder) as it:
+        (gpu,) = await it.add("n1", *gpus(1))
+    _copy(folder / "ledger.db", tmp_path / "old.db")
+    async with world(folder) as it:
+        it.revive("n1")
+        await it.until(lambda: it.ledger.peek().reach(it.device(gpu)) is Reach.LIVE)
+        claim = await it.active(gpu)
+    for left in folder.glob("ledger.db*"):
+        left.unlink()
+    _copy(tmp_path / "old.db", folder / "ledger.db")
+    async with world(folder) as it:
+        before = it.ledger.peek().generation
+        it.revive("n1")
+        await it.until(lambda: claim.id in it.ledger.peek().claims)
+        assert it.ledger.peek().generation > before
+        assert [Lifecycle.ASSIGNED] == it.lifecycles(gpu)
+        with pytest.raises(NotGrantedError):
+            await it.claim(gpu, tenant="other")
+        await it.claiming.release(claim.id, "t")
+        await it.until(lambda: it.lifecycles(gpu) == [FREE])
+        assert (await it.active(gpu)).epoch > claim.epoch
+
+
+def _copy(source: Path, target: Path) -> None:
+    with closing(sqlite3.connect(source)) as one, closing(sqlite3.connect(target)) as other:
+        one.backup(other)
+
+
+async def test_late_writer_with_an_old_lead_is_refused(tmp_path: Path) -> None:
+    """Two ledgers on one file: the one that was overtaken writes nothing more, however long it slept."""
+    async with world(tmp_path) as it:
+        (gpu,) = await it.add("n1", *gpus(1))
+        database = SqliteControl(it.path, schema=LEDGER)
+        database.open()
+        late, it_leads = it.ledger, Ledger(database, "another")
+        await it_leads.open(force=True)
+        await it_leads.decide(lambda state: claims.grant(state, Ask("a", "j", [Pick(gpu)]), "c-first"))
+        with pytest.raises(LeadLostError):
+            await late.decide(lambda state: claims.grant(state, Ask("b", "j", [Pick(gpu)]), "c-late"))
+        assert ["c-first"] == list(it_leads.peek().claims)
+        await it_leads.close()
+        await database.close()
+
+
+def test_claim_that_the_ledger_saw_ending_does_not_come_back_with_an_old_checkpoint() -> None:
+    """Fenced, then forgotten: what the dead node kept is no news when it is back."""
+    book, gpu, kept = _kept()
+    book.write([NodeReached("n1", live=False)])
+    book.decide(cleaning.fence(book.state, "n1", "op", statement="off"))
+    assert not restoring.lost(book.state, kept)
+    assert [] == restoring.restore(book.state, "n1", kept)[0]
+    book.write([Forgotten(["c1"])])
+    assert not restoring.lost(book.state, kept)
+    assert Lifecycle.DIRTY is book.state.devices[gpu].lifecycle
+
+
+def test_claim_that_only_the_lost_ledger_told_its_node_of_is_never_free_again_by_itself() -> None:
+    """The copy knows it as reserved: its lease would free it. Its node's word provisions it, or brings it back."""
+    for ended in (False, True):
+        book, gpu, kept = _kept(provisioned=False)
+        if ended:
+            book.decide(claims.expire(book.state, "c1"))
+            assert FREE is book.state.devices[gpu].lifecycle
+        book.decide(restoring.restore(book.state, "n1", kept))
+        book.decide(claims.expire(book.state, "c1"))
+        assert Lifecycle.SUSPECT is book.state.devices[gpu].lifecycle
+
+
+def test_device_that_was_promised_again_before_the_checkpoint_came_goes_back_to_its_holder() -> None:
+    """A claim that no node was told of gives way; one that was is told with both views."""
+    for told in (False, True):
+        book, gpu, kept = _kept(provisioned=False, grant=False)
+        book.decide(claims.grant(book.state, Ask("other", "j", [Pick(gpu)]), "c2"))
+        if told:
+            book.decide(claims.provision(book.state, "c2"))
+        entries, restored = restoring.restore(book.state, "n1", kept)
+        book.write(entries)
+        assert told == bool(restored.conflict)
+        assert (ClaimState.PROVISIONING if told else ClaimState.INVALID) is book.state.claims["c2"].state
+        assert ("c1" in book.state.claims) is not told
+
+
+def _kept(*, provisioned: bool = True, grant: bool = True) -> tuple[Book, str, CheckpointClaim]:
+    book = Book()
+    begin(book)
+    device = book.see(next(gpus(1)))
+    assert device is not None
+    book.decide(cleaning.attest(book.state, device.id, "op", "new"))
+    epoch = (9, 5)
+    if grant:
+        book.decide(claims.grant(book.state, Ask("t", "j", [Pick(device.id)]), "c1"))
+        epoch = (1, book.state.claims["c1"].epoch.sequence)
+        if provisioned:
+            book.decide(claims.provision(book.state, "c1"))
+            book.decide(claims.confirm(book.state, "c1", book.state.claims["c1"].epoch, [device.id]))
+    return book, device.id, CheckpointClaim("c1", "t", "j", *epoch, 60.0, [claim_device(book.state, device)])
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.data())
+def test_whatever_prefix_of_a_ledger_is_left_checkpoints_make_it_safe(data: st.DataObject) -> None:  # noqa: C901
+    """Claims are granted, provisioned, confirmed, undone; the ledger is cut anywhere; then nodes show what they keep.
+
+    No device that a node still has is free, or somebody else's (invariants 1, 17).
+    """
+    book = Book()
+    begin(book)
+    ids = [device.id for one in gpus(4) if (device := book.see(one)) is not None]
+    for name in ids:
+        book.decide(cleaning.attest(book.state, name, "op", "new"))
+    least = len(book.written)
+    node: dict[str, CheckpointClaim] = {}
+    for turn in range(data.draw(st.integers(1, 12))):
+        name = data.draw(st.sampled_from(ids))
+        device = book.state.devices[name]
+        holder = book.state.claims.get(device.hold.claim) if device.hold else None
+        if device.lifecycle is FREE:
+            book.decide(claims.grant(book.state, Ask("t", "j", [Pick(name)]), f"c{turn}"))
+        elif holder is not None and holder.state is ClaimState.RESERVED:
+            book.decide(claims.provision(book.state, holder.id))
+        elif holder is not None and holder.state is ClaimState.PROVISIONING:
+            told = claim_device(book.state, device)
+            node[name] = CheckpointClaim(holder.id, "t", "j", *_epoch(holder.epoch), 60.0, [told])
+            if data.draw(st.booleans()):
+                book.decide(claims.confirm(book.state, holder.id, holder.epoch, [name]))
+        elif holder is not None and holder.state is ClaimState.ACTIVE:
+            book.decide(claims.release(book.state, holder.id))
+        elif holder is not None and holder.state is ClaimState.RELEASING:
+            node.pop(name, None)
+            book.decide(claims.undone(book.state, holder.id, holder.epoch, [name]))
+            book.decide(cleaning.attest(book.state, name, "op", "by hand"))
+    left = Book()
+    for written in book.written[: data.draw(st.integers(least, len(book.written)))]:
+        left.write([written.entry])
+    highest = max((max(one.generation, 1), one.sequence) for one in node.values()) if node else (1, 0)
+    if restoring.ahead(left.state, Checkpoint(*highest, [])):
+        left.decide(restoring.begin_generation(left.state, 0, "set back"))
+    for kept in node.values():
+        left.decide(restoring.restore(left.state, "n1", kept))
+    left.decide(restoring.show(left.state, "n1"))
+    for name, kept in node.items():
+        device = left.state.devices[name]
+        assert device.lifecycle is not FREE
+        assert device.hold is not None
+        assert device.hold.claim == kept.claim
+        with pytest.raises(NotGrantedError):
+            left.decide(claims.grant(left.state, Ask("x", "j", [Pick(name, Mode.DRIVER)]), "c-x"))
+
+
+def _epoch(epoch: Epoch) -> tuple[int, int]:
+    return (epoch.generation, epoch.sequence)

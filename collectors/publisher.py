@@ -159,7 +159,7 @@ class Publisher:
         if not chosen and not heartbeat:
             return self._until_heartbeat()
         account = self._spool.account() if heartbeat or now - self._last_account >= ACCOUNT_SECONDS else None
-        held, batches = self._encode(chosen)
+        held, batches = self._encode(chosen, alone=not heartbeat)
         account, word = self._word(account, heartbeat=heartbeat)
         batches += word
         if not batches:
@@ -187,10 +187,16 @@ class Publisher:
             return self._failed(reason, answer.retry_after)
         return self._answered(answer, held, account, len(body), heartbeat=heartbeat)
 
-    def _encode(self, chosen: list[Held]) -> tuple[list[Held], list[bytes]]:
+    def _encode(self, chosen: list[Held], *, alone: bool) -> tuple[list[Held], list[bytes]]:
+        """Give what of the chosen can be sent now. Raises SpoolError when they are `alone` and none can be read."""
         held, batches = [], []
+        unread: SpoolError | None = None
         for one in chosen:
-            body = self._spool.body(one)
+            try:
+                body = self._spool.body(one)
+            except SpoolError as error:  # the others need not wait for it
+                unread = error
+                continue
             if body is None:
                 continue
             try:
@@ -199,6 +205,8 @@ class Publisher:
                 self._refused(one, str(error))
             else:
                 held.append(one)
+        if unread is not None and alone and not held:
+            raise unread
         return held, batches
 
     def _word(self, account: Account | None, *, heartbeat: bool) -> tuple[Account | None, list[bytes]]:

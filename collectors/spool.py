@@ -18,7 +18,7 @@ from pathlib import Path
 import msgspec
 
 from collectors.spool_epoch import Epoch, Stream, restore, tell
-from collectors.spool_file import SpoolFile, Write, is_full, open_spool_file
+from collectors.spool_file import SpoolFile, Write, is_damage, is_full, open_spool_file
 from collectors.spool_room import least_important, make_way, room_for
 from collectors.spool_state import State
 from collectors.spooled import Counts, Held, Key, NewBatch, Waiting
@@ -130,13 +130,18 @@ class Spool:
         return len(self.waiting)
 
     def body(self, held: Held) -> bytes | None:
-        """Read one body; None when it is no longer here, or cannot be read (then it is given up as `corrupt`)."""
+        """Read one body; None when it is no longer here, or is damaged (then it is given up as `corrupt`).
+
+        Raises SpoolError when it cannot be read now: the disk may answer the next time, and the batch stays.
+        """
         with self.lock:
             if held.id not in self.waiting:
                 return None
             try:
                 body = self._file.body(held.id)
-            except sqlite3.DatabaseError:
+            except sqlite3.DatabaseError as error:
+                if not is_damage(error):
+                    raise SpoolError(f"{self._file.path}: a batch cannot be read: {error}") from error
                 body = None
             if body is None:
                 self.drop([held.id], "corrupt")

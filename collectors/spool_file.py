@@ -323,7 +323,7 @@ def open_spool_file(path: Path, synchronous: str = "FULL") -> SpoolFile:
         try:
             db = connect(path, synchronous)
         except sqlite3.DatabaseError as error:
-            if not _is_damage(error):
+            if not is_damage(error):
                 raise
             from collectors.spool_salvage import salvage  # seldom needed
 
@@ -339,7 +339,8 @@ def is_full(error: sqlite3.Error) -> bool:
     return (getattr(error, "sqlite_errorcode", 0) or 0) & 0xFF == sqlite3.SQLITE_FULL
 
 
-def _is_damage(error: sqlite3.DatabaseError) -> bool:
+def is_damage(error: sqlite3.DatabaseError) -> bool:
+    """Whether it was that the file is damaged; else the disk may obey the next time."""
     code: int = getattr(error, "sqlite_errorcode", 0) or 0
     return code & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 

@@ -167,6 +167,31 @@ class TestOrder:
         assert "Authorization" not in rig.aggregator.headers[1]
 
 
+class TestBatchesThatCannotBeRead:
+    """By the disk, now: SQLite says `interrupted`, as it says `disk I/O error` where one fails."""
+
+    def test_the_others_go_and_it_follows(self, rig: Rig) -> None:
+        rig.keep(b"a", b"b")
+        fails = iter([1])
+        rig.spool._file.db.set_progress_handler(lambda: next(fails, 0), 1)
+        rig.publisher.attempt()
+        assert [b"b"] == rig.aggregator.bodies()
+        rig.publisher.attempt()
+        assert [b"a"] == rig.aggregator.bodies(1)
+        assert not rig.spool.account().epochs[0].streams[0].dropped
+
+    def test_where_there_are_no_others_it_is_told_and_tried_again_later(self, rig: Rig) -> None:
+        rig.publisher.attempt()  # the first heartbeat is out
+        rig.keep(b"a")
+        rig.spool._file.db.set_progress_handler(lambda: 1, 1)
+        assert rig.publisher.attempt() > 0
+        assert "cannot be read" in rig.publisher.status.last_error
+        assert rig.publisher.backing_off
+        rig.spool._file.db.set_progress_handler(None, 1)
+        rig.publisher.attempt()
+        assert [b"a"] == rig.aggregator.bodies(1)
+
+
 class TestResults:
     def test_what_was_accepted_or_quarantined_is_forgotten_and_what_is_to_be_retried_is_kept(self, rig: Rig) -> None:
         rig.keep(b"a", b"b", b"c")

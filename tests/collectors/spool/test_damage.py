@@ -4,11 +4,14 @@ import os
 import sqlite3
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from collectors.spool import NewBatch, Spool
+from collectors.spool_file import SpoolFile
 from schemas.account import StreamAccount
+from schemas.errors import SpoolError
 from schemas.verbosity import Level, RowClass
 from tests.collectors.spool.layout import body
 
@@ -49,6 +52,22 @@ def tear(folder: Path, table: str) -> None:
         file.write(b"\xa5" * size)
 
 
+class Torn:
+    """A spool file of which the page of a body is damaged, and no other."""
+
+    def __init__(self, file: SpoolFile) -> None:
+        self._file = file
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
+
+    def body(self, _id: int) -> bytes:
+        """See `SpoolFile`."""
+        error = sqlite3.DatabaseError("database disk image is malformed")
+        error.sqlite_errorcode = sqlite3.SQLITE_CORRUPT | 2 << 8  # an extended code: SQLITE_CORRUPT_SEQUENCE
+        raise error
+
+
 def told(spool: Spool, epoch: str) -> StreamAccount:
     [one] = [one for one in spool.account().epochs if one.epoch == epoch]
     [stream] = one.streams
@@ -69,6 +88,22 @@ def test_without_the_table_of_runs_they_are_made_again_from_the_rest(tmp_path: P
     assert (200, [(0, 50), (80, 200)]) == (stream.numbered, stream.spooled)
     assert {"spool_full": [(50, 80)]} == of_reasons(stream)
     assert {"log": "19"} == salvaged.positions("kmsg")
+
+
+def test_what_the_disk_does_not_give_now_stays_and_what_is_damaged_is_given_up(tmp_path: Path) -> None:
+    spool = open_spool(tmp_path)
+    spool.commit([NewBatch(RowClass.LOG, Level.STANDARD, 10, body(0))])
+    [held] = spool.pending()
+    spool._file.db.set_progress_handler(lambda: 1, 1)
+    with pytest.raises(SpoolError, match="cannot be read: interrupted"):
+        spool.body(held)
+    spool._file.db.set_progress_handler(None, 1)
+    assert body(0) == spool.body(held)
+
+    spool._file = Torn(spool._file)  # type: ignore[assignment]
+    assert spool.body(held) is None
+    assert {"corrupt": [(0, 10)]} == of_reasons(told(spool, spool.epoch))
+    spool.close()
 
 
 def test_without_runs_and_batches_streams_and_what_was_given_up_are_told(tmp_path: Path) -> None:

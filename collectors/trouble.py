@@ -29,9 +29,9 @@ class Trouble:
         self._counters.note(text, self._wall_ns())
 
     def fail(self, problem: Problem) -> None:
-        """Count a failure by the exception's class."""
+        """Count a failure by the exception's class, and keep it with its text: `KeyError: 'power'`."""
         self._counters.count(problem.name, problem.failed)
-        self.note(problem.text or problem.name)
+        self.note(f"{problem.name}: {problem.text}" if problem.text else problem.name)
 
     def complain(self, name: str, text: str) -> None:
         """Log a standing condition, once."""

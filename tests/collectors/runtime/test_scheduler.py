@@ -281,7 +281,7 @@ def test_once_collects_from_each_and_ends() -> None:
         "bad": State.RUNNING,
         "none": State.NO_DATA,
     }
-    assert results["bad"].status.last_error == "a bug"
+    assert results["bad"].status.last_error == "ZeroDivisionError: a bug"
     assert [len(results[name].deliveries) > 0 for name in ("good", "tape", "none")] == [True, True, False]
     assert sum(len(result.deliveries) for result in results.values()) <= len(intake.taken)
     assert any(Position("tape", "1") in delivery.positions for delivery in results["tape"].deliveries)

@@ -36,7 +36,7 @@ class AgentSection(msgspec.Struct, frozen=True):
     describe_every_seconds: float = 300.0
     """How often devices are described again; events that concern a device do it at once."""
     only: list[str] = []
-    """Run just these collectors; empty: host and syslog, and every other that has a section of its own."""
+    """Run just these collectors; empty: host, pci and syslog, and every other that has a section of its own."""
 
     def __post_init__(self) -> None:
         level_of(self.level)

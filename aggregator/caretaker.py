@@ -28,7 +28,7 @@ _log = logging.getLogger("muster.caretaker")
 TICK_SECONDS: Final = 1.0
 SWEEP_SECONDS: Final = 60.0
 _RECORDS_SECONDS: Final = 10.0
-_SLICE: Final = 16
+_SLICE: Final = 4
 """Nodes that are looked at before others have the loop."""
 SETTLE_SECONDS: Final = {"claim.idle": 300.0, "claim.driver": 30.0, "claim.network": 30.0, "record.device": 60.0}
 """How long two views may differ before it is told: what was just confirmed is not opened yet, or not yet seen so."""

@@ -7,7 +7,8 @@ from urllib.parse import quote, urlencode
 from aggregator.cli import add_examples, add_output_option, add_server_options
 from aggregator.cli.changes import entries_table, watch
 from aggregator.cli.client import Client, ServerError, client_of
-from aggregator.cli.render import Table, show
+from aggregator.cli.query import clock_time
+from aggregator.cli.render import CELL_WIDTH, Table, show
 from aggregator.cli.words import shorten
 from aggregator.ledger.givable import GIVEN, never_given
 from aggregator.ledger.words import Lifecycle
@@ -21,8 +22,25 @@ _EPILOG = """examples:
   muster devices --as-of 7d              what there was a week ago
   muster devices gpu-7f3k2ma             one device, with where it has been
   muster devices gpu-7f3k2ma --history   everything that happened to it
-  muster devices --watch --node gpu-17   what happens from now on, one line each"""
+  muster devices --watch --node gpu-17   what happens from now on, one line each
+
+states:
+  dirty        nobody's, and nobody has shown that it is clean: so is whatever
+               is seen first. 'muster clean' has its node clean it, 'muster
+               adopt --attest' takes your word
+  free         clean: 'muster place' or 'muster claims' may give it
+  reserved, provisioning, assigned
+               a claim's: granted, being handed over, confirmed by its node
+  suspect      a claim's whose lease ran out; it may be in use still
+  cleaning     its node is at it; what comes of it is free or quarantined
+  quarantined  a clean failed: people look at it
+  foreign      in use, but not through Muster ('muster adopt' says by whom)
+  host         the machine's own, or what it needs: its root disk, its uplink
+  retired      taken out for good
+reach: live; stale: its node is silent; absent: its node speaks and it is gone;
+unverified: it has not shown since a boot that it is the same part"""
 _PAGE = 5000
+_UNCUT = CELL_WIDTH
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -61,7 +79,7 @@ def run(options: argparse.Namespace) -> int:
         show(answer, options.output, _one(answer))
         return 0
     devices = _list(client, options)
-    show(devices, options.output, devices_table(devices))
+    show(devices, options.output, devices_table(devices, wide=options.wide))
     return 0
 
 
@@ -85,26 +103,34 @@ def _list(client: Client, options: argparse.Namespace) -> list[dict[str, Any]]:
     return [one for one in found if not never_given(DeviceKind(one["kind"]), one["capabilities"])]
 
 
-def devices_table(devices: list[dict[str, Any]]) -> Table:
-    """Make the table of devices."""
+def devices_table(devices: list[dict[str, Any]], *, wide: bool = False) -> Table:
+    """Make the table of devices; a wide one has ids, serial numbers and places too, and cuts nothing off."""
+    more = ["kind", "node id", "variant", "serial", "uuid", "path"] if wide else []
     table = Table(
-        ["device", "node", "model", "address", "group", "state", "reach", "claim", "marks"],
+        ["device", "node", "model", "address", "group", "state", "reach", "claim", "marks", *more],
         empty="no devices: the agents' collectors have not described any yet, or none fits",
     )
     for one in devices:
-        group = one["capabilities"].get("iommu_group")
+        group, model = one["capabilities"].get("iommu_group"), one["part"].get("model", "") or "-"
         table.add(
             one["id"],
-            shorten(one["node_name"] or one["node"], 16),
-            shorten(one["variant"] or one["part"].get("model", "") or "-", 24),
+            shorten(one["node_name"] or one["node"], _UNCUT if wide else 16),
+            shorten(model if wide else one["variant"] or model, _UNCUT if wide else 24),
             one["slot"].get("address", "") or one["slot"].get("location", "") or "-",
             "-" if group is None else str(group),
             one["lifecycle"],
             one["reach"],
             one["claim"] or "-",
             ",".join(taint["rule"] for taint in one["taints"]) or "-",
+            *(_more(one) if wide else ()),
         )
     return table
+
+
+def _more(one: dict[str, Any]) -> tuple[str, ...]:
+    part, slot = one["part"], one["slot"]
+    told = (one["kind"], one["node"], one["variant"], part.get("serial"), part.get("uuid"), slot.get("path"))
+    return tuple(word or "-" for word in told)
 
 
 def _one(answer: dict[str, Any]) -> Table:
@@ -134,7 +160,14 @@ def _one(answer: dict[str, Any]) -> Table:
     ):
         if value not in (None, "", []):
             table.add(name, ", ".join(map(str, value)) if isinstance(value, list) else str(value))
-    for sight in answer["history"]["slot"]:
-        until = sight[5] if sight[5] is not None else "now"
-        table.add("in this slot", f"{sight[0]} {sight[3]} from {sight[4]} to {until}")
+    times = answer.get("times_ns", {})
+    for name, _, _, part_key, since, until in answer["history"]["slot"]:
+        stay = f"from {_moment(since, times)} " + ("on" if until is None else f"to {_moment(until, times)}")
+        table.add("in this slot", f"{name} {part_key} {stay}")
     return table
+
+
+def _moment(sequence: int, times: dict[str, int]) -> str:
+    """Give the time of a ledger sequence, and the sequence: --as-of takes both."""
+    time_ns = times.get(str(sequence))
+    return f"ledger {sequence}" if time_ns is None else f"{clock_time(time_ns)} (ledger {sequence})"

@@ -2,18 +2,20 @@
 
 import time
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Annotated, Final, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Final, TypeVar
 
 from fastapi import APIRouter, Depends, Query, Response
 
 from aggregator.access import Action, Caller
 from aggregator.ledger import cleaning
-from aggregator.ledger.model import Device
+from aggregator.ledger.model import Device, Node
+from aggregator.ledger.nodes import NodeUnknownError
 from aggregator.ledger.shown import entry_view
 from aggregator.ledger.state import State
 from aggregator.query_text import parse_time
 from aggregator.routes.common import ServiceOf, allow, answer
-from aggregator.views import DeviceView, device_history, device_view
+from aggregator.views import DeviceHistory, DeviceView, device_history, device_view
+from schemas.errors import near_names
 
 if TYPE_CHECKING:
     from aggregator.service import Service
@@ -80,25 +82,31 @@ def _moment(state: State) -> dict[str, object]:
 def _after(state: State, after: str, node: str) -> Iterator[Device]:
     if after:
         cleaning.find(state, after)
-    chosen = state.devices.values() if not node else _of_node(state, node)
+    chosen = [device for one in named_nodes(state, node) for device in state.devices_of(one.id)] if node else None
     passed = not after
-    for device in chosen:
+    for device in state.devices.values() if chosen is None else chosen:
         if passed:
             yield device
         passed = passed or device.id == after
 
 
-def _of_node(state: State, name: str) -> Iterator[Device]:
-    for node in state.nodes.values():
-        if name in (node.id, node.name):
-            yield from state.devices_of(node.id)
+def named_nodes(state: State, name: str) -> list[Node]:
+    """Give the nodes that an id or a host name means; several machines may have one host name.
+
+    Raises NodeUnknownError with near names.
+    """
+    found = [node for node in state.nodes.values() if name in (node.id, node.name, node.host_name)]
+    if not found:
+        known = {word for node in state.nodes.values() for word in (node.id, node.name) if word}
+        raise NodeUnknownError(f"there is no node {name[:80]!r} in the inventory.{near_names(name, known)}")
+    return found
 
 
 @router.get("/v1/devices/{device}", summary="Show a device", response_class=Response)
 async def show_device(service: ServiceOf, _: Reader, device: str, as_of: AsOf = "") -> Response:
-    """Show a device with its stays: where the part has been, and what was in its slot."""
+    """Show a device with its stays: where the part has been, what was in its slot; `times_ns` by ledger sequence."""
 
-    def question(state: State) -> dict[str, object]:
+    def question(state: State) -> dict[str, Any]:
         found = cleaning.find(state, device)
         return {
             **_moment(state),
@@ -110,7 +118,20 @@ async def show_device(service: ServiceOf, _: Reader, device: str, as_of: AsOf = 
             ],
         }
 
-    return answer(await _ask(service, as_of, question))
+    shown = await _ask(service, as_of, question)
+    shown["times_ns"] = await _times(service, shown["history"])
+    return answer(shown)
+
+
+async def _times(service: "Service", history: DeviceHistory) -> dict[str, int]:
+    """Give when the stays of a history began and ended, nanoseconds since 1970 by ledger sequence."""
+    stays = [*history.sights, *history.slot]
+    wanted = {sequence for stay in stays for sequence in (stay.since, stay.until)}
+    times: dict[str, int] = {}
+    for name in {stay.device for stay in stays}:
+        told = await service.book.past.history(name)
+        times |= {str(written.sequence): written.time_ns for written in told if written.sequence in wanted}
+    return times
 
 
 @router.get("/v1/devices/{device}/history", summary="Everything that happened to a device", response_class=Response)

@@ -1,6 +1,7 @@
 """A request against one layout: which seats could serve which need; known once for all nodes that are built alike."""
 
 from collections.abc import Iterable, Sequence
+from copy import copy
 from typing import Final, NamedTuple
 
 from aggregator.ledger.state import State
@@ -46,7 +47,7 @@ class Plan:
         self.root: Final = request.affinity.pcie_root
         self.nvlink: Final = request.affinity.nvlink
         self.strategy: Final[Strategy] = request.strategy
-        self.whole: Final = request.isolation is Isolation.WHOLE_GROUP
+        self.whole = request.isolation is Isolation.WHOLE_GROUP
         self.count: Final = sum(part.number for part in parts)
         self.candidates: Final = _union(part.candidates for part in parts)
         self.relevant: Final = (
@@ -57,6 +58,12 @@ class Plan:
         """Seats whose state can make a difference."""
         self.passed: Final = any(part.mode is Mode.PASSTHROUGH for part in parts)
         self.driven: Final = any(part.mode is Mode.DRIVER for part in parts)
+
+    def loosened(self) -> "Plan":
+        """Give the plan without whole groups: what it cannot do this one cannot either."""
+        made = copy(self)
+        made.whole = False
+        return made
 
 
 def _union(masks: Iterable[int]) -> int:

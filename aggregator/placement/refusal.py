@@ -47,6 +47,8 @@ class Refusal(msgspec.Struct, frozen=True):
 class Nearest(msgspec.Struct, frozen=True, order=True):
     """How far a node is from being able to: devices, then everything else that is wrong with it."""
 
+    unsure: bool
+    """Whether it may be that it never can: then every other node comes first."""
     missing: int
     others: int
     node: str
@@ -201,7 +203,7 @@ def _by_groups(chooser: Chooser, removed: dict[str, int]) -> tuple[Nearest | Non
             else:
                 for names in nodes:
                     _by_amounts(chooser, names, removed)
-        if not group.solver.hopeless and (near is None or -promise <= near.missing):
+        if not group.solver.hopeless and (near is None or -promise <= near.missing or near.unsure):
             near = _nearer(chooser, near, group, found)
     removed["count"] = removed.get("count", 0) + short
     return near, seen
@@ -230,13 +232,14 @@ def _wrong(chooser: Chooser, name: str) -> str:
 def _nearer(chooser: Chooser, near: Nearest | None, group: Group, found: Solution | Failure) -> Nearest | None:
     missing = found.missing if isinstance(found, Failure) else 0
     unfit = isinstance(found, Failure) and not missing  # enough devices, and not such as are asked for
-    if near is not None and missing > near.missing:
+    unsure = isinstance(group.solver.best, Failure)
+    if near is not None and (unsure, missing) > (near.unsure, near.missing):
         return near
     for names in group.nodes:
         for name in names:
             if chooser.index.nodes[name].closed or not chooser.selected(name):
                 continue
-            one = Nearest(missing, unfit + _short(chooser, name), name)
+            one = Nearest(unsure, missing, unfit + _short(chooser, name), name)
             near = one if near is None or one < near else near
             if one.others == unfit:
                 break  # the rest of the list comes later by name
@@ -249,7 +252,7 @@ def _short(chooser: Chooser, name: str) -> int:
 
 def _nearest_by_amounts(chooser: Chooser) -> Nearest | None:
     found = [
-        Nearest(0, _short(chooser, name), name)
+        Nearest(False, 0, _short(chooser, name), name)
         for name, summary in chooser.index.nodes.items()
         if not summary.closed and chooser.selected(name)
     ]
@@ -262,13 +265,14 @@ def _closed(chooser: Chooser, near: Nearest | None) -> Nearest | None:
         summary = chooser.index.nodes[name]
         if not chooser.selected(name):
             continue
-        missing = 0
+        missing, unsure = 0, False
         if chooser.resolved.needs:
             solver = chooser.solver_of(summary)
             if solver.hopeless:
                 continue
+            unsure = isinstance(solver.best, Failure)
             missing = _missing_if_open(chooser, solver, summary)
-        found = Nearest(missing, 1 + _short(chooser, name), name)
+        found = Nearest(unsure, missing, 1 + _short(chooser, name), name)
         near = found if near is None or found < near else near
     return near
 

@@ -59,7 +59,9 @@ class Solver:
         self._promises: dict[Masks, int] = {}
         full = (1 << plan.layout.size) - 1
         self.best = self.solve(Masks(full, full, 0))
-        self.hopeless = isinstance(self.best, Failure) and (not plan.whole or self.best.condition == "count")
+        self.hopeless = isinstance(self.best, Failure) and (
+            not plan.whole or isinstance(solve(plan.loosened(), Masks(full, full, 0)), Failure)
+        )
         """Whether no node that is built like this ever can; a whole group may be smaller while some of it is away."""
         """On a node that is all free. A Failure: no node that is built like this ever can."""
 

@@ -27,7 +27,7 @@ from aggregator.placement.explain import irreducible
 from aggregator.placement.index import Index
 from aggregator.placement.placing import NotPlacedError, Placer
 from aggregator.placement.refusal import Refusal
-from aggregator.placement.request import Need, Request, UnknownNameError
+from aggregator.placement.request import Affinities, Affinity, Isolation, Need, Request, UnknownNameError
 from aggregator.placement.whatif import what_if, what_if_then
 from schemas.device import DeviceKind
 from tests.aggregator.ledger.rig import opened, settle
@@ -132,6 +132,17 @@ def test_a_cordon_and_a_quota_are_blockers_together(book: Book) -> None:
     assert [OpenNode("n3"), SetQuota("t1", "devices", 3)] == [
         one.edit for one in blockers(book, asked(Need("V100", count=3)))
     ]
+
+
+def test_the_nearest_node_is_one_that_can_at_all() -> None:
+    """Of whole groups on one socket a node of two sockets has enough devices, and never where they are needed."""
+    book = Book()
+    name_variants(book)
+    build(book, "n1", [Spec("V100", numa=0), Spec("V100", numa=1)])
+    build(book, "n2", [Spec("V100", numa=0), Spec("V100", numa=0, lifecycle="dirty")])
+    request = asked(Need("V100", count=2), isolation=Isolation.WHOLE_GROUP, affinity=Affinities(numa=Affinity.REQUIRE))
+    assert "n2" == refused(book, request).nearest
+    assert ["lifecycle.dirty"] == [one.reason for one in blockers(book, request)]
 
 
 def test_irreducible_leaves_out_the_earlier_of_two_that_do_equally_well() -> None:

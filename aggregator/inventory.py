@@ -36,7 +36,7 @@ from aggregator.store import Run as StoreRun
 from schemas.alerts import decode_alert
 from schemas.batch import Batch, Block, Envelope
 from schemas.codec import check_batch, decode_batch
-from schemas.errors import MusterError, WireError
+from schemas.errors import MalformedError, MusterError, WireError
 from schemas.rows import CAPABILITY, Event, Severity
 from schemas.verbosity import RowClass
 
@@ -118,6 +118,10 @@ class Inventory:
         self._heard: dict[str, tuple[float, int]] = {}
         """Publisher -> when it was last heard, by our clock, and its partition."""
         self._stopping = asyncio.Event()
+        self._at: tuple[str, int, int] | None = None
+        """Place of the record that is being taken."""
+        self._poison: set[tuple[str, int, int]] = set()
+        """Places of records that could not be taken: a defect of ours each, and left out the next time."""
         self.behind: dict[int, float] = {}
         """Partition -> seconds that we are behind in it; only those where we are."""
         self.status = InventoryStatus()
@@ -143,7 +147,9 @@ class Inventory:
                 await self._pause(backoff)
                 backoff = min(5.0, backoff * 2)
             except Exception as error:  # noqa: BLE001 - whatever it is, the log still has the facts: begin again
-                _log.exception("inventory_failed")
+                _log.exception("inventory_failed place=%s", self._at)
+                if self._at is not None:  # once is enough: what follows it has to be read too
+                    self._poison.add(self._at)
                 self._failed(error)
                 await self._pause(backoff)
                 backoff = min(5.0, backoff * 2)
@@ -271,7 +277,9 @@ class Inventory:
             batches = [(record, batch) for record in records if (batch := self._opened(record)) is not None]
             await self._know_runs({(one.envelope.publisher, one.envelope.epoch) for _, one in batches})
             for record, batch in batches:
+                self._at = (topic, partition, record.offset)
                 self._take(record, batch, partition)
+            self._at = None
         self.tracker.move(topic, partition, records[-1].offset + 1)
         return True
 
@@ -333,7 +341,11 @@ class Inventory:
             self.status.repeated += envelope.rows
             return
         outcome = Outcome.DONE
-        if envelope.row_class is RowClass.CAPABILITY:
+        if self._at in self._poison:
+            outcome = Outcome.QUARANTINED
+            self.status.unreadable += 1
+            _log.error("record_left_out place=%s publisher=%s", self._at, envelope.publisher)
+        elif envelope.row_class is RowClass.CAPABILITY:
             try:
                 blocks = cut_blocks(check_batch(batch), envelope.first, missing)
                 self._documents_of(envelope, blocks, run)
@@ -355,10 +367,13 @@ class Inventory:
         for block in blocks:
             if block.measurement != CAPABILITY:
                 continue
-            for row in block.rows:
+            texts = block.strings.get("document")
+            if texts is None:
+                raise MalformedError(f"a block of {CAPABILITY} has no column 'document'")
+            for row, said_text in zip(block.rows, texts, strict=True):
                 key = block.keys[row]
                 device, collector = key[0], key[1] if len(key) > 1 else ""
-                text = block.strings["document"][0] or ""  # a capability batch is one device's document
+                text = said_text or ""
                 self.status.documents += 1
                 held = (envelope.publisher, collector, device)
                 if not self._is_latest(envelope, run) or not self.documents.take(

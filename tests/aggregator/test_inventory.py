@@ -1,5 +1,6 @@
 """The inventory consumer: what is in the log is in the ledger, once, in the order of runs, whatever comes late."""
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -380,3 +381,34 @@ async def test_alert_that_says_nothing_harms_nothing(tmp_path: Path, record: byt
         await one.say(record, topic=ALERT)
         assert before == one.ledger.peek().digest()
         assert one.devices() == {"S1": Reach.LIVE.value}
+
+
+async def test_a_capability_batch_without_a_document_is_left_out_and_what_follows_is_taken(tmp_path: Path) -> None:
+    """Any publisher may send one; it must not stand in the way of the fleet's inventory."""
+    block = Block(CAPABILITY, "n1", ["collector"], [["gpu:1", "nvml"]], [0], 1000, [0], strings={"other": ["x"]})
+    envelope = Envelope("n1", "e1", RowClass.CAPABILITY, Level.ESSENTIAL, 0, 1, 0)
+    async with rig(tmp_path) as one:
+        node = Node("n1")
+        node.rows = node.order = 1
+        await one.say(encode_batch(envelope, encode_body([block])), node.document(gpu(1)))
+        assert {"S1": "live"} == one.devices()
+
+
+async def test_a_record_that_meets_a_defect_of_ours_is_left_out_the_second_time(tmp_path: Path) -> None:
+    """Whatever a document brings up in us, the records after it are read."""
+
+    def defective(_device: object, document: Document) -> str:
+        return "no such cause" if document.part.serial == "S1" else "seen"
+
+    async with rig(tmp_path) as one:
+        one.inventory = Inventory(one.log, one.ledger, one.control, adopt=defective)
+        node = Node("n1")
+        for record in (node.document(gpu(1)), node.document(gpu(2))):
+            await one.log.append([Entry("capability", partition_of("n1", PARTITIONS), record)])
+        running = asyncio.create_task(one.inventory.run())
+        async with asyncio.timeout(60):
+            await one.ledger.wait(0, 60)
+        one.inventory.stop()
+        await running
+        assert {"S2": "live"} == one.devices()
+        assert 1 == one.inventory.status.unreadable

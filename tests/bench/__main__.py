@@ -36,6 +36,7 @@ LINES: dict[str, Callable[[], list[Line]]] = {
 PRINTED: dict[str, tuple[str, ...]] = {
     "log": ("tests.bench.bench_log", "--seconds", "2"),
     "store": ("tests.bench.bench_store", "--quick"),
+    "ledger": ("tests.bench.bench_ledger", "--nodes", "500", "--days", "12"),
     "syslog_parser": ("tests.bench.bench_syslog_parser", "--messages", "20000", "--rounds", "3"),
     "fleet": ("tests.bench.bench_fleet", "--nodes", "1000", "--seconds", "30"),
 }

@@ -2,7 +2,7 @@
 
 import contextlib
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, MutableMapping
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -33,15 +33,15 @@ class Site:
             "path": path, "raw_path": path.encode(), "query_string": query.encode(), "root_path": "",
             "headers": [(b"content-type", b"application/json")], "client": None, "server": ("/run/muster.sock", None),
         }  # fmt: skip
-        sent: list[dict[str, Any]] = []
+        sent: list[MutableMapping[str, Any]] = []
         asked = False
 
-        async def receive() -> dict[str, Any]:
+        async def receive() -> MutableMapping[str, Any]:
             nonlocal asked
             gone, asked = asked, True
             return {"type": "http.disconnect"} if gone else {"type": "http.request", "body": data, "more_body": False}
 
-        async def send(message: dict[str, Any]) -> None:
+        async def send(message: MutableMapping[str, Any]) -> None:
             sent.append(message)
 
         await self._app(scope, receive, send)

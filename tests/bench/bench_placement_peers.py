@@ -150,6 +150,8 @@ class Writes(msgspec.Struct, frozen=True):
     per_second: float
     """Writes that were granted."""
     p50_ms: float
+    cpu_ms: float
+    """Of Placement and its database, for each that was granted."""
     refused: int
     """Writes that were not, although there was room: it gave up after tries of its own."""
 
@@ -158,7 +160,7 @@ def writes(peer: Placement, hosts: Sequence[str], *, clients: int = CLIENTS, sec
     """Let clients give one vCPU to new consumers, each time of a host drawn at random; one host: the hot provider."""
     took: list[float] = []
     refused: list[int] = []
-    began = time.perf_counter()
+    before, began = _cpu(peer), time.perf_counter()
 
     def write(number: int) -> None:
         draw = random.Random(number)
@@ -172,7 +174,8 @@ def writes(peer: Placement, hosts: Sequence[str], *, clients: int = CLIENTS, sec
 
     _together(write, clients)
     spent = time.perf_counter() - began
-    return Writes(len(took) / spent, statistics.median(took) * 1e3, len(refused))
+    cpu_ms = (_cpu(peer) - before) / len(took) * 1e3
+    return Writes(len(took) / spent, statistics.median(took) * 1e3, cpu_ms, len(refused))
 
 
 def _together(work: Callable[[int], None], workers: int) -> None:
@@ -323,6 +326,7 @@ def show_peers(found: dict[str, Figures]) -> None:
         done: list[Writes] = [getattr(one, name) for one in found.values()]
         rows[f"allocations/s, {name}, {CLIENTS} clients"] = [f"{one.per_second:.4g}" for one in done]
         rows[f"allocations, {name}, p50 ms"] = [f"{one.p50_ms:.4g}" for one in done]
+        rows[f"allocations, {name}, CPU ms of each"] = [f"{one.cpu_ms:.4g}" for one in done]
         rows[f"allocations, {name}, refused though there was room"] = [str(one.refused) for one in done]
     rows["trials in which one thing was given twice"] = [
         f"{one.races.violated} of {one.races.trials}, worst {one.races.worst}" for one in found.values()

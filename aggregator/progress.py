@@ -31,6 +31,8 @@ class Tracker:
         self.words = {word.publisher: word for word in progress.words}
         self._known: dict[Stream, Intervals] = {}
         self._outcomes: dict[Stream, dict[Outcome, Intervals]] = {}
+        self._lent: set[Stream] = set()
+        """Streams whose outcomes a frozen copy has too: to be copied before they are changed."""
         self._runs: dict[str, dict[str, list[Stream]]] = {}
         self.pasts = {past.publisher: past for past in progress.pasts}
         """Of the publishers that have settled runs, what these amount to."""
@@ -130,13 +132,16 @@ class Tracker:
         return self._runs.get(publisher, {})
 
     def frozen(self, words: Mapping[str, Word]) -> "Tracker":
-        """Give a copy, for another thread, of how rows ended, with `words` instead of what was heard meanwhile."""
+        """Give a copy, for another thread, of how rows ended, with `words` instead of what was heard meanwhile.
+
+        The rows of a stream are copied when they change next: of thousands of streams, all at once would hold up the
+        event loop.
+        """
         twin = Tracker()
         twin.words = dict(words)
-        twin._outcomes = {
-            stream: {outcome: rows.copy() for outcome, rows in outcomes.items()}
-            for stream, outcomes in self._outcomes.items()
-        }
+        twin._outcomes = self._outcomes.copy()
+        self._lent = set(self._outcomes)
+        twin._lent = self._lent.copy()
         twin.pasts = dict(self.pasts)
         return twin
 
@@ -209,8 +214,11 @@ class Tracker:
         if not fresh:
             return
         known.add(seen.first, seen.end)
-        outcome = self._outcomes.setdefault(seen.stream, {}).setdefault(seen.outcome, Intervals())
-        outcome.update(fresh)
+        outcomes = self._outcomes.setdefault(seen.stream, {})
+        if seen.stream in self._lent:
+            self._lent.discard(seen.stream)
+            outcomes = self._outcomes[seen.stream] = {one: rows.copy() for one, rows in outcomes.items()}
+        outcomes.setdefault(seen.outcome, Intervals()).update(fresh)
 
 
 def told_word(publisher: str, epoch: str, received_ns: int, account: Account) -> Word:

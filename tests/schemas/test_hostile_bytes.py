@@ -9,9 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.account import Account, Dropped, EpochAccount, StreamAccount
-from schemas.batch import Block, Envelope
+from schemas.batch import WIRE_VERSION, Batch, Block, Envelope
 from schemas.codec import (
+    MAX_BATCH_BYTES,
     MAX_BODY_BYTES,
+    MAX_ENVELOPE_BYTES,
     MAX_NUMBER,
     check_batch,
     decode_batch,
@@ -256,6 +258,29 @@ def test_an_account_that_cannot_be_added_up_is_malformed(account: Account) -> No
     envelope = Envelope("n", "e", RowClass.EVENT, Level.ESSENTIAL, 0, 0, 0, account=account)
     with pytest.raises(MalformedError):
         decode_batch(encode_batch(envelope, b""))
+
+
+def gaps(count: int) -> Envelope:
+    """Give an envelope whose account tells of so many gaps, at least 7 bytes each."""
+    spooled = [(1 << 20 | 2 * at, 1 << 20 | (2 * at + 1)) for at in range(count)]
+    return Envelope("n", "e", RowClass.EVENT, Level.ESSENTIAL, 0, 0, 0, account=word(spooled=spooled))
+
+
+def test_an_account_is_bounded_at_both_ends() -> None:
+    """Decoded as far as a batch may be large, one would keep everybody waiting for 0.4 s."""
+    few, many = gaps(20_000), gaps(40_000)
+    assert few == decode_batch(encode_batch(few, b"")).envelope
+    with pytest.raises(TooLargeError, match="fewer runs and gaps"):
+        encode_batch(many, b"")
+    data = msgspec.msgpack.encode(Batch(WIRE_VERSION, many, b"x" * (1 << 20)))
+    with pytest.raises(TooLargeError, match="an envelope of"):
+        decode_batch(data)
+
+
+def test_a_large_body_is_no_large_envelope() -> None:
+    envelope = Envelope("n", "e", RowClass.LOG, Level.DEBUG, 0, 1, 0)
+    body = bytes(MAX_BATCH_BYTES - MAX_ENVELOPE_BYTES)
+    assert body == decode_batch(encode_batch(envelope, body)).body
 
 
 @pytest.mark.parametrize(("said", "held"), [(1, 2), (3, 2)])

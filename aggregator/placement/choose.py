@@ -15,7 +15,7 @@ from aggregator.ledger.state import State
 from aggregator.placement.index import Index
 from aggregator.placement.layout import Layout, bits
 from aggregator.placement.plan import Plan, make_plan
-from aggregator.placement.request import Isolation, Resolved, Strategy, selector
+from aggregator.placement.request import Isolation, Resolved, Strategy, predicate
 from aggregator.placement.solve import Failure, Solution, Solver
 from aggregator.placement.stacking import stack
 from aggregator.placement.summary import Masks, Summary
@@ -146,12 +146,16 @@ class Chooser:
                 yield Group(self.solver(summary.layout), self.masks(summary), [[name]])
 
     def _filtered(self, layout: Layout) -> Iterator[Group]:
+        solvers: dict[tuple[int | None, ...], Solver] = {}
         alike: dict[tuple[tuple[int | None, ...], Masks], list[str]] = {}
         for summary in self.index.in_layout(layout):
-            alike.setdefault((self.filters(summary), self.masks(summary)), []).append(summary.node)
+            filters = self.filters(summary)
+            solver = solvers.get(filters)
+            if solver is None:
+                solver = solvers[filters] = self.solver_of(summary)
+            alike.setdefault((filters, solver.key(self.masks(summary))), []).append(summary.node)
         for (filters, masks), nodes in alike.items():
-            solver = self.solvers.get(self.state, layout, self.resolved, filters, self.left)
-            yield Group(solver, masks, [sorted(nodes)])
+            yield Group(solvers[filters], masks, [sorted(nodes)])
 
     def solver(self, layout: Layout) -> Solver:
         """Give the solver of a layout, for needs without expressions."""
@@ -174,7 +178,7 @@ class Chooser:
     def _fits(self, summary: Summary, text: str) -> int:
         known = summary.filters.get(text)
         if known is None:
-            fits = selector(text, "device", "where").on_objects("device")
+            fits = predicate(text, "device")
             known = sum(1 << at for at, device in enumerate(summary.devices) if fits(device) is True)
             summary.filters[text] = known
         return known
@@ -193,7 +197,7 @@ class Chooser:
         summary = self.index.nodes[name]
         known = summary.selected.get(text)
         if known is None:
-            known = selector(text, "node", "where").on_objects("node")(self.state.nodes[name]) is True
+            known = predicate(text, "node")(self.state.nodes[name]) is True
             summary.selected[text] = known
         return known
 
@@ -280,10 +284,11 @@ class Chooser:
         offers = []
         for name, summary in self.index.nodes.items():
             node = state.nodes[name]
-            if (summary.closed and node_closed(node, request.tolerations)) or not self.takes(name):
+            if (summary.closed and node_closed(node, request.tolerations)) or not self.selected(name):
                 continue
             left = self._left_permille(node)
-            offers.append((-left if request.strategy is Strategy.SPREAD else left, name))
+            if left >= 0:
+                offers.append((-left if request.strategy is Strategy.SPREAD else left, name))
         offers.sort()
         found: list[Chosen] = []
         none = Solution(0, (), 0)
@@ -295,11 +300,15 @@ class Chooser:
         return None
 
     def _left_permille(self, node: Node) -> int:
-        shares = []
+        """Give how much of the scarcest amount is left after one instance, in thousandths; below 0: not enough."""
+        least = 1000
         for amount, number in self.resolved.amounts.items():
-            capacity = self.state.capacity(node, amount) or 1
-            shares.append(1000 * (capacity - node.used.get(amount, 0) - number) // capacity)
-        return min(shares)
+            capacity = self.state.capacity(node, amount)
+            left = -1 if capacity is None else capacity - node.used.get(amount, 0) - number
+            if capacity is None or left < 0:
+                return -1
+            least = min(least, 1000 * left // max(1, capacity))
+        return least
 
 
 def quota_left(state: State, resolved: Resolved) -> dict[str, int]:

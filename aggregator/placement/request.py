@@ -1,5 +1,6 @@
 """What can be asked for, checked against what there is; whatever is wrong is said with the names that are near."""
 
+from collections.abc import Callable
 from enum import Enum
 from functools import lru_cache
 from typing import Annotated, Any, Final, TypeVar
@@ -269,6 +270,12 @@ def selector(text: str, root: str, place: str) -> Expression:
     if strange := set(found.roots) - {root}:
         raise RequestError(f"{place}: it asks about {', '.join(sorted(strange))}; only {root}. is known here")
     return found
+
+
+@lru_cache(maxsize=512)
+def predicate(text: str, root: str) -> Callable[[object], object]:
+    """Give the function that tells, by True, that an expression over one root fits an object."""
+    return selector(text, root, "where").on_objects(root)
 
 
 def decode(data: bytes, kind: type[T], **defaults: object) -> T:

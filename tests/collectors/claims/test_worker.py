@@ -1,0 +1,182 @@
+"""What a node does of what it is told: once, in order of epochs, and by what it keeps on disk."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from collectors.claims.checkpoint import CheckpointError, CheckpointFile, EpochError
+from collectors.claims.worker import JobState, Worker
+from schemas.claims import ClaimDevice, ClaimReport, ClaimStep, DeviceReport, Step
+
+
+def device(name: str, *, family: str = "", members: tuple[str, ...] = (), mode: str = "passthrough") -> ClaimDevice:
+    """Make a device of a step."""
+    part = f"serial:x:{name}"
+    return ClaimDevice(name, "gpu", part, "0000:01:00.0", f"p/{name}", mode, 1, members, family or part)
+
+
+def step(
+    sequence: int, *devices: ClaimDevice, what: Step = Step.PREPARE, tenant: str = "t", claim: str = ""
+) -> ClaimStep:
+    """Make a step whose claim is named by its epoch."""
+    return ClaimStep(claim or f"c-{sequence}", what, tenant, "job", 1, sequence, list(devices), 60.0)
+
+
+def work(worker: Worker, *, fail: str = "") -> int:
+    """Do what can be done."""
+    done = 0
+    while (taken := worker.take()) is not None:
+        job, order = taken
+        worker.finish(job, DeviceReport(order.device.device, not fail, fail))
+        done += 1
+    return done
+
+
+def told(worker: Worker) -> list[tuple[str, bool]]:
+    """Give what is reported now, and have it heard."""
+    reports: list[ClaimReport] = worker.reports() or []
+    worker.heard()
+    return [(one.device, one.done) for report in reports for one in report.devices]
+
+
+def test_step_is_done_once_however_often_it_is_told_and_reported_until_it_is_gone(tmp_path: Path) -> None:
+    """Level-triggered: nothing has to be acknowledged."""
+    worker = Worker(CheckpointFile(tmp_path / "c"), "b1")
+    steps = [step(5, device("a"))]
+    worker.set_work(steps)
+    assert 1 == work(worker)
+    assert [("a", True)] == told(worker)
+    worker.set_work(steps)
+    assert 0 == work(worker)
+    assert [("a", True)] == told(worker)
+    worker.unheard()
+    assert [("a", True)] == told(worker)
+    worker.set_work([])
+    assert [] == told(worker)
+
+
+def test_lower_epoch_is_refused_even_by_the_next_run_and_changes_nothing(tmp_path: Path) -> None:
+    """What was seen is on disk before anything is done for it (invariant 10)."""
+    worker = Worker(CheckpointFile(tmp_path / "c"), "b1")
+    worker.set_work([step(9, device("a"))])
+    assert worker.take() is not None  # it dies here
+    again = Worker(CheckpointFile(tmp_path / "c"), "b1")
+    again.set_work([step(8, device("a"))])
+    assert 0 == work(again)
+    (job,) = again.jobs()
+    assert JobState.FAILED is job.state
+    assert job.report is not None
+    assert "claim.epoch" in job.report.problem
+
+
+def test_port_given_whole_later_fences_its_functions_and_the_other_way_round(tmp_path: Path) -> None:
+    """Whole and parts exclude each other; functions do not exclude one another, in whatever order they come."""
+    file = CheckpointFile(tmp_path / "c")
+    port, one, two = device("port"), device("vf0", family="serial:x:port"), device("vf1", family="serial:x:port")
+    file.raise_fences(step(7, two), two)
+    file.refuse_older(step(5, one), one)  # granted before, provisioned after: its own device
+    with pytest.raises(EpochError, match="parts-of"):
+        file.refuse_older(step(6, port), port)
+    file.raise_fences(step(8, port), port)
+    with pytest.raises(EpochError, match="whole"):
+        file.refuse_older(step(7, one), one)
+    file.refuse_older(step(9, one), one)
+
+
+def test_group_is_one_tenants_whatever_the_order_and_anothers_only_later(tmp_path: Path) -> None:
+    """The group's highest epoch binds other tenants and other modes."""
+    file = CheckpointFile(tmp_path / "c")
+    members = ("0000:01:00.0", "0000:02:00.0")
+    one, two = device("a", members=members), device("b", members=members)
+    file.raise_fences(step(7, two), two)
+    file.refuse_older(step(5, one), one)
+    with pytest.raises(EpochError, match="group"):
+        file.refuse_older(step(5, one, tenant="other"), one)
+    file.refuse_older(step(8, one, tenant="other"), one)
+
+
+def test_two_steps_of_one_family_never_run_at_once(tmp_path: Path) -> None:
+    """Hooks of one port, GPU or group do not meet."""
+    worker = Worker(CheckpointFile(tmp_path / "c"), "b1")
+    worker.set_work([step(5, device("vf0", family="f"), device("vf1", family="f"), device("z"))])
+    first, second = worker.take(), worker.take()
+    assert first is not None
+    assert second is not None
+    assert ["vf0", "z"] == [first[1].device.device, second[1].device.device]
+    assert worker.take() is None
+    worker.finish(first[0], DeviceReport("vf0", True))
+    third = worker.take()
+    assert third is not None
+    assert "vf1" == third[1].device.device
+
+
+def test_device_confirmed_in_this_boot_needs_no_hook_again_and_after_a_boot_it_does(tmp_path: Path) -> None:
+    """An agent that starts again reads; a machine that booted has to prepare."""
+    worker = Worker(CheckpointFile(tmp_path / "c"), "b1")
+    worker.set_work([step(5, device("a"))])
+    work(worker)
+    for boot, known in (("b1", True), ("b2", False)):
+        again = Worker(CheckpointFile(tmp_path / "c"), boot)
+        again.set_work([step(5, device("a"))])
+        taken = again.take()
+        assert taken is not None
+        assert known is again.confirmed_before(taken[0])
+
+
+def test_failed_undo_is_tried_again_and_a_failed_prepare_is_the_ledgers_to_judge(tmp_path: Path) -> None:
+    """In use now is not in use for ever."""
+    now = 0.0
+    worker = Worker(CheckpointFile(tmp_path / "c"), "b1", clock=lambda: now)
+    worker.set_work([step(5, device("a"), what=Step.UNDO), step(6, device("b"))])
+    assert 2 == work(worker, fail="no")
+    assert [("a", False), ("b", False)] == told(worker)
+    now = 5.0
+    assert 1 == work(worker)
+    assert [("a", True)] == told(worker)
+
+
+def test_step_by_hand_waits_for_a_word_and_is_read_after_it(tmp_path: Path) -> None:
+    """Nothing is confirmed that nobody said was done; a check only reads."""
+    worker = Worker(CheckpointFile(tmp_path / "c"), "b1", by_hand=lambda _step, _device: True)
+    worker.set_work([step(5, device("a")), step(4, device("b"), what=Step.CHECK)])
+    assert 1 == work(worker)
+    assert [] == worker.word("c-9", [])
+    assert ["a"] == worker.word("c-5", [])
+    assert 1 == work(worker)
+    assert {("a", True), ("b", True)} == set(told(worker))
+
+
+def test_damaged_checkpoint_is_told_and_nothing_is_built_on_it(tmp_path: Path) -> None:
+    """An empty one would promise that nothing was promised."""
+    path = tmp_path / "c"
+    worker = Worker(CheckpointFile(path), "b1")
+    worker.set_work([step(5, device("a"))])
+    work(worker)
+    whole = path.read_bytes()
+    for damaged in (b"", whole[:-9], whole[:20], whole.replace(b'"a"', b'"b"', 1)):
+        path.write_bytes(damaged)
+        with pytest.raises(CheckpointError, match="damaged"):
+            CheckpointFile(path)
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    st.lists(st.tuples(st.integers(0, 3), st.integers(1, 9), st.sampled_from(list(Step)), st.booleans()), max_size=14)
+)
+def test_whatever_is_told_no_device_is_kept_for_two_and_epochs_only_grow(
+    tmp_path_factory: pytest.TempPathFactory, turns: list[tuple[int, int, Step, bool]]
+) -> None:
+    """Steps of any epoch in any order, with restarts between: one holder a device, and its fence never falls."""
+    path = tmp_path_factory.mktemp("kept") / "c"
+    highest = (0, 0)
+    for number, sequence, what, fails in turns:
+        worker = Worker(CheckpointFile(path), "b1")
+        worker.set_work([step(sequence, device(f"d{number}"), what=what)])
+        work(worker, fail="no" if fails else "")
+        kept = CheckpointFile(path).message()
+        names = [one.device for claim in kept.claims for one in claim.devices]
+        assert len(names) == len(set(names))
+        assert (kept.generation, kept.sequence) >= highest
+        highest = (kept.generation, kept.sequence)

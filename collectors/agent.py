@@ -18,7 +18,7 @@ from collectors.claims.node import NodeClaims
 from collectors.config import AgentConfig, load_agent_config
 from collectors.control_client import ControlClient, ControlSession
 from collectors.delivery import Delivery
-from collectors.enrolment import NodeToken, authority_of
+from collectors.enrolment import Enrolment, NodeToken, authority_of
 from collectors.intake import Intake
 from collectors.node_identity import NodeIdentity, decide_node_id
 from collectors.own_rows import event_parcel
@@ -28,9 +28,9 @@ from collectors.registry import discover
 from collectors.scheduler import Scheduler
 from collectors.spool import Spool
 from collectors.status import CollectorSetup, SchedulerOptions
-from collectors.transport import Answer, Backoff, Transport, TransportError
+from collectors.transport import Answer, Transport, TransportError
 from collectors.verbosity import LevelPolicy
-from schemas.errors import AccessError, ConfigError
+from schemas.errors import ConfigError
 from schemas.rows import FieldValue, Severity
 from schemas.verbosity import Level
 
@@ -72,11 +72,19 @@ class Agent:
         self.token = NodeToken(folder / "token", config.publish.token)
         self._authority = authority_of(config.publish, folder)
         self._died = False
-        self._enrolled_again = False
+        self.enrolment = Enrolment(
+            self.token,
+            config.publish.enrolment_token,
+            identity.id,
+            self._transport,
+            ended=self._committed,
+            waits=self._waits,
+        )
         self.publisher = Publisher(
             self.spool,
-            _Watchful(self._transport(), self._refused),
+            _Watchful(self._transport(), self.enrolment.refused),
             token=self.token,
+            ready=self.enrolment.over.is_set,
             host_name=identity.host_name,
             documents=self.intake.documents_hash,
         )
@@ -104,7 +112,9 @@ class Agent:
             claims=self.claims.worker if self.claims is not None else None,
         )
         self._channel = self._transport()
-        self.control = ControlClient(self._channel, session, opened=self._renew_authority)
+        self.control = ControlClient(
+            self._channel, session, opened=self._renew_authority, ready=self.enrolment.over.wait
+        )
         self._saying = self._transport()
         if self.claims is not None:
             self.claims.say = lambda: self.control.say(self._saying)
@@ -113,7 +123,7 @@ class Agent:
         """Work until a signal."""
         self._handle_signals(options)
         threading.excepthook = self._thread_died
-        self._enrol()
+        self.enrolment.begin()
         self.intake.start()
         self.publisher.start()
         self.control.start()
@@ -143,7 +153,7 @@ class Agent:
 
     def once(self, wait: float) -> int:
         """Collect once, publish, and leave. The exit status tells whether everything was taken."""
-        self._enrol()
+        self.enrolment.begin()
         self.intake.start()
         self.scheduler.once(wait)  # the intake is given what comes
         self.publisher.start()
@@ -199,41 +209,9 @@ class Agent:
     def _committed(self) -> None:
         self.publisher.wake()
 
-    def _refused(self) -> None:
-        """The token is expired or revoked: with an enrolment token at hand get another, once; else say what to do."""
-        if self._enrolled_again or not self.token():
-            return
-        self._enrolled_again = True
-        if not self.config.publish.enrolment_token:
-            _log.error("token_refused: make an enrolment token ('muster token enrol') and set publish.enrolment_token")
-            return
-        _log.warning("token_refused: enrolling again with the configured enrolment token")
-        self.token.discard()
-        self._enrol()
-
-    def _enrol(self) -> None:
-        """Get a token in the background if one can be got: rows are spooled meanwhile."""
-        if not self.config.publish.enrolment_token or self.token():
-            return
-
-        def work() -> None:
-            backoff = Backoff()
-            transport = self._transport()
-            while True:
-                try:
-                    self.token.enrol(transport, self.config.publish.enrolment_token, self.identity.id)
-                except TransportError as error:
-                    _log.warning("enrolment_waits error=%s", error)
-                    threading.Event().wait(backoff.next())
-                except AccessError as error:
-                    _log.error("enrolment_refused error=%s (give another enrolment token and restart)", error)
-                    return
-                else:
-                    _log.info("enrolled node=%s", self.identity.id)
-                    self.publisher.wake()
-                    return
-
-        threading.Thread(target=work, name="enrolment", daemon=True).start()
+    def _waits(self, reason: str) -> None:
+        """Nothing can be sent before the node has its token: until then that is what is wrong with publishing."""
+        self.publisher.status.last_error = reason
 
     def _handle_signals(self, options: argparse.Namespace) -> None:
         from collectors.lifeline import watch_lifeline

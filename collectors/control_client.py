@@ -39,6 +39,9 @@ WAIT_SECONDS: Final = 20.0
 """How long the aggregator may keep us waiting; below the transport's own timeout."""
 
 
+_READY_SECONDS: Final = 1.0
+
+
 class Claims(Protocol):
     """What does the work that claims ask of a node. Safe from any thread."""
 
@@ -242,11 +245,27 @@ class ControlSession:
 class ControlClient:
     """Keeps one session's channel open, on a thread of its own, until it is stopped."""
 
-    def __init__(self, sender: Sender, session: ControlSession, *, opened: Callable[[], None] = lambda: None) -> None:
-        """Ask nothing yet. `opened` is called, on the channel's thread, whenever an aggregator took us up anew."""
+    def __init__(
+        self,
+        sender: Sender,
+        session: ControlSession,
+        *,
+        opened: Callable[[], None] = lambda: None,
+        ready: Callable[[float], bool] = lambda _: True,
+    ) -> None:
+        """Ask nothing yet.
+
+        Args:
+            sender: Carries the requests.
+            session: Makes them, and acts on the answers.
+            opened: Called, on the channel's thread, whenever an aggregator took us up anew.
+            ready: Waits at most so many seconds for the moment from which on it makes sense to ask; tells whether it is
+                there.
+        """
         self._sender = sender
         self._session = session
         self._opened = opened
+        self._ready = ready
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="control", daemon=True)
 
@@ -269,6 +288,8 @@ class ControlClient:
 
     def _run(self) -> None:
         while not self._stopping.is_set():
+            if not self._ready(_READY_SECONDS):
+                continue
             try:
                 wait = self.ask_once()
             except (TransportError, WireError) as error:

@@ -1,16 +1,21 @@
 """The node's token: kept in a 0600 file, got once for a one-time enrolment token; and whom it is shown to."""
 
+import logging
 import os
 import threading
+from collections.abc import Callable
 from pathlib import Path
+from typing import Final
 
 import msgspec
 
 from collectors.authority import Authority, split_pin
 from collectors.config import PublishSection
-from collectors.transport import Transport, TransportError
+from collectors.transport import Backoff, Transport, TransportError
 from schemas.digest import blake2b
 from schemas.errors import AccessError, ConfigError
+
+_log: Final = logging.getLogger("muster.enrolment")
 
 
 def authority_of(publish: PublishSection, folder: Path) -> Authority:
@@ -102,6 +107,88 @@ class NodeToken:
                 file.flush()
                 os.fsync(file.fileno())
         return nonce
+
+
+class Enrolment:
+    """Gets a node its token, on a thread of its own; rows are spooled meanwhile, and nobody is asked in vain."""
+
+    def __init__(
+        self,
+        token: NodeToken,
+        enrolment_token: str,
+        node: str,
+        transport: Callable[[], Transport],
+        *,
+        ended: Callable[[], None] = lambda: None,
+        waits: Callable[[str], None] = lambda _: None,
+        backoff: Backoff | None = None,
+        log: logging.Logger = _log,
+    ) -> None:
+        """Begin nothing yet. `ended` is called when it may be spoken again, `waits` with the reason when it may not."""
+        self._token = token
+        self._enrolment_token = enrolment_token
+        self._node = node
+        self._transport = transport
+        self._ended = ended
+        self._waits = waits
+        self._backoff = backoff or Backoff()
+        self._log = log
+        self._again = False
+        self._told = False
+        self.over = threading.Event()
+        """Set but while a token is being got: to speak without one would only be refused."""
+        self.over.set()
+
+    def begin(self) -> None:
+        """Get a token in the background, if there is none and one can be got."""
+        if not self._enrolment_token or self._token():
+            return
+        self.over.clear()
+        threading.Thread(target=self._work, name="enrolment", daemon=True).start()
+
+    def refused(self) -> None:
+        """Heed that what was shown is not, or no longer, good: get another, once, or say once what is missing."""
+        if not self._token():
+            if not self._enrolment_token and not self._told:
+                self._told = True
+                self._log.error(
+                    "token_missing: the aggregator takes no rows without one: set publish.enrolment_token (made there by"
+                    " 'muster token enrol') or publish.token, and restart"
+                )
+            return
+        if self._again:
+            return
+        self._again = True
+        if not self._enrolment_token:
+            self._log.error(
+                "token_refused: make an enrolment token ('muster token enrol') and set publish.enrolment_token"
+            )
+            return
+        self._log.warning("token_refused: enrolling again with the configured enrolment token")
+        self._token.discard()
+        self.begin()
+
+    def _work(self) -> None:
+        transport, standing = self._transport(), ""
+        while True:
+            try:
+                self._token.enrol(transport, self._enrolment_token, self._node)
+            except TransportError as error:
+                reason, wait = str(error), self._backoff.next()
+                self._waits(reason)
+                if reason != standing:  # once for a standing condition
+                    self._log.warning("enrolment_waits retry_seconds=%.1f error=%s", wait, reason)
+                standing = reason
+                threading.Event().wait(wait)
+            except AccessError as error:
+                self._log.error("enrolment_refused error=%s (give another enrolment token and restart)", error)
+                break
+            else:
+                self._log.info("enrolled node=%s", self._node)
+                break
+        transport.close()
+        self.over.set()
+        self._ended()
 
 
 class _Issued(msgspec.Struct):

@@ -77,6 +77,7 @@ class Publisher:
         token: Callable[[], str],
         host_name: str = "",
         documents: Callable[[], str] = lambda: "",
+        ready: Callable[[], bool] = lambda: True,
         clock: Callable[[], float] = time.monotonic,
         backoff: Backoff | None = None,
         log: logging.Logger = _log,
@@ -86,6 +87,7 @@ class Publisher:
         self._token = token
         self._host_name = host_name
         self._documents = documents
+        self._ready = ready
         self._clock = clock
         self._backoff = backoff or Backoff()
         self._log = log
@@ -140,7 +142,12 @@ class Publisher:
                 (self._stopping if self.backing_off else self._wake).wait(wait)
 
     def attempt(self) -> float:
-        """Send one request if there is something to say; give the seconds to wait, longer after each failure."""
+        """Send one request if there is something to say; give the seconds to wait, longer after each failure.
+
+        Before `ready` says so nothing is sent: who calls `wake` then has it asked again.
+        """
+        if not self._ready():
+            return HEARTBEAT_SECONDS
         try:
             return self.send_once()
         except (TransportError, WireError, SpoolError) as error:

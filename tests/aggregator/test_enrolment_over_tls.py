@@ -45,6 +45,7 @@ def test_a_node_enrols_pins_and_follows_a_change_of_the_authority(tmp_path: Path
         until("rows over TLS", lambda: Bench(muster).get("/v1/status")["ingest"]["rows"])
         kept = node.data_dir / "agent" / "authority.pem"
         assert first.pem in kept.read_text()
+        assert "publish_failed" not in node.log()
 
         bundle.write_text(first.pem + second.pem)
         restart(muster)

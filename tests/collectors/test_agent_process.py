@@ -45,11 +45,11 @@ def test_a_refused_token_gives_way_to_the_enrolment_token_once(tmp_path: Path) -
     agent = Agent(exec_zygote(), config, decide_node_id(folder), folder)
     assert agent.token() == "mst_dead"
 
-    agent._refused()
+    agent.enrolment.refused()
 
     assert agent.token() == ""
     agent.token.keep("mst_new")
-    agent._refused()
+    agent.enrolment.refused()
     assert agent.token() == "mst_new"
     agent.scheduler.close()
     agent._stop(linger=0.0)

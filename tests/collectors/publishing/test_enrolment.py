@@ -1,13 +1,15 @@
 """The node's token: got once, kept, rotated (R001-18)."""
 
+import logging
 import stat
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
 import pytest
 
-from collectors.enrolment import NodeToken
-from collectors.transport import Answer, Transport, TransportError
+from collectors.enrolment import Enrolment, NodeToken
+from collectors.transport import Answer, Backoff, Transport, TransportError
 from schemas.errors import AccessError, ConfigError
 
 
@@ -22,7 +24,10 @@ class Desk(Transport):
     def request(self, method: str, path: str, body: bytes | None = None, headers: object = None) -> Answer:
         assert (method, path) == ("POST", "/v1/enrol")
         self.asked.append(msgspec.json.decode(body or b""))
-        return self.answers.pop(0)
+        answer = self.answers.pop(0)
+        if not answer.status:
+            raise TransportError("nobody answers")
+        return answer
 
 
 def given(token: str) -> Answer:
@@ -81,3 +86,53 @@ def test_a_token_file_that_cannot_be_read_is_told(tmp_path: Path) -> None:
 
     with pytest.raises(ConfigError, match="enrol again"):
         NodeToken(tmp_path / "token")
+
+
+def enrolment(
+    folder: Path, *answers: Answer, text: str = "mse_once", waits: Callable[[str], None] = lambda _: None
+) -> Enrolment:
+    token, quick = NodeToken(folder / "token"), Backoff(0.001, 0.002)
+    return Enrolment(token, text, "n1", lambda: Desk(*answers), waits=waits, backoff=quick)
+
+
+def told(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [record.getMessage().split()[0].rstrip(":") for record in caplog.records]
+
+
+def test_nobody_speaks_until_the_token_is_there(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Else every new node is refused once, and says so, before it is let in."""
+    caplog.set_level(logging.INFO)
+    seen: list[bool] = []
+    made = enrolment(tmp_path, Answer(0, {}, b""), given("mst_one"), waits=lambda _: seen.append(made.over.is_set()))
+    made.begin()
+    assert made.over.wait(10)
+    assert [False] == seen
+    assert ["enrolment_waits", "enrolled"] == told(caplog)
+
+
+def test_standing_condition_is_told_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    away, full = Answer(0, {}, b""), Answer(503, {}, b'{"detail": "full"}')
+    made = enrolment(tmp_path, away, away, away, full, full, given("mst_one"))
+    made.begin()
+    assert made.over.wait(10)
+    assert ["enrolment_waits", "enrolment_waits", "enrolled"] == told(caplog)
+
+
+def test_after_a_refusal_it_is_spoken_all_the_same(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    made = enrolment(tmp_path, Answer(401, {}, b'{"detail": "used up"}'))
+    made.begin()
+    assert made.over.wait(10)
+    made.refused()
+    assert ["enrolment_refused"] == told(caplog)
+
+
+def test_without_any_token_it_is_said_once_what_to_set(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    made = enrolment(tmp_path, text="")
+    made.begin()
+    assert made.over.is_set()
+    made.refused()
+    made.refused()
+    assert ["token_missing"] == told(caplog)
+    assert "publish.enrolment_token" in caplog.text
+    assert "publish.token" in caplog.text

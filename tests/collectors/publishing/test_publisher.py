@@ -83,7 +83,7 @@ def restarted(rig: "Rig", times: int, gaps: int) -> list[str]:
 
 
 class Rig:
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, ready: Callable[[], bool] = lambda: True) -> None:
         self.now = 1000.0
         self.token = "secret"
         self.aggregator = Aggregator()
@@ -94,6 +94,7 @@ class Rig:
             token=lambda: self.token,
             host_name="a-host",
             documents=lambda: "the-hash",
+            ready=ready,
             clock=lambda: self.now,
             backoff=Backoff(1.0, 30.0, seed=1),
         )
@@ -165,6 +166,20 @@ class TestOrder:
         rig.publisher.send_once()
         assert "Bearer secret" == rig.aggregator.headers[0]["Authorization"]
         assert "Authorization" not in rig.aggregator.headers[1]
+
+
+class TestBeforeTheToken:
+    def test_nothing_is_sent_and_nothing_has_failed_until_it_is_there(self, tmp_path: Path) -> None:
+        ready = [False]
+        rig = Rig(tmp_path, ready=lambda: ready[0])
+        rig.keep(b"one")
+        assert rig.publisher.attempt() > 0.0
+        assert ([], 0) == (rig.aggregator.requests, rig.publisher.status.failures)
+        ready[0] = True
+        rig.publisher.attempt()
+        assert [] == rig.held()
+        rig.publisher.stop(0)
+        rig.spool.close()
 
 
 class TestBatchesThatCannotBeRead:

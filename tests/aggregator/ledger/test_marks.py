@@ -12,7 +12,7 @@ from aggregator.ledger.cleaning import DeviceUnknownError, attest
 from aggregator.ledger.entries import Tainted, Untainted
 from aggregator.ledger.facts import CONFLICT
 from aggregator.ledger.ledger import Ledger
-from aggregator.ledger.marks import NodeUnknownError, TaintUnknownError, Target, device_target, node_target, told_target
+from aggregator.ledger.marks import TaintUnknownError, Target, device_target, node_target, told_target
 from aggregator.ledger.model import Taint
 from aggregator.ledger.nodes import NodeUnknownError
 from aggregator.ledger.words import Effect

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import Any, Final
 
-from aggregator.ledger.entries import Confirmed, Entry
+from aggregator.ledger.entries import Confirmed, Diverged, Entry, UsesRecorded
 from aggregator.ledger.model import Held
 
 _NAMES: Final = ("device", "claim", "node", "successor")
@@ -18,6 +18,10 @@ def subjects(entry: Entry) -> set[str]:
         found.update(_ids(getattr(entry, name)))
     if isinstance(entry, Confirmed):
         found.update(entry.ids.values())
+    elif isinstance(entry, Diverged):
+        found |= {entry.divergence.node, entry.divergence.device, entry.divergence.claim}
+    elif isinstance(entry, UsesRecorded):
+        found.update(use.device for use in entry.said)
     found.discard("")
     return found
 

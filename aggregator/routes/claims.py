@@ -10,6 +10,7 @@ import msgspec
 from fastapi import APIRouter, Header, Request, Response
 
 from aggregator.access import Action, Caller, authorise, may
+from aggregator.caretaker import leave
 from aggregator.ledger import claims
 from aggregator.ledger.claims import Ask, ClaimInvalidError, ClaimUnknownError, NotGrantedError, Objection, Pick
 from aggregator.ledger.model import Claim
@@ -82,6 +83,8 @@ class ClaimView(msgspec.Struct, frozen=True):
     package: str
     reason: str
     who: str
+    leave: str
+    """Why its consumer should leave: a drain, or a mark that says so; "" when it need not."""
 
 
 def claim_view(state: State, claim: Claim, left: float | None) -> ClaimView:
@@ -115,6 +118,7 @@ def claim_view(state: State, claim: Claim, left: float | None) -> ClaimView:
         claim.package,
         claim.reason,
         claim.who,
+        leave(state, claim),
     )
 
 

@@ -19,6 +19,7 @@ from typing import IO, Final
 
 import msgspec
 
+from aggregator.up_logs import bound_log, open_log
 from collectors.process import EXIT_CONFIG
 
 _log = logging.getLogger("muster.up")
@@ -91,7 +92,7 @@ class _Child:
 
 
 class Supervisor:
-    """Keeps children alive until `stop`. `poll` is called often, from one thread."""
+    """Keeps children alive until `stop`, and their log files bounded. `poll` is called often, from one thread."""
 
     def __init__(
         self,
@@ -118,6 +119,8 @@ class Supervisor:
         now = self._clock()
         late, self._polled = now - self._polled > _LATE_SECONDS, now
         for child in self._children:
+            if child.log_path is not None:
+                bound_log(child.log_path)
             if child.process is not None and child.process.poll() is not None:
                 self._ended(child)
             elif child.process is not None and child.spec.beats:
@@ -198,8 +201,7 @@ class Supervisor:
             child.lifeline.setblocking(False)
             output: IO[bytes] | None = None
             if child.log_path is not None:
-                child.log_path.parent.mkdir(parents=True, exist_ok=True)
-                output = ours.enter_context(child.log_path.open("ab"))
+                output = ours.enter_context(open_log(child.log_path))
             return subprocess.Popen(  # noqa: S603 - our own interpreter and modules
                 command,
                 env=self._env | {"MUSTER_LIFELINE_FD": str(theirs.fileno())},

@@ -26,6 +26,11 @@ def _check_certificate(certificate: str, key: str) -> None:
     """Raise ValueError unless the files hold a certificate and its key."""
     import ssl
 
+    for name, path in (("tls_certificate", certificate), ("tls_key", key)):
+        try:
+            Path(path).read_bytes()
+        except OSError as error:  # which of the two OpenSSL does not say
+            raise ValueError(f"{name}: {path} cannot be read: {error.strerror}") from None
     try:
         ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key)
     except OSError as error:  # ssl.SSLError is one

@@ -64,6 +64,11 @@ class Authority:
         return not self._pin or bool(self._bundle)
 
     @property
+    def is_nodes(self) -> bool:
+        """Whether it is a node's, with the options of `[publish]`; else a command's, which has its own."""
+        return self._path is not None
+
+    @property
     def pinned(self) -> bool:
         """Whether it is an authority that was pinned, and nothing from the configuration or the system."""
         return bool(self._pin)
@@ -109,7 +114,15 @@ class Authority:
             return True
 
     def refusal(self, why: object) -> AuthorityError:
-        """Give the error for a certificate that the pinned authority does not vouch for."""
+        """Give the error for a certificate that no authority vouches for which counts here, and what to do."""
+        if self._ca_file is not None:
+            return AuthorityError(f"its certificate does not come from publish.ca_file {self._ca_file}: {why}")
+        if not self._pin:
+            return AuthorityError(
+                f"its certificate comes from no authority of this system: {why}. Set publish.ca_file to its authority"
+                " (PEM), or publish.enrolment_token to a token that carries the authority's fingerprint ('muster token"
+                " enrol' on the aggregator)"
+            )
         return AuthorityError(
             f"its certificate does not come from the authority that was pinned at enrolment (sha256:{self._pin}, kept"
             f" in {self._path}): {why}. If the authority was changed on purpose, set publish.enrolment_token to a new"

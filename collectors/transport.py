@@ -26,6 +26,8 @@ MAX_AUTHORITY_BYTES: Final = 256 << 10
 _OTHER_REASONS: Final = frozenset((9, 10, 62, 64))
 """Not yet valid, expired, another host's, another address's: the authority may be the right one. Source: OpenSSL,
 `include/openssl/x509_vfy.h`, X509_V_ERR_*."""
+_NO_TLS: Final = ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "RECORD_LAYER_FAILURE", "PACKET_LENGTH_TOO_LONG")
+"""What OpenSSL, old and new, calls an answer that is no TLS."""
 _LOOK_SECONDS: Final = 0.05
 _SHARED: Final = random.Random()
 
@@ -144,7 +146,7 @@ class Transport:
         except OSError as error:
             if connection is not None:
                 connection.close()
-            raise TransportError(f"{self.address}: {str(error) or type(error).__name__}") from error
+            raise TransportError(f"{self.address}: {self._told(error)}") from error
 
     def open_socket(self) -> socket.socket:
         """Give a connected socket of its own, for one who waits for many answers at once. Raises TransportError.
@@ -167,7 +169,16 @@ class Transport:
         failed = self.address
         self._current = (self._current + 1) % len(self._addresses)
         code = error.code if isinstance(error, AuthorityError) else ""
-        return TransportError(f"{failed}: {str(error) or type(error).__name__}", code)
+        return TransportError(f"{failed}: {self._told(error, failed)}", code)
+
+    def _told(self, error: OSError, address: str = "") -> str:
+        """Give an error's words, and what to try where the other side may speak otherwise than the address says."""
+        text, scheme = str(error) or type(error).__name__, urlsplit(address or self.address).scheme
+        if scheme == "https" and getattr(error, "reason", "") in _NO_TLS:
+            return f"{text}. It does not speak TLS: is its address http://?"
+        if scheme == "http" and isinstance(error, ConnectionResetError):
+            return f"{text}. If it speaks TLS, its address is https://"
+        return text
 
     def _exchange(self, method: str, path: str, body: bytes | None, headers: dict[str, str]) -> Answer:
         if self._connection is None:
@@ -190,7 +201,7 @@ class Transport:
             return self._connect_tcp(self._authority.context())
         except OSError as error:
             code = getattr(error, "verify_code", None)  # of an ssl.SSLCertVerificationError
-            if self._authority.pinned and code is not None and code not in _OTHER_REASONS:
+            if code is not None and code not in _OTHER_REASONS and self._authority.is_nodes:
                 raise self._authority.refusal(error) from error
             raise
 

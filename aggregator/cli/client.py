@@ -146,9 +146,9 @@ def _no_answer(error: str) -> ServerError:
     """Say what to do about a request that was not answered."""
     if "CERTIFICATE_VERIFY_FAILED" in error:
         return ServerError(f"the aggregator's certificate is not trusted: {error}. Name its authority with --ca-file")
-    if "WRONG_VERSION_NUMBER" in error or "other side closed" in error:
+    if "does not speak TLS" in error or "other side closed" in error:
         return ServerError(
-            f"it does not speak as the address says: {error}. Try https:// for http://, or the other way round",
+            f"it does not speak as the address says: {error}",
             passing="other side closed" in error,  # so does one that is just being killed
         )
     if "timed out" in error:

@@ -158,8 +158,18 @@ class TestFirstContact:
         self, tmp_path: Path, ours: Signer
     ) -> None:
         with desk(ours) as aggregator:
-            with pytest.raises(TransportError, match="CERTIFICATE_VERIFY_FAILED"):
+            with pytest.raises(
+                TransportError, match=r"CERTIFICATE_VERIFY_FAILED.*publish\.ca_file.*muster token enrol"
+            ):
                 enrol(tmp_path, aggregator.address, "mse_once")
+        assert [] == aggregator.told
+
+    def test_a_certificate_that_the_ca_file_does_not_vouch_for_names_the_file(
+        self, tmp_path: Path, ours: Signer, theirs: Signer
+    ) -> None:
+        with desk(ours) as aggregator:
+            with pytest.raises(TransportError, match=r"does not come from publish\.ca_file .*VERIFY_FAILED"):
+                enrol(tmp_path, aggregator.address, "mse_once", str(theirs.ca_file))
         assert [] == aggregator.told
 
     def test_a_ca_file_written_by_hand_wins(self, tmp_path: Path, ours: Signer, theirs: Signer) -> None:

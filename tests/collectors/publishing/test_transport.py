@@ -273,8 +273,13 @@ class TestTls:
 
     def test_a_server_without_tls_is_a_failure(self, authority: Authority) -> None:
         with tcp() as server, transport(local(server, "https"), ca_file=authority.ca_file) as made:
-            with pytest.raises(TransportError):
+            with pytest.raises(TransportError, match="is its address http://"):
                 made.request("POST", "/", b"a secret")
+
+    def test_a_server_with_tls_that_is_asked_without_closes_and_the_hint_is_given(self, authority: Authority) -> None:
+        with tcp(self.context(authority)) as server, transport(local(server)) as made:
+            with pytest.raises(TransportError, match="its address is https://"):
+                made.request("GET", "/")
 
     def test_tls_is_not_imported_before_an_address_asks_for_it(self) -> None:
         """It costs the agent 10 MB."""

@@ -83,6 +83,9 @@ class GrantView(msgspec.Struct, frozen=True):
     """The nodes that said that they act on it."""
     withheld: tuple[str, ...]
     """Nodes that it is for, and that do not get it because the fleet's budget is spent."""
+    acknowledged_after: dict[str, float] = {}
+    """By node how many seconds after it was asked for, on this aggregator's monotonic clock. A node is absent that has
+    not acknowledged, and all are that did so to an aggregator before this one."""
 
 
 def add(connection: Connection, grant: Grant, budget: Budget) -> Grant:
@@ -182,6 +185,8 @@ class GrantBook:
         self._raised: set[str] = set()
         self._withheld: set[str] = set()
         self._acks: dict[str, set[str]] = {}
+        self._asked: dict[str, float] = {}  # by grant that was asked for here, when
+        self._took: dict[str, dict[str, float]] = {}
         self._new_acks: dict[tuple[str, str], int] = {}
 
     def limit(self, budget: Budget) -> None:
@@ -229,6 +234,7 @@ class GrantBook:
         until = self._clock() + seconds
         grant = await self._control.write(partial(add, grant=asked, budget=self._budget))
         self._live[grant.id] = (grant, until)
+        self._asked[grant.id] = until - seconds
         self._change(grant.revision)
         return grant
 
@@ -237,8 +243,7 @@ class GrantBook:
         asked = None if ids is None else list(ids)
         ended, revision = await self._control.write(partial(clear, ids=asked, now_ns=self._wall_ns()))
         for id_ in ended:
-            self._live.pop(id_, None)
-            self._acks.pop(id_, None)
+            self._forget(id_)
         if ended:
             self._change(revision)
         return ended
@@ -267,11 +272,13 @@ class GrantBook:
 
     def acknowledged(self, node: str, grants: Iterable[str]) -> None:
         """Take note that a node acts on these grants; `maintain` writes it down."""
-        now_ns = self._wall_ns()
+        now_ns, now = self._wall_ns(), self._clock()
         for id_ in grants:
             if id_ in self._live and node not in self._acks.setdefault(id_, set()):
                 self._acks[id_].add(node)
                 self._new_acks[id_, node] = now_ns
+                if id_ in self._asked:
+                    self._took.setdefault(id_, {})[node] = now - self._asked[id_]
 
     def views(self) -> list[GrantView]:
         """Give the live grants as lists show them, oldest first."""
@@ -282,6 +289,7 @@ class GrantBook:
                 until - now,
                 tuple(sorted(self._acks.get(grant.id, ()))),
                 tuple(sorted(node for node in self._withheld if matches(grant.nodes, node))),
+                dict(sorted(self._took.get(grant.id, {}).items())),
             )
             for grant, until in self._live.values()
             if until > now
@@ -292,8 +300,7 @@ class GrantBook:
         now = self._clock()
         expired = [id_ for id_, (_, until) in self._live.items() if until <= now]
         for id_ in expired:
-            del self._live[id_]
-            self._acks.pop(id_, None)
+            self._forget(id_)
         if expired:  # agents ended them by themselves; but the budget may now have room for nodes that were withheld
             self._change(self.revision)
         acks, self._new_acks = self._new_acks, {}
@@ -303,6 +310,10 @@ class GrantBook:
     async def sweep(self) -> int:
         """Forget grants that ended more than a week ago; give how many. Called about once a day."""
         return await self._control.write(partial(sweep, before_ns=self._wall_ns() - _KEEP_NS))
+
+    def _forget(self, id_: str) -> None:
+        for kept in (self._live, self._acks, self._asked, self._took):
+            kept.pop(id_, None)
 
     def _change(self, revision: int) -> None:
         self.revision = max(self.revision, revision)

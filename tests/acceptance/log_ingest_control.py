@@ -12,11 +12,12 @@ from typing import Any
 
 import msgspec
 
+from collectors.transport import Transport
 from schemas.batch import Block, Envelope
 from schemas.codec import encode_batch, encode_body
 from schemas.publish import Status, decode_answer, encode_request
 from schemas.verbosity import Level, RowClass
-from tests.acceptance.stage import PATIENCE, Muster, check, main, stage, until
+from tests.acceptance.stage import PATIENCE, Muster, check, main, say, stage, until
 
 CONFIG = """
 [agent]
@@ -24,6 +25,9 @@ only = ["host"]
 [collectors.host]
 interval_seconds = 0.5
 """
+INTERVAL_SECONDS = 0.5
+EFFECT_SECONDS = 1.0
+"""DESIGN, promise 6: a grant is pushed within a second."""
 
 
 def call(
@@ -135,6 +139,27 @@ def rotation(muster: Muster, token: str) -> None:
         check(publish(muster, one, "by-hand", batch("by-hand", 8, "by-hand"))[0] == 401, "after revocation neither is")
 
 
+def local(muster: Muster, path: str) -> Any:
+    """Ask over the local socket, without starting a program."""
+    transport = Transport([f"unix://{muster.data_dir / 'muster.sock'}"])
+    try:
+        answer = transport.request("GET", path, None)
+    finally:
+        transport.close()
+    return json.loads(answer.body)
+
+
+def first_row(muster: Muster) -> int | None:
+    """Give the oldest time among the last values per core, in nanoseconds; None while there are none.
+
+    Of a counter: a ratio needs two collections, and the second is not sent at once.
+    """
+    found = local(muster, "/v1/query?measurement=cpu_core&fields=user_seconds_total&last=true")
+    at = [column["name"] for column in found["columns"]].index("time")
+    times: list[int] = found["data"][at]
+    return min(times, default=None)
+
+
 def verbosity(muster: Muster) -> None:
     """R001-12: a grant takes effect within a second, is listed, and ends by itself."""
     cores = ("cpu_core", "usage_ratio", "--since", "5m")
@@ -142,12 +167,19 @@ def verbosity(muster: Muster) -> None:
     node = muster.ask("nodes")[0]["node"]["id"]
     began = time.monotonic()
     muster.ask("verbosity", "set", node, "detailed", "--for", "4s", "--reason", "acceptance")
-    until(
-        "the grant to be acknowledged", lambda: any(one["acknowledged"] for one in muster.ask("verbosity", "list")), 5
+    commanded = time.monotonic() - began
+    stored = until("rows per core", lambda: first_row(muster))
+    seen = time.monotonic() - began
+    [grant] = local(muster, "/v1/verbosity")
+    took = grant["acknowledged_after"][node]
+    row = (stored - grant["grant"]["created_ns"]) / 1e9
+    say(
+        f"from the grant to its acknowledgement {took:.3f} s, to the first row's own time {row:.3f} s;"
+        f" from starting 'muster verbosity set' to its end {commanded:.2f} s, to the first row in an answer"
+        f" {seen:.2f} s"
     )
-    check(time.monotonic() - began < 5, "a grant is acknowledged by the node")
-    until("rows per core", lambda: muster.rows(*cores))
-    check(True, "and rows per core arrive")
+    check(took <= EFFECT_SECONDS, "a grant is acknowledged by the node within a second, by the aggregator's clock")
+    check(row <= EFFECT_SECONDS + INTERVAL_SECONDS, "and rows per core are taken from the next collection on")
     until("the grant to end", lambda: not muster.ask("verbosity", "list"))
     time.sleep(6)
     before = len(muster.rows(*cores))

@@ -149,6 +149,33 @@ async def test_a_grant_beyond_the_fleets_budget_is_refused_with_the_numbers(cont
     await book.set("cpu-1", Level.DETAILED, 60, LOCAL)
 
 
+async def test_a_wider_budget_holds_at_once_and_tells_the_nodes_that_were_withheld(
+    control: SqliteControl, time: Time
+) -> None:
+    book = book_of(control, time, Budget(max_nodes=1, max_seconds=60))
+    await book.set("*", Level.DEBUG, 60, LOCAL)
+    assert [1, 0] == [len(book.for_node(node)) for node in ("a", "b")]
+    told: list[None] = []
+    book.changed = lambda: told.append(None)
+    book.limit(Budget(max_nodes=2, max_seconds=120))
+    assert [None] == told
+    assert [1, 1] == [len(book.for_node(node)) for node in ("a", "b")]
+    await book.set("*", Level.DEBUG, 120, LOCAL)
+
+
+async def test_how_long_a_node_took_to_acknowledge_is_shown(control: SqliteControl, time: Time) -> None:
+    book = book_of(control, time)
+    grant = await book.set("*", Level.DEBUG, 60, LOCAL)
+    for seconds, node in ((0.25, "n1"), (1.5, "n2"), (1.0, "n1")):
+        time.pass_(seconds)
+        book.acknowledged(node, [grant.id])
+    assert [{"n1": 0.25, "n2": 1.75}] == [view.acknowledged_after for view in book.views()]
+    await book.maintain()
+    again = book_of(control, time)
+    await again.load()
+    assert [{}] == [view.acknowledged_after for view in again.views()]
+
+
 async def test_nodes_beyond_the_budget_get_nothing_until_there_is_room(control: SqliteControl, time: Time) -> None:
     book = book_of(control, time, Budget(max_nodes=2))
     wide = await book.set("*", Level.DEBUG, 60, LOCAL)  # nobody is known yet: it fits

@@ -152,8 +152,8 @@ class Enrolment:
             if not self._enrolment_token and not self._told:
                 self._told = True
                 self._log.error(
-                    "token_missing: the aggregator takes no rows without one: set publish.enrolment_token to one that it"
-                    " made ('muster token enrol'), or publish.token, and restart"
+                    "token_missing: the aggregator takes no rows without one: set publish.enrolment_token ('muster"
+                    " token enrol' on the aggregator makes one) or publish.token, and restart"
                 )
             return
         if self._again:

@@ -56,7 +56,8 @@ class Pool:
 
     `on_reply` is called for every message; `on_gone(process, kind, how)` once for each process that went
     without being told; `kind` is `crash`, `garbage`, or `zygote` when it had to go with the zygote; `on_left(process,
-    names)` once for each that not even SIGKILL ended, with the collectors on whose account that is.
+    names)` once for each that not even SIGKILL ended, with the collectors on whose account that is;
+    `on_zygote_lost(why, helpers)` before the helpers that had to go with it.
     """
 
     def __init__(
@@ -69,6 +70,7 @@ class Pool:
         on_reply: Callable[[Process, Reply], None],
         on_gone: Callable[[Process, str, str], None],
         on_left: Callable[[Process, list[str]], None] = lambda _process, _names: None,
+        on_zygote_lost: Callable[[str, int], None] = lambda _why, _helpers: None,
     ) -> None:
         self._zygote: ZygoteLike = zygote
         self._selector = selector
@@ -77,6 +79,7 @@ class Pool:
         self._on_reply = on_reply
         self._on_gone = on_gone
         self._on_left = on_left
+        self._on_zygote_lost = on_zygote_lost
         self._processes: dict[int, Process] = {}
         self._groups: dict[str, Process] = {}
         self._tokens = 0
@@ -272,6 +275,7 @@ class Pool:
         self.zygotes_lost += 1
         self._lost_until = now if self.zygotes_lost == 1 else now + _RESPAWN_SECONDS
         _log.error("zygote_lost error=%s helpers=%d", why, len(self._processes))
+        self._on_zygote_lost(why, len(self._processes))
         self._selector.unregister(self._zygote.fileno())
         processes, self._processes = list(self._processes.values()), {}
         for process in processes:

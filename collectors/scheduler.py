@@ -73,6 +73,7 @@ class Scheduler:
             on_reply=self._reply,
             on_gone=self._gone,
             on_left=self._left,
+            on_zygote_lost=self._zygote_lost,
         )
         self._sources: dict[str, Source] = {}
         self._retired: list[Source] = []
@@ -214,6 +215,11 @@ class Scheduler:
         left = max(self.pool.left[name] for name in names) if names else 1
         detail = {"collectors": who, "pid": process.pid, "left": left, "left_limit": LEFT_LIMIT}
         self._tell_event("collector.helper.left", what, detail, Severity.ERROR)
+
+    def _zygote_lost(self, why: str, helpers: int) -> None:
+        """All helpers go with it and are made anew: no loss of a collector, and nothing that should happen."""
+        what = f"The zygote, from which all helpers are forked, ended ({why}); {helpers} helpers went with it"
+        self._tell_event("collector.zygote.lost", what, {"reason": why, "helpers": helpers}, Severity.WARNING)
 
     def _is_news(self, source: Source, kind: str) -> bool:
         """Tell a standing condition once: again only after the collector has worked, or when it fails otherwise."""

@@ -52,6 +52,12 @@ AGENT_EVENTS: Final = (
         (Severity.ERROR,),
         ("collectors", "pid", "left", "left_limit"),
     ),
+    EventSpec(
+        "collector.zygote.lost",
+        "The process from which all helpers are forked ended by itself; helpers and it are made anew.",
+        (Severity.WARNING,),
+        ("reason", "helpers"),
+    ),
 )
 """What an agent tells of itself."""
 

@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -10,7 +10,7 @@ from collectors.delivery import Delivery
 from collectors.scheduler import Scheduler
 from collectors.status import CollectorSetup, CollectorStatus, SchedulerOptions
 from collectors.zygote import Zygote, exec_zygote
-from schemas.rows import Parcel
+from schemas.rows import FieldValue, Parcel, Severity
 from schemas.verbosity import Level
 
 FLEET = "tests.collectors.runtime.fleet:"
@@ -62,10 +62,14 @@ def setup(name: str, fleet_class: str, **fields: Any) -> CollectorSetup:
 class Rig:
     """A running scheduler, and what its intake took."""
 
-    def __init__(self, scheduler: Scheduler, intake: Intake, zygote: Zygote) -> None:
+    def __init__(
+        self, scheduler: Scheduler, intake: Intake, zygote: Zygote, told: list[tuple[str, dict[str, FieldValue]]]
+    ) -> None:
         self.scheduler = scheduler
         self.intake = intake
         self.zygote = zygote
+        self.told = told
+        """The scheduler's own events, with their facts."""
 
     def status(self, name: str) -> CollectorStatus:
         return next(status for status in self.scheduler.status() if status.name == name)
@@ -88,11 +92,16 @@ def running(*setups: CollectorSetup, options: SchedulerOptions = FAST, intake: I
     """Run collectors in a thread until the block ends, and see that everything ends then."""
     intake = intake or Intake()
     zygote = exec_zygote()  # a fork would take pytest along
-    scheduler = Scheduler(setups, intake, zygote, options)
+    told: list[tuple[str, dict[str, FieldValue]]] = []
+
+    def tell(event_type: str, _message: str, detail: Mapping[str, FieldValue], _severity: Severity) -> None:
+        told.append((event_type, dict(detail)))
+
+    scheduler = Scheduler(setups, intake, zygote, options, tell_event=tell)
     thread = threading.Thread(target=scheduler.run, name="scheduler")
     thread.start()
     try:
-        yield Rig(scheduler, intake, zygote)
+        yield Rig(scheduler, intake, zygote, told)
     finally:
         scheduler.stop()
         thread.join(60.0)

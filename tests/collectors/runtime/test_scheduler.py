@@ -120,6 +120,8 @@ def test_killed_zygote_is_replaced_and_who_kills_it_again_has_to_wait() -> None:
         rig.until(lambda: rig.status("good").runs > runs + 2)
         assert rig.status("good").errors == {}
         assert rig.scheduler.pool.zygotes_lost == 2
+        assert ["collector.zygote.lost"] * 2 == [kind for kind, _ in rig.told if "zygote" in kind]
+        assert all(facts["helpers"] and facts["reason"] for kind, facts in rig.told if "zygote" in kind)
 
 
 def test_nothing_here_is_no_failure_and_is_looked_for_again(caplog: pytest.LogCaptureFixture) -> None:

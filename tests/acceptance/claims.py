@@ -148,7 +148,7 @@ def tenants(muster: Muster, ids: dict[str, list[str]]) -> None:
     theirs = f"/v1/claims/{claim['id']}"
     seen = [call(muster, method, theirs + more, None, red)[0] for method, more in
             (("GET", ""), ("DELETE", ""), ("POST", "/provision"), ("POST", "/renew"))]  # fmt: skip
-    check(seen == [404] * 4, "for another tenant there is no such claim")
+    check(seen == [404] * 4, f"for another tenant there is no such claim: {seen}")
     check(call(muster, "GET", "/v1/claims", None, red)[1] == [], "its list is empty")
     check(call(muster, "GET", "/v1/usage", None, red)[1] == [], "and so is its usage")
     check(call(muster, "GET", "/v1/devices", None, red)[0] == 403, "device ids are not for it to read")

@@ -14,7 +14,7 @@ from aggregator.claiming import Claiming, Policy
 from aggregator.control_sqlite import SqliteControl
 from aggregator.ledger import cleaning
 from aggregator.ledger.claims import Ask, Pick
-from aggregator.ledger.entries import NodeReached, NodeRun, NodeSeen
+from aggregator.ledger.entries import Entry, NodeReached, NodeRun, NodeSeen
 from aggregator.ledger.facts import Sighting, observe
 from aggregator.ledger.ledger import Ledger
 from aggregator.ledger.model import Claim, Device
@@ -146,7 +146,10 @@ class World:
     async def add(self, name: str, *documents: Document, vcpus: int = 48) -> list[str]:
         """Let a node speak, with devices that an operator vouches for; give their ids."""
         self.nodes[name] = node = FakeNode(name, self.folder)
-        entries = [NodeSeen(name, f"host-{name}", {"vcpus": vcpus}), NodeRun(name, name, f"epoch-{name}", "b1")]
+        entries: list[Entry] = [
+            NodeSeen(name, f"host-{name}", {"vcpus": vcpus}),
+            NodeRun(name, name, f"epoch-{name}", "b1"),
+        ]
         await self.ledger.decide(lambda _: (entries, None))
         self.claiming.checkpoint(name, node.worker.checkpoint())
         for one in documents:
@@ -160,7 +163,10 @@ class World:
     async def add_known(self, name: str, *documents: Document) -> None:
         """Let a node speak that has a checkpoint, and devices that nobody vouches for."""
         self.nodes[name] = node = FakeNode(name, self.folder)
-        entries = [NodeSeen(name, f"host-{name}", {"vcpus": 48}), NodeRun(name, name, f"epoch-{name}", "b1")]
+        entries: list[Entry] = [
+            NodeSeen(name, f"host-{name}", {"vcpus": 48}),
+            NodeRun(name, name, f"epoch-{name}", "b1"),
+        ]
         await self.ledger.decide(lambda _: (entries, None))
         self.claiming.checkpoint(name, node.worker.checkpoint())
         for one in documents:

@@ -175,8 +175,9 @@ def test_hooks_of_a_kind_go_before_those_for_any_and_bad_ones_are_told() -> None
     assert ("gpu.clean", Hook(["/gpu"])) == section.hook("gpu", Step.CLEAN)
     assert ("any.clean", Hook(["/any"])) == section.hook("vf", Step.CLEAN)
     assert section.hook("vf", Step.UNDO) is None
-    for wrong in ({"gpus": {}}, {"gpu": {"check": Hook(["/x"])}}):
+    wrong: tuple[dict[str, dict[str, Hook]], ...] = ({"gpus": {}}, {"gpu": {"check": Hook(["/x"])}})
+    for hooks in wrong:
         with pytest.raises(ValueError, match="hooks"):
-            ClaimsSection(wrong)  # type: ignore[arg-type]
+            ClaimsSection(hooks)
     with pytest.raises(ValueError, match="absolute"):
         Hook(["modprobe"])

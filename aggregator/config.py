@@ -8,7 +8,7 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from collectors.config import INSECURE_WORDS, default_data_dir
-from collectors.settings import Settings, load_settings, unknown_keys
+from collectors.settings import Settings, kind_of, load_settings, unknown_keys, wrong_type
 from schemas.errors import ConfigError
 
 LevelWord = Literal["essential", "standard", "detailed", "debug"]
@@ -233,6 +233,18 @@ def load_aggregator_config(config: Path | None, env: Mapping[str, str] | None = 
     return AggregatorConfig(data_dir=default_data_dir(env), **sections)
 
 
+_KINDS: Final = {
+    "string": "str",
+    "int": "int",
+    "float": "float",
+    "bool": "bool",
+    "list": "array",
+    "tuple": "array",
+    "dict": "object",
+}
+"""What pydantic's error types begin with, as `wrong_type` calls it."""
+
+
 def _convert(settings: Settings, name: str, model: type[Section]) -> Section | None:
     written = settings.section(name)
     settings.problems.extend(unknown_keys(settings, (name,), written, model.model_fields))
@@ -242,6 +254,11 @@ def _convert(settings: Settings, name: str, model: type[Section]) -> Section | N
     except ValidationError as error:
         for one in error.errors():
             path = (name, *(str(part) for part in one["loc"]))
-            message = one["msg"].removeprefix("Value error, ")
+            wanted, _, how = one["type"].partition("_")
+            if wanted in _KINDS and how in ("type", "parsing", "from_float"):
+                entry = len(one["loc"]) > 1
+                message = wrong_type(path[-1], _KINDS[wanted], kind_of(one["input"]), entry=entry)
+            else:
+                message = one["msg"].removeprefix("Value error, ")
             settings.problems.append(f"{settings.place(path)}: {'.'.join(path)}: {message}")
         return None

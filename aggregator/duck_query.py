@@ -31,7 +31,7 @@ from aggregator.query import (
     Result,
     StoreUnavailableError,
 )
-from aggregator.query_plan import Plan, declared_fields, guessed_info, plan
+from aggregator.query_plan import Plan, declared_fields, guessed_info, plan, refused_pattern
 from aggregator.series_index import Names, label_of
 from aggregator.store_duckdb import DuckStore, View
 from schemas.errors import QueryError, StoreError, near_names
@@ -177,10 +177,10 @@ class DuckQueries:
                     if len(rows) > limit or size > self._config.max_bytes:
                         return rows[:limit], True
             except duckdb.Error as error:
-                raise self._mapped(error) from None
+                raise self._mapped(error, statement) from None
         return rows, False
 
-    def _mapped(self, error: duckdb.Error) -> Exception:
+    def _mapped(self, error: duckdb.Error, statement: duck_sql.Statement) -> Exception:
         if isinstance(error, duckdb.InterruptException):
             return QueryTimeoutError(
                 f"the query took longer than {self._config.timeout_s:g} s and was stopped:"
@@ -191,7 +191,8 @@ class DuckQueries:
         if isinstance(error, duckdb.OutOfMemoryException):
             return QueryError("the query needs more memory than the store may use: ask for less")
         if isinstance(error, duckdb.InvalidInputException):
-            return QueryError(first_line(error))  # a regular expression, say
+            pattern, why = str(statement.parameters.get("matches", "")), first_line(error)
+            return refused_pattern(pattern, why.removeprefix("Invalid Input Error: ")) if pattern else QueryError(why)
         return StoreError(first_line(error))
 
 

@@ -17,6 +17,7 @@ from sqlalchemy import Connection, delete, insert, select, update
 
 from aggregator.access import Caller, check_pattern, matches
 from aggregator.control import Control
+from aggregator.query_text import span_words
 from aggregator.tables import GRANT, GRANT_ACK, NODE, advance, counted
 from schemas import control as wire
 from schemas.errors import MusterError
@@ -221,7 +222,8 @@ class GrantBook:
     ) -> Grant:
         """Make a grant; nodes are told once it is on disk. Raises ScopeError, GrantError, BudgetError."""
         if not 0 < seconds <= self._budget.max_seconds:
-            raise GrantError(f"a grant lasts more than 0 and at most {self._budget.max_seconds:g} s, not {seconds:g} s")
+            most = span_words(self._budget.max_seconds)
+            raise GrantError(f"a grant lasts more than 0 and at most {most}, not {span_words(seconds)}")
         if level is Level.ESSENTIAL:
             raise GrantError("what is essential is always sent; grant standard, detailed or debug")
         if len(reason) > 1000 or len(collector) > 255:

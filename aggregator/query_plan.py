@@ -5,6 +5,7 @@ from typing import Final
 
 import msgspec
 
+from aggregator.expression.pattern_syntax import PatternError, parse_pattern
 from aggregator.query import (
     MAX_FIELDS,
     MAX_LIMIT,
@@ -144,6 +145,19 @@ def _check_text_filters(query: Query, fields: Mapping[str, FieldInfo]) -> None:
         raise QueryError(
             "only rows of `log` and `event` can be ordered by the source's time, without bucket or aggregate"
         )
+
+
+def refused_pattern(pattern: str, why: str) -> QueryError:
+    """Give the error for a regular expression that the store refused with words of its own, with the place in it."""
+    column = ""
+    try:
+        parse_pattern(pattern)
+    except PatternError as error:
+        why, column = str(error), f" at column {error.at + 1}"
+    return QueryError(
+        f"matches {pattern[:80]!r} is no regular expression: {why}{column}. Write \\ before a mark that stands for"
+        " itself, or search for a plain text with 'contains'"
+    )
 
 
 def _asked(query: Query, fields: list[str]) -> tuple[Asked, ...]:

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from math import isfinite
 from typing import Annotated, Final
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -99,6 +100,15 @@ class QueryParameters(BaseModel):
             matches=self.matches,
             severity=parse_severity(self.severity) if self.severity else None,
         )
+
+
+def span_words(seconds: float) -> str:
+    """Give a length of time in the largest unit of which it is a whole number: `1 day`, `36 hours`, `90.5 seconds`."""
+    for size, word in ((86_400, "day"), (3_600, "hour"), (60, "minute")):
+        if isfinite(seconds) and seconds and seconds % size == 0:
+            count = int(seconds // size)
+            return f"{count:,} {word}{'' if count == 1 else 's'}"
+    return f"{seconds:g} seconds"
 
 
 def parse_duration(text: str) -> int:

@@ -102,7 +102,7 @@ def convert_section(
         try:
             values[field.name] = msgspec.convert(value, field.type, strict=False)
         except msgspec.ValidationError as error:
-            problems.append(f"{settings.place(where)}: {'.'.join(where)}: {_plain(error)}")
+            problems.append(f"{settings.place(where)}: {'.'.join(where)}: {_plain(error, field.encode_name)}")
     made = None
     try:
         made = kind(**values)
@@ -121,8 +121,38 @@ def _place_of(settings: Settings, path: Path_, values: Mapping[str, Any], error:
     return settings.place(path)
 
 
-def _plain(error: Exception) -> str:
+_KINDS: Final = {
+    "str": ("a text", '"word"'),
+    "int": ("a whole number", "5"),
+    "float": ("a number", "1.5"),
+    "bool": ("true or false", "true"),
+    "array": ("a list", '["one", "two"]'),
+    "object": ("a table", '{ name = "value" }'),
+    "null": ("nothing", ""),
+}
+"""What msgspec calls a type: what people call it, and how TOML writes one."""
+_TYPE_REFUSED: Final = re.compile(r"Expected `(\w+)[^`]*`, got `(\w+)`(?: - at `\$(\[)?)?")
+
+
+def kind_of(value: object) -> str:
+    """Give what msgspec calls the type of a value that TOML gave; "null" for one that TOML does not have."""
+    kinds = ((bool, "bool"), (int, "int"), (float, "float"), (str, "str"), (list, "array"), (dict, "object"))
+    return next((name for kind, name in kinds if isinstance(value, kind)), "null")
+
+
+def wrong_type(key: str, wanted: str, got: str, *, entry: bool = False) -> str:
+    """Say in TOML's words that an option, or an entry of its list, is of another type; both as msgspec calls them."""
+    what, example = _KINDS[wanted]
+    if entry:
+        return f"each entry of the list is {what}, such as {example}; one is {_KINDS[got][0]}"
+    return f"must be {what}, such as {key} = {example}; this is {_KINDS[got][0]}"
+
+
+def _plain(error: Exception, key: str) -> str:
     """msgspec's words, in ours."""
+    refused = _TYPE_REFUSED.match(str(error))
+    if refused is not None and {refused[1], refused[2]} <= _KINDS.keys():
+        return wrong_type(key, refused[1], refused[2], entry=bool(refused[3])) + "."
     return re.sub(r" - at `\$[^`]*`", "", str(error)).replace("`", "'") + "."
 
 

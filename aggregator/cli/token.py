@@ -130,7 +130,10 @@ def _list(client: Client, options: argparse.Namespace) -> int:
 
 def tokens_table(tokens: Sequence[dict[str, Any]], now_ns: int) -> Table:
     """Make the table of an answer of `/v1/tokens`."""
-    table = Table(["id", "name", "scopes", "used", "ends in"], empty="no tokens: 'muster token create' makes one")
+    table = Table(
+        ["id", "name", "scopes", "used", "ends in"],
+        empty="no tokens: 'muster token create' makes one; 'muster token enrolments' lists those for new nodes",
+    )
     for token in tokens:
         table.add(token["id"], shorten(token["name"], 20), shorten(" ".join(token["scopes"]), 26),
                   ago_ns(token["used_ns"], now_ns), _rest(token, now_ns))  # fmt: skip

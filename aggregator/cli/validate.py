@@ -15,6 +15,7 @@ import msgspec
 from aggregator.cli import add_examples, add_output_option
 from aggregator.cli.probing import apart
 from aggregator.cli.render import Table, show
+from aggregator.cli.words import WordError
 from collectors.process import EXIT_CONFIG
 from collectors.settings import load_settings
 from schemas.errors import ConfigError
@@ -50,6 +51,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what the command takes."""
     add_examples(parser, *_HELP.splitlines())
     add_output_option(parser)
+    parser.add_argument("file", nargs="?", type=Path, metavar="FILE", help="the same as --config FILE")
     parser.add_argument("--try", dest="attempt", action="store_true",
                         help="also bind the ports to listen on, and resolve names: with Muster stopped")  # fmt: skip
     parser.add_argument("--config", type=Path, metavar="FILE",
@@ -58,7 +60,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Check; 0 when everything is good, else 78."""
-    config = config_file(options.config)
+    if options.file is not None and options.config is not None:
+        raise WordError("a FILE and --config FILE are the same: name one")
+    config = config_file(options.config or options.file)
     verdict = check(config, os.environ, attempt=options.attempt)
     if options.output != "table":
         show(verdict, options.output, Table([]))

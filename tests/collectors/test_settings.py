@@ -225,10 +225,21 @@ WRONG = {
         '[agent]\nlevel = "loud"\n',
         ["muster.toml:2: [agent]: 'loud' is not a level; levels are essential, standard, detailed, debug"],
     ),
-    "wrong type": ("[spool]\nmax_bytes = [1]\n", ["muster.toml:2: spool.max_bytes: Expected 'int', got 'array'."]),
+    "a text for a list": (
+        '[agent]\nonly = "host"\n',
+        ['muster.toml:2: agent.only: must be a list, such as only = ["one", "two"]; this is a text.'],
+    ),
+    "a wrong entry": (
+        '[agent]\nonly = ["host", 5]\n',
+        ['muster.toml:2: agent.only: each entry of the list is a text, such as "word"; one is a whole number.'],
+    ),
+    "wrong type": (
+        "[spool]\nmax_bytes = [1]\n",
+        ["muster.toml:2: spool.max_bytes: must be a whole number, such as max_bytes = 5; this is a list."],
+    ),
     "text for a number": (
         '[spool]\nmax_bytes = "much"\n',
-        ["muster.toml:2: spool.max_bytes: Expected 'int', got 'str'."],
+        ["muster.toml:2: spool.max_bytes: must be a whole number, such as max_bytes = 5; this is a text."],
     ),
     "not positive": (
         "[publish]\ntimeout_seconds = 0\n",

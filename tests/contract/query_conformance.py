@@ -430,7 +430,7 @@ class QueryConformance:
             ("gpu", {"fields": "state:avg"}, "gpu.state holds str values, which have no avg"),
             ("gpu", {"contains": "x"}, "'gpu' has no messages to search"),
             ("gpu", {"severity": "error"}, "'gpu' has no severity"),
-            ("log", {"matches": "(unclosed"}, ""),
+            ("log", {"matches": "Xid (unclosed"}, "')' is missing at column 5"),
             ("gpu", {"last": True, "every": "1m"}, "last values go with neither"),
             ("gpu", {"by": "source"}, "only rows of `log` and `event` can be ordered by the source's time"),
             ("log", {"by": "source", "last": True}, "only rows of `log` and `event` can be ordered"),

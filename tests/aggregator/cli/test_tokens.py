@@ -80,3 +80,8 @@ def test_list_tells_revoked_expired_and_endless_apart() -> None:
 def test_json_of_enrolments_is_the_answer_itself(run: Run, stub: Stub) -> None:
     stub.answers["GET /v1/enrolments"] = []
     assert json.loads(run("token", "enrolments", "-o", "json")[1]) == []
+
+
+def test_empty_list_points_to_the_tokens_for_new_nodes(run: Run, stub: Stub) -> None:
+    stub.answers["GET /v1/tokens"] = []
+    assert "'muster token enrolments'" in run("token", "list")[1]

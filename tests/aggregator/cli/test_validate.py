@@ -166,3 +166,27 @@ def test_a_name_that_cannot_be_resolved_is_told_when_tried(tmp_path: Path, capsy
     capsys.readouterr()
     assert main(["validate", "--try", "--config", str(path)]) == 78
     assert f"{path}:4: publish.aggregators: https://muster.invalid:8420: the name" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("written", "told"),
+    [
+        ("[aggregator]\nlisten = 5\n", 'aggregator.listen: must be a text, such as listen = "word"; this is a whole'),
+        ('[log]\nmax_bytes = "abc"\n', "log.max_bytes: must be a whole number, such as max_bytes = 5; this is a text"),
+        ('[agent]\nonly = "host"\n', 'agent.only: must be a list, such as only = ["one", "two"]; this is a text'),
+    ],
+)
+def test_wrong_type_is_told_as_toml_writes_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], written: str, told: str
+) -> None:
+    path = _file(tmp_path, written)
+    assert main(["validate", "--config", str(path)]) == 78
+    assert f"{path}:2: {told}" in capsys.readouterr().err
+
+
+def test_file_may_be_named_without_its_option_but_not_twice(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = _file(tmp_path, "[agent]\nonly = ['host']\n")
+    assert main(["validate", str(path)]) == 0
+    assert f"{path}: good" in capsys.readouterr().out
+    assert main(["validate", str(path), "--config", str(path)]) == 1
+    assert "name one" in capsys.readouterr().err

@@ -138,6 +138,11 @@ async def test_a_grant_that_makes_no_sense_is_refused(
     assert [] == book.live()
 
 
+async def test_a_grant_that_lasts_too_long_is_told_in_words(control: SqliteControl, time: Time) -> None:
+    with pytest.raises(GrantError, match="at most 1 day, not 9,999 days"):
+        await book_of(control, time).set("*", Level.DEBUG, 9_999 * 86_400.0, LOCAL)
+
+
 async def test_a_grant_beyond_the_fleets_budget_is_refused_with_the_numbers(control: SqliteControl, time: Time) -> None:
     await know(control, *(f"gpu-{n}" for n in range(5)), "cpu-1")
     book = book_of(control, time, Budget(max_nodes=5))

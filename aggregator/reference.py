@@ -54,7 +54,7 @@ def aggregator_sections() -> list[Section]:
 def _option(key: str, field: FieldInfo, schema: dict[str, Any]) -> Option:
     default = None if field.is_required() else field.get_default(call_default_factory=True)
     described = " ".join((field.description or "").split())
-    return Option(key, toml(default), described, {**schema, "description": described})
+    return Option(key, toml(default, key), described, {**schema, "description": described})
 
 
 def own_collectors() -> list[str]:

@@ -139,6 +139,7 @@ class _Listener:
         section = config.aggregator
         shared: dict[str, Any] = {
             "log_config": None,
+            "log_level": "warning",  # that it starts, listens and ends we say ourselves, and once
             "access_log": False,
             "lifespan": "off",
             "timeout_keep_alive": 75,

@@ -69,7 +69,7 @@ def section_of(path: str, struct: type[Any]) -> Section:
     options = [
         Option(
             field.encode_name,
-            toml(None if field.required else field.get_default()),
+            toml(None if field.required else field.get_default(), field.name),
             " ".join(helps[field.name].split()),
             {**_in_order(properties[field.encode_name]), "description": " ".join(helps[field.name].split())},
         )
@@ -97,14 +97,16 @@ class _Field:
         return self._info.default if factory is msgspec.NODEFAULT else factory()
 
 
-def toml(value: object) -> str:
-    """Write a default as TOML does; "" for None, which TOML cannot say."""
+def toml(value: object, key: str = "") -> str:
+    """Write a value as TOML does, an access mode (`..._mode`) in octal; "" for None, which TOML cannot say."""
     if value is None:
         return ""
     if isinstance(value, enum.Enum):
         return toml(value.value)
     if isinstance(value, bool):
         return "true" if value else "false"
+    if isinstance(value, int) and key.endswith("_mode"):
+        return f"0o{value:03o}"
     if isinstance(value, int | float):
         return repr(value)
     if isinstance(value, set | frozenset):

@@ -64,7 +64,8 @@ def _of_section(settings: Settings, section: Section) -> list[Effective]:
     options = []
     for option in section.options:
         if option.key in written:
-            value, origin = toml(without_secrets(written[option.key], option.key)), settings.place((*path, option.key))
+            shown = without_secrets(written[option.key], option.key)
+            value, origin = toml(shown, option.key), settings.place((*path, option.key))
         else:
             value, origin = option.default, DEFAULT
         if is_secret(option.key) and value not in ("", '""', "[]"):
@@ -72,7 +73,7 @@ def _of_section(settings: Settings, section: Section) -> list[Effective]:
         options.append(Effective(section.path, option.key, value, origin))
     known = {option.key for option in section.options}
     options += [
-        Effective(section.path, key, toml(without_secrets(value, key)), settings.place((*path, key)))
+        Effective(section.path, key, toml(without_secrets(value, key), key), settings.place((*path, key)))
         for key, value in written.items()
         if key not in known
     ]

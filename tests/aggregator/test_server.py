@@ -47,3 +47,19 @@ def test_an_aggregator_of_which_a_part_dies_ends_so_that_it_is_started_again(
     )
     assert done.returncode == EXIT_DEFECT, done.stderr
     assert word in done.stderr
+
+
+def test_that_it_starts_and_ends_is_said_once(tmp_path: Path) -> None:
+    """Inside are two servers of uvicorn, which would each say so too."""
+    env = {"MUSTER_DATA_DIR": str(tmp_path), "MUSTER_LISTEN": "127.0.0.1:0", "PYTHONPATH": str(REPOSITORY)}
+    words = [sys.executable, "-P", "-c", SERVE]
+    with subprocess.Popen(words, env=os.environ | env, stderr=subprocess.PIPE, text=True) as aggregator:
+        assert aggregator.stderr is not None
+        lines = []
+        for line in aggregator.stderr:
+            lines.append(line)
+            if "listening address=" in line:
+                aggregator.terminate()
+        assert 0 == aggregator.wait(60)
+    assert 1 == len([line for line in lines if "listening address=" in line])
+    assert [] == [line for line in lines if "uvicorn" in line]

@@ -190,3 +190,13 @@ def test_file_may_be_named_without_its_option_but_not_twice(tmp_path: Path, caps
     assert f"{path}: good" in capsys.readouterr().out
     assert main(["validate", str(path), "--config", str(path)]) == 1
     assert "name one" in capsys.readouterr().err
+
+
+def test_access_mode_is_shown_in_octal_and_can_be_read_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = _file(tmp_path, "[collectors.syslog]\nunix_mode = 0o620\n")
+    assert main(["config", "show", "--changed", "--config", str(path)]) == 0
+    shown = capsys.readouterr().out
+    assert "unix_mode = 0o620" in shown
+    assert main(["validate", "--config", str(_file(tmp_path, shown))]) == 0

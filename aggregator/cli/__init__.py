@@ -40,6 +40,7 @@ COMMANDS: Final[dict[str, Command]] = {
     "up": Command("run everything on this machine: aggregator and agent, supervised", "aggregator.cli.up"),
     "aggregator": Command("run an aggregator alone", "aggregator.cli.server"),
     "simulate": Command("let something go wrong on a simulated node", "aggregator.cli.simulate"),
+    "demo": Command("play a scenario on simulated nodes, from end to end", "aggregator.cli.demo"),
     "query": Command("ask for telemetry, logs and events", "aggregator.cli.query"),
     "balance": Command("show where every row is", "aggregator.cli.balance"),
     "devices": Command("list devices: what there is, whose it is, how it fares", "aggregator.cli.devices"),

@@ -74,6 +74,7 @@ def _node(hardware: Hardware) -> Document:
             "host_name": hardware.name,
             "cores": node_type.sockets * node_type.cores_per_socket,
             "memory_bytes": node_type.memory_bytes,
+            "disk_bytes": node_type.nvme.count * node_type.nvme.sectors * node_type.nvme.sector_bytes,
             "numa_nodes": node_type.sockets,
             "iommu": True,
             "nvlink_topology": node_type.gpu.links if hardware.layout.links else "none",

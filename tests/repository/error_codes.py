@@ -27,6 +27,8 @@ CODES: dict[str, str] = {
     "FencedError": "control.fenced",
     "ControlFullError": "control.full",
     "ControlOpenError": "control.open",
+    "DemoError": "demo.failed",
+    "NeedsError": "demo.needs",
     "DeviceUnknownError": "device.unknown",
     "MusterError": "error",
     "EvidenceError": "evidence.invalid",

@@ -1,0 +1,191 @@
+"""What a demonstration is played on: an aggregator and simulated nodes, supervised as `muster up` does it."""
+
+import os
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, Final, TypeVar
+from urllib.parse import quote
+
+import msgspec
+
+from aggregator.cli.client import Client, ServerError
+from aggregator.cli.simulate import ask
+from aggregator.demo.narration import DemoError
+from aggregator.demo.needs import LOOPBACK, free_port
+from aggregator.up import ChildSpec, Supervisor
+from collectors.config import socket_path
+from collectors.transport import Answer
+
+T = TypeVar("T")
+
+PATIENCE_SECONDS: Final = 120.0
+"""For whatever is to come: a limit costs nothing when it comes at once, and machines may be busy."""
+POLL_SECONDS: Final = 0.05
+INTERVAL_SECONDS: Final = 0.5
+"""How often simulated nodes are stepped."""
+CLAIM_SPEED: Final = 20.0
+"""So many times faster than real machines: the clean of a GPU takes 0.6 s instead of 12."""
+PAGE: Final = 10_000
+
+
+class Stage:
+    """One aggregator and one fleet on a folder of their own. For one thread, save `at_once`."""
+
+    def __init__(self, folder: Path, fleet: Path, env: Mapping[str, str] = os.environ) -> None:
+        """Start nothing yet. Nothing of the user's own configuration is used: `MUSTER_*` of `env` is left out."""
+        self._socket = socket_path(folder)
+        self._control = folder / "fleet" / "control.sock"
+        self.logs = folder / "logs"
+        clean = {name: value for name, value in env.items() if not name.startswith("MUSTER_")}
+        mine = {"MUSTER_DATA_DIR": str(folder), "MUSTER_LISTEN": f"{LOOPBACK}:{free_port()}"}
+        fleet_words = ("--fleet", str(fleet), "--interval", f"{INTERVAL_SECONDS}", "--claim-speed", f"{CLAIM_SPEED}")
+        self._supervisor = Supervisor(
+            [
+                ChildSpec("aggregator", "aggregator.server", beats=True, reloads=True),
+                ChildSpec("fleet", "collectors.fleet_main", fleet_words, beats=True),
+            ],
+            clean | mine,
+            log_dir=self.logs,
+        )
+        self._client = self.client()
+        self.given: set[str] = set()
+        """Devices that were vouched for, and could be given since."""
+
+    def client(self) -> Client:
+        """Make a client: the operator of this machine, by the socket."""
+        return Client(f"unix://{self._socket}")
+
+    def start(self) -> None:
+        """Start both, and wait until the aggregator is ready. Raises DemoError."""
+        self.until("the aggregator to be ready", self._is_ready)
+
+    def stop(self) -> None:
+        """End both. Safe twice."""
+        self._supervisor.stop()
+
+    def _is_ready(self) -> bool:
+        try:
+            return self._client.raw("GET", "/readyz").status == 200
+        except ServerError:
+            return False
+
+    def until(self, what: str, condition: Callable[[], T | None], seconds: float = PATIENCE_SECONDS) -> T:
+        """Wait for something true and give it. Raises DemoError, naming it, when it does not come."""
+        deadline = time.monotonic() + seconds
+        while True:
+            self._supervisor.poll()
+            if self._supervisor.failed:
+                raise DemoError(self._supervisor.failed)
+            found = condition()
+            if found:
+                return found
+            if time.monotonic() >= deadline:
+                raise DemoError(f"waited {seconds:g} s in vain for {what}")
+            time.sleep(POLL_SECONDS)
+
+    # --- asking ------------------------------------------------------------------------------------------------------
+
+    def get(self, path: str, **parameters: object) -> Any:
+        """Ask; give the decoded answer. Raises ServerError."""
+        return self._client.get(path, **parameters)
+
+    def text(self, path: str) -> str:
+        """Ask for text. Raises ServerError."""
+        return self._client.text(path)
+
+    def put(self, path: str, body: object) -> Any:
+        """Set something. Raises ServerError."""
+        return self._client.call("PUT", path, body, {})
+
+    def post(self, path: str, body: object = None) -> Any:
+        """Do something. Raises ServerError."""
+        return self._client.call("POST", path, body, {})
+
+    def place(self, **wanted: object) -> tuple[int, Any]:
+        """Ask for a place; give the status with the claim, or with the refusal. Raises ServerError without answer."""
+        return decoded(self._client.raw("POST", "/v1/place", wanted))
+
+    def try_post(self, path: str, body: object) -> tuple[int, Any]:
+        """Do something that may be refused; give the status with the answer. Raises ServerError without answer."""
+        return decoded(self._client.raw("POST", path, body))
+
+    def at_once(self, method: str, requests: Sequence[tuple[str, object]]) -> list[tuple[int, Any]]:
+        """Send all requests at once, each by a client of its own; give status and answer of each."""
+
+        def send(request: tuple[str, object]) -> tuple[int, Any]:
+            return decoded(self.client().raw(method, *request))
+
+        with ThreadPoolExecutor(len(requests), "demo") as pool:
+            return list(pool.map(send, requests))
+
+    def simulate(self, **words: object) -> None:
+        """Let something go wrong on a simulated node, or end it. Raises DemoError."""
+        answer = ask(self._control, words)
+        if "error" in answer:
+            raise DemoError(f"the fleet cannot do {words}: {answer['error']}")
+
+    # --- the inventory -----------------------------------------------------------------------------------------------
+
+    def devices(self, **chosen: object) -> list[dict[str, Any]]:
+        """Give devices, all pages."""
+        found: list[dict[str, Any]] = []
+        after = ""
+        while True:
+            page = self.get("/v1/devices", after=after, limit=PAGE, **chosen)
+            found += page["devices"]
+            after = page["next"]
+            if not after:
+                return found
+
+    def device(self, name: str) -> dict[str, Any]:
+        """Give one device."""
+        found: dict[str, Any] = self.get(f"/v1/devices/{name}")["device"]
+        return found
+
+    def known(self, what: str, count: int, **chosen: object) -> list[dict[str, Any]]:
+        """Wait until so many devices are there, and give them. Raises DemoError."""
+
+        def there() -> list[dict[str, Any]]:
+            found = [one for one in self.devices(**chosen) if one["reach"] == "live"]
+            return found if len(found) == count else []
+
+        return self.until(f"{what} in the inventory", there)
+
+    def vouch(self, statement: str, *kinds: str) -> list[str]:
+        """Give the operator's word that all devices of some kinds that wait for one are clean; give their ids."""
+        told = self.post("/v1/adoption/attest", {"statement": statement, "kinds": list(kinds)})
+        names: list[str] = told["attested"]
+        self.given.update(names)
+        return names
+
+    # --- claims ------------------------------------------------------------------------------------------------------
+
+    def claims(self) -> list[dict[str, Any]]:
+        """Give the claims that hold something."""
+        found: list[dict[str, Any]] = self.get("/v1/claims")
+        return found
+
+    def claim(self, name: str) -> dict[str, Any]:
+        """Give one claim."""
+        found: dict[str, Any] = self.get(f"/v1/claims/{name}")
+        return found
+
+    def provision(self, claims: Iterable[str]) -> None:
+        """Have the nodes prepare claims, all at once, and wait for their word. Raises DemoError."""
+        names = list(claims)
+        told = self.at_once("POST", [(f"/v1/claims/{name}/provision", None) for name in names])
+        refused = [answer for status, answer in told if status >= 400]
+        if refused:
+            raise DemoError(f"a provision was refused: {refused[0]}")
+        self.until("all claims to be active", lambda: all(self.claim(name)["state"] == "active" for name in names))
+
+    def release(self, name: str) -> None:
+        """Give a claim back. Raises ServerError."""
+        self._client.delete(f"/v1/claims/{quote(name)}?why=the+demonstration+ends")
+
+
+def decoded(answer: Answer) -> tuple[int, Any]:
+    """Give the status of an answer with what it says, None when it is empty."""
+    return answer.status, msgspec.json.decode(answer.body) if answer.body else None

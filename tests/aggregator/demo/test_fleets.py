@@ -1,0 +1,26 @@
+"""The fleets of the scenarios are those of the requirements."""
+
+import pytest
+
+from aggregator.demo import SCENARIOS
+from aggregator.demo.runner import FLEETS
+from collectors.simulated.fleet import Fleet
+from schemas.device import DeviceKind
+
+
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_every_scenario_has_its_fleet_and_every_fleet_its_scenario(name: str) -> None:
+    assert Fleet.from_file(FLEETS / SCENARIOS[name].fleet).nodes
+    assert {path.name for path in FLEETS.iterdir()} == {scenario.fleet for scenario in SCENARIOS.values()}
+
+
+def test_the_server_of_002_has_its_gpus_in_their_groups() -> None:
+    """R002-1."""
+    (node,) = Fleet.from_file(FLEETS / "002.toml").nodes
+    gpus = [one for one in node.documents() if one.kind is DeviceKind.GPU]
+    assert {(one.slot.address, one.capabilities["iommu_group"]) for one in gpus} == {
+        ("0000:27:00.0", 19), ("0000:28:00.0", 19), ("0000:44:00.0", 32),
+        ("0000:a3:00.0", 75), ("0000:c3:00.0", 87), ("0000:c4:00.0", 87),
+    }  # fmt: skip
+    assert {(one.capabilities["pci_vendor_id"], one.capabilities["pci_device_id"], one.part.revision, one.part.serial)
+            for one in gpus} == {("10de", "1db4", "a1", "")}  # fmt: skip

@@ -160,7 +160,8 @@ def _quota(stage: Stage, say: Narration) -> None:
     stage.put("/v1/quotas/*", {"limits": {"claims": QUOTA}})
     stage.put("/v1/ratios/vcpus", {"ratio": 4.0})
     say.asked(f"{LATE.capitalize()} starts ci_medium instances, without GPUs, until it may not.")
-    granted, told = 0, {}
+    granted = 0
+    told: dict[str, Any] = {}
     while granted <= QUOTA:
         status, told = stage.place(tenant=LATE, consumer=f"job-{granted + 1}", package="ci_medium")
         if status != 201:

@@ -16,7 +16,7 @@ from aggregator.ledger.claims import Ask, ClaimInvalidError, ClaimUnknownError, 
 from aggregator.ledger.model import Claim
 from aggregator.ledger.state import State
 from aggregator.ledger.words import LIVE_CLAIMS, Mode
-from aggregator.routes.common import CallerOf, ServiceOf, answer, known, problem
+from aggregator.routes.common import CallerOf, ServiceOf, answer, informed, known, problem
 
 if TYPE_CHECKING:
     from aggregator.service import Service
@@ -188,7 +188,7 @@ def refused(error: NotGrantedError) -> Response:
 @router.get("/v1/claims", summary="List claims", response_class=Response)
 async def list_claims(service: ServiceOf, caller: CallerOf, tenant: str = "", ended: bool = False) -> Response:
     """List the claims that the caller may see, `ended` ones too when asked."""
-    known(caller)
+    informed(caller)
 
     def question(state: State) -> list[ClaimView]:
         return [

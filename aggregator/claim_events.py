@@ -2,6 +2,8 @@
 
 from collections.abc import Iterator, Sequence
 
+import msgspec
+
 from aggregator.ledger.entries import (
     ClaimRestored,
     Fenced,
@@ -27,22 +29,24 @@ def _events(state: State, written: Written) -> Iterator[Event]:
         case LeaseExpired(claim=name):
             claim = state.claims.get(name)
             if claim is not None and claim.began_ns is not None:
-                yield from _claim(claim, "claim.suspect", "its lease ran out, and it may be in use", Severity.WARNING)
+                yield from _told(
+                    claim, Event("claim.suspect", "its lease ran out, and it may be in use", Severity.WARNING)
+                )
         case Undone(claim=name):
             claim = state.claims.get(name)
             if claim is not None and claim.state is ClaimState.FAILED and claim.version == written.sequence:
-                yield from _claim(claim, "claim.failed", f"was undone: {claim.reason}", Severity.ERROR)
+                yield from _told(claim, Event("claim.failed", f"was undone: {claim.reason}", Severity.ERROR))
         case ClaimRestored(claim=name):
             claim = state.claims.get(name)
             if claim is not None:
-                yield from _claim(
-                    claim, "claim.restored", "is known again from its node's checkpoint", Severity.WARNING
+                yield from _told(
+                    claim, Event("claim.restored", "is known again from its node's checkpoint", Severity.WARNING)
                 )
         case Fenced(claim=name, evidence=evidence):
             claim = state.claims.get(name)
             if claim is not None:
                 why = f"its node is taken for dead: {evidence.ground} by {evidence.who}"
-                yield from _claim(claim, "claim.fenced", why, Severity.WARNING)
+                yield from _told(claim, Event("claim.fenced", why, Severity.WARNING))
         case Passed(device=name, cause="clean_failed", why=why):
             device = state.devices.get(name)
             if device is not None:
@@ -54,7 +58,9 @@ def _events(state: State, written: Written) -> Iterator[Event]:
             yield Event("ledger.generation", told, Severity.WARNING, detail={"generation": generation})
 
 
-def _claim(claim: Claim, what: str, told: str, severity: Severity) -> Iterator[Event]:
+def _told(claim: Claim, event: Event) -> Iterator[Event]:
+    """Yield an event about a claim for each of its nodes; its message goes on from the claim's name."""
+    detail: dict[str, FieldValue] = {"claim": claim.id, "tenant": claim.tenant, "consumer": claim.consumer}
+    message = f"claim {claim.id} of {claim.tenant} {event.message}"
     for node in sorted({held.node for held in claim.devices}) or [""]:
-        detail: dict[str, FieldValue] = {"claim": claim.id, "tenant": claim.tenant, "consumer": claim.consumer}
-        yield Event(what, f"claim {claim.id} of {claim.tenant} {told}", severity, detail=detail, subject=node)
+        yield msgspec.structs.replace(event, message=message, detail=detail, subject=node)

@@ -19,7 +19,7 @@ _EPILOG = """examples:
   muster claims create --tenant blue --for vm-17 --amount n1:vcpus=8
   muster claims provision c-2f9a81c0aa           let the nodes make it ready
   muster claims renew c-2f9a81c0aa --lease 7200
-  muster claims release c-2f9a81c0aa             give it back: it is cleaned, then free"""
+  muster claims release c-2f9a81c0aa             give it back, to be cleaned"""
 _MODES = ("passthrough", "driver")
 
 
@@ -31,16 +31,18 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--tenant", default="", help="only of this tenant")
     parser.add_argument("--ended", action="store_true", help="those too that are over")
     deeds = parser.add_subparsers(dest="deed", metavar="{show,create,provision,renew,release}")
-    add_word(deeds, "show", "show one claim", "muster claims show c-2f9a81c0aa").add_argument("claim")
+    add_word(deeds, "show", "show one claim", "muster claims show c-2f9a81c0aa").add_argument(
+        "claim", help="id of the claim"
+    )
     _create(add_word(deeds, "create", "claim devices by id, all or none",
                      "muster claims create gpu-7f3k2ma --tenant blue --for vm-17"))  # fmt: skip
     add_word(deeds, "provision", "let the nodes make a claim's devices ready",
-             "muster claims provision c-2f9a81c0aa").add_argument("claim")  # fmt: skip
+             "muster claims provision c-2f9a81c0aa").add_argument("claim", help="id of the claim")  # fmt: skip
     renew = add_word(deeds, "renew", "begin the lease anew", "muster claims renew c-2f9a81c0aa --lease 7200")
-    renew.add_argument("claim")
+    renew.add_argument("claim", help="id of the claim")
     renew.add_argument("--lease", type=float, default=None, metavar="SECONDS", help="default: as long as the last one")
     release = add_word(deeds, "release", "give a claim back", "muster claims release c-2f9a81c0aa")
-    release.add_argument("claim")
+    release.add_argument("claim", help="id of the claim")
     release.add_argument("--why", default="", help="for those who read the claim later")
     add_yes_option(release)
 

@@ -18,7 +18,7 @@ _DEEDS: Final = {
 }
 _EPILOG = """examples:
   muster clean gpu-7f3k2ma
-  muster clean gpu-7f3k2ma --attest --statement "reset and memory checked by hand"
+  muster clean gpu-7f3k2ma --attest --statement "reset, memory checked"
   muster clean nvme-2xk4hqd --retire --why "worn out"
   muster clean nvme-2xk4hqd --reinstate"""
 

@@ -262,7 +262,8 @@ class Claiming:
                 _log.warning("claims_wait error=%s", error)
             await asyncio.sleep(GAP_SECONDS)
             try:
-                await asyncio.wait_for(self._wake.wait(), TICK_SECONDS)
+                async with asyncio.timeout(TICK_SECONDS):  # `wait_for` of Python 3.11 may swallow a cancellation
+                    await self._wake.wait()
             except TimeoutError:
                 continue
 

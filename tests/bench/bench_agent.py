@@ -23,6 +23,9 @@ from tests.services.telegraf import HOST_INPUTS, telegraf
 
 WARM_UP_SECONDS = 12.0
 AGENT = """
+[agent]
+only = [{only}]
+
 [publish]
 aggregators = ["{address}"]
 
@@ -68,13 +71,19 @@ class Cost:
         self.pss = pss(self.pid)
 
 
-def measure(folder: Path, seconds: float, agent: str, *, peer: bool, breakdown: bool) -> tuple[Cost, Cost | None]:
-    """Run an agent with a configuration, and Telegraf beside it if it is to be had."""
+def measure(
+    folder: Path, seconds: float, collectors: str, more: str = "", *, peer: bool = False, breakdown: bool = False
+) -> tuple[Cost, Cost | None]:
+    """Run an agent with these collectors, and Telegraf beside it if it is to be had."""
+    only = ", ".join(f'"{name}"' for name in collectors.split())
+    agent = AGENT + more
     with ExitStack() as stack:
         ours, theirs = stack.enter_context(sink()), stack.enter_context(sink())
         muster: Muster = stack.enter_context(
             stage(
-                folder / "ours", agent.format(address=ours.address, port=free_port()), {"MUSTER_LOG_LEVEL": "WARNING"}
+                folder / "ours",
+                agent.format(address=ours.address, port=free_port(), only=only),
+                {"MUSTER_LOG_LEVEL": "WARNING"},
             )
         )
         costs = [Cost(muster.start("agent").pid, ours)]
@@ -108,7 +117,7 @@ def lines(seconds: float = 60.0, *, breakdown: bool = False) -> list[Line]:
         print(f"no peer: {error}", file=sys.stderr)
         peer = False
     with tempfile.TemporaryDirectory(prefix="muster-bench-") as name:
-        ours, theirs = measure(Path(name) / "host", seconds, AGENT, peer=peer, breakdown=breakdown)
+        ours, theirs = measure(Path(name) / "host", seconds, "host syslog", peer=peer, breakdown=breakdown)
         beside = "Telegraf" if theirs else ""
         note = f"{ours.rate:.0f} values/s" + (f", Telegraf {theirs.rate:.0f}" if theirs else "")
         found += [
@@ -124,7 +133,9 @@ def lines(seconds: float = 60.0, *, breakdown: bool = False) -> list[Line]:
                 note=note,
             ),
         ]
-        busy, _ = measure(Path(name) / "busy", seconds, AGENT + LOAD, peer=False, breakdown=breakdown)
+        every, _ = measure(Path(name) / "every", seconds / 3, "host pci syslog", breakdown=breakdown)
+        found.append(Line("agent memory, every node-local collector", every.pss, "MB PSS", 40))
+        busy, _ = measure(Path(name) / "busy", seconds, "host syslog simulated", LOAD, breakdown=breakdown)
         found += [
             Line("agent cost, 2,500 values/s", busy.percent, "% of a core", 1.0, note=f"{busy.rate:.0f} values/s"),
             Line("agent memory, 2,500 values/s", busy.pss, "MB PSS", note="with `simulated`"),

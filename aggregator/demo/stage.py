@@ -20,7 +20,7 @@ from collectors.transport import Answer
 
 T = TypeVar("T")
 
-PATIENCE_SECONDS: Final = 120.0
+PATIENCE_SECONDS: Final = 60.0
 """For whatever is to come: a limit costs nothing when it comes at once, and machines may be busy."""
 POLL_SECONDS: Final = 0.05
 INTERVAL_SECONDS: Final = 0.5
@@ -126,6 +126,16 @@ class Stage:
         if "error" in answer:
             raise DemoError(f"the fleet cannot do {words}: {answer['error']}")
 
+    def fault(self, fault: str, node: str, **more: object) -> None:
+        """Let something go wrong on a simulated node, and wait until its next step, when it does. Raises DemoError."""
+        self.simulate(do="fault", fault=fault, node=node, **more)
+        time.sleep(2.5 * INTERVAL_SECONDS)
+
+    def clear_fault(self, fault: str, node: str) -> None:
+        """End it, and wait until the node's next step. Raises DemoError."""
+        self.simulate(do="clear", fault=fault, node=node)
+        time.sleep(2.5 * INTERVAL_SECONDS)
+
     # --- the inventory -----------------------------------------------------------------------------------------------
 
     def devices(self, **chosen: object) -> list[dict[str, Any]]:
@@ -143,6 +153,15 @@ class Stage:
         """Give one device."""
         found: dict[str, Any] = self.get(f"/v1/devices/{name}")["device"]
         return found
+
+    def lifecycles(self, name: str) -> list[str]:
+        """Give what a device has been so far, oldest first: asked of the ledger as of each of its entries."""
+        told: list[str] = []
+        for entry in self.get(f"/v1/devices/{name}/history")["entries"]:
+            then = self.get(f"/v1/devices/{name}", as_of=entry["sequence"])["device"]["lifecycle"]
+            if told[-1:] != [then]:
+                told.append(then)
+        return told
 
     def known(self, what: str, count: int, **chosen: object) -> list[dict[str, Any]]:
         """Wait until so many devices are there, and give them. Raises DemoError."""

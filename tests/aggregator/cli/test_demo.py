@@ -16,4 +16,5 @@ def test_a_scenario_that_there_is_not_is_refused_with_those_that_there_are(capsy
     with pytest.raises(SystemExit) as left:
         main(["demo", "999"])
     assert left.value.code == 2
-    assert all(name in capsys.readouterr().err for name in SCENARIOS)
+    err = capsys.readouterr().err
+    assert all(name in err for name in SCENARIOS)

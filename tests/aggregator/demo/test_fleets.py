@@ -24,3 +24,13 @@ def test_the_server_of_002_has_its_gpus_in_their_groups() -> None:
     }  # fmt: skip
     assert {(one.capabilities["pci_vendor_id"], one.capabilities["pci_device_id"], one.part.revision, one.part.serial)
             for one in gpus} == {("10de", "1db4", "a1", "")}  # fmt: skip
+
+
+def test_the_servers_of_004_have_64_gpus_each_in_a_place_of_its_own() -> None:
+    """R004-6, R004-10."""
+    nodes = Fleet.from_file(FLEETS / "004.toml").nodes
+    gpus = [(node.name, one) for node in nodes for one in node.documents() if one.kind is DeviceKind.GPU]
+    assert len({(name, one.slot.location) for name, one in gpus}) == 64
+    for node in nodes:
+        paths = [one.slot.path for one in node.documents() if one.slot.address]
+        assert len(set(paths)) == len(paths)

@@ -65,15 +65,19 @@ def clear(stage: Stage, say: Narration) -> None:
     for claim in claims:
         stage.release(claim["id"])
     stage.until("all claims to be over", lambda: not stage.claims())
-    stage.until("all that was given to be clean", lambda: _BUSY.isdisjoint(one["lifecycle"] for one in _given(stage)))
-    devices = _given(stage)
-    free = sum(one["lifecycle"] == "free" for one in devices)
-    say.came(f"{free} of {len(devices)} devices that could be given are free.")
-    say.expect(free == len(stage.given), "every device that could be given is clean and free again")
+    if stage.given:
+        _wait_for_clean(stage, say)
     held = [one["id"] for one in stage.devices() if one["lifecycle"] in _HELD or one["claim"]]
     say.expect(not held and not stage.claims(), "no claim is left, and no device with anybody")
     used = {one["tenant"]: one["used"] for one in stage.get("/v1/quotas") if any(one["used"].values())}
     say.expect(not used, "no tenant is charged for anything")
+
+
+def _wait_for_clean(stage: Stage, say: Narration) -> None:
+    stage.until("all that was given to be clean", lambda: _BUSY.isdisjoint(one["lifecycle"] for one in _given(stage)))
+    free = sum(one["lifecycle"] == "free" for one in _given(stage))
+    say.came(f"{free} of {len(stage.given)} devices that could be given are free.")
+    say.expect(free == len(stage.given), "every device that could be given is clean and free again")
 
 
 def _given(stage: Stage) -> list[dict[str, Any]]:

@@ -34,3 +34,19 @@ def test_the_servers_of_004_have_64_gpus_each_in_a_place_of_its_own() -> None:
     for node in nodes:
         paths = [one.slot.path for one in node.documents() if one.slot.address]
         assert len(set(paths)) == len(paths)
+
+
+def test_the_node_of_000_has_its_functions_and_drives() -> None:
+    """R000-1, R000-4."""
+    (node,) = Fleet.from_file(FLEETS / "000.toml").nodes
+    kinds = [one.kind for one in node.documents()]
+    assert (kinds.count(DeviceKind.NIC), kinds.count(DeviceKind.VF), kinds.count(DeviceKind.NVME)) == (2, 256, 2)
+    spaces = [one.capabilities for one in node.documents() if one.kind is DeviceKind.NVME_NAMESPACE]
+    assert {(one["sectors"], one["sector_bytes"]) for one in spaces} == {(937_684_566, 4096)}
+
+
+def test_the_machine_of_003_has_one_gpu_and_two_ports() -> None:
+    """R003-2."""
+    (node,) = Fleet.from_file(FLEETS / "003.toml").nodes
+    kinds = [one.kind for one in node.documents()]
+    assert (kinds.count(DeviceKind.GPU), kinds.count(DeviceKind.NIC), kinds.count(DeviceKind.VF)) == (1, 2, 8)

@@ -265,7 +265,7 @@ def _conclude(
     for field in msgspec.structs.fields(Result):
         print(f"{field.name:>24}  {getattr(result, field.name)}")
     print(msgspec.json.encode(result).decode())
-    stored = sum(line["done"] for line in balance["lines"] if line["publisher"])
+    stored = sum(line["done"] for line in balance["lines"] if line["publisher"] and line["consumer"] == "store")
     missed = []
     if result.worst_lag_seconds > LAG_BAR_SECONDS:
         missed.append(f"lag {result.worst_lag_seconds} s > {LAG_BAR_SECONDS} s")

@@ -147,7 +147,7 @@ def _find(state: State, node: str, view: View, profile: Profile) -> tuple[Device
     before = state.by_source.get((node, view.source))
     for name in _candidates(state, node, view, before):
         device = state.devices[name]
-        if _contradicts(device, view, profile):
+        if _contradicts(device, view, profile) or (name != before and _beside(device, view)):
             continue
         return device, state.devices[before] if before not in (None, name) else None
     return None, state.devices[before] if before is not None else _displaced(state, node, view, profile)
@@ -177,6 +177,14 @@ def _contradicts(device: Device, view: View, profile: Profile) -> bool:
         return True
     known = device.capabilities
     return any(_differ(known.get(name), profile.capabilities.get(name)) for name in ("pci_vendor_id", "pci_device_id"))
+
+
+def _beside(device: Device, view: View) -> bool:
+    """Tell whether who speaks describes a device under another name already, in this boot: two names, two devices."""
+    return device.reach is Reach.LIVE and any(
+        (one.publisher, one.collector) == (view.publisher, view.collector) and one.document != view.document
+        for one in device.views.values()
+    )
 
 
 def _differ(one: object, other: object) -> bool:

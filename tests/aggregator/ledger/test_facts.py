@@ -1,0 +1,116 @@
+"""Which device a document speaks of: a device is a part in a slot, whoever sees it, and whatever it says of itself."""
+
+import msgspec
+import pytest
+
+from aggregator.ledger.entries import NodeRun
+from aggregator.ledger.facts import CONFLICT, withdraw
+from aggregator.ledger.model import Device, view_source
+from aggregator.ledger.words import Reach
+from schemas.device import DeviceKind, Document
+from tests.aggregator.ledger.worlds import Book, begin, document
+
+ADDRESS = "0000:01:00.0"
+
+
+@pytest.fixture
+def book() -> Book:
+    made = Book()
+    begin(made)
+    begin(made, "n2")
+    return made
+
+
+def see(book: Book, seen: Document, node: str = "n1", collector: str = "pci") -> Device:
+    device = book.see(seen, node, collector=collector)
+    assert device is not None
+    return device
+
+
+def gone(book: Book, device: Device) -> None:
+    book.write(withdraw(book.state, device.node, next(iter(device.views)), "unplugged"))
+
+
+def test_two_collectors_that_name_one_address_see_one_device(book: Book) -> None:
+    by_bus = see(book, document(DeviceKind.PCI_FUNCTION, ADDRESS, group=1))
+    told = document(DeviceKind.GPU, ADDRESS, serial="G1", model="V100", memory_bytes=1 << 34)
+    by_driver = see(book, msgspec.structs.replace(told, device="gpu:G1"), collector="nvml")
+    assert by_bus is by_driver
+    assert (DeviceKind.GPU, "G1", 1, 1 << 34) == (
+        by_bus.kind,
+        by_bus.part.serial,
+        by_bus.group,
+        by_bus.get("memory_bytes"),
+    )
+
+
+def test_another_serial_in_a_slot_is_another_device_and_the_old_one_is_absent(book: Book) -> None:
+    old = see(book, document(DeviceKind.GPU, ADDRESS, serial="G1"))
+    new = see(book, document(DeviceKind.GPU, ADDRESS, serial="G2"))
+    assert old is not new
+    assert (Reach.ABSENT, "G1", "G2") == (old.reach, old.part.serial, new.part.serial)
+    [stay] = book.state.sights[old.id]
+    assert stay.until is not None
+
+
+def test_a_part_that_moves_to_another_slot_stays_the_device_that_it_is(book: Book) -> None:
+    first = see(book, document(DeviceKind.GPU, ADDRESS, serial="G1"))
+    gone(book, first)
+    moved = see(book, document(DeviceKind.GPU, "0000:09:00.0", serial="G1"))
+    assert (first, "0000:09:00.0", Reach.LIVE) == (moved, moved.slot.address, moved.reach)
+    assert ["path/0000:01:00.0", "path/0000:09:00.0"] == [stay.path for stay in book.state.sights[first.id]]
+
+
+def test_a_device_that_says_no_serial_any_more_keeps_its_identity_within_the_boot(book: Book) -> None:
+    """Bound to vfio, it tells nothing of itself (R002-5)."""
+    known = see(book, document(DeviceKind.GPU, ADDRESS, serial="G1"))
+    bound = see(book, document(DeviceKind.GPU, ADDRESS, driver="vfio-pci"))
+    assert (known, "G1", Reach.LIVE) == (bound, bound.part.serial, bound.reach)
+
+
+def test_after_a_boot_it_is_unverified_until_it_says_who_it_is(book: Book) -> None:
+    known = see(book, document(DeviceKind.GPU, ADDRESS, serial="G1"))
+    book.write([NodeRun("n1", "n1", "epoch-2", "b2", unverified=True)])
+    silent = see(book, document(DeviceKind.GPU, ADDRESS, driver="vfio-pci"))
+    assert (known, Reach.UNVERIFIED) == (silent, silent.reach)
+    told = see(book, document(DeviceKind.GPU, ADDRESS, serial="G1"))
+    assert (known, Reach.LIVE) == (told, told.reach)
+
+
+def test_one_identity_in_two_live_places_marks_both_with_both_views(book: Book) -> None:
+    one = see(book, document(DeviceKind.GPU, ADDRESS, serial="G1"))
+    other = see(book, document(DeviceKind.GPU, ADDRESS, serial="G1"), "n2")
+    assert one is not other
+    for device in (one, other):
+        evidence = device.taints[CONFLICT].evidence
+        assert one.id in evidence
+        assert other.id in evidence
+    gone(book, other)
+    assert {} == one.taints
+
+
+def test_two_documents_of_one_collector_are_two_devices_even_in_one_path(book: Book) -> None:
+    first = document(DeviceKind.GPU, ADDRESS)
+    second = msgspec.structs.replace(document(DeviceKind.GPU, "0000:02:00.0"), slot=first.slot)
+    assert see(book, first) is not see(book, second)
+
+
+@pytest.mark.parametrize("part_first", [False, True])
+def test_a_part_finds_what_it_is_a_part_of_in_whatever_order_they_are_seen(book: Book, part_first: bool) -> None:
+    whole = document(DeviceKind.NIC, ADDRESS, serial="N1")
+    part = document(DeviceKind.VF, "0000:01:00.1", parent=f"pci:{ADDRESS}")
+    for one in (part, whole) if part_first else (whole, part):
+        see(book, one)
+    found = {device.kind: device for device in book.state.devices.values()}
+    assert found[DeviceKind.NIC].id == found[DeviceKind.VF].parent
+
+
+def test_the_same_document_again_changes_nothing(book: Book) -> None:
+    see(book, document(DeviceKind.GPU, ADDRESS, serial="G1"))
+    before = book.state.digest()
+    see(book, document(DeviceKind.GPU, ADDRESS, serial="G1"))
+    assert before == book.state.digest()
+
+
+def test_a_source_that_never_described_anything_withdraws_nothing(book: Book) -> None:
+    assert [] == withdraw(book.state, "n1", view_source("n1", "pci", "pci:0000:0f:00.0"), "unplugged")

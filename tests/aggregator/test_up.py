@@ -126,7 +126,8 @@ class Stage:
         """Wait until the first child has ended, and have the supervisor notice."""
         [child, *_] = supervisor.statuses()
         pid = child.pid
-        assert pid is not None
+        if pid is None:  # a poll of before was fast enough
+            return
 
         def noticed() -> bool:
             supervisor.poll()

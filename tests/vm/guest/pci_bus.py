@@ -10,6 +10,7 @@ import logging
 import queue
 import sys
 import threading
+import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,7 @@ def main() -> None:
     (port,) = [address for address, one in documents.items() if one["capabilities"].get("sriov_total_vfs")]
     (Path("/sys/bus/pci/devices") / port / "sriov_numvfs").write_text("2\n")
     wait(heard, "device.added", 2)
+    settle(collector)
     describe(collector)
     say("pull", True)
     wait(heard, "device.removed", 1)
@@ -72,6 +74,16 @@ def describe(collector: PciCollector) -> dict[str, Any]:
     documents = {one.slot.address: msgspec.to_builtins(one) for one in collector.describe()}
     say("documents", documents)
     return documents
+
+
+def settle(collector: PciCollector) -> None:
+    """Wait until drivers have taken what is new, or will not: nothing changes for three seconds."""
+    until = time.monotonic() + SECONDS
+    same, before = 0, None
+    while same < 3 and time.monotonic() < until:
+        time.sleep(1.0)
+        now = [msgspec.to_builtins(one) for one in collector.describe()]
+        same, before = (same + 1 if now == before else 0), now
 
 
 def wait(heard: "queue.SimpleQueue[Event]", kind: str, count: int) -> None:

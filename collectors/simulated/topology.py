@@ -246,8 +246,17 @@ def _links(node_type: NodeType) -> tuple[tuple[int, ...], ...]:
 
 
 def _check_distinct(made: Layout) -> None:
-    seen: set[str] = set()
+    """Check that no two devices share an address or a place. Raises ConfigError that names both."""
+    addresses: dict[str, Place] = {}
+    paths: dict[str, Place] = {}
     for place in (*made.gpus, *made.nvmes, *made.ports, *(vf for family in made.vfs for vf in family)):
-        if place.address in seen:
+        if place.address in addresses:
             raise ConfigError(f"types: two devices at {place.address}; choose another address in gpu.slots")
-        seen.add(place.address)
+        other = paths.get(place.path)
+        if other is not None:
+            raise ConfigError(
+                f"types: {other.address} and {place.address} would sit in one place, {place.path}: of GPUs in different"
+                " groups that gpu.slots lists, and of other devices, only one fits into each 32 buses (00-1f, 20-3f"
+                " ...); choose another address in gpu.slots"
+            )
+        addresses[place.address] = paths[place.path] = place

@@ -3,7 +3,7 @@
 import pytest
 
 from collectors.simulated.models import CUBE_MESH, NODE_TYPES
-from collectors.simulated.spec import NicSpec, NodeType, NvmeSpec
+from collectors.simulated.spec import GpuSpec, NicSpec, NodeType, NvmeSpec, SlotSpec
 from collectors.simulated.topology import Layout, Place, layout
 from schemas.device import pci_address
 from schemas.errors import ConfigError
@@ -89,3 +89,25 @@ def test_a_type_that_needs_too_many_buses_is_refused() -> None:
     crowded = NodeType(sockets=4, switches=1, nvme=NvmeSpec(count=64))
     with pytest.raises(ConfigError, match="runs out of PCI buses"):
         layout(crowded)
+
+
+def given(*slots: tuple[str, int]) -> NodeType:
+    places = tuple(SlotSpec(address=address, iommu_group=group) for address, group in slots)
+    return NodeType(switches=0, gpu=GpuSpec(count=len(places), links="none", slots=places))
+
+
+@pytest.mark.parametrize("others", [(), (("0000:a3:00.0", 7),)])
+def test_two_gpus_given_the_same_place_are_refused_by_name(others: tuple[tuple[str, int], ...]) -> None:
+    """A place is a device's identity: two in one would be one device to whoever reads the documents."""
+    with pytest.raises(ConfigError, match=r"0000:44:00\.0 and 0000:45:00\.0 would sit in one place, pci0000:40/01"):
+        layout(given(("0000:44:00.0", 3), *others, ("0000:45:00.0", 4)))
+
+
+def test_a_gpu_given_the_place_of_a_laid_out_drive_is_refused_by_name() -> None:
+    with pytest.raises(ConfigError, match=r"0000:1e:00\.0 and 0000:0.:00\.0 would sit in one place, pci0000:00/01"):
+        layout(given(("0000:1e:00.0", 3)))
+
+
+def test_gpus_of_one_group_may_be_given_neighbouring_buses() -> None:
+    made = layout(given(("0000:44:00.0", 3), ("0000:45:00.0", 3), ("0000:a3:00.0", 4)))
+    assert len({place.path for place in everything(made)}) == len(everything(made))

@@ -87,15 +87,18 @@ def withdraw_held(state: State, node: str, source: str, why: str) -> tuple[list[
 
 
 def follow_alert(state: State, alert: AlertTransition) -> tuple[list[Entry], int]:
-    """Taint what an alert is about, or take the taint off; nothing for what the ledger does not know."""
+    """Taint what an alert is about, or take its taint off; nothing for what the ledger does not know."""
     target = marks.told_target(state, alert.subject, alert.device)
-    if target is None or not alert.taint or alert.taint not in _EFFECTS:
-        return [], 0
-    if not alert.firing:
-        entries = marks.clear(state, target, alert.rule, alert.summary or "the alert is over")
+    if not alert.firing or not alert.taint:
+        nodes = {alert.subject, target.node if target else alert.subject}
+        entries = marks.clear(state, sorted(nodes), alert.fingerprint, alert.summary or "the alert is over")
         return entries, len(entries)
+    if target is None or alert.taint not in _EFFECTS:
+        return [], 0
     ends = None if alert.taint_seconds is None else alert.at_ns + int(alert.taint_seconds * 1e9)
-    mark = Taint(alert.rule, Effect(alert.taint), alert.summary, f"rule:{alert.rule}", alert.at_ns, ends)
+    mark = Taint(
+        alert.rule, Effect(alert.taint), alert.summary, f"rule:{alert.rule}", alert.at_ns, ends, alert.fingerprint
+    )
     try:
         found, _ = marks.taint(state, target, mark)
     except ClaimInvalidError as error:

@@ -32,7 +32,10 @@ class AlertTransition(msgspec.Struct, array_like=True, frozen=True):
     summary: str = ""
     """For people: what was seen."""
     taint: str = ""
-    """The effect while it is firing, `NoSchedule` or `Drain`; "" when the rule taints nothing."""
+    """The effect while it is firing, `NoSchedule` or `Drain`; "" when the rule taints nothing.
+
+    The taint is this alert's own: two alerts of one rule on one device are two taints, and each ends with its alert.
+    """
     taint_seconds: float | None = None
     """How long the taint lasts when nobody takes it off; None: for ever."""
 

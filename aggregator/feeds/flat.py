@@ -41,7 +41,7 @@ def _row(state: State, node: Node, device: Device) -> dict[str, Any]:
         "tenant": hold.tenant if hold else "",
         "claim": hold.claim if hold else "",
         "mode": hold.mode.value if hold else "",
-        "taints": " ".join(sorted(device.taints)),
+        "taints": " ".join(sorted({mark.rule for mark in device.taints.values()})),
         "address": slot.address,
         "path": slot.path,
         "location": slot.location,

@@ -22,7 +22,7 @@ from aggregator.ledger.entries import (
     ViewGone,
 )
 from aggregator.ledger.merge import merge_capabilities
-from aggregator.ledger.model import Device, Node, Sight, View, part_key
+from aggregator.ledger.model import Device, Node, Sight, View, mark_key, part_key
 from aggregator.ledger.state import State, encode_profile
 from aggregator.ledger.transitions import FIRST_SIGHT
 from aggregator.ledger.words import Reach
@@ -170,20 +170,20 @@ def _verified(state: State, entry: Verified) -> None:
 def _tainted(state: State, entry: Tainted) -> None:
     if entry.device:
         device = state.devices[entry.device]
-        device.taints[entry.taint.rule] = entry.taint
+        device.taints[entry.taint.key] = entry.taint
         state.touch(device)
     else:
-        state.nodes[entry.node].taints[entry.taint.rule] = entry.taint
+        state.nodes[entry.node].taints[entry.taint.key] = entry.taint
         state.touch_node(entry.node)
 
 
 def _untainted(state: State, entry: Untainted) -> None:
     if entry.device:
         device = state.devices[entry.device]
-        device.taints.pop(entry.rule, None)
+        device.taints.pop(mark_key(entry.rule, entry.alert), None)
         state.touch(device)
     else:
-        state.nodes[entry.node].taints.pop(entry.rule, None)
+        state.nodes[entry.node].taints.pop(mark_key(entry.rule, entry.alert), None)
         state.touch_node(entry.node)
 
 

@@ -120,6 +120,8 @@ class Untainted(_Entry, frozen=True, tag=11):
     device: str
     rule: str
     why: str = ""
+    alert: str = ""
+    """As its `Taint` has it."""
 
 
 class Passed(_Entry, frozen=True, tag=12):

@@ -12,7 +12,7 @@ from aggregator.ledger.facts import CONFLICT
 from aggregator.ledger.model import Device, Node, Taint
 from aggregator.ledger.nodes import NodeUnknownError
 from aggregator.ledger.state import State
-from schemas.errors import MusterError
+from schemas.errors import MusterError, near_names
 
 MAX_RULE: Final = 120
 
@@ -71,37 +71,48 @@ def told_target(state: State, subject: str, device: str) -> Target | None:
 
 
 def taint(state: State, target: Target, mark: Taint) -> tuple[list[Entry], Taint]:
-    """Put a mark on; one of the same rule is replaced. Again, the same: nothing new. Raises ClaimInvalidError."""
+    """Put a mark on; one of the same rule and alert is replaced. Again, the same: nothing new.
+
+    Raises ClaimInvalidError.
+    """
     if not mark.rule.strip() or len(mark.rule) > MAX_RULE:
         raise ClaimInvalidError(f"rule: a name of at most {MAX_RULE} characters, under which the mark is known")
     if mark.rule == CONFLICT:
         raise ClaimInvalidError(f"rule: {CONFLICT!r} is the ledger's own; choose another name")
     if mark.expires_ns is not None and mark.expires_ns <= mark.since_ns:
         raise ClaimInvalidError("a mark that has expired already")
-    before = _of(state, target).taints.get(mark.rule)
+    before = _of(state, target).taints.get(mark.key)
     if before is not None and _said(before) == _said(mark):
         return [], before
     return [Tainted(target.node, target.device, mark)], mark
 
 
 def untaint(state: State, target: Target, rule: str, why: str) -> tuple[list[Entry], None]:
-    """Take a mark off. Raises TaintUnknownError."""
-    if rule not in _of(state, target).taints:
-        raise TaintUnknownError(f"{target.device or target.node} has no taint {rule!r}")
+    """Take a rule's marks off, whoever put them there. Raises TaintUnknownError, or ClaimInvalidError."""
+    found = _of(state, target).taints.values()
+    marks = [mark for mark in found if mark.rule == rule]
+    if not marks:
+        near = near_names(rule, {mark.rule for mark in found})
+        raise TaintUnknownError(f"{target.device or target.node} has no taint {rule!r}.{near}")
     if rule == CONFLICT:
         raise ClaimInvalidError("a conflict ends when one of the two devices is gone; it is not taken off by hand")
-    return [Untainted(target.node, target.device, rule, why)], None
+    return [Untainted(target.node, target.device, rule, why, mark.alert) for mark in marks], None
 
 
-def clear(state: State, target: Target, rule: str, why: str) -> list[Entry]:
-    """Take a mark off, if it is there."""
-    return [Untainted(target.node, target.device, rule, why)] if rule in _of(state, target).taints else []
+def clear(state: State, nodes: Iterable[str], alert: str, why: str) -> list[Entry]:
+    """Take off what an alert marked on nodes and their devices: where it was then, whatever is in that place now."""
+    return [
+        Untainted(node, device, mark.rule, why, alert)
+        for node in nodes
+        for device, mark in _marks(state, node)
+        if mark.alert == alert
+    ]
 
 
 def expire(state: State, nodes: Iterable[str], now_ns: int) -> tuple[list[Entry], None]:
     """Record the end of every mark on nodes and their devices whose time is up by the leader's clock."""
     entries: list[Entry] = [
-        Untainted(node, device, mark.rule, "its time is up")
+        Untainted(node, device, mark.rule, "its time is up", mark.alert)
         for node in nodes
         for device, mark in _marks(state, node)
         if mark.expires_ns is not None and mark.expires_ns <= now_ns

@@ -79,6 +79,18 @@ class Taint(msgspec.Struct, array_like=True, frozen=True):
     since_ns: int
     expires_ns: int | None = None
     """When the leader will take it off by itself; None: never. Its end is an entry of its own."""
+    alert: str = ""
+    """Fingerprint of the alert that put it there, and that alone takes it off; "": a person, or the ledger, did."""
+
+    @property
+    def key(self) -> str:
+        """What tells it from the other marks of one thing: two alerts of one rule are two marks."""
+        return mark_key(self.rule, self.alert)
+
+
+def mark_key(rule: str, alert: str = "") -> str:
+    """Give what tells a mark from the others of a device or node."""
+    return f"{rule}\n{alert}" if alert else rule
 
 
 class Evidence(msgspec.Struct, array_like=True, frozen=True):
@@ -124,7 +136,7 @@ class Device(msgspec.Struct, array_like=True):
     reach: Reach = Reach.LIVE
     """Without its node's silence, which is the node's."""
     taints: dict[str, Taint] = {}
-    """By rule."""
+    """By `Taint.key`."""
     hold: Hold | None = None
     evidence: Evidence | None = None
     released: int = 0

@@ -282,10 +282,8 @@ def _release(hypothesis: Hypothesis, edit: ReleaseClaim) -> None:
 
 
 def _untaint(hypothesis: Hypothesis, edit: RemoveTaint) -> None:
-    if edit.device:
-        hypothesis.device(edit.device).taints.pop(edit.rule, None)
-    else:
-        hypothesis.node(edit.node).taints.pop(edit.rule, None)
+    marked = hypothesis.device(edit.device) if edit.device else hypothesis.node(edit.node)
+    marked.taints = {key: mark for key, mark in marked.taints.items() if mark.rule != edit.rule}
 
 
 def _quota(hypothesis: Hypothesis, edit: SetQuota) -> None:

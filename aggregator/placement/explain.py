@@ -5,13 +5,13 @@ request succeeds. Then it is tried without each, the hardest to change first, an
 remains is enough, and none of it is superfluous; both are checked on a hypothetical state, by the code that places.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final, TypeVar
 
 import msgspec
 
 from aggregator.ledger.claims import Objection
-from aggregator.ledger.model import Device, Node
+from aggregator.ledger.model import Device, Node, Taint
 from aggregator.ledger.state import State
 from aggregator.ledger.words import Lifecycle, Reach
 from aggregator.placement.choose import Chooser, Solvers
@@ -171,10 +171,9 @@ def _of_node(node: Node, rules: set[str]) -> Iterator[Blocker]:
             break
     if not node.live:
         yield Blocker("reach.stale", f"node {name} is silent", NodeSpeaks(node.id), node.id)
-    for taint in node.taints.values():
-        if taint.rule not in rules:
-            message = f"node {name} is marked by {taint.rule}: {taint.evidence}"
-            yield Blocker(f"taint.{taint.rule}", message, RemoveTaint(node.id, taint.rule), node.id)
+    for taint in _each_rule(node.taints.values(), rules):
+        message = f"node {name} is marked by {taint.rule}: {taint.evidence}"
+        yield Blocker(f"taint.{taint.rule}", message, RemoveTaint(node.id, taint.rule), node.id)
 
 
 def _of_device(device: Device, rules: set[str]) -> Iterator[Blocker]:
@@ -185,11 +184,15 @@ def _of_device(device: Device, rules: set[str]) -> Iterator[Blocker]:
     if device.reach is not Reach.LIVE:
         message = f"{device.id} is {device.reach.value}"
         yield Blocker(f"reach.{device.reach.value}", message, DeviceSeen(device.id), device.node, device.id)
-    for taint in device.taints.values():
-        if taint.rule not in rules:
-            message = f"{device.id} is marked by {taint.rule}: {taint.evidence}"
-            edit = RemoveTaint(device.node, taint.rule, device.id)
-            yield Blocker(f"taint.{taint.rule}", message, edit, device.node, device.id)
+    for taint in _each_rule(device.taints.values(), rules):
+        message = f"{device.id} is marked by {taint.rule}: {taint.evidence}"
+        edit = RemoveTaint(device.node, taint.rule, device.id)
+        yield Blocker(f"taint.{taint.rule}", message, edit, device.node, device.id)
+
+
+def _each_rule(marks: Iterable[Taint], tolerated: set[str]) -> Iterable[Taint]:
+    """Give one mark of each rule that is not tolerated: they are taken off together."""
+    return {mark.rule: mark for mark in marks if mark.rule not in tolerated}.values()
 
 
 def _of_amounts(chooser: Chooser, node: Node) -> Iterator[Blocker]:

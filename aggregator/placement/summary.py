@@ -88,8 +88,8 @@ def summarise(state: State, name: str, layouts: Layouts) -> Summary:
     layout = layouts.of(seats_of(state, devices))
     made = Summary(name, layout, devices)
     node = state.nodes[name]
-    rules = {*node.taints, *(rule for device in devices if device.taints for rule in device.taints)}
-    made.taints = frozenset(rules)
+    marks = [*node.taints.values(), *(mark for device in devices for mark in device.taints.values())]
+    made.taints = frozenset(mark.rule for mark in marks)
     closed = node_closed(node)
     made.closed = closed.reason if closed else ""
     made.masks, made.special, made.reasons = _view(state, node, made, ())

@@ -11,8 +11,10 @@ from sqlalchemy import insert, update
 
 from aggregator.control_sqlite import SqliteControl
 from aggregator.inventory import ALERT, Inventory
+from aggregator.ledger import marks
 from aggregator.ledger.ledger import Ledger
-from aggregator.ledger.words import Reach
+from aggregator.ledger.model import Taint
+from aggregator.ledger.words import Effect, Reach
 from aggregator.log import Entry, Log, partition_of, topic_of
 from aggregator.log_sqlite import SqliteLog
 from aggregator.migrate import LEDGER
@@ -369,6 +371,46 @@ async def test_alert_taints_and_takes_off_each_transition_once(tmp_path: Path) -
         assert [] == taints()
         await one.say(alert(3, device="", summary="hot"), topic=ALERT)
         assert ["hot"] == [mark.evidence for mark in one.ledger.peek().nodes["n1"].taints.values()]
+
+
+async def test_two_alerts_of_one_rule_are_two_taints_and_each_ends_with_its_alert(tmp_path: Path) -> None:
+    async with rig(tmp_path) as one:
+        await one.say(Node("n1").document(gpu(1)))
+
+        def taints() -> list[tuple[str, str]]:
+            (device,) = one.ledger.peek().devices.values()
+            return sorted((mark.rule, mark.alert) for mark in device.taints.values())
+
+        await one.say(alert(1), alert(1, fingerprint="f2", summary="row remap"), topic=ALERT)
+        assert [("xid", "f1"), ("xid", "f2")] == taints()
+        await one.say(alert(2, firing=False), topic=ALERT)
+        assert [("xid", "f2")] == taints()
+        await one.say(alert(2, fingerprint="f2", firing=False), topic=ALERT)
+        assert [] == taints()
+
+
+async def test_alert_that_ends_takes_its_taint_off_the_card_that_it_was_about(tmp_path: Path) -> None:
+    async with rig(tmp_path) as one:
+        node = Node("n1")
+        await one.say(node.document(gpu(1)))
+        await one.say(alert(1), topic=ALERT)
+        await one.say(node.document(gpu(1, serial="S9")))  # another card, in the same slot and by the same name
+        marked = {device.part.serial: len(device.taints) for device in one.ledger.peek().devices.values()}
+        assert {"S1": 1, "S9": 0} == marked
+        await one.say(alert(2, firing=False), topic=ALERT)
+        assert not any(device.taints for device in one.ledger.peek().devices.values())
+
+
+@pytest.mark.parametrize("over", [{"firing": False}, {"taint": ""}])
+async def test_alert_takes_off_no_mark_but_its_own(tmp_path: Path, over: dict[str, object]) -> None:
+    async with rig(tmp_path) as one:
+        await one.say(Node("n1").document(gpu(1)))
+        (device,) = one.ledger.peek().devices.values()
+        mark = Taint("xid", Effect.NO_SCHEDULE, "seen by hand", "token:ann", 1)
+        await one.ledger.decide(lambda state: marks.taint(state, marks.device_target(state, device.id), mark))
+        await one.say(alert(1), alert(2, **over), topic=ALERT)
+        (device,) = one.ledger.peek().devices.values()
+        assert ["token:ann"] == [left.who for left in device.taints.values()]
 
 
 @pytest.mark.parametrize(

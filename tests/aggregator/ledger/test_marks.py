@@ -117,6 +117,25 @@ async def test_what_cannot_be_marked_is_refused(tmp_path: Path) -> None:
         assert before == ledger.peek().digest()
 
 
+async def test_by_hand_all_marks_of_a_rule_come_off_and_each_end_is_recorded(tmp_path: Path) -> None:
+    async with opened(tmp_path / "ledger.db") as ledger:
+        device = (await settle(ledger))[0]
+        for alert in ("", "f1", "f2"):
+            mark = Taint("xid", Effect.NO_SCHEDULE, "", f"rule:{alert}", 1, None, alert)
+            await write(ledger, Tainted("n0", device, mark))
+        await Marking(ledger).untaint(lambda s: device_target(s, device), "xid", "reseated")
+        assert {} == ledger.peek().devices[device].taints
+        assert ["", "f1", "f2"] == [one.alert for one in await written(ledger, Untainted)]
+
+
+async def test_mark_that_there_is_not_is_refused_with_its_like(tmp_path: Path) -> None:
+    async with opened(tmp_path / "ledger.db") as ledger:
+        device, marking = (await settle(ledger))[0], Marking(ledger)
+        await marking.taint(lambda s: device_target(s, device), "flaky", Effect.NO_SCHEDULE, "", "op")
+        with pytest.raises(TaintUnknownError, match=r"has no taint 'flakey'\. Did you mean 'flaky'"):
+            await marking.untaint(lambda s: device_target(s, device), "flakey", "")
+
+
 async def test_conflict_is_not_taken_off_by_hand(tmp_path: Path) -> None:
     async with opened(tmp_path / "ledger.db") as ledger:
         device = (await settle(ledger))[0]

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from aggregator.ledger import claims, cleaning
-from aggregator.ledger.entries import NodeSeen, QuotaSet, VariantSet
+from aggregator.ledger.entries import NodeSeen, QuotaSet, Tainted, VariantSet
 from aggregator.ledger.model import Quota, Variant
 from aggregator.placement.edits import (
     AddAmount,
@@ -186,6 +186,14 @@ def test_what_if_of_another_state_is_asked_alike(book: Book) -> None:
 def test_an_edit_of_what_there_is_not_is_refused(book: Book, edit: Any) -> None:
     with pytest.raises(UnknownNameError):
         Hypothesis(book.state).apply([edit])
+
+
+def test_marks_of_one_rule_by_two_alerts_are_one_blocker(book: Book) -> None:
+    device = next(one for one in book.state.devices_of("n1") if one.taints)
+    (mark,) = device.taints.values()
+    book.write([Tainted(device.node, device.id, msgspec.structs.replace(mark, alert=alert)) for alert in ("f1", "f2")])
+    request = asked(Need("V100", count=3), where="node.name == 'host-n1'")
+    assert ["taint.xid", "lifecycle.dirty"] == [one.reason for one in blockers(book, request)]
 
 
 # --- the index --------------------------------------------------------------------------------------------------------

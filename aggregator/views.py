@@ -6,6 +6,7 @@ from aggregator.ledger.model import Device, Evidence, Sight, Taint
 from aggregator.ledger.relations import excludes, together
 from aggregator.ledger.state import State
 from schemas.device import Part, Slot, Value
+from schemas.evidence import Readback, decode_readback
 
 
 class TaintView(msgspec.Struct, frozen=True):
@@ -17,11 +18,42 @@ class TaintView(msgspec.Struct, frozen=True):
     who: str
     since_ns: int
     expires_ns: int | None
+    """When it ends by itself; null: never."""
+    alert: str
+    """Fingerprint of the alert that it ends with; "" when no alert put it there."""
 
     @classmethod
     def of(cls, taint: Taint) -> "TaintView":
         """Show a taint."""
-        return cls(taint.rule, taint.effect.value, taint.evidence, taint.who, taint.since_ns, taint.expires_ns)
+        effect = taint.effect.value
+        return cls(taint.rule, effect, taint.evidence, taint.who, taint.since_ns, taint.expires_ns, taint.alert)
+
+
+class EvidenceView(msgspec.Struct, frozen=True):
+    """Why a device may be free: the last proof that it is clean."""
+
+    sequence: int
+    """Of the ledger."""
+    ground: str
+    """`evidence`: the device's own readback; `attestation`: an operator's word."""
+    who: str
+    part: str
+    """The part that it is about."""
+    statement: str = ""
+    """The operator's words."""
+    readback: Readback | None = None
+    """What the device's node read of it; null: nothing."""
+
+    @classmethod
+    def of(cls, evidence: Evidence) -> "EvidenceView":
+        """Show a proof. A document of a form that is not known any more is shown as it is, in `statement`."""
+        told = (evidence.sequence, evidence.ground, evidence.who, evidence.part)
+        try:
+            if evidence.ground == "evidence":
+                return cls(*told, readback=decode_readback(evidence.document))
+            return cls(*told, msgspec.json.decode(evidence.document, type=dict[str, str])["statement"])
+        except (msgspec.MsgspecError, KeyError):
+            return cls(*told, evidence.document)
 
 
 class DeviceView(msgspec.Struct, frozen=True):
@@ -49,7 +81,8 @@ class DeviceView(msgspec.Struct, frozen=True):
     """What cannot be given while it is."""
     capabilities: dict[str, Value]
     unsupported: list[str]
-    evidence: Evidence | None
+    evidence: EvidenceView | None
+    """Null: nothing ever proved it clean."""
     first: int
     changed: int
     """Ledger sequences."""
@@ -78,17 +111,35 @@ def device_view(state: State, device: Device) -> DeviceView:
         [other.id for other in excludes(state, device)],
         device.capabilities,
         sorted({name for number in device.profiles for name in state.profiles[number].unsupported}),
-        device.evidence,
+        EvidenceView.of(device.evidence) if device.evidence else None,
         device.first,
         device.changed,
     )
 
 
+class StayView(msgspec.Struct, frozen=True):
+    """One stay of a part in a slot."""
+
+    device: str
+    node: str
+    path: str
+    """Of the slot."""
+    part: str
+    since: int
+    until: int | None
+    """Ledger sequences; null: it is there."""
+
+    @classmethod
+    def of(cls, sight: Sight) -> "StayView":
+        """Show a stay."""
+        return cls(sight.device, sight.node, sight.path, sight.part, sight.since, sight.until)
+
+
 class DeviceHistory(msgspec.Struct, frozen=True):
     """Where a device has been, and what was where it is."""
 
-    sights: list[Sight]
-    slot: list[Sight]
+    sights: list[StayView]
+    slot: list[StayView]
     """The stays of every part in its slot, its own among them."""
 
 
@@ -101,4 +152,8 @@ def device_history(state: State, device: Device) -> DeviceHistory:
         for sight in state.sights.get(name, ())
         if sight.node == device.node and sight.path == (device.slot.path or device.slot.address)
     ]
-    return DeviceHistory(list(state.sights.get(device.id, ())), sorted(slot, key=lambda sight: sight.since))
+    mine = state.sights.get(device.id, ())
+    return DeviceHistory(
+        [StayView.of(sight) for sight in mine],
+        [StayView.of(sight) for sight in sorted(slot, key=lambda sight: sight.since)],
+    )

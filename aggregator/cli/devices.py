@@ -121,7 +121,7 @@ def devices_table(devices: list[dict[str, Any]], *, wide: bool = False) -> Table
             one["lifecycle"],
             one["reach"],
             one["claim"] or "-",
-            ",".join(taint["rule"] for taint in one["taints"]) or "-",
+            ",".join(dict.fromkeys(taint["rule"] for taint in one["taints"])) or "-",
             *(_more(one) if wide else ()),
         )
     return table
@@ -152,6 +152,7 @@ def _one(answer: dict[str, Any]) -> Table:
         ("state", device["lifecycle"]),
         ("reach", device["reach"]),
         ("claim", device["claim"] and f"{device['claim']} of {device['tenant']} ({device['mode']})"),
+        ("clean by", _proof(device.get("evidence"))),
         ("together", ", ".join(device["together"])),
         ("excludes", ", ".join(device["excludes"])),
         *((f"mark {taint['rule']}", f"{taint['effect']}: {taint['evidence']}") for taint in device["taints"]),
@@ -161,10 +162,18 @@ def _one(answer: dict[str, Any]) -> Table:
         if value not in (None, "", []):
             table.add(name, ", ".join(map(str, value)) if isinstance(value, list) else str(value))
     times = answer.get("times_ns", {})
-    for name, _, _, part_key, since, until in answer["history"]["slot"]:
-        stay = f"from {_moment(since, times)} " + ("on" if until is None else f"to {_moment(until, times)}")
-        table.add("in this slot", f"{name} {part_key} {stay}")
+    for stay in answer["history"]["slot"]:
+        until = "on" if stay["until"] is None else f"to {_moment(stay['until'], times)}"
+        table.add("in this slot", f"{stay['device']} {stay['part']} from {_moment(stay['since'], times)} {until}")
     return table
+
+
+def _proof(evidence: dict[str, Any] | None) -> str:
+    """Say in a line what proves that a device is clean."""
+    if evidence is None:
+        return ""
+    what = "its own readback" if evidence["readback"] else f"{evidence['ground']}: {evidence['statement']}"
+    return f"{what} ({evidence['who']}, ledger {evidence['sequence']})"
 
 
 def _moment(sequence: int, times: dict[str, int]) -> str:

@@ -3,8 +3,6 @@
 from collections import Counter
 from typing import Any, Final
 
-import msgspec
-
 from aggregator.demo.narration import DemoError, Narration
 from aggregator.demo.stage import Stage
 
@@ -99,8 +97,7 @@ def _destroyed(stage: Stage, say: Narration, name: str) -> dict[str, Any]:
     life = stage.lifecycles(device["id"])
     say.came(" -> ".join(life))
     say.expect(life[-len(LIFE) :] == LIFE, "dirty first, then cleaned, and only then free")
-    _, ground, _, _, document = device["evidence"]
-    proof = msgspec.json.decode(document)
+    ground, proof = device["evidence"]["ground"], device["evidence"]["readback"]
     say.lines(f"{field}: {proof[field]}" for field in ("reset_seen", "processes", "memory_check", "memory_used_bytes"))
     whole = ground == "evidence" and proof["reset_seen"] and proof["memory_check"] == "passed"
     say.expect(whole, "with evidence: its reset was seen, its memory was checked")

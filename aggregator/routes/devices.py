@@ -2,8 +2,9 @@
 
 import time
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Annotated, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Annotated, Final, TypeVar
 
+import msgspec
 from fastapi import APIRouter, Depends, Query, Response
 
 from aggregator.access import Action, Caller
@@ -14,7 +15,9 @@ from aggregator.ledger.shown import entry_view
 from aggregator.ledger.state import State
 from aggregator.query_text import parse_time
 from aggregator.routes.common import ServiceOf, allow, answer
+from aggregator.routes.words import gives
 from aggregator.views import DeviceHistory, DeviceView, device_history, device_view
+from schemas.device import Value
 from schemas.errors import near_names
 
 if TYPE_CHECKING:
@@ -29,7 +32,43 @@ _SEQUENCES: Final = 10**15
 """A number below is a ledger sequence, one above nanoseconds since 1970."""
 
 
-@router.get("/v1/devices", summary="List devices", response_class=Response)
+class DeviceList(msgspec.Struct, frozen=True):
+    """A page of devices."""
+
+    sequence: int
+    """The ledger's, as of the answer."""
+    generation: int
+    time_ns: int
+    """Of that sequence."""
+    devices: list[DeviceView]
+    next: str
+    """What to give as `after` for the next page; "" when this is the last."""
+
+
+class ViewOf(msgspec.Struct, frozen=True):
+    """What one collector says of a device."""
+
+    publisher: str
+    collector: str
+    document: str
+    """The collector's own name for the device."""
+    own: dict[str, Value]
+
+
+class DeviceShown(msgspec.Struct, frozen=True):
+    """One device, and where it has been."""
+
+    sequence: int
+    generation: int
+    time_ns: int
+    device: DeviceView
+    history: DeviceHistory
+    views: list[ViewOf]
+    times_ns: dict[str, int] = {}
+    """When its stays began and ended, by ledger sequence."""
+
+
+@router.get("/v1/devices", summary="List devices", response_class=Response, openapi_extra=gives(DeviceList))
 async def list_devices(
     service: ServiceOf,
     _: Reader,
@@ -47,7 +86,7 @@ async def list_devices(
     was so at that ledger sequence or time.
     """
 
-    def question(state: State) -> dict[str, object]:
+    def question(state: State) -> DeviceList:
         found: list[DeviceView] = []
         more = ""
         for device in _after(state, after, node):
@@ -60,7 +99,7 @@ async def list_devices(
                 more = found[-1].id
                 break
             found.append(view)
-        return {**_moment(state), "devices": found, "next": more}
+        return DeviceList(state.sequence, state.generation, state.time_ns, found, more)
 
     return answer(await _ask(service, as_of, question))
 
@@ -73,10 +112,6 @@ async def _ask(service: "Service", as_of: str, question: Callable[[State], T]) -
     if moment < _SEQUENCES and as_of.strip().isdecimal():
         return await service.book.past.ask(question, sequence=moment)
     return await service.book.past.ask(question, time_ns=moment)
-
-
-def _moment(state: State) -> dict[str, object]:
-    return {"sequence": state.sequence, "generation": state.generation, "time_ns": state.time_ns}
 
 
 def _after(state: State, after: str, node: str) -> Iterator[Device]:
@@ -102,25 +137,18 @@ def named_nodes(state: State, name: str) -> list[Node]:
     return found
 
 
-@router.get("/v1/devices/{device}", summary="Show a device", response_class=Response)
+@router.get("/v1/devices/{device}", summary="Show a device", response_class=Response, openapi_extra=gives(DeviceShown))
 async def show_device(service: ServiceOf, _: Reader, device: str, as_of: AsOf = "") -> Response:
     """Show a device with its stays: where the part has been, what was in its slot; `times_ns` by ledger sequence."""
 
-    def question(state: State) -> dict[str, Any]:
+    def question(state: State) -> DeviceShown:
         found = cleaning.find(state, device)
-        return {
-            **_moment(state),
-            "device": device_view(state, found),
-            "history": device_history(state, found),
-            "views": [
-                {"publisher": view.publisher, "collector": view.collector, "document": view.document, "own": view.own}
-                for view in found.views.values()
-            ],
-        }
+        views = [ViewOf(view.publisher, view.collector, view.document, view.own) for view in found.views.values()]
+        shown, history = device_view(state, found), device_history(state, found)
+        return DeviceShown(state.sequence, state.generation, state.time_ns, shown, history, views)
 
     shown = await _ask(service, as_of, question)
-    shown["times_ns"] = await _times(service, shown["history"])
-    return answer(shown)
+    return answer(msgspec.structs.replace(shown, times_ns=await _times(service, shown.history)))
 
 
 async def _times(service: "Service", history: DeviceHistory) -> dict[str, int]:

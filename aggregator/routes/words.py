@@ -51,4 +51,5 @@ def _inlined(schema: Any, components: dict[str, Any]) -> Any:
         return schema
     if "$ref" in schema:
         return _inlined(components[schema["$ref"].removeprefix(_REF)], components)
-    return {key: _inlined(one, components) for key, one in schema.items()}
+    kept = {key: one for key, one in schema.items() if key != "discriminator"}  # it names what is referred to
+    return {key: _inlined(one, components) for key, one in kept.items()}

@@ -75,7 +75,8 @@ def attested(muster: Muster, node: str) -> None:
     done = muster.ask("adopt", *told, "--where", "device.kind == 'gpu'", "--yes")
     check(len(done["attested"]) == 5, "one word frees the five GPUs that nobody uses")
     evidence = muster.ask("devices", done["attested"][0])["device"]["evidence"]
-    check(evidence[1] == "attestation" and "looked through" in evidence[4], f"recorded with each: by {evidence[2]}")
+    recorded = evidence["ground"] == "attestation" and "looked through" in evidence["statement"]
+    check(recorded, f"recorded with each: by {evidence['who']}")
     check(at(muster, FIRST)["lifecycle"] == "foreign", "and not the one in use")
 
 

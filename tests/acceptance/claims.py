@@ -89,7 +89,7 @@ def life(muster: Muster, ids: dict[str, list[str]]) -> None:
     muster.ask("claims", "release", claim["id"], "--yes")
     until("clean devices", lambda: {lifecycle(muster, one) for one in wanted} == {"free"})
     proofs = [call(muster, "GET", f"/v1/devices/{one}")[1]["device"]["evidence"] for one in wanted]
-    kinds = {msgspec.json.decode(proof[-1])["kind"] for proof in proofs}
+    kinds = {proof["readback"]["kind"] for proof in proofs}
     check(kinds == {"gpu", "vf", "nvme"}, "each is free by its own readback: a document of its kind")
     used = call(muster, "GET", f"/v1/usage?claim={claim['id']}&energy=true")[1][0]
     check(used["tenant"] == "blue" and len(used["devices"]) == 4 and used["seconds"] > 0, "and its use is recorded")

@@ -142,8 +142,8 @@ def ledger(muster: Muster, addresses: list[str]) -> None:
     shown = muster.ask("devices", chosen["id"])
     (stay,) = shown["history"]["sights"]
     check(
-        stay[0] == chosen["id"] and stay[5] is None,
-        f"{chosen['id']} has been in its slot since {stay[4]}, and is there",
+        stay["device"] == chosen["id"] and stay["until"] is None,
+        f"{chosen['id']} has been in its slot since ledger {stay['since']}, and is there",
     )
     kinds = {one["kind"] for one in muster.ask("devices", "--all", "--kind", chosen["kind"])}
     check(kinds == {chosen["kind"]}, f"--kind {chosen['kind']} lists no other")

@@ -56,7 +56,10 @@ def test_unknown_node_fails_with_the_aggregators_words(run: Run, stub: Stub) -> 
 
 
 def test_stay_in_a_slot_says_when_and_at_which_sequence(run: Run, stub: Stub) -> None:
-    slot = [["gpu-old", "4c4c4544", "p", "uuid:GPU-0", 3, 9], ["gpu-7f3k2ma", "4c4c4544", "p", "uuid:GPU-1", 9, None]]
+    slot = [
+        {"device": "gpu-old", "node": "4c4c4544", "path": "p", "part": "uuid:GPU-0", "since": 3, "until": 9},
+        {"device": "gpu-7f3k2ma", "node": "4c4c4544", "path": "p", "part": "uuid:GPU-1", "since": 9, "until": None},
+    ]
     times = {"3": 1_700_000_000 * 10**9, "9": 1_700_086_400 * 10**9}
     stub.answers["GET /v1/devices/gpu-7f3k2ma"] = {
         "device": GPU,

@@ -1,13 +1,18 @@
 """Devices over HTTP: those of a node that there is, and when a part came into its slot."""
 
+import json
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from aggregator.control_sqlite import SqliteControl
 from aggregator.ledger.ledger import Ledger
+from aggregator.ledger.model import Evidence
 from aggregator.migrate import LEDGER
+from aggregator.views import EvidenceView
+from schemas.evidence import GpuReadback, encode_readback
 from tests.aggregator.http.test_place import Api
 from tests.aggregator.ledger.rig import settle
 
@@ -40,6 +45,40 @@ async def test_unknown_node_is_no_empty_list_and_near_names_are_told(api: Api) -
 async def test_stays_of_a_device_have_times(api: Api) -> None:
     device = (await api.ask("GET", "/v1/devices?node=n0&limit=1"))[1]["devices"][0]["id"]
     _, told = await api.ask("GET", f"/v1/devices/{device}")
-    [[name, _, _, _, since, until]] = told["history"]["slot"]
-    assert (device, None) == (name, until)
-    assert {str(since): 1_700_000_000 * 10**9} == told["times_ns"]
+    (stay,) = told["history"]["slot"]
+    assert (device, None) == (stay["device"], stay["until"])
+    assert {str(stay["since"]): 1_700_000_000 * 10**9} == told["times_ns"]
+
+
+async def test_evidence_is_an_object_with_an_operators_words(api: Api) -> None:
+    device = (await api.ask("GET", "/v1/devices?node=n0&limit=1"))[1]["devices"][0]
+    assert "evidence" in device
+    status, told = await api.ask("POST", f"/v1/devices/{device['id']}/attest", {"statement": "new from the factory"})
+    assert 200 == status, told
+    _, told = await api.ask("GET", f"/v1/devices/{device['id']}")
+    proof = told["device"]["evidence"]
+    assert ("attestation", "new from the factory", None) == (proof["ground"], proof["statement"], proof["readback"])
+    assert told["sequence"] == proof["sequence"]
+
+
+@pytest.mark.parametrize("document", ['{"kind":"psu"}', "not JSON", '["statement"]'])
+@pytest.mark.parametrize("ground", ["evidence", "attestation"])
+def test_evidence_that_this_version_cannot_read_is_shown_as_it_is(ground: str, document: str) -> None:
+    shown = EvidenceView.of(Evidence(7, ground, "n1", "p", document))
+    assert (document, None) == (shown.statement, shown.readback)
+
+
+def test_readback_is_an_object_of_its_kind() -> None:
+    read = GpuReadback(
+        device="gpu-1", part="p", clean=5, read_ns=1, in_use=False, reset_seen=True, processes=0, memory_check="passed"
+    )
+    shown = EvidenceView.of(Evidence(7, "evidence", "n1", "p", encode_readback(read)))
+    assert "gpu" == msgspec.to_builtins(shown)["readback"]["kind"]
+    assert ("", read) == (shown.statement, shown.readback)
+
+
+@pytest.mark.parametrize("path", ["/v1/devices", "/v1/devices/{device}"])
+def test_description_names_what_a_proof_is_made_of(api: Api, path: str) -> None:
+    described = json.dumps(api.app.openapi()["paths"][path]["get"]["responses"])
+    for word in ("readback", "statement", "memory_check", "sanitize_status", "lifecycle"):
+        assert f'"{word}"' in described

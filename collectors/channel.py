@@ -67,6 +67,8 @@ class Problem(msgspec.Struct, array_like=True, frozen=True):
     retry: bool = True
     failed: int = 1
     """Values or devices that failed."""
+    new_process: bool = False
+    """Only a new helper can do better."""
 
 
 class Facts(msgspec.Struct, array_like=True, frozen=True):

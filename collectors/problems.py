@@ -44,4 +44,5 @@ def problem_of(error: BaseException, *, importing: bool = False) -> Problem:
     name = plain(type(error).__name__)[:80]
     failed = getattr(error, "failed", 1)
     retry = getattr(error, "retry", True)
-    return Problem(kind, name, text, bool(retry), failed if type(failed) is int and abs(failed) < 1 << 31 else 1)
+    failed = failed if type(failed) is int and abs(failed) < 1 << 31 else 1
+    return Problem(kind, name, text, bool(retry), failed, getattr(error, "new_process", False) is True)

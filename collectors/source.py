@@ -202,8 +202,9 @@ class Source:
             self._described(done, now)
         else:
             self._stopped(problem)
-        if self._watch_ended and self.state is State.RUNNING and self._calls.flight is None:
-            self._stop_and_back_off("watch", self.counters.last_error)
+        ended = self._watch_ended or self._trouble.spent
+        if ended and self.state is State.RUNNING and self._calls.flight is None:
+            self._stop_and_back_off("watch" if self._watch_ended else "new_process", self.counters.last_error)
         return True
 
     def on_part(self, part: Part, now: float) -> bool:
@@ -392,7 +393,7 @@ class Source:
     def _settle(self, state: State, next_try: float) -> None:
         self.state, self.next_try = state, next_try
         self._rest()
-        if state in _LEAVING:
+        if state in _LEAVING or self._trouble.spent:
             self._leave()
 
     def _rest(self) -> None:
@@ -402,6 +403,7 @@ class Source:
     def _leave(self) -> None:
         """Let the helper have the memory back."""
         process, self.process = self.process, None
+        self._trouble.spent = False
         if process is not None and not process.going:
             process.send(Forget(self.name))
             self._hub.pool.leave(process, self.name)

@@ -17,6 +17,8 @@ class Trouble:
     def __init__(self, name: str, counters: Counters, options: SchedulerOptions, wall_ns: Callable[[], int]) -> None:
         self.failures = 0
         """Calls of `collect` that failed in a row."""
+        self.spent = False
+        """Its helper is of no more use, and is left as soon as the collector is stopped."""
         self._name = name
         self._counters = counters
         self._options = options
@@ -30,6 +32,7 @@ class Trouble:
 
     def fail(self, problem: Problem) -> None:
         """Count a failure by the exception's class, and keep it with its text: `KeyError: 'power'`."""
+        self.spent = self.spent or problem.new_process
         self._counters.count(problem.name, problem.failed)
         self.note(f"{problem.name}: {problem.text}" if problem.text else problem.name)
 

@@ -3,6 +3,7 @@
     MusterError
     |-- ConfigError            the operator's configuration, before any I/O; exit status 78
     |-- StartupError           a collector cannot start now (`retry` says whether to try again)
+    |   `-- NewProcessError    nor ever again in this process: the host gives it a new one
     |-- NoDataError            the hardware or interface is not there: a fact, not a failure
     |-- PartialCollectError    some devices or values of one collection failed
     |-- WireError              bytes from another program
@@ -44,6 +45,16 @@ class StartupError(MusterError):
     def __init__(self, message: str, *, retry: bool = True) -> None:
         super().__init__(message)
         self.retry = retry
+
+
+class NewProcessError(StartupError):
+    """What a collector uses is spent in this process: a library that is never unloaded, of a driver that is gone.
+
+    Raised by any call of a collector, or by its watch: the host ends its helper, and starts it in a new one.
+    """
+
+    code = "collector.new_process"
+    new_process = True
 
 
 class NoDataError(MusterError):

@@ -19,6 +19,7 @@ CODES: dict[str, str] = {
     "SimulationError": "cli.simulation",
     "WordError": "cli.word",
     "ContractError": "collector.contract",
+    "NewProcessError": "collector.new_process",
     "NoDataError": "collector.no_data",
     "PartialCollectError": "collector.partial",
     "StartupError": "collector.startup",

@@ -13,7 +13,7 @@ import msgspec
 
 from collectors.contract import Context, Emit
 from schemas.device import DeviceKind, Document
-from schemas.errors import NoDataError, PartialCollectError, StartupError
+from schemas.errors import NewProcessError, NoDataError, PartialCollectError, StartupError
 from schemas.metrics import Category, Kind, MetricSpec, Unit, ValueType
 from schemas.rows import Event, Item, Position, Reading
 from schemas.verbosity import Level
@@ -266,3 +266,32 @@ class Printer(Alone):
         sys.stdout.write("I was here\n")
         self.context.log.warning("fan stuck rpm=%d", 0)
         yield Reading("good", {"began_ns": 1})
+
+
+class Spent(Good):
+    """Finds, in the call that its option names, that its library is of no more use; says in which process it runs."""
+
+    name: ClassVar[str] = "spent"
+    METRICS: ClassVar[tuple[MetricSpec, ...]] = (metric("spent.pid"),)
+
+    def _find(self, call: str) -> None:
+        mark = self.context.state_dir
+        if self.config.word == call and mark is not None and not (mark / "found").exists():
+            (mark / "found").touch()
+            raise NewProcessError("the driver was reloaded")
+
+    def start(self) -> None:
+        self._find("start")
+
+    def collect(self) -> Iterable[Item]:
+        yield Reading("spent", {"pid": os.getpid()})
+        self._find("collect")
+
+    def describe(self) -> Iterable[Document]:
+        self._find("describe")
+        return ()
+
+    def watch(self, emit: Emit, stopping: threading.Event) -> None:
+        emit([Reading("spent", {"pid": os.getpid()})])
+        self._find("watch")
+        stopping.wait()

@@ -2,6 +2,7 @@
 
 import logging
 import time
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -132,6 +133,22 @@ def test_nothing_here_is_no_failure_and_is_looked_for_again(caplog: pytest.LogCa
         assert status.next_try_seconds is not None
         rig.until(lambda: rig.status("none").state is State.STARTING)
     assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
+
+
+@pytest.mark.parametrize("call", ["start", "collect", "describe", "watch"])
+def test_collector_whose_process_is_spent_goes_on_in_a_new_one_without_being_killed(call: str, tmp_path: Path) -> None:
+    """A driver's library is never unloaded: after a reload of the driver only a new process can use it."""
+    options = msgspec.structs.replace(FAST, state_dir=tmp_path)
+    with running(setup("spent", "Spent", config={"word": call}), options=options) as rig:
+        rig.until((tmp_path / "spent" / "found").exists)
+        before = rig.status("spent").helper_pid
+        rig.until(lambda: rig.status("spent").errors.get("NewProcessError"))
+        rig.until(lambda: rig.status("spent").state is State.RUNNING)
+        rig.until(lambda: rig.status("spent").helper_pid not in (None, before))
+        pid = rig.status("spent").helper_pid
+        rig.until(lambda: pid in rig.intake.values("spent", "pid"))
+        assert {"NewProcessError": 1} == rig.status("spent").errors
+        assert [] == rig.told
 
 
 def test_what_can_never_run_here_is_not_tried_again() -> None:

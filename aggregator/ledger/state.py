@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import msgspec
 
+from aggregator.ledger.index import Index
 from aggregator.ledger.merge import merge
 from aggregator.ledger.model import (
     Claim,
@@ -22,7 +23,6 @@ from aggregator.ledger.model import (
     Use,
     UseRecord,
     Variant,
-    part_key,
 )
 from aggregator.ledger.transitions import transition
 from aggregator.ledger.words import LIVE_CLAIMS, Lifecycle, Reach
@@ -84,18 +84,10 @@ class State:
         """(node or its name, PCI address) -> source of a record that means what is first seen there -> who has it."""
         self.numbers: dict[bytes, int] = {}
         """Profile, encoded -> its number."""
-        self.by_key: dict[tuple[str, str], str] = {}
-        """(node, merge key of a view) -> device."""
-        self.by_source: dict[tuple[str, str], str] = {}
-        """(node, source of a view) -> device."""
-        self.by_part: dict[str, dict[str, None]] = {}
-        """Part key -> devices; more than one is a conflict."""
-        self.by_slot: dict[tuple[str, str], dict[str, None]] = {}
-        """(node, path of the slot) -> devices that are or were there."""
-        self.groups: dict[tuple[str, int], dict[str, None]] = {}
-        """(node, IOMMU group) -> its endpoints."""
-        self.parts: dict[str, dict[str, None]] = {}
-        """Device -> those that are a part of it."""
+        self._index = Index()
+        self.by_key, self.by_source, self.by_part = self._index.by_key, self._index.by_source, self._index.by_part
+        self.by_slot, self.groups, self.parts = self._index.by_slot, self._index.groups, self._index.parts
+        self.apart = self._index.apart
         self.tenants: dict[str, Tenant] = {}
         self.claims_on: dict[str, dict[str, None]] = {}
         """Node -> live claims that hold something there."""
@@ -161,36 +153,22 @@ class State:
 
     def index(self, device: Device) -> None:
         """Let a device be found."""
-        if not self.indexed:
-            return
-        for source, view in device.views.items():
-            self.by_source[device.node, source] = device.id
-            for key in view.keys:
-                self.by_key.setdefault((device.node, key), device.id)
-        self.by_part.setdefault(part_key(device), {})[device.id] = None
-        if device.slot.path:
-            self.by_slot.setdefault((device.node, device.slot.path), {})[device.id] = None
-        if device.group is not None and not device.is_bridge:
-            self.groups.setdefault((device.node, device.group), {})[device.id] = None
-        if device.parent:
-            self.parts.setdefault(device.parent, {})[device.id] = None
+        if self.indexed:
+            self._index.add(device)
 
     def unindex(self, device: Device) -> None:
         """Undo `index`, before what it went by changes."""
-        if not self.indexed:
-            return
-        for source, view in device.views.items():
-            _drop(self.by_source, (device.node, source), device.id)
-            for key in view.keys:
-                _drop(self.by_key, (device.node, key), device.id)
-        _take(self.by_part, part_key(device), device.id)
-        _take(self.by_slot, (device.node, device.slot.path), device.id)
-        if device.group is not None:
-            _take(self.groups, (device.node, device.group), device.id)
-        _take(self.parts, device.parent, device.id)
+        if self.indexed:
+            self._index.remove(device)
 
     def hold(self, claim: Claim, sign: int = 1) -> None:
-        """Count what a claim holds (`sign` 1), or no longer holds (-1)."""
+        """Let a claim hold its devices and amounts (`sign` 1), or let them go (-1): its nodes change by that."""
+        self.count(claim, sign)
+        for node in {*claim.amounts, *(held.node for held in claim.devices)}:
+            self.touch_node(node)
+
+    def count(self, claim: Claim, sign: int = 1) -> None:
+        """Count what a claim holds (`sign` 1), or no longer holds (-1): derived, nothing changes by it."""
         tenant = self.tenants.setdefault(claim.tenant, Tenant(claim.tenant))
         if sign > 0:
             tenant.claims[claim.id] = None
@@ -202,7 +180,6 @@ class State:
                 self.claims_on.setdefault(node, {})[claim.id] = None
             else:
                 _take(self.claims_on, node, claim.id)
-            self.touch_node(node)
         for held in claim.devices:
             _add(tenant.used, "devices", sign)
             device = self.devices.get(held.device)
@@ -322,33 +299,15 @@ class State:
                 merge(device, state.profiles)
             state.nodes[device.node].devices[device.id] = None
         for claim in state.live_claims():
-            state.hold(claim)
+            state.count(claim)
         if index:
             state.build_index()
         return state
 
     def build_index(self, *, facts: bool = True) -> None:
         """Let everything be found. Without `facts` only what questions ask for: no facts may be taken then."""
-        self.by_key, self.by_source, self.by_part = {}, {}, {}
-        self.by_slot, self.groups, self.parts = {}, {}, {}
-        groups, parts = self.groups, self.parts
-        for name, device in self.devices.items():
-            group = device.capabilities.get("iommu_group")
-            if isinstance(group, int) and group >= 0 and device.capabilities.get("bridge") is not True:
-                groups.setdefault((device.node, group), {})[name] = None
-            if device.parent:
-                parts.setdefault(device.parent, {})[name] = None
-        if facts:
-            for name, device in self.devices.items():
-                node = device.node
-                if device.slot.path:
-                    self.by_slot.setdefault((node, device.slot.path), {})[name] = None
-                for source, view in device.views.items():
-                    self.by_source[node, source] = name
-                    for key in view.keys:
-                        self.by_key.setdefault((node, key), name)
-                self.by_part.setdefault(part_key(device), {})[name] = None
-            self.indexed = True
+        self._index.build(self.devices.values(), facts=facts)
+        self.indexed |= facts
 
     def digest(self) -> str:
         """Give the hash of the state: equal states, equal hashes, whatever way led there."""
@@ -391,11 +350,6 @@ def _add(counts: dict[Any, int], name: object, number: int) -> None:
         counts[name] = left
     else:
         counts.pop(name, None)
-
-
-def _drop(index: dict[Any, str], key: object, device: str) -> None:
-    if index.get(key) == device:
-        del index[key]
 
 
 def _take(index: dict[Any, dict[str, None]], key: object, device: str) -> None:

@@ -9,7 +9,8 @@ import pytest
 from sqlalchemy import delete, update
 
 from aggregator.control_sqlite import SqliteControl
-from aggregator.ledger import cleaning, journal, snapshots
+from aggregator.ledger import claims, cleaning, journal, snapshots
+from aggregator.ledger.claims import Ask, Pick
 from aggregator.ledger.copying import Copy, Copying
 from aggregator.ledger.entries import Entry, NodeOrdered, NodeReplaced, RatioSet, Tainted
 from aggregator.ledger.keeping import Keeping
@@ -38,6 +39,7 @@ def changes(book: Book) -> Iterator[list[Entry]]:
     """Every kind of change that a copy could miss: of a device, a node, all nodes, and what is of neither."""
     devices = list(book.state.devices.values())
     yield cleaning.attest(book.state, devices[0].id, "op", "new")[0]
+    yield claims.grant(book.state, Ask("t", "job", [Pick(devices[0].id)], lease_seconds=60.0), "c-1")[0]
     yield [NodeOrdered("n1", cordoned="a fan")]
     yield [Tainted("n2", devices[-1].id, Taint("r", Effect.DRAIN, "why", "op", 5))]
     yield [RatioSet("vcpus", 2.0)]

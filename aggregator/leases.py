@@ -27,16 +27,20 @@ class Leases:
         self._deadlines.clear()
         self._heap.clear()
         for claim in claims:
-            self.follow(claim, renewed=True)
+            self.follow(claim)
 
-    def follow(self, claim: Claim, *, renewed: bool = False) -> None:
-        """Take note of a claim: a new or renewed lease begins now; one that is over has none."""
+    def follow(self, claim: Claim) -> None:
+        """Take note of a claim: one without a term has a full one from now on; one that is over has none."""
         if claim.state not in _LEASED:
             self._deadlines.pop(claim.id, None)
-        elif renewed or claim.id not in self._deadlines:
-            deadline = self._clock() + claim.lease_seconds
-            self._deadlines[claim.id] = deadline
-            heapq.heappush(self._heap, (deadline, claim.id))
+        elif claim.id not in self._deadlines:
+            self.begin_term(claim.id, claim.lease_seconds)
+
+    def begin_term(self, claim: str, seconds: float) -> None:
+        """Let a claim's lease begin now. Called in the very decision that says so: nothing can come between."""
+        deadline = self._clock() + seconds
+        self._deadlines[claim] = deadline
+        heapq.heappush(self._heap, (deadline, claim))
 
     def left(self, claim: str) -> float | None:
         """Give the seconds that a lease has left; None without one."""

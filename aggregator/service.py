@@ -15,7 +15,8 @@ from aggregator.authority import find_authority
 from aggregator.balance import Balance
 from aggregator.balancing import Balanced, Balancing, Share
 from aggregator.caretaker import Caretaker
-from aggregator.claiming import Claiming, Policy
+from aggregator.claim_carrier import ClaimCarrier, Policy
+from aggregator.claiming import Claiming
 from aggregator.config import AggregatorConfig, LogSection, RetentionSection
 from aggregator.control_sqlite import SqliteControl
 from aggregator.expired import Expiry
@@ -23,6 +24,7 @@ from aggregator.fleet import Fleet, budget_of
 from aggregator.ingest import Ingest
 from aggregator.inventory import Inventory
 from aggregator.inventory_progress import CLASSES
+from aggregator.leases import Leases
 from aggregator.ledger.facts import FIRST_SIGHT_POLICIES
 from aggregator.ledger_service import LedgerService
 from aggregator.live import LiveHub
@@ -120,8 +122,12 @@ class Service:
             settle=Settling(self.log, self.control, self.expiry, Inventory.name, elsewhere=lambda _run: False).settle,
         )
         policy = Policy(**config.claiming.model_dump())
-        self.claiming = Claiming(self.ledger, self.fleet.hub.set_work, policy, announce=self.announcer.announce)
-        self.fleet.reported = self.claiming.report
+        leases = Leases()
+        self.carrier = ClaimCarrier(
+            self.ledger, leases, self.fleet.hub.set_work, policy, announce=self.announcer.announce
+        )
+        self.claiming = Claiming(self.ledger, leases, self.carrier.wake)
+        self.fleet.reported = self.carrier.report
         self.life = NodeLife(self.fleet, self.ledger)
         self.caretaker = Caretaker(self.ledger, self.announcer.announce)
         self.fleet.kept = self._kept
@@ -139,7 +145,7 @@ class Service:
     def _kept(self, publisher: str, checkpoint: Checkpoint) -> None:
         """Take what a node says at the beginning of a run that it keeps of claims."""
         self.caretaker.checkpoint(publisher, checkpoint)
-        self.claiming.checkpoint(publisher, checkpoint)
+        self.carrier.checkpoint(publisher, checkpoint)
 
     def _make_store(self) -> "tuple[DuckStore, DuckQueries]":
         # 70 ms and 30 MB: imported only when DuckDB is the store
@@ -174,13 +180,13 @@ class Service:
         await self.expiry.load()
         self.ledger_database.open()
         await self.ledger.open()
-        await self.claiming.open()
+        await self.carrier.open()
         self.fleet.call({node.id: node.name for node in self.ledger.peek().nodes.values() if node.host_name})
         self._spawn("store", self.consumer.run())
         for name, work in self.book.work():
             self._spawn(name, work)
         self._spawn("inventory", self.inventory.run())
-        self._spawn("claims", self.claiming.run())
+        self._spawn("claims", self.carrier.run())
         self._spawn("caretaker", self.caretaker.run())
         self._spawn("live", self.live.run())
         self._spawn("retention", self._every(RETENTION_SECONDS, self._retain))

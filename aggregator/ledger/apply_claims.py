@@ -150,8 +150,9 @@ def _fenced(state: State, entry: Fenced) -> None:
 
 def _invalidated(state: State, entry: Invalidated) -> None:
     claim = state.claims[entry.claim]
+    changed = {entry.device, *entry.devices}
     for held in claim.devices:
-        state.move(state.devices[held.device], "invalidated" if held.device == entry.device else "released")
+        state.move(state.devices[held.device], "invalidated" if held.device in changed else "released")
     _over(state, claim, ClaimState.INVALID, entry.why)
 
 

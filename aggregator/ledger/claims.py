@@ -4,7 +4,7 @@ Whether something may be given is one question, `objections`, asked by a grant a
 checked here, whoever chose its devices, in the very decision that writes it: nothing can come between.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 import msgspec
@@ -306,19 +306,20 @@ def find(state: State, claim: str, *, version: int | None = None, states: Sequen
     return found
 
 
-def provision(state: State, claim: str, version: int | None = None) -> tuple[list[Entry], Claim]:
+def provision(state: State, claim: str, version: int | None = None) -> tuple[list[Entry], list[Objection]]:
     """Decide that the nodes will be told; written before they are. Again on a provisioning claim: nothing new.
 
-    Raises NotGrantedError when a device is not as it was granted any more; `invalidate` then gives the claim back.
+    Gives what is not as it was granted any more; when anything is, all of the claim is given back instead.
     """
     can = (ClaimState.RESERVED, ClaimState.PROVISIONING, ClaimState.ACTIVE)
     found = find(state, claim, version=version, states=can)
     if found.state is not ClaimState.RESERVED:
-        return [], found
+        return [], []
     changed = [objection for held in found.devices if (objection := _changed(state, held)) is not None]
     if changed:
-        raise NotGrantedError(changed)
-    return [Provisioned(claim)], found
+        devices = [state.devices[objection.device] for objection in changed]
+        return invalidate(state, devices, "; ".join(objection.message for objection in changed)), changed
+    return [Provisioned(claim)], []
 
 
 def _changed(state: State, held: Held) -> Objection | None:
@@ -427,9 +428,11 @@ def may_be_in_use(state: State, device: Device) -> bool:
     return claim is not None and claim.state in LIVE_CLAIMS and device.id not in claim.undone
 
 
-def invalidate(state: State, device: Device, why: str) -> list[Entry]:
-    """Give back the claim of a device that changed before any node was told of it; [] when there is none such."""
-    claim = state.claims.get(device.hold.claim) if device.hold else None
-    if claim is None or claim.state is not ClaimState.RESERVED:
-        return []
-    return [Invalidated(claim.id, device.id, why)]
+def invalidate(state: State, devices: Iterable[Device], why: str) -> list[Entry]:
+    """Give back the claims of devices that changed before any node was told of them; [] when there are none such."""
+    changed: dict[str, list[str]] = {}
+    for device in devices:
+        claim = state.claims.get(device.hold.claim) if device.hold else None
+        if claim is not None and claim.state is ClaimState.RESERVED:
+            changed.setdefault(claim.id, []).append(device.id)
+    return [Invalidated(claim, first, why, others) for claim, (first, *others) in changed.items()]

@@ -262,11 +262,13 @@ class Fenced(_Entry, frozen=True, tag=28):
 
 
 class Invalidated(_Entry, frozen=True, tag=29):
-    """A claim that no node was told of loses a device that changed: all of it is given back, that one dirty."""
+    """A claim that no node was told of loses devices that changed: all of it is given back, those dirty."""
 
     claim: str
     device: str
     why: str
+    devices: list[str] = []
+    """Further devices of it that changed. Of entries written before this field, `device` is the only one."""
 
 
 class ClaimRestored(_Entry, frozen=True, tag=30):

@@ -314,7 +314,7 @@ def _gone(state: State, device: Device, source: str, why: str) -> list[Entry]:
     """A collector no longer sees a device; with its last view a claim that no node was told of is given back."""
     entries: list[Entry] = []
     if set(device.views) <= {source}:
-        entries += claims.invalidate(state, device, why)
+        entries += claims.invalidate(state, [device], why)
     entries.append(ViewGone(device.id, source, why))
     entries += _reconciled(state, device)
     return entries

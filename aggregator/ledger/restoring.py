@@ -6,15 +6,16 @@ node: a claim that it saw ending is over, whatever an old checkpoint says.
 """
 
 from collections.abc import Iterator
+from typing import Final
 
 import msgspec
 
+from aggregator.ledger import claims
 from aggregator.ledger.entries import (
     CheckpointShown,
     ClaimRestored,
     Entry,
     GenerationBegun,
-    Invalidated,
     Provisioned,
 )
 from aggregator.ledger.model import Claim, Device, Held, Node
@@ -22,6 +23,10 @@ from aggregator.ledger.state import State
 from aggregator.ledger.transitions import allowed
 from aggregator.ledger.words import LIVE_CLAIMS, ClaimState, Epoch, Mode
 from schemas.claims import Checkpoint, CheckpointClaim, ClaimDevice
+
+_MODES: Final = {mode.value for mode in Mode}
+_TERM: Final = 3600.0
+"""Seconds that a claim gets whose node tells a term that is none."""
 
 
 class Restored(msgspec.Struct, frozen=True):
@@ -57,46 +62,51 @@ def lost(state: State, claim: CheckpointClaim) -> bool:
 
 
 def restore(state: State, publisher: str, claim: CheckpointClaim) -> tuple[list[Entry], Restored]:
-    """Give a claim back what a node keeps for it, where the ledger has lost it. Again: nothing new."""
+    """Give a claim back what a node keeps for it, where the ledger has lost it. Again: nothing new.
+
+    Of a claim that the ledger has, it knows better whose it is; under another epoch it is another claim.
+    """
     found = state.claims.get(claim.claim)
-    same = found is not None and found.epoch == Epoch(claim.generation, claim.sequence)
-    if found is not None and same and found.state is ClaimState.RESERVED:
-        return [Provisioned(found.id)], Restored(claim.claim)  # its node was told by the ledger that was lost
-    known = set[str]()
-    if found is not None and same and found.state in LIVE_CLAIMS:
+    live = found is not None and found.state in LIVE_CLAIMS
+    if found is not None and live:
+        if found.epoch != Epoch(claim.generation, claim.sequence):
+            told = f"its node keeps it at epoch {claim.generation}.{claim.sequence}"
+            return [], Restored(claim.claim, conflict=f"the ledger has it at epoch {found.epoch}, and {told}")
+        if found.state is ClaimState.RESERVED:
+            return [Provisioned(found.id)], Restored(claim.claim)  # its node was told by the ledger that was lost
         if found.state not in (ClaimState.ACTIVE, ClaimState.SUSPECT):
             return [], Restored(claim.claim)
-        known = {held.device for held in found.devices}
     elif not lost(state, claim):
         return [], Restored(claim.claim)
-    entries: list[Entry] = []
-    held: list[Held] = []
+    back, restored = _back(
+        state, publisher, claim, {held.device for held in found.devices} if found and live else set()
+    )
+    promised = [device for device in (state.devices[held.device] for held in back) if not _is_of(device, claim)]
+    why = f"its node keeps it for claim {claim.claim} of {claim.tenant}"
+    entries = claims.invalidate(state, promised, why)  # of whom it was promised to meanwhile, no node was told
+    if back:
+        whose = (found.tenant, found.consumer) if found is not None and live else (claim.tenant, claim.consumer)
+        term = claim.lease_seconds if claims.MIN_LEASE <= claim.lease_seconds <= claims.MAX_LEASE else _TERM
+        entries.append(ClaimRestored(claim.claim, *whose, claim.generation, claim.sequence, back, term))
+    return entries, restored
+
+
+def _back(state: State, publisher: str, claim: CheckpointClaim, known: set[str]) -> tuple[list[Held], Restored]:
+    """Give what is the claim's again, beside what is `known` to be, and what has to wait or be told."""
+    back: dict[str, Held] = {}
     pending, conflicts = False, []
     for one in claim.devices:
         device = _find(state, publisher, one)
         if device is None:
             pending = True
         elif device.id not in known:
-            before, conflict = _make_room(state, device, claim, one)
-            entries += before
+            conflict = _in_the_way(state, device, claim, one)
             if conflict:
                 conflicts.append(conflict)
             else:
-                part, mode = one.part, Mode(one.mode)
-                held.append(Held(device.id, device.node, mode, part, one.profile, dict(one.expected)))
-    if held:
-        entries.append(
-            ClaimRestored(
-                claim.claim,
-                claim.tenant,
-                claim.consumer,
-                claim.generation,
-                claim.sequence,
-                held,
-                claim.lease_seconds,
-            )
-        )
-    return entries, Restored(claim.claim, pending, "; ".join(conflicts))
+                mode = Mode(one.mode)
+                back[device.id] = Held(device.id, device.node, mode, one.part, one.profile, dict(one.expected))
+    return list(back.values()), Restored(claim.claim, pending, "; ".join(conflicts))
 
 
 def _find(state: State, publisher: str, one: ClaimDevice) -> Device | None:
@@ -108,18 +118,23 @@ def _find(state: State, publisher: str, one: ClaimDevice) -> Device | None:
     return None
 
 
-def _make_room(state: State, device: Device, claim: CheckpointClaim, one: ClaimDevice) -> tuple[list[Entry], str]:
-    """Take a device back from a claim that no node was told of; say what keeps it from it."""
+def _in_the_way(state: State, device: Device, claim: CheckpointClaim, one: ClaimDevice) -> str:
+    """Say what keeps a device from being the claim's again; "" when nothing does, or a claim of which no node knows."""
+    if one.mode not in _MODES:
+        return f"its node keeps {device.id} in the mode {one.mode!r}, which is none"
     holder: Claim | None = state.claims.get(device.hold.claim) if device.hold else None
-    if holder is not None and holder.id != claim.claim and holder.state is ClaimState.RESERVED:
-        why = f"its node keeps it for claim {claim.claim} of {claim.tenant}"
-        return [Invalidated(holder.id, device.id, why)], ""
-    if holder is not None and holder.id != claim.claim and holder.state in LIVE_CLAIMS:
-        told = f"its node keeps {one.device} for claim {claim.claim} at epoch {claim.generation}.{claim.sequence}"
-        return [], f"the ledger gave {device.id} to claim {holder.id} at epoch {holder.epoch}, and {told}"
-    if not allowed(device.lifecycle, "restored"):
-        return [], f"{device.id} is {device.lifecycle.value}, and its node keeps it for claim {claim.claim}"
-    return [], ""
+    if holder is None or holder.state not in LIVE_CLAIMS or _is_of(device, claim):
+        if allowed(device.lifecycle, "restored"):
+            return ""
+        return f"{device.id} is {device.lifecycle.value}, and its node keeps it for claim {claim.claim}"
+    if holder.state is ClaimState.RESERVED:
+        return ""
+    told = f"its node keeps {one.device} for claim {claim.claim} at epoch {claim.generation}.{claim.sequence}"
+    return f"the ledger gave {device.id} to claim {holder.id} at epoch {holder.epoch}, and {told}"
+
+
+def _is_of(device: Device, claim: CheckpointClaim) -> bool:
+    return device.hold is not None and device.hold.claim == claim.claim
 
 
 def unshown(state: State, publisher: str) -> Iterator[Node]:

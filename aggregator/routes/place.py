@@ -4,7 +4,6 @@ Whoever may read sees everything that a refusal says. A tenant that may not lear
 devices each condition removed: no device, no node, no claim of theirs.
 """
 
-import secrets
 import time
 from collections import Counter
 from typing import Annotated
@@ -69,8 +68,9 @@ async def place(http: HttpRequest, service: ServiceOf, caller: CallerOf, key: Ke
         if wanted.dry_run:
             placement = await service.ledger.read(lambda state: placer.dry_run(state, request))
             return answer({"placed": True, "instances": shown(placement)})
-        name = f"c-{secrets.token_hex(5)}"
-        found = await service.ledger.decide(lambda state: placer.grant(state, request, name, who=caller.name, key=key))
+        claim = await service.claiming.give(
+            lambda state, name: placer.grant(state, request, name, who=caller.name, key=key)
+        )
     except NotPlacedError as error:
         refusal = error.refusal
         blockers = None
@@ -82,9 +82,7 @@ async def place(http: HttpRequest, service: ServiceOf, caller: CallerOf, key: Ke
         if wanted.dry_run:
             return answer({"placed": False, **more})
         return problem(409, error.code, str(more.pop("message")), None, **more)
-    claim = await service.ledger.read(lambda state: state.claims[found])
-    service.claiming.leases.follow(claim)
-    view = claim_view(service.ledger.peek(), claim, service.claiming.leases.left(found))
+    view = claim_view(service.ledger.peek(), claim, service.claiming.leases.left(claim.id))
     response = answer(view, 201)
     response.headers["ETag"] = f'"{claim.version}"'
     return response

@@ -10,8 +10,10 @@ from typing import Any
 import msgspec
 
 from aggregator import usage
-from aggregator.claiming import Claiming, Policy
+from aggregator.claim_carrier import ClaimCarrier, Policy
+from aggregator.claiming import Claiming
 from aggregator.control_sqlite import SqliteControl
+from aggregator.leases import Leases
 from aggregator.ledger import cleaning
 from aggregator.ledger.claims import Ask, Pick
 from aggregator.ledger.entries import Entry, NodeReached, NodeRun, NodeSeen
@@ -120,9 +122,13 @@ class World:
         self.database.open()
         self.ledger = Ledger(self.database, "test", note=usage.note)
         await self.ledger.open()
-        self.claiming = Claiming(self.ledger, self.tell, self.policy, announce=self._announce, clock=lambda: self.now)
-        await self.claiming.open()
-        self.tick_task = asyncio.create_task(self.claiming.run())
+        leases = Leases(lambda: self.now)
+        self.carrier = ClaimCarrier(
+            self.ledger, leases, self.tell, self.policy, announce=self._announce, clock=lambda: self.now
+        )
+        self.claiming = Claiming(self.ledger, leases, self.carrier.wake)
+        await self.carrier.open()
+        self.tick_task = asyncio.create_task(self.carrier.run())
 
     async def close(self) -> None:
         """Close it."""
@@ -151,7 +157,7 @@ class World:
             NodeRun(name, name, f"epoch-{name}", "b1"),
         ]
         await self.ledger.decide(lambda _: (entries, None))
-        self.claiming.checkpoint(name, node.worker.checkpoint())
+        self.carrier.checkpoint(name, node.worker.checkpoint())
         for one in documents:
             await self.see(name, one)
         ids = [device.id for device in self.ledger.peek().devices_of(name)]
@@ -168,14 +174,14 @@ class World:
             NodeRun(name, name, f"epoch-{name}", "b1"),
         ]
         await self.ledger.decide(lambda _: (entries, None))
-        self.claiming.checkpoint(name, node.worker.checkpoint())
+        self.carrier.checkpoint(name, node.worker.checkpoint())
         for one in documents:
             await self.see(name, one)
 
     def revive(self, name: str) -> None:
         """Let the agent of a node that the ledger knows begin a run."""
         self.nodes[name] = node = FakeNode(name, self.folder)
-        self.claiming.checkpoint(name, node.worker.checkpoint())
+        self.carrier.checkpoint(name, node.worker.checkpoint())
 
     async def see(self, node: str, one: Document) -> None:
         """Take a document as a fact."""
@@ -195,7 +201,7 @@ class World:
             reports = node.worker.reports()
             if reports:
                 try:
-                    await self.claiming.report(node.name, reports)
+                    await self.carrier.report(node.name, reports)
                 except MusterError:
                     node.worker.unheard()
                 else:

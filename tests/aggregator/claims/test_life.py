@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from aggregator.claiming import Policy
+from aggregator.claim_carrier import Policy
 from aggregator.ledger.claims import ClaimError, NotGrantedError
 from aggregator.ledger.words import ClaimState, Lifecycle
 from collectors.claims.order import Order
@@ -155,11 +155,11 @@ async def test_word_of_another_node_counts_for_nothing(tmp_path: Path) -> None:
         epoch = it.claim_of(claim.id).epoch
         told = DeviceReport(gpu, True, part=it.device(gpu).part_key, group=0)
         report = ClaimReport(claim.id, Step.PREPARE, epoch.generation, epoch.sequence, [told])
-        await it.claiming.report("n2", [report])
+        await it.carrier.report("n2", [report])
         assert ClaimState.PROVISIONING is it.claim_of(claim.id).state
-        await it.claiming.report("n1", [ClaimReport(claim.id, Step.PREPARE, 1, 1, [told])])  # another epoch
+        await it.carrier.report("n1", [ClaimReport(claim.id, Step.PREPARE, 1, 1, [told])])  # another epoch
         assert ClaimState.PROVISIONING is it.claim_of(claim.id).state
-        await it.claiming.report("n1", [report])
+        await it.carrier.report("n1", [report])
         assert ClaimState.ACTIVE is it.claim_of(claim.id).state
 
 
@@ -194,7 +194,7 @@ async def test_fence_needs_a_silent_node_and_leads_to_dirty_not_to_free(tmp_path
         assert (ClaimState.RELEASED, [DIRTY]) == (it.claim_of(claim.id).state, it.lifecycles(gpu))
         it.nodes["n1"].dead = False
         it.nodes["n1"].start("b2")
-        it.claiming.checkpoint("n1", it.nodes["n1"].worker.checkpoint())
+        it.carrier.checkpoint("n1", it.nodes["n1"].worker.checkpoint())
         await it.silence("n1", live=True)
         await it.until(lambda: it.lifecycles(gpu) == [FREE])
         assert [] == it.nodes["n1"].worker.checkpoint().claims

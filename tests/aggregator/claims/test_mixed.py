@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from aggregator import usage
-from aggregator.claiming import Policy
+from aggregator.claim_carrier import Policy
 from aggregator.ledger.entries import Entry
 from aggregator.ledger.facts import withdraw
 from aggregator.ledger.state import State
@@ -66,7 +66,7 @@ async def _fate(it: World, chance: random.Random, done: asyncio.Event) -> None:
                     await it.claiming.attest(device, "op", "by hand")
         elif what < 0.7:
             node.start()  # its agent starts again
-            it.claiming.checkpoint(name, node.worker.checkpoint())
+            it.carrier.checkpoint(name, node.worker.checkpoint())
         elif what < 0.8:
             await it.silence(name, live=chance.random() < 0.8)
         await it.pump()

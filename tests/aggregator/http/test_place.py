@@ -13,6 +13,7 @@ from aggregator.access import Caller, Who
 from aggregator.app import make_app
 from aggregator.claiming import Claiming
 from aggregator.control_sqlite import SqliteControl
+from aggregator.leases import Leases
 from aggregator.ledger.ledger import Ledger
 from aggregator.ledger.past import Past
 from aggregator.migrate import LEDGER
@@ -46,7 +47,7 @@ class Api:
 
     def __init__(self, ledger: Ledger) -> None:
         self.ledger = ledger
-        claiming = Claiming(ledger, lambda *_: True)
+        claiming = Claiming(ledger, Leases(), lambda: None)
         book = SimpleNamespace(placer=Placer(), past=Past(ledger))
         self.app = make_app(SimpleNamespace(ledger=ledger, book=book, claiming=claiming, tokens=Tokens()))  # type: ignore[arg-type]
 

@@ -121,7 +121,17 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @rule(claim=granted)
     def provision(self, claim: str) -> None:
-        self.attempt(lambda: claims.provision(self.state, claim))
+        """What changed since the grant is dirty, the rest free, and the claim over (8)."""
+        found = self.state.claims[claim]
+        reserved = found.state is ClaimState.RESERVED
+        changed = self.attempt(lambda: claims.provision(self.state, claim))
+        if not reserved or not changed:
+            return
+        assert ClaimState.INVALID is found.state
+        names = {objection.device for objection in changed}
+        for held in found.devices:
+            expected = Lifecycle.DIRTY if held.device in names else Lifecycle.FREE
+            assert expected is self.state.devices[held.device].lifecycle
 
     @rule(claim=granted, first=st.booleans())
     def confirm(self, claim: str, first: bool) -> None:

@@ -1,0 +1,71 @@
+"""What a node's answer to its work does to the ledger: plain functions of the state, as all decisions are.
+
+The node's word counts for its own devices, in claims that hold them, under the epoch that it was told. Everything else
+is refused and changes nothing.
+"""
+
+from aggregator.ledger import claims, cleaning, evidence
+from aggregator.ledger.entries import Entry
+from aggregator.ledger.evidence import EvidenceError
+from aggregator.ledger.model import Device, Held
+from aggregator.ledger.state import State
+from aggregator.ledger.words import ClaimState, Epoch
+from schemas.claims import ClaimReport, DeviceReport, Step
+
+
+def taken(state: State, publisher: str, report: ClaimReport, told: DeviceReport) -> tuple[list[Entry], object]:
+    """Take what a publisher reports of one device. Again: nothing new.
+
+    Raises ClaimError for another node's device, another claim's, or another epoch, and what the decision itself raises.
+    """
+    device = cleaning.find(state, told.device)
+    if state.nodes[device.node].publisher != publisher:
+        raise claims.ClaimError(f"{told.device} is not a device of {publisher}")
+    if report.step is Step.CLEAN:
+        return _cleaned(state, device, told, publisher)
+    epoch = Epoch(report.generation, report.sequence)
+    held = _held(state, report.claim, epoch, device)
+    if report.step is Step.PREPARE:
+        wrong = _wrong(device, held, told) if told.done else f"{device.id}: {told.problem}"
+        if not wrong:
+            return claims.confirm(state, report.claim, epoch, [device.id])
+        claims.find(state, report.claim, states=(ClaimState.PROVISIONING, ClaimState.UNDOING, ClaimState.RELEASING))
+        return claims.begin_undo(state, report.claim, wrong)
+    if told.done:
+        return claims.undone(state, report.claim, epoch, [device.id])
+    return [], None
+
+
+def _held(state: State, claim: str, epoch: Epoch, device: Device) -> Held:
+    """Give what a claim holds of a device: who is told of nothing has nothing to say of it."""
+    found = claims.find(state, claim)
+    if found.epoch != epoch:
+        raise claims.ClaimError(f"claim {claim} has epoch {found.epoch}, not {epoch}")
+    for held in found.devices:
+        if held.device == device.id:
+            return held
+    raise claims.ClaimError(f"claim {claim} does not hold {device.id}")
+
+
+def _wrong(device: Device, held: Held, told: DeviceReport) -> str:
+    """Say what keeps a device that was prepared from being the claim's; "" when nothing does."""
+    if told.part != held.part:
+        return f"{device.id}: the node found the part {told.part}"
+    if device.group is not None and told.group != device.group:
+        return f"{device.id}: the node found it in IOMMU group {told.group}, not {device.group}"
+    return ""
+
+
+def _cleaned(state: State, device: Device, told: DeviceReport, publisher: str) -> tuple[list[Entry], object]:
+    """Take the end of a clean: nothing but evidence that holds makes a device free."""
+    if told.clean != device.cleaning:
+        return [], None  # of an older clean, told late
+    if not told.done:
+        return cleaning.fail_clean(state, device.id, told.clean, told.problem, publisher)
+    try:
+        document = evidence.read(told.evidence)
+        if document.device != device.id or document.clean != told.clean:
+            raise EvidenceError(f"it is of the clean at {document.clean} of {document.device}")
+    except EvidenceError as error:
+        return cleaning.fail_clean(state, device.id, told.clean, f"its evidence does not hold: {error}", publisher)
+    return cleaning.end_clean(state, device.id, document, publisher)

@@ -1,0 +1,134 @@
+"""What a node says counts for its own devices, in claims that hold them: a node that lies harms itself alone."""
+
+import math
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from aggregator.ledger import claims, cleaning, restoring
+from aggregator.ledger.claims import Ask, ClaimError, Pick
+from aggregator.ledger.entries import ClaimRestored
+from aggregator.ledger.words import ClaimState, Lifecycle
+from schemas.claims import CheckpointClaim, ClaimDevice, ClaimReport, DeviceReport, Step
+from tests.aggregator.claims.rig import gpus, world
+from tests.aggregator.ledger.worlds import Book, begin
+
+
+@pytest.mark.parametrize("active", [False, True])
+@pytest.mark.parametrize("step", list(Step))
+@pytest.mark.parametrize("done", [False, True])
+async def test_a_node_cannot_end_a_claim_that_holds_nothing_of_it(
+    tmp_path: Path, step: Step, done: bool, active: bool
+) -> None:
+    """It reports on its own device, and names somebody else's claim, with the right epoch."""
+    async with world(tmp_path) as it:
+        (gpu,), (own,) = await it.add("n1", *gpus(1)), await it.add("n2", *gpus(1, "n2"))
+        it.nodes["n1"].dead = not active
+        claim = await (it.active(gpu) if active else it.claim(gpu))
+        if not active:
+            await it.claiming.provision(claim.id)
+        epoch, before = it.claim_of(claim.id).epoch, it.claim_of(claim.id).state
+        told = DeviceReport(own, done, "no", "serial:forged", 0)
+        await it.carrier.report("n2", [ClaimReport(claim.id, step, epoch.generation, epoch.sequence, [told])])
+        assert before is it.claim_of(claim.id).state
+        assert [Lifecycle.FREE] == it.lifecycles(own)
+
+
+async def test_a_prepare_told_late_as_failed_does_not_end_what_is_active(tmp_path: Path) -> None:
+    """Its node confirmed it; what it says of the same step after that is of an older try."""
+    async with world(tmp_path) as it:
+        (gpu,) = await it.add("n1", *gpus(1))
+        claim = await it.active(gpu)
+        epoch = it.claim_of(claim.id).epoch
+        for told in (DeviceReport(gpu, False, "late"), DeviceReport(gpu, True, part="serial:Acme:other", group=0)):
+            await it.carrier.report(
+                "n1", [ClaimReport(claim.id, Step.PREPARE, epoch.generation, epoch.sequence, [told])]
+            )
+            assert ClaimState.ACTIVE is it.claim_of(claim.id).state
+
+
+async def test_confirmation_of_an_older_epoch_with_another_part_undoes_nothing(tmp_path: Path) -> None:
+    async with world(tmp_path) as it:
+        (gpu,) = await it.add("n1", *gpus(1))
+        it.nodes["n1"].dead = True
+        claim = await it.claim(gpu)
+        await it.claiming.provision(claim.id)
+        told = DeviceReport(gpu, True, part="serial:Acme:other", group=0)
+        await it.carrier.report("n1", [ClaimReport(claim.id, Step.PREPARE, 1, 1, [told])])
+        assert ClaimState.PROVISIONING is it.claim_of(claim.id).state
+
+
+# --- checkpoints ------------------------------------------------------------------------------------------------------
+
+
+def two_gpus() -> tuple[Book, list[ClaimDevice]]:
+    """A node with two free GPUs, and what its checkpoint would say of each."""
+    book = Book()
+    begin(book)
+    kept = []
+    for one in gpus(2):
+        device = book.see(one)
+        assert device is not None
+        book.decide(cleaning.attest(book.state, device.id, "op", "new"))
+        kept.append(ClaimDevice(device.id, "gpu", device.part_key, device.slot.address, "", "passthrough", -1))
+    return book, kept
+
+
+def test_claim_that_was_promised_several_devices_of_a_checkpoint_gives_way_as_a_whole() -> None:
+    """One claim, one end: it names all that it lost, and what it had is the holder's again."""
+    book, kept = two_gpus()
+    book.decide(claims.grant(book.state, Ask("other", "j", [Pick(one.device) for one in kept]), "c2"))
+    book.decide(restoring.restore(book.state, "n1", CheckpointClaim("c1", "t", "j", 9, 5, 60.0, kept)))
+    assert ClaimState.INVALID is book.state.claims["c2"].state
+    assert {"c1"} == {one.hold.claim for one in book.state.devices.values() if one.hold}
+    assert {Lifecycle.ASSIGNED} == {one.lifecycle for one in book.state.devices.values()}
+
+
+@pytest.mark.parametrize("seconds", [math.nan, math.inf, -1.0, 0.0, 1e300])
+def test_term_that_is_none_is_not_taken_from_a_checkpoint(seconds: float) -> None:
+    book, kept = two_gpus()
+    book.decide(restoring.restore(book.state, "n1", CheckpointClaim("c1", "t", "j", 9, 5, seconds, kept)))
+    assert claims.MIN_LEASE <= book.state.claims["c1"].lease_seconds <= claims.MAX_LEASE
+
+
+def test_mode_that_is_none_is_told_and_the_device_is_given_to_nobody() -> None:
+    book, kept = two_gpus()
+    strange = [msgspec.structs.replace(kept[0], mode="borrowed"), kept[1]]
+    restored = book.decide(restoring.restore(book.state, "n1", CheckpointClaim("c1", "t", "j", 9, 5, 60.0, strange)))
+    assert "'borrowed'" in restored.conflict
+    assert [kept[1].device] == [held.device for held in book.state.claims["c1"].devices]
+
+
+def test_device_that_a_checkpoint_names_twice_is_held_once() -> None:
+    book, kept = two_gpus()
+    book.decide(restoring.restore(book.state, "n1", CheckpointClaim("c1", "t", "j", 9, 5, 60.0, [*kept, *kept])))
+    assert 2 == book.state.tenants["t"].used["devices"]
+
+
+def test_a_checkpoint_takes_over_no_claim_that_the_ledger_has() -> None:
+    """Another epoch is another claim; and whose a claim is, the ledger knows better than any node."""
+    book, kept = two_gpus()
+    book.decide(claims.grant(book.state, Ask("t", "j", [Pick(kept[0].device)]), "c1"))
+    book.decide(claims.provision(book.state, "c1"))
+    epoch = book.state.claims["c1"].epoch
+    book.decide(claims.confirm(book.state, "c1", epoch, [kept[0].device]))
+    entries, restored = restoring.restore(
+        book.state, "n1", CheckpointClaim("c1", "thief", "j", epoch.generation + 7, 1, 60.0, kept)
+    )
+    assert [] == entries
+    assert f"at epoch {epoch}" in restored.conflict
+    same = CheckpointClaim("c1", "thief", "elsewhere", epoch.generation, epoch.sequence, 60.0, kept)
+    for entry in restoring.restore(book.state, "n1", same)[0]:
+        assert isinstance(entry, ClaimRestored)
+        assert ("t", "j") == (entry.tenant, entry.consumer)
+
+
+def test_a_node_can_confirm_nothing_of_a_claim_under_an_epoch_of_its_own() -> None:
+    book, kept = two_gpus()
+    book.decide(claims.grant(book.state, Ask("t", "j", [Pick(kept[0].device)]), "c1"))
+    book.decide(claims.provision(book.state, "c1"))
+    epoch = book.state.claims["c1"].epoch
+    for other in ((epoch.generation + 1, epoch.sequence), (epoch.generation, epoch.sequence + 1)):
+        with pytest.raises(ClaimError, match="has epoch"):
+            claims.confirm(book.state, "c1", type(epoch)(*other), [kept[0].device])

@@ -113,7 +113,7 @@ _AGREED: Final = ("", "", "")
 def _in_its_slot(state: State, device: Device) -> Device | None:
     if device.reach is not Reach.ABSENT or not device.slot.path:
         return None
-    there = (state.devices[name] for name in state.by_slot.get((device.node, device.slot.path), ()))
+    there = (state.devices[name] for name in state.found.by_slot.get((device.node, device.slot.path), ()))
     return next((one for one in there if one.id != device.id and one.reach is not Reach.ABSENT), None)
 
 

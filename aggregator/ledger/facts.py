@@ -103,7 +103,7 @@ def observe(state: State, sighting: Sighting, adopt: Adopt = seen_dirty) -> list
 
 def withdraw(state: State, node: str, source: str, why: str) -> list[Entry]:
     """Give what follows when a collector no longer sees a device."""
-    name = state.by_source.get((node, source))
+    name = state.found.by_source.get((node, source))
     if name is None or state.devices[name].reach is Reach.ABSENT:
         return []
     return _gone(state, state.devices[name], source, why)
@@ -144,7 +144,7 @@ def _view(sighting: Sighting, profile: int) -> View:
 
 def _find(state: State, node: str, view: View, profile: Profile) -> tuple[Device | None, Device | None]:
     """Give the device that a view is of, None when it is new; and the one whose slot it has taken."""
-    before = state.by_source.get((node, view.source))
+    before = state.found.by_source.get((node, view.source))
     for name in _candidates(state, node, view, before):
         device = state.devices[name]
         if _contradicts(device, view, profile) or (name != before and _beside(device, view)):
@@ -157,11 +157,11 @@ def _candidates(state: State, node: str, view: View, before: str | None) -> Iter
     if before is not None:
         yield before
     for key in sorted(view.keys, key=lambda key: key.startswith(_SLOT_KEY)):
-        found = state.by_key.get((node, key))
+        found = state.found.by_key.get((node, key))
         if found is not None:
             yield found
     if view.slot.path:
-        yield from list(state.by_slot.get((node, view.slot.path), ()))
+        yield from list(state.found.by_slot.get((node, view.slot.path), ()))
 
 
 def _contradicts(device: Device, view: View, profile: Profile) -> bool:
@@ -201,7 +201,7 @@ def _part_keys(keys: Iterable[str]) -> list[str]:
 
 def _displaced(state: State, node: str, view: View, profile: Profile) -> Device | None:
     """Give the device in whose slot a new part sits, as far as the same collector saw it there."""
-    for name in state.by_slot.get((node, view.slot.path), ()) if view.slot.path else ():
+    for name in state.found.by_slot.get((node, view.slot.path), ()) if view.slot.path else ():
         device = state.devices[name]
         if device.reach is not Reach.ABSENT and _contradicts(device, view, profile):
             return device
@@ -322,21 +322,16 @@ def _gone(state: State, device: Device, source: str, why: str) -> list[Entry]:
 
 def _parts(state: State, node: str, view: View, name: str) -> list[Entry]:
     """Join parts that were seen before what they are a part of."""
-    return [
-        Joined(part.id, name)
-        for part in state.devices_of(node)
-        if not part.parent
-        and any(
-            one.parent and view_source(one.publisher, one.collector, one.parent) == view.source
-            for one in part.views.values()
-        )
-    ]
+    apart = sorted(
+        (state.devices[part] for part in state.found.apart.get((node, view.source))), key=lambda part: part.first
+    )
+    return [Joined(part.id, name) for part in apart]
 
 
 def _joined(state: State, node: str, view: View, name: str, device: Device | None) -> list[Entry]:
     if not view.parent:
         return []
-    parent = state.by_source.get((node, view_source(view.publisher, view.collector, view.parent)))
+    parent = state.found.by_source.get((node, view_source(view.publisher, view.collector, view.parent)))
     if parent is None or parent == name or (device is not None and device.parent == parent):
         return []
     return [Joined(name, parent)]
@@ -354,7 +349,7 @@ def _conflicts(state: State, name: str, node: str, view: View, profile: Profile)
     else:
         return []
     entries: list[Entry] = []
-    for other in state.by_part.get(key, ()):
+    for other in state.found.by_part.get(key, ()):
         device = state.devices[other]
         if state.reach(device) is Reach.LIVE:
             mine, theirs = f"{node} {view.slot.path}", f"{device.node} {device.slot.path}"
@@ -372,7 +367,7 @@ def _reconciled(state: State, gone: Device) -> list[Entry]:
     """Take the mark off who is left alone with an identity."""
     others = [
         state.devices[name]
-        for name in state.by_part.get(gone.part_key, ())
+        for name in state.found.by_part.get(gone.part_key, ())
         if name != gone.id and state.devices[name].reach is not Reach.ABSENT
     ]
     if len(others) != 1 or CONFLICT not in others[0].taints:

@@ -61,7 +61,7 @@ def told_target(state: State, subject: str, device: str) -> Target | None:
         return None
     if not device:
         return Target(subject)
-    known = state.by_key.get((subject, device))
+    known = state.found.by_key.get((subject, device))
     if known is not None:
         return Target(subject, known)
     for one in state.devices_of(subject):

@@ -38,7 +38,7 @@ def together(state: State, device: Device) -> Iterator[Device]:
     """Yield the other endpoints of a device's IOMMU group."""
     if device.group is None or device.is_bridge:
         return
-    for name in state.groups.get((device.node, device.group), ()):
+    for name in state.found.groups.get((device.node, device.group), ()):
         if name != device.id:
             yield state.devices[name]
 
@@ -49,7 +49,7 @@ def excludes(state: State, device: Device) -> Iterator[Device]:
         whole = state.devices.get(device.parent)
         if whole is not None:
             yield whole
-    for name in state.parts.get(device.id, ()):
+    for name in state.found.parts.get(device.id, ()):
         part = state.devices[name]
         if WHOLE_OF.get(part.kind) is device.kind:
             yield part

@@ -111,7 +111,7 @@ def _back(state: State, publisher: str, claim: CheckpointClaim, known: set[str])
 
 def _find(state: State, publisher: str, one: ClaimDevice) -> Device | None:
     """Give the device of a checkpoint by its part, among those of the nodes that the publisher speaks for."""
-    for name in (one.device, *state.by_part.get(one.part, ())):
+    for name in (one.device, *state.found.by_part.get(one.part, ())):
         device = state.devices.get(name)
         if device is not None and device.part_key == one.part and state.nodes[device.node].publisher == publisher:
             return device

@@ -84,10 +84,7 @@ class State:
         """(node or its name, PCI address) -> source of a record that means what is first seen there -> who has it."""
         self.numbers: dict[bytes, int] = {}
         """Profile, encoded -> its number."""
-        self._index = Index()
-        self.by_key, self.by_source, self.by_part = self._index.by_key, self._index.by_source, self._index.by_part
-        self.by_slot, self.groups, self.parts = self._index.by_slot, self._index.groups, self._index.parts
-        self.apart = self._index.apart
+        self.found = Index()
         self.tenants: dict[str, Tenant] = {}
         self.claims_on: dict[str, dict[str, None]] = {}
         """Node -> live claims that hold something there."""
@@ -154,12 +151,12 @@ class State:
     def index(self, device: Device) -> None:
         """Let a device be found."""
         if self.indexed:
-            self._index.add(device)
+            self.found.add(device)
 
     def unindex(self, device: Device) -> None:
         """Undo `index`, before what it went by changes."""
         if self.indexed:
-            self._index.remove(device)
+            self.found.remove(device)
 
     def hold(self, claim: Claim, sign: int = 1) -> None:
         """Let a claim hold its devices and amounts (`sign` 1), or let them go (-1): its nodes change by that."""
@@ -211,7 +208,7 @@ class State:
     def in_slot(self, node: str, path: str) -> list[str]:
         """Give the ids of the devices that are or were in a slot, in the order of first sight."""
         if self.indexed:
-            return list(self.by_slot.get((node, path), ()))
+            return list(self.found.by_slot.get((node, path), ()))
         return [device.id for device in self.devices_of(node) if device.slot.path == path]
 
     def live_claims(self) -> Iterator[Claim]:
@@ -306,7 +303,7 @@ class State:
 
     def build_index(self, *, facts: bool = True) -> None:
         """Let everything be found. Without `facts` only what questions ask for: no facts may be taken then."""
-        self._index.build(self.devices.values(), facts=facts)
+        self.found = Index.of(self.devices.values(), facts=facts)
         self.indexed |= facts
 
     def digest(self) -> str:

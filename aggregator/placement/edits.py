@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import msgspec
 
+from aggregator.ledger.index import Index
 from aggregator.ledger.model import Device, Node, Quota, Tenant
 from aggregator.ledger.state import State
 from aggregator.ledger.words import LIVE_CLAIMS, ClaimState, Lifecycle, Reach
@@ -118,8 +119,7 @@ class Hypothesis:
         """Nodes that differ."""
         self.state = _shared(base, {*_SETTINGS, *_WHOLE} if only is None else _SETTINGS)
         if only is not None:
-            for name in ("nodes", "devices", *_INDEXES):
-                setattr(self.state, name, {})
+            self.state.nodes, self.state.devices, self.state.found = {}, {}, Index()
             for name in only:
                 self._own_whole(name)
 
@@ -170,8 +170,6 @@ def _copy(device: Device) -> Device:
 _SETTINGS: Final = ("quotas", "tenants")
 _WHOLE: Final = ("nodes", "devices", "claims", "claims_on")
 """What edits replace members of."""
-_INDEXES: Final = ("groups", "by_source", "by_slot", "parts", "by_part", "by_key")
-"""What `State.index` fills."""
 
 
 def _shared(base: State, own: Iterable[str]) -> State:
@@ -189,9 +187,8 @@ def _shared(base: State, own: Iterable[str]) -> State:
 def _add_node(hypothesis: Hypothesis, edit: AddNode) -> None:
     state = hypothesis.state
     like = hypothesis.node(edit.like)
-    for name in _INDEXES:
-        if getattr(state, name) is getattr(hypothesis.base, name):
-            setattr(state, name, _unshared(getattr(state, name)))
+    if state.found is hypothesis.base.found:
+        state.found = state.found.copy()
     for number in range(1, edit.count + 1):
         names = {device: f"{device}+{number}" for device in like.devices}
         node = Node(f"{like.id}+{number}", f"{like.name or like.id}+{number}", boot=like.boot)
@@ -208,10 +205,6 @@ def _add_node(hypothesis: Hypothesis, edit: AddNode) -> None:
             state.devices[device.id] = device
             node.devices[device.id] = None
             state.index(device)
-
-
-def _unshared(index: dict[Any, Any]) -> dict[Any, Any]:
-    return {key: dict(value) if isinstance(value, dict) else value for key, value in index.items()}
 
 
 def _drain(hypothesis: Hypothesis, edit: DrainNode) -> None:

@@ -132,7 +132,7 @@ def _sits(state: State, device: Device) -> bool:
         return True
     if device.kind is DeviceKind.GPU_PARTITION:  # partitions come and go
         return False
-    there = state.by_slot.get((device.node, device.slot.path), {}) if device.slot.path else {}
+    there = state.found.by_slot.get((device.node, device.slot.path), {}) if device.slot.path else {}
     return not any(state.devices[name].reach is not Reach.ABSENT for name in there)
 
 
@@ -169,7 +169,7 @@ def _links(state: State, device: Device, places: dict[str, int]) -> tuple[tuple[
         for text in peers if isinstance(peers, list) else ():
             name, _, links = text.rpartition("=")
             source = view_source(view.publisher, view.collector, name)
-            place = places.get(state.by_source.get((device.node, source), ""))
+            place = places.get(state.found.by_source.get((device.node, source), ""))
             if place is not None and links.isdigit() and int(links):
                 found[place] = int(links)
     return tuple(sorted(found.items()))

@@ -68,12 +68,12 @@ def test_snapshot_gives_the_same_state() -> None:
         book.write(change)
         again = restored(copied(book.state))
         assert again.digest() == book.state.digest()
-        assert (again.groups, again.by_part, again.by_source, again.by_slot, again.parts) == (
-            book.state.groups,
-            book.state.by_part,
-            book.state.by_source,
-            book.state.by_slot,
-            book.state.parts,
+        assert (again.found.groups, again.found.by_part, again.found.by_source, again.found.by_slot, again.found.parts) == (
+            book.state.found.groups,
+            book.state.found.by_part,
+            book.state.found.by_source,
+            book.state.found.by_slot,
+            book.state.found.parts,
         )
 
 

@@ -330,8 +330,8 @@ class LedgerMachine(RuleBasedStateMachine):
         assert {name: tenant.used for name, tenant in self.state.tenants.items()} == {
             name: tenant.used for name, tenant in fresh.tenants.items()
         }
-        assert self.state.groups == fresh.groups
-        assert self.state.by_part == fresh.by_part
+        assert self.state.found.groups == fresh.found.groups
+        assert self.state.found.by_part == fresh.found.by_part
 
 
 TestLedgerMachine = LedgerMachine.TestCase

@@ -39,7 +39,7 @@ class Book:
     def see(self, document: Document, node: str = "n1", boot: str = "b1", collector: str = "pci") -> Device | None:
         """Take a document as a fact; give the device it speaks of."""
         self.write(observe(self.state, Sighting(node, node, collector, document, boot)))
-        name = self.state.by_source.get((node, f"{node}\n{collector}\n{document.device}"))
+        name = self.state.found.by_source.get((node, f"{node}\n{collector}\n{document.device}"))
         return None if name is None else self.state.devices[name]
 
 

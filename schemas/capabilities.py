@@ -90,3 +90,81 @@ Sources: Documentation/ABI/testing/sysfs-bus-pci of Linux; PCI Express Base Spec
 
 OWN_PCI_WORDS: Final = frozenset(word.name for word in PCI_WORDS if word.own)
 """Names of the words that tell of one device and not of its making."""
+
+DPU_WORDS: Final = (
+    Word(
+        "offloads",
+        list[str],
+        "What it takes off its host, each `<what>=<hardware|software>`: `encryption=hardware`, `compression=software`.",
+    ),
+    Word("encryption_algorithms", list[str], "Ciphers: `aes-gcm-256`, `aes-xts-512`; absent without encryption."),
+    Word("compression_algorithms", list[str], "What it compresses to: `deflate`; absent when it does not."),
+    Word("decompression_algorithms", list[str], "What it decompresses: `deflate`, `lz4`; absent when it does not."),
+    Word("protocols", list[str], "What it handles in place of its host: `ipsec`, `tls`, `nvme-of`, `roce-v2`."),
+    Word("encryption_rate_bytes_per_second", int, "The most that it encrypts, by all ciphers together."),
+    Word("compression_rate_bytes_per_second", int, "The most that it compresses."),
+    Word("link_rate_bytes_per_second", int, "The rate of its port, in one direction."),
+    Word("ports", int, "Network ports."),
+    Word("cores", int, "Cores of its own, for services that run on it."),
+    Word("memory_bytes", int, "Memory of its own."),
+    Word("storage_bytes", int, "Storage of its own."),
+    Word("subfunctions", int, "The most subfunctions (devlink ports of the flavour pcisf) that it can have."),
+    Word("flows", int, "The most flows that it can keep in hardware."),
+    Word("security_associations", int, "The most IPsec security associations; absent without encryption."),
+    Word("firmware_versions", list[str], "Of its parts, each `<part>=<version>`, sorted: `bmc=24.07-14`."),
+    Word("boot_progress", str, "How far its own processors have booted: BootProgress.LastState of Redfish.", own=True),
+    Word("boot_error", str, "Why it does not boot, in its firmware's words; absent when it does.", own=True),
+    Word(
+        "reset_cause",
+        str,
+        "Why it was reset last: `crash`, `firmware`, `power-loss`, `pcie-uncorrectable`, `host-reset`,"
+        " `host-power-cycle`; absent when it was not, or nobody knows.",
+        own=True,
+    ),
+    Word("management_endpoint", str, "Where its management answers: an URL.", own=True),
+    Word("dpu_node", str, "Id of the node that it is: system UUID of its own machine.", own=True),
+)
+"""What a DPU can do, beside what its PCI function tells, and how it fares.
+
+Sources: the OPI charter, "Provisioning and life cycle" (resources, offloads, algorithms, performance); Redfish
+ComputerSystem 1.22, BootProgress; devlink-resource(8), devlink-port(8).
+"""
+
+OWN_DPU_WORDS: Final = frozenset(word.name for word in DPU_WORDS if word.own)
+"""Names of the words that tell of one device and not of its making."""
+
+NODE_OF_DPU_WORDS: Final = (
+    Word("host_node", str, "Id of the node in which the DPU sits that this node is.", own=True),
+    Word("host_device", str, "The DPU's name in the documents of that node.", own=True),
+)
+"""What a node says that is a DPU: where its host finds it."""
+
+GPU_WORDS: Final = (
+    Word("nvlinks", int, "NVLinks that it has."),
+    Word("nvlinks_active", int, "NVLinks that are up.", own=True),
+    Word("nvlink_rate_bytes_per_second", int, "Rate of one NVLink in one direction."),
+    Word("nvlink_switched", bool, "Whether its NVLinks lead to switches, and not straight to other GPUs."),
+    Word("nvlink_peers", list[str], "GPUs that its NVLinks lead to, each `<document's name>=<links>`.", own=True),
+    Word(
+        "nvswitch_partitions",
+        list[str],
+        "Partitions of the NVSwitch fabric that it is in, as the fabric manager names them; where it is told, GPUs are"
+        " passed through by whole partitions only.",
+        own=True,
+    ),
+    Word("mig", bool, "Whether it can be divided into partitions."),
+    Word("mig_mode", str, "`enabled` or `disabled`.", own=True),
+    Word("mig_profiles", list[str], "Profiles of the partitions that can be made on it: `3g.40gb`."),
+    Word("mig_placements", list[str], "Where those can lie, each `<profile>:{<starts>}:<size>`, in slices of memory."),
+    Word("mig_placement", str, "Of a partition: where it lies on its GPU, `<start>:<size>` in slices.", own=True),
+    Word("mig_profile", str, "Of a partition: its profile."),
+    Word("gpu_instance", int, "Of a partition: id of its GPU instance; given again after it is gone.", own=True),
+    Word("compute_instance", int, "Of a partition: id of its compute instance.", own=True),
+)
+"""What a GPU tells of its links and of how it can be divided, and a partition of its place (`schemas.mig`).
+
+Sources: NVML API reference; NVIDIA Fabric Manager user guide, "Shared NVSwitch"; NVIDIA Multi-Instance GPU user guide.
+"""
+
+OWN_GPU_WORDS: Final = frozenset(word.name for word in GPU_WORDS if word.own)
+"""Names of the words that tell of one device and not of its making."""

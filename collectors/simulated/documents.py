@@ -5,6 +5,7 @@ Every document says `simulated`, and so does every part's vendor and model: nobo
 
 from collections.abc import Iterator
 
+from collectors.simulated.documents_dpu import describe_dpu
 from collectors.simulated.effects import Effects
 from collectors.simulated.hardware import DRIVER, VENDOR, Hardware
 from collectors.simulated.identity import uuid
@@ -27,6 +28,10 @@ def describe(hardware: Hardware, effects: Effects) -> Iterator[Document]:
     for index in range(hardware.type.nvme.count):
         yield from _drive(hardware, index)
     yield from _network(hardware, effects)
+    for index, place in enumerate(hardware.layout.dpus):
+        if index not in effects.dpus_gone:
+            pci = _pci(hardware, place, "15b3", hardware.dpu_model.device_id, "020000", "mlx5_core")
+            yield describe_dpu(hardware, index, effects, pci)
     if not effects.bmc_dead:
         yield from _board(hardware)
 
@@ -68,7 +73,7 @@ def _node(hardware: Hardware) -> Document:
         device="node",
         kind=DeviceKind.NODE,
         merge_keys=[f"uuid:{hardware.id}"],
-        part=_part(hardware.type_name, serial=hardware.serial("SIMC", "chassis"), uuid=hardware.id),
+        part=_part(hardware.type_name, serial=hardware.chassis_serial, uuid=hardware.id),
         capabilities={
             **SIMULATED,
             "host_name": hardware.name,
@@ -78,8 +83,15 @@ def _node(hardware: Hardware) -> Document:
             "numa_nodes": node_type.sockets,
             "iommu": True,
             "nvlink_topology": node_type.gpu.links if hardware.layout.links else "none",
+            **_host(hardware),
         },
     )
+
+
+def _host(hardware: Hardware) -> dict[str, Value]:
+    """Give where a node that is a DPU sits; {} for any other."""
+    host = hardware.host
+    return {} if host is None else {"host_node": host.id, "host_device": host.dpus[hardware.host_index]}
 
 
 def _processors(hardware: Hardware) -> Iterator[Document]:

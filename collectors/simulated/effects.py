@@ -2,6 +2,8 @@
 
 import msgspec
 
+from collectors.simulated.faults_dpu import Stage
+
 
 class Effects(msgspec.Struct, kw_only=True):
     """The sum of all faults in force on one node; empty on a healthy one."""
@@ -23,6 +25,16 @@ class Effects(msgspec.Struct, kw_only=True):
     vfs_missing: set[int] = msgspec.field(default_factory=set)
     """Counted over all ports of the node."""
     ports_down: set[int] = msgspec.field(default_factory=set)
+    dpus_down: dict[int, Stage] = msgspec.field(default_factory=dict)
+    """By DPU, where it stands instead of running."""
+    dpus_gone: set[int] = msgspec.field(default_factory=set)
+    """Without power: not to be seen."""
+    dpus_in_software: set[int] = msgspec.field(default_factory=set)
+    """They encrypt without the help of their hardware."""
+    dpu_services: set[int] = msgspec.field(default_factory=set)
+    """On them runs a service that compresses."""
+    reset_causes: dict[int, str] = msgspec.field(default_factory=dict)
+    """By DPU, why it was reset last; what is over stays true."""
     bmc_dead: bool = False
     claims: set[str] = msgspec.field(default_factory=set)
     """What goes wrong with the steps of claims: names of faults."""

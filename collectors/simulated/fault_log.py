@@ -3,7 +3,8 @@
 from collections.abc import Iterator, Mapping
 from typing import Final
 
-from collectors.simulated.faults import FAULTS, Active, Saying
+from collectors.simulated.fault_words import Saying
+from collectors.simulated.faults import FAULTS, Active
 from collectors.simulated.hardware import DRIVER, Hardware
 from collectors.simulated.topology import Place
 from schemas.events import EventSpec
@@ -64,6 +65,8 @@ def _facts(hardware: Hardware, fault: Active) -> Mapping[str, object]:
         case "vf":
             place = [each for family in layout.vfs for each in family][target]
             facts["device"] = hardware.vfs[target]
+        case "dpu":
+            place, facts["device"] = layout.dpus[target], hardware.dpus[target]
         case "bmc":
             facts["device"] = hardware.bmc
     if place is not None:

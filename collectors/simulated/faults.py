@@ -4,54 +4,16 @@ Lines of the log are in the kernel's and the drivers' own words. Source: NVIDIA 
 `drivers/pci/hotplug/pciehp_ctrl.c`, `block/blk-core.c`, `drivers/iommu/iommu.c`; lines of real machines.
 """
 
-from collections.abc import Mapping
-from typing import Final, Literal
+from typing import Final
 
 import msgspec
 
 from collectors.simulated.effects import Effects
+from collectors.simulated.fault_words import EVER, FaultKind, Line, Saying
+from collectors.simulated.faults_dpu import DPU_FAULTS, STAGES
 from collectors.simulated.spec import Fault
 from schemas.errors import ConfigError, near_names
 from schemas.rows import Severity
-
-Target = Literal["gpu", "nvme", "nic", "vf", "bmc", "node"]
-
-EVER: Final = float("inf")
-
-
-class Saying(msgspec.Struct, frozen=True):
-    """An event, its texts with `{facts}` to fill in."""
-
-    type: str
-    message: str
-    severity: Severity
-    detail: Mapping[str, int | str] = {}
-
-
-class Line(msgspec.Struct, frozen=True):
-    """A line of the kernel log, its text with `{facts}` to fill in."""
-
-    message: str
-    severity: Severity
-
-
-class FaultKind(msgspec.Struct, frozen=True, kw_only=True):
-    """A kind of fault. Its `{facts}` are those of `node.facts`: `{device}`, `{address}`, `{pci}` and so on."""
-
-    name: str
-    target: Target
-    meaning: str
-    """For people who choose one."""
-    seconds: float = EVER
-    """How long it usually lasts."""
-    value: float = 0.0
-    """Its usual amount."""
-    needs_driver: bool = False
-    """It can only happen to a GPU that NVIDIA's driver has."""
-    events: tuple[Saying, ...] = ()
-    lines: tuple[Line, ...] = ()
-    recovery_events: tuple[Saying, ...] = ()
-    recovery_lines: tuple[Line, ...] = ()
 
 
 def _xid(code: int, text: str, program: str = "pid='<unknown>', name=<unknown>") -> Line:
@@ -258,6 +220,7 @@ FAULTS: Final[dict[str, FaultKind]] = {
             target="node",
             meaning="The node says nothing: no rows, no heartbeats, and it does nothing for claims.",
         ),
+        *DPU_FAULTS,
         *(
             FaultKind(name=name, target="node", meaning=meaning)
             for name, meaning in (
@@ -351,5 +314,13 @@ def _apply(effects: Effects, fault: Active) -> None:  # noqa: C901, PLR0912  # o
             effects.bmc_dead = True
         case "node_silent":
             effects.silent = True
+        case "dpu_power_loss":
+            effects.dpus_gone.add(target)
+        case "dpu_encryption_lost":
+            effects.dpus_in_software.add(target)
+        case "dpu_service":
+            effects.dpu_services.add(target)
+        case name if name in STAGES:
+            effects.dpus_down[target] = STAGES[name]
         case name if name in CLAIM_FAULTS:
             effects.claims.add(name)

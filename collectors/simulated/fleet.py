@@ -1,11 +1,12 @@
 """A simulated fleet: the nodes of a fleet file, or the built-in ones."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from functools import cache
 from pathlib import Path
 
 from collectors.simulated.fleet_file import parse_fleet, read_fleet
 from collectors.simulated.hardware import Hardware
-from collectors.simulated.models import NODE_TYPES
+from collectors.simulated.models import NODE_TYPES, dpu_machine
 from collectors.simulated.node import SimulatedNode
 from collectors.simulated.spec import FleetSpec, NodeGroup, NodeType, Profile
 from collectors.simulated.topology import Layout, layout
@@ -19,7 +20,7 @@ class Fleet:
         self.spec = spec
         layouts: dict[str, tuple[NodeType, Layout]] = {}
         self.nodes: list[SimulatedNode] = []
-        """In the order of the file."""
+        """In the order of the file; after each node those that its DPUs are."""
         numbers: dict[str, int] = {}
         for group in spec.nodes:
             if group.type not in layouts:
@@ -29,7 +30,8 @@ class Fleet:
             numbers[group.prefix] = first + group.count
             for number in range(first, first + group.count):
                 hardware = Hardware(f"{group.prefix}-{number:04d}", spec.seed, group.type, node_type, where, group.boot)
-                self.nodes.append(SimulatedNode(hardware, group.profile))
+                node = SimulatedNode(hardware, group.profile)
+                self.nodes += [node, *_dpu_nodes(node, group.boot)]
         self._by_name = {node.name: node for node in self.nodes}
         self._plan_faults(place)
 
@@ -59,6 +61,23 @@ class Fleet:
                 mistakes.append(f"{place}: faults[{index}]: {error}")
         if mistakes:
             raise ConfigError(*mistakes)
+
+
+def _dpu_nodes(node: SimulatedNode, boot: int) -> Iterator[SimulatedNode]:
+    """Make the nodes that the DPUs of a node are."""
+    host = node.hardware
+    for index in range(host.type.dpu.count):
+        node_type = dpu_machine(host.type.dpu.model)
+        hardware = Hardware(
+            host.dpu_name(index), host.seed, host.dpu_model.name, node_type, _dpu_layout(host.type.dpu.model), boot
+        )
+        hardware.host, hardware.host_index = host, index
+        yield SimulatedNode(hardware, node.profile, node)
+
+
+@cache
+def _dpu_layout(model: str) -> Layout:
+    return layout(dpu_machine(model))
 
 
 def default_fleet(count: int = 1, seed: int = 1, *, node_type: str = "hgx-h100", profile: Profile = "full") -> Fleet:

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from collectors.simulated.faults import check_fault
-from collectors.simulated.models import GPU_MODELS, NODE_TYPES
+from collectors.simulated.models import DPU_MODELS, GPU_MODELS, NODE_TYPES
 from collectors.simulated.spec import FleetSpec
 from schemas.errors import ConfigError, near_names
 
@@ -71,9 +71,10 @@ def _unknown_keys(tree: Any, kind: Any, at: str) -> typing.Iterator[str]:
 def _mistakes(spec: FleetSpec) -> typing.Iterator[str]:
     """Yield a line for every name that the file uses and nobody defines."""
     for name, node_type in spec.types.items():
-        if node_type.gpu.model not in GPU_MODELS:
-            hint = near_names(node_type.gpu.model, set(GPU_MODELS)) or f" Known: {', '.join(sorted(GPU_MODELS))}."
-            yield f"types.{name}.gpu.model: no model {node_type.gpu.model!r}.{hint}"
+        for part, model, known in (("gpu", node_type.gpu.model, GPU_MODELS), ("dpu", node_type.dpu.model, DPU_MODELS)):
+            if model not in known:
+                hint = near_names(model, set(known)) or f" Known: {', '.join(sorted(known))}."
+                yield f"types.{name}.{part}.model: no model {model!r}.{hint}"
     for index, group in enumerate(spec.nodes):
         if group.type not in spec.types and group.type not in NODE_TYPES:
             hint = near_names(group.type, type_names(spec)) or f" Known: {', '.join(type_names(spec))}."

@@ -4,7 +4,7 @@ from functools import cached_property
 from typing import Final
 
 from collectors.simulated.identity import mac, serial, uuid
-from collectors.simulated.models import GPU_MODELS
+from collectors.simulated.models import DPU_MODELS, GPU_MODELS
 from collectors.simulated.spec import NodeType
 from collectors.simulated.topology import Layout
 
@@ -25,6 +25,11 @@ class Hardware:
         self.type = node_type
         self.layout = layout
         self.model = GPU_MODELS[node_type.gpu.model]
+        self.dpu_model = DPU_MODELS[node_type.dpu.model]
+        self.host: Hardware | None = None
+        """Of a node that is a DPU, the machine in which it sits."""
+        self.host_index = 0
+        """Which of that machine's DPUs it is."""
         self.id = uuid(seed, name, "system")
         self.boot_id = uuid(seed, name, "boot", *([boot] if boot else []))
 
@@ -79,6 +84,29 @@ class Hardware:
     def vf_mac(self, vf: int) -> str:
         """Give the MAC address of a virtual function."""
         return mac(self.seed, self.name, "vf", vf)
+
+    @cached_property
+    def dpu_serials(self) -> list[str]:
+        """Give the serial numbers of the DPUs, which are those of the nodes that they are."""
+        return [self.serial("SIMD", "dpu", index) for index in range(self.type.dpu.count)]
+
+    @cached_property
+    def dpus(self) -> list[str]:
+        """Give the ids of the DPUs."""
+        return [f"dpu:{text}" for text in self.dpu_serials]
+
+    def dpu_name(self, index: int) -> str:
+        """Give the name of the node that a DPU is."""
+        return f"{self.name}-dpu{index}"
+
+    def dpu_node(self, index: int) -> str:
+        """Give the id of the node that a DPU is."""
+        return uuid(self.seed, self.dpu_name(index), "system")
+
+    @cached_property
+    def chassis_serial(self) -> str:
+        """Give the serial number of the whole machine; that of a DPU's machine is the DPU's own."""
+        return self.serial("SIMC", "chassis") if self.host is None else self.host.dpu_serials[self.host_index]
 
     @cached_property
     def bmc(self) -> str:

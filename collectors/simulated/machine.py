@@ -1,6 +1,6 @@
 """The moving parts of one simulated node: all of its physics, moved on together."""
 
-from collectors.simulated import physics_board, physics_drive, physics_gpu, physics_net
+from collectors.simulated import physics_board, physics_dpu, physics_drive, physics_gpu, physics_net
 from collectors.simulated.effects import Effects
 from collectors.simulated.faults import Active
 from collectors.simulated.hardware import Hardware
@@ -20,10 +20,12 @@ class Machine:
         )
         family = _first(hardware, LOAD_VFS) if light else tuple(map(len, hardware.layout.vfs))
         self.net_plan = physics_net.plan_net(family, kind.nic.link_bytes_per_second, seed, name)
+        self.dpu_plan = physics_dpu.plan_dpus(hardware.dpu_model, kind.dpu.count, seed, name)
         self.board_plan = physics_board.plan_board(kind.bmc.supplies, kind.bmc.fans, kind.bmc.base_watts, seed, name)
         self.gpus = physics_gpu.cold_gpus(self.gpu_plan)
         self.drives = physics_drive.healthy_drives(self.drive_plan)
         self.net = physics_net.fresh_net(self.net_plan)
+        self.dpus = physics_dpu.booted_dpus(self.dpu_plan)
         self.missed_bytes: dict[tuple[int, int], int] = {}
         """By (GPU, NVLink), what a link would have carried while it was down."""
 
@@ -36,6 +38,7 @@ class Machine:
             self.missed_bytes[gpu, link] = self.missed_bytes.get((gpu, link), 0) + more
         self.drives = physics_drive.advance_drives(self.drives, effects, dt_ns)
         self.net = physics_net.advance_net(self.net, self.net_plan, effects, now_ns, dt_ns)
+        self.dpus = physics_dpu.advance_dpus(self.dpus, self.dpu_plan, effects, now_ns, dt_ns)
 
     def begin(self, fault: Active) -> None:
         """Do what a fault does once, when it begins."""
@@ -64,7 +67,7 @@ class Machine:
         return physics_board.read_board(
             self.board_plan,
             physics_gpu.total_watts(self.gpus),
-            physics_drive.total_watts(self.drive_plan),
+            physics_drive.total_watts(self.drive_plan) + physics_dpu.total_watts(self.dpu_plan),
             max(self.gpus.temperature, default=0.0),
             now_ns,
         )

@@ -7,7 +7,7 @@ from typing import Final
 
 import msgspec
 
-from collectors.simulated.spec import BmcSpec, GpuSpec, NicSpec, NodeType, NvmeSpec, SlotSpec
+from collectors.simulated.spec import BmcSpec, DpuSpec, GpuSpec, NicSpec, NodeType, NvmeSpec, SlotSpec
 
 GIB: Final = 1 << 30
 
@@ -168,6 +168,83 @@ GPU_MODELS: Final[dict[str, GpuModel]] = {
 }
 """The models that a fleet file may name."""
 
+
+class DpuModel(msgspec.Struct, frozen=True, kw_only=True):
+    """One model of DPU, with one network port: what it can do."""
+
+    name: str
+    device_id: str
+    """PCI device id; the vendor is 15b3."""
+    part_number: str
+    cores: int
+    memory_bytes: int
+    storage_bytes: int
+    link_bytes_per_second: int
+    pcie_generation: int
+    watts: float
+    """What the card takes in use."""
+    functions: int
+    """Virtual functions at most."""
+    subfunctions: int
+    flows: int
+    security_associations: int
+    hardware: tuple[str, ...]
+    """What is offloaded to hardware."""
+    ciphers: tuple[str, ...]
+    compresses: tuple[str, ...]
+    """Formats that it compresses to in hardware."""
+    decompresses: tuple[str, ...]
+    protocols: tuple[str, ...] = ("geneve", "ipsec", "nvme-of", "roce-v2", "tls", "vxlan")
+    software_share: float = 0.04
+    """How much of its encryption rate its cores reach when the hardware does not help."""
+
+
+_AES: Final = ("aes-gcm-128", "aes-gcm-256", "aes-xts-256", "aes-xts-512")
+DPU_MODELS: Final[dict[str, DpuModel]] = {
+    model.name: model
+    for model in (
+        DpuModel(
+            name="BlueField-2",
+            device_id="a2d6",
+            part_number="MBF2M345A-HECOT",
+            cores=8,
+            memory_bytes=16 * GIB,
+            storage_bytes=64_000_000_000,
+            link_bytes_per_second=25_000_000_000,
+            pcie_generation=4,
+            watts=60.0,
+            functions=127,
+            subfunctions=256,
+            flows=1_000_000,
+            security_associations=16_384,
+            hardware=("compression", "decompression", "encryption", "regular-expressions"),
+            ciphers=_AES,
+            compresses=("deflate",),
+            decompresses=("deflate",),
+        ),
+        DpuModel(
+            name="BlueField-3",
+            device_id="a2dc",
+            part_number="900-9D3B4-00EN-EA0",
+            cores=8,
+            memory_bytes=16 * GIB,
+            storage_bytes=128_000_000_000,
+            link_bytes_per_second=50_000_000_000,
+            pcie_generation=5,
+            watts=75.0,
+            functions=127,
+            subfunctions=512,
+            flows=4_000_000,
+            security_associations=32_768,
+            hardware=("decompression", "encryption", "erasure-coding"),
+            ciphers=_AES,
+            compresses=(),
+            decompresses=("deflate", "lz4"),
+        ),
+    )
+}
+"""The models of DPU that a fleet file may name: crypto-enabled cards with one port."""
+
 CUBE_MESH: Final[tuple[tuple[int, ...], ...]] = (
     (0, 1, 1, 2, 2, 0, 0, 0),
     (1, 0, 2, 1, 0, 2, 0, 0),
@@ -234,5 +311,34 @@ NODE_TYPES: Final[dict[str, NodeType]] = {
         nic=NicSpec(ports=2, vfs=8, link_bytes_per_second=1_250_000_000),
         bmc=BmcSpec(supplies=1, fans=3, base_watts=90.0),
     ),
+    # R001-2 and R001-3: a storage server with a DPU.
+    "dpu-host": NodeType(
+        sockets=1,
+        cores_per_socket=32,
+        memory_bytes=256 * GIB,
+        memory_modules=8,
+        switches=0,
+        gpu=GpuSpec(count=0, links="none"),
+        nvme=NvmeSpec(count=4),
+        nic=NicSpec(ports=0, vfs=0),
+        dpu=DpuSpec(count=1),
+        bmc=BmcSpec(supplies=2, base_watts=220.0),
+    ),
 }
 """The types that a fleet file may name without describing them."""
+
+
+def dpu_machine(model: str) -> NodeType:
+    """Give the machine that a DPU is by itself: cores, memory, storage and a port, without supplies and fans."""
+    dpu = DPU_MODELS[model]
+    return NodeType(
+        sockets=1,
+        cores_per_socket=dpu.cores,
+        memory_bytes=dpu.memory_bytes,
+        memory_modules=1,
+        switches=0,
+        gpu=GpuSpec(count=0, links="none"),
+        nvme=NvmeSpec(count=1, sectors=dpu.storage_bytes // 4096, sector_bytes=4096),
+        nic=NicSpec(ports=1, vfs=0, link_bytes_per_second=dpu.link_bytes_per_second),
+        bmc=BmcSpec(supplies=0, fans=0, base_watts=dpu.watts),
+    )

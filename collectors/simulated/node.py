@@ -8,6 +8,7 @@ from collectors.simulated.fault_log import events_of, records_of
 from collectors.simulated.faults import Active, check_fault, effects_of, schedule
 from collectors.simulated.hardware import Hardware
 from collectors.simulated.machine import Machine
+from collectors.simulated.physics_dpu import running
 from collectors.simulated.readings import Readings
 from collectors.simulated.spec import Fault, Profile
 from collectors.simulated.tables import Clock, event_parcel, log_parcels
@@ -20,9 +21,11 @@ from schemas.verbosity import Level
 class SimulatedNode:
     """A node of a simulated fleet. Not safe for use from two threads at once."""
 
-    def __init__(self, hardware: Hardware, profile: Profile = "full") -> None:
+    def __init__(self, hardware: Hardware, profile: Profile = "full", host: "SimulatedNode | None" = None) -> None:
+        """Make a node. `host`: of one that is a DPU, the node in which it sits."""
         light = profile == "load"
         self.hardware = hardware
+        self._host = host
         self.profile = profile
         self.id = hardware.id
         """The node's id: the subject of all its rows. It follows from the fleet's seed and the node's name."""
@@ -34,6 +37,8 @@ class SimulatedNode:
         self.machine = Machine(hardware, light=light)
         self.effects = Effects()
         self._readings = Readings(hardware, self.machine, light=light)
+        self._resets: dict[int, str] = {}
+        """By DPU, why it was reset last."""
         self._waiting: list[Fault] = []
         self._active: list[Active] = []
         self._next_change = 0.0
@@ -43,8 +48,12 @@ class SimulatedNode:
 
     @property
     def silent(self) -> bool:
-        """Whether a fault keeps the node from saying anything; its publisher should then send no heartbeat either."""
-        return self.effects.silent
+        """Whether a fault keeps the node from saying anything; its publisher should then send no heartbeat either.
+
+        A DPU says nothing either while its host says that it does not run.
+        """
+        host = self._host
+        return self.effects.silent or (host is not None and not running(host.effects, self.hardware.host_index))
 
     def step(self, now_ns: int, level: Level = Level.DEBUG) -> list[Parcel]:
         """Move the node on to `now_ns` (since 1970) and give what it has to say, up to `level`.
@@ -63,7 +72,7 @@ class SimulatedNode:
         self.machine.advance(self.effects, now_ns, dt_ns)
         clock = Clock(max(now_ns, self._stamped + 1))
         parcels = list(self._changes(now_ns, clock, level))
-        if self.effects.silent:
+        if self.silent:
             return []
         parcels.extend(self._readings.parcels(self.effects, now_ns, clock, level))
         self._stamped = clock.next_ns - 1
@@ -99,6 +108,7 @@ class SimulatedNode:
             "nvme": hardware.type.nvme.count,
             "nic": hardware.type.nic.ports,
             "vf": sum(self.machine.net_plan.family),
+            "dpu": hardware.type.dpu.count,
         }
         count = counts.get(kind.target, 1)
         where = f"{fault.fault}: {self.name}"
@@ -122,17 +132,24 @@ class SimulatedNode:
             if not fault.begun and fault.start_ns <= now_ns:
                 fault.begun = True
                 self.machine.begin(fault)
+                self._note_reset(fault)
                 self._say(fault, now_ns, events, records, recovery=False)
             if fault.begun and fault.end_ns <= now_ns:
                 self._active.remove(fault)
                 self.machine.end(fault)
                 self._say(fault, now_ns, events, records, recovery=True)
         self.effects = effects_of(self._active)
+        self.effects.reset_causes = self._resets.copy()
         self.documents_revision += 1
         self._next_change = min(map(_when, self._active), default=0.0)
         yield from log_parcels(self.id, records, clock, level)
         if events:
             yield event_parcel(self.id, events, clock)
+
+    def _note_reset(self, fault: Active) -> None:
+        """Remember why a DPU was reset."""
+        if fault.kind.reset_cause:
+            self._resets[fault.target] = fault.kind.reset_cause
 
     def _say(
         self, fault: Active, now_ns: int, events: list[Event], records: list[LogRecord], *, recovery: bool

@@ -34,7 +34,7 @@ class Board(msgspec.Struct, frozen=True):
     fan_share: float
     """Speed of all fans, as a share of their highest."""
     output_watts: float
-    """What the supplies give: GPUs, drives, fans and the rest."""
+    """What the supplies give: GPUs, drives, DPUs, fans and the rest."""
     input_watts: float
 
 
@@ -43,11 +43,11 @@ def plan_board(supplies: int, fans: int, base_watts: float, seed: int, node: str
     return BoardPlan(supplies, fans, base_watts, 6.28 * share(seed, node, "air"))
 
 
-def read_board(plan: BoardPlan, gpu_watts: float, drive_watts: float, hottest: float, now_ns: int) -> Board:
-    """Give what the BMC reads. `hottest` is the highest temperature of the GPUs, in degrees Celsius."""
+def read_board(plan: BoardPlan, gpu_watts: float, card_watts: float, hottest: float, now_ns: int) -> Board:
+    """Give what the BMC reads. `card_watts`: of drives and DPUs; `hottest`: the highest of the GPUs, in Celsius."""
     inlet = INLET_CELSIUS + 1.5 * sin(now_ns / 1e9 / 1800.0 + plan.phase)
     speed = min(1.0, max(FAN_LOWEST, (hottest - 30.0) / 50.0))
-    output = plan.base_watts + gpu_watts + drive_watts + plan.fans * FAN_WATTS * speed**3
+    output = plan.base_watts + gpu_watts + card_watts + plan.fans * FAN_WATTS * speed**3
     return Board(
         inlet=round(inlet, 2),
         outlet=round(inlet + output / (AIR * max(plan.fans, 1) * speed), 2),

@@ -4,10 +4,11 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from collectors.metrics_bmc import BMC_FAN_METRICS, BMC_METRICS, BMC_PSU_METRICS, BMC_TEMPERATURE_METRICS
+from collectors.metrics_dpu import DPU_METRICS, DPU_RESOURCE_METRICS
 from collectors.metrics_gpu import GPU_METRICS, NVLINK_METRICS
 from collectors.metrics_nic import NIC_METRICS, VF_METRICS
 from collectors.metrics_nvme import NVME_METRICS
-from collectors.simulated import physics_board, physics_drive, physics_gpu, physics_net
+from collectors.simulated import physics_board, physics_dpu, physics_drive, physics_gpu, physics_net
 from collectors.simulated.effects import Effects
 from collectors.simulated.hardware import Hardware
 from collectors.simulated.machine import Machine
@@ -54,6 +55,8 @@ _GROUPS: Final = (
     NVME_METRICS,
     NIC_METRICS,
     VF_METRICS,
+    DPU_METRICS,
+    DPU_RESOURCE_METRICS,
     BMC_METRICS,
     BMC_TEMPERATURE_METRICS,
     BMC_FAN_METRICS,
@@ -90,6 +93,8 @@ class Readings:
         drives = physics_drive.drive_columns(self._machine.drives, self._machine.drive_plan, effects, now_ns)
         yield from self._tables["nvme"].parcels(self._hardware.id, self._drive_keys, drives, clock, level, None)
         yield from self._net_parcels(effects, clock, level)
+        if not self._light and self._hardware.dpus:
+            yield from self._dpu_parcels(effects, now_ns, clock, level)
         if not self._light and not effects.bmc_dead:
             yield from self._board_parcels(effects, now_ns, clock, level)
 
@@ -184,6 +189,23 @@ class Readings:
             ports = physics_net.port_columns(state, plan, effects)
             yield from self._tables["nic"].parcels(hardware.id, keys, ports, clock, level, None)
 
+    def _dpu_parcels(self, effects: Effects, now_ns: int, clock: Clock, level: Level) -> Iterator[Parcel]:
+        """Yield the rows of the DPUs; the resources of those that run."""
+        hardware, machine = self._hardware, self._machine
+        columns = physics_dpu.dpu_columns(machine.dpus, machine.dpu_plan, effects, now_ns)
+        present = [dpu for dpu in range(len(hardware.dpus)) if dpu not in effects.dpus_gone]
+        keys = [[device] for device in hardware.dpus]
+        yield from self._tables["dpu"].parcels(hardware.id, keys, columns, clock, level, present)
+        rows = [
+            (device, name, amounts)
+            for dpu, device in enumerate(hardware.dpus)
+            if physics_dpu.running(effects, dpu)
+            for name, amounts in physics_dpu.resources(machine.dpu_plan, effects, dpu, now_ns).items()
+        ]
+        amounts = {"used": [used for _, _, (used, _) in rows], "limit": [limit for _, _, (_, limit) in rows]}
+        keys = [[device, name] for device, name, _ in rows]
+        yield from self._tables["dpu_resource"].parcels(hardware.id, keys, amounts, clock, level, None)
+
     def _board_parcels(self, effects: Effects, now_ns: int, clock: Clock, level: Level) -> Iterator[Parcel]:
         """Yield what the BMC reads."""
         hardware, machine = self._hardware, self._machine
@@ -214,8 +236,8 @@ class Readings:
                 "bmc_psu",
                 [[device] for device in hardware.supplies],
                 {
-                    "input_watts": [board.input_watts / supplies] * supplies,
-                    "output_watts": [board.output_watts / supplies] * supplies,
+                    "input_watts": [board.input_watts / max(supplies, 1)] * supplies,
+                    "output_watts": [board.output_watts / max(supplies, 1)] * supplies,
                     "input_volts": [230.0] * supplies,
                     "health": ["ok"] * supplies,
                 },

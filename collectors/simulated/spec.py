@@ -63,10 +63,18 @@ class NicSpec(_Section, frozen=True):
     link_bytes_per_second: Bytes = 25_000_000_000
 
 
+class DpuSpec(_Section, frozen=True):
+    """The DPUs of a node. Each is a device of it, and a node of its own: `<name of its host>-dpu0` and up."""
+
+    model: str = "BlueField-3"
+    """One of `models.DPU_MODELS`."""
+    count: Annotated[int, Meta(ge=0, le=8)] = 0
+
+
 class BmcSpec(_Section, frozen=True):
     """The board's own computer, and what it watches."""
 
-    supplies: Annotated[int, Meta(ge=1, le=16)] = 4
+    supplies: Annotated[int, Meta(ge=0, le=16)] = 4
     fans: Annotated[int, Meta(ge=0, le=32)] = 8
     base_watts: Watts = 900.0
     """What the machine takes beside its GPUs, drives and fans."""
@@ -87,6 +95,7 @@ class NodeType(_Section, frozen=True):
     gpu: GpuSpec = GpuSpec()
     nvme: NvmeSpec = NvmeSpec()
     nic: NicSpec = NicSpec()
+    dpu: DpuSpec = DpuSpec()
     bmc: BmcSpec = BmcSpec()
 
 

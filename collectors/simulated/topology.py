@@ -46,6 +46,7 @@ class Layout(msgspec.Struct, frozen=True):
     """NVLinks between each pair of GPUs; () without links. Behind a switch every pair may use all of them."""
     groups: dict[int, tuple[str, ...]] = {}
     """Addresses of the members of each IOMMU group, sorted, those of switches among them."""
+    dpus: tuple[Place, ...] = ()
 
 
 class _Complex:
@@ -140,10 +141,12 @@ def layout(node_type: NodeType) -> Layout:
     gpus = _given(node_type) if node_type.gpu.slots else _spread(hubs, node_type.gpu.count, "GPU")
     nvmes = _spread(hubs, node_type.nvme.count, "BAY")
     ports, vfs = _ports(hubs, node_type)
+    dpus = _spread(hubs, node_type.dpu.count, "DPU")
     switches = tuple(
         Place(hub.upstream, hub.path, hub.complex.socket, hub.bridge_group, hub.root) for hub in hubs if hub.upstream
     )
-    made = Layout(gpus, nvmes, ports, vfs, switches, _links(node_type), _members(gpus, nvmes, ports, switches, *vfs))
+    members = _members(gpus, nvmes, ports, switches, dpus, *vfs)
+    made = Layout(gpus, nvmes, ports, vfs, switches, _links(node_type), members, dpus)
     _check_distinct(made)
     return made
 
@@ -249,7 +252,7 @@ def _check_distinct(made: Layout) -> None:
     """Check that no two devices share an address or a place. Raises ConfigError that names both."""
     addresses: dict[str, Place] = {}
     paths: dict[str, Place] = {}
-    for place in (*made.gpus, *made.nvmes, *made.ports, *(vf for family in made.vfs for vf in family)):
+    for place in (*made.gpus, *made.nvmes, *made.ports, *made.dpus, *(vf for family in made.vfs for vf in family)):
         if place.address in addresses:
             raise ConfigError(f"types: two devices at {place.address}; choose another address in gpu.slots")
         other = paths.get(place.path)

@@ -23,6 +23,11 @@ from tests.collectors.simulated.help import (
 )
 
 
+def able(fault: str) -> str:
+    """Give a type of node to which a fault can happen."""
+    return "dpu-host" if FAULTS[fault].target == "dpu" else "hgx-h100"
+
+
 def test_xid_79_takes_one_gpu_and_leaves_seven() -> None:
     node = one_node()
     lost = node.hardware.gpus[3]
@@ -63,7 +68,7 @@ def test_every_xid_line_is_in_the_drivers_words() -> None:
 @pytest.mark.parametrize("name", sorted(FAULTS))
 def test_every_fault_begins_is_told_and_can_be_cleared(name: str) -> None:
     """What begins with events ends with events, and leaves the node as it was, apart from its counters."""
-    node = one_node()
+    node = one_node(able(name))
     well = [len(node.documents()), [parcel.block.measurement for parcel in run(node, 1)]]
     break_it(node, name)
     during = run(node, 1, 2)
@@ -160,11 +165,12 @@ def test_a_silent_node_says_nothing_and_comes_back_with_its_counters() -> None:
 
 
 def test_faults_tell_that_they_are_simulated() -> None:
-    node = one_node()
+    nodes = {node_type: one_node(node_type) for node_type in map(able, FAULTS)}
     for name in FAULTS:
-        break_it(node, name)
-        node.clear("node_silent")
-    assert all(detail["simulated"] is True for detail in details(run(node, 1)))
+        break_it(nodes[able(name)], name)
+        nodes[able(name)].clear("node_silent")
+    told = [details(run(node, 1)) for node in nodes.values()]
+    assert all(each and all(detail["simulated"] is True for detail in each) for each in told)
 
 
 def test_a_change_of_devices_moves_the_documents_revision() -> None:
@@ -186,6 +192,7 @@ def test_a_change_of_devices_moves_the_documents_revision() -> None:
         (Fault(fault="nvlink_down"), "v100-shared", "has no NVLink 0"),
         (Fault(fault="nvlink_down", link=6), "dgx-v100", "has no NVLink 6"),
         (Fault(fault="vf_missing", target=64), "hgx-h100", "there is no 64"),
+        (Fault(fault="dpu_crash"), "hgx-h100", "has 0 of the kind dpu"),
     ],
 )
 def test_a_fault_that_cannot_happen_is_refused(fault: Fault, node_type: str, says: str) -> None:

@@ -16,12 +16,17 @@ from tests.collectors.simulated.help import SECOND, START, break_it, groups, one
 
 KNOWN = Catalogue([*METRICS, *EVENT_METRICS, *LOG_METRICS, *CAPABILITY_METRICS])
 TYPES = {ValueType.FLOAT: float, ValueType.INT: int, ValueType.BOOL: bool, ValueType.STR: str}
+WRONG = {
+    False: ("xid_79", "ecc_double_bit", "vf_missing", "link_flap", "nvme_media_errors"),
+    True: ("nvme_media_errors", "dpu_crash", "dpu_encryption_lost", "dpu_service"),
+}
+"""By whether the node has DPUs instead of GPUs and ports, what goes wrong with it."""
 
 
 def steps(node_type: str = "hgx-h100") -> list[list[Parcel]]:
     """Give some steps in which much goes wrong."""
     node = one_node(node_type)
-    for fault in ("xid_79", "ecc_double_bit", "vf_missing", "link_flap", "nvme_media_errors"):
+    for fault in WRONG[bool(node.hardware.dpus)]:
         break_it(node, fault, after_seconds=2.0, duration_seconds=3.0)
     return [node.step(START + second * SECOND) for second in range(1, 10)]
 

@@ -9,7 +9,7 @@ from typing import Final, TypeVar
 
 from aggregator.leases import Leases
 from aggregator.ledger import claims, cleaning
-from aggregator.ledger.claims import Ask, NotGrantedError
+from aggregator.ledger.asks import Ask, NotGrantedError
 from aggregator.ledger.entries import Entry, Granted, Renewed
 from aggregator.ledger.ledger import Ledger, LedgerBusyError
 from aggregator.ledger.model import Claim, Device

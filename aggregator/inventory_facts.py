@@ -7,7 +7,7 @@ import msgspec
 from sqlalchemy import Connection, select
 
 from aggregator.ledger import marks
-from aggregator.ledger.claims import ClaimInvalidError
+from aggregator.ledger.asks import ClaimInvalidError
 from aggregator.ledger.entries import Entry, NodeReached, NodeRun, NodeSeen
 from aggregator.ledger.facts import Adopt, Sighting, observe, withdraw
 from aggregator.ledger.model import Taint, view_source

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 import msgspec
 
 from aggregator.ledger import cleaning, uses
-from aggregator.ledger.claims import ClaimInvalidError
+from aggregator.ledger.asks import ClaimInvalidError
 from aggregator.ledger.entries import Entry
 from aggregator.ledger.givable import never_given
 from aggregator.ledger.model import Device

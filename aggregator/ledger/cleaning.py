@@ -6,7 +6,8 @@ import msgspec
 
 from aggregator.ledger import evidence as proof
 from aggregator.ledger import uses
-from aggregator.ledger.claims import ClaimError, ClaimInvalidError, NotGrantedError, Objection, may_be_in_use
+from aggregator.ledger.asks import ClaimInvalidError, NotGrantedError, Objection
+from aggregator.ledger.claims import ClaimError, may_be_in_use
 from aggregator.ledger.entries import Entry, Fenced, Passed, Proved
 from aggregator.ledger.evidence import EvidenceError
 from aggregator.ledger.model import Claim, Device, Evidence, part_key

@@ -5,7 +5,7 @@ from typing import Final
 
 import msgspec
 
-from aggregator.ledger.claims import ClaimInvalidError
+from aggregator.ledger.asks import ClaimInvalidError
 from aggregator.ledger.cleaning import DeviceUnknownError
 from aggregator.ledger.entries import Entry, Tainted, Untainted
 from aggregator.ledger.facts import CONFLICT

@@ -9,7 +9,7 @@ from typing import Final
 
 import msgspec
 
-from aggregator.ledger.claims import ClaimInvalidError
+from aggregator.ledger.asks import ClaimInvalidError
 from aggregator.ledger.entries import Entry, NodeOrdered, NodeReplaced, NodeRetired, NodeSeen
 from aggregator.ledger.model import Claim, Node
 from aggregator.ledger.state import State

@@ -10,7 +10,7 @@ from typing import Final
 
 import msgspec
 
-from aggregator.ledger import claims
+from aggregator.ledger import asks, claims
 from aggregator.ledger.entries import (
     CheckpointShown,
     ClaimRestored,
@@ -86,7 +86,7 @@ def restore(state: State, publisher: str, claim: CheckpointClaim) -> tuple[list[
     entries = claims.invalidate(state, promised, why)  # of whom it was promised to meanwhile, no node was told
     if back:
         whose = (found.tenant, found.consumer) if found is not None and live else (claim.tenant, claim.consumer)
-        term = claim.lease_seconds if claims.MIN_LEASE <= claim.lease_seconds <= claims.MAX_LEASE else _TERM
+        term = claim.lease_seconds if asks.MIN_LEASE <= claim.lease_seconds <= asks.MAX_LEASE else _TERM
         entries.append(ClaimRestored(claim.claim, *whose, claim.generation, claim.sequence, back, term))
     return entries, restored
 

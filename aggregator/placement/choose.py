@@ -9,7 +9,7 @@ from heapq import merge
 from operator import itemgetter
 from typing import Final, NamedTuple
 
-from aggregator.ledger.claims import node_closed
+from aggregator.ledger.asks import node_closed
 from aggregator.ledger.model import Node
 from aggregator.ledger.state import State
 from aggregator.placement.index import Index

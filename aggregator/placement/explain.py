@@ -10,7 +10,7 @@ from typing import Final, TypeVar
 
 import msgspec
 
-from aggregator.ledger.claims import Objection
+from aggregator.ledger.asks import Objection
 from aggregator.ledger.model import Device, Node, Taint
 from aggregator.ledger.state import State
 from aggregator.ledger.words import Lifecycle, Reach

@@ -6,8 +6,8 @@ from typing import Final
 
 import msgspec
 
-from aggregator.ledger import claims
-from aggregator.ledger.claims import Ask, NotGrantedError, Pick
+from aggregator.ledger import asks, claims
+from aggregator.ledger.asks import Ask, NotGrantedError, Pick
 from aggregator.ledger.entries import Entry
 from aggregator.ledger.ledger import Ledger, LedgerBusyError
 from aggregator.ledger.model import part_key
@@ -101,7 +101,7 @@ class Placer:
         if chosen is None:
             raise NotPlacedError(refuse(chooser))
         placement = _placement(index, resolved, chosen, who, key)
-        over = list(claims.over_quota(index.state, placement.ask))
+        over = list(asks.over_quota(index.state, placement.ask))
         if over:  # whole groups are larger than what was asked for
             raise NotPlacedError(Refusal("; ".join(one.message for one in over), [], quota=over))
         return placement
@@ -118,8 +118,8 @@ class Placer:
     def dry_run(self, state: State, request: Request) -> Placement:
         """Do all that `grant` does, and give what would be granted. Raises what `grant` raises."""
         placement = self.place(state, request)
-        claims.check_ask(placement.ask)
-        against = list(claims.objections(state, placement.ask))
+        asks.check_ask(placement.ask)
+        against = list(asks.objections(state, placement.ask))
         if against:
             raise NotGrantedError(against)
         return placement

@@ -4,7 +4,7 @@ from typing import Final
 
 import msgspec
 
-from aggregator.ledger.claims import Ask, Objection, Pick, over_quota
+from aggregator.ledger.asks import Ask, Objection, Pick, over_quota
 from aggregator.ledger.state import State
 from aggregator.placement.choose import Chooser, Group
 from aggregator.placement.layout import bits

@@ -10,7 +10,7 @@ from msgspec import Meta
 
 from aggregator.expression import Expression, ExpressionError, compile_expression
 from aggregator.expression.names import inventory_environment
-from aggregator.ledger.claims import MAX_LEASE, MIN_LEASE
+from aggregator.ledger.asks import MAX_LEASE, MIN_LEASE
 from aggregator.ledger.model import Package, Variant
 from aggregator.ledger.state import State
 from aggregator.ledger.words import AMOUNTS, Mode

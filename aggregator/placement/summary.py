@@ -7,7 +7,7 @@ device at a time; a property test holds the two together.
 from collections.abc import Collection
 from typing import NamedTuple
 
-from aggregator.ledger.claims import node_closed, unschedulable
+from aggregator.ledger.asks import node_closed, unschedulable
 from aggregator.ledger.model import Device, Node
 from aggregator.ledger.state import State
 from aggregator.ledger.words import Lifecycle, Mode, Reach

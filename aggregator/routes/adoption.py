@@ -9,7 +9,7 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 
 from aggregator.access import Action, Caller
 from aggregator.ledger import adoption, cleaning, uses
-from aggregator.ledger.claims import ClaimInvalidError
+from aggregator.ledger.asks import ClaimInvalidError
 from aggregator.ledger.entries import Entry
 from aggregator.ledger.model import Device, Node, Use
 from aggregator.ledger.state import State

@@ -11,8 +11,9 @@ from fastapi import APIRouter, Header, Request, Response
 
 from aggregator.access import Action, Caller, authorise, may
 from aggregator.caretaker import leave
-from aggregator.ledger import claims
-from aggregator.ledger.claims import Ask, ClaimInvalidError, ClaimUnknownError, NotGrantedError, Objection, Pick
+from aggregator.ledger import asks
+from aggregator.ledger.asks import Ask, ClaimInvalidError, NotGrantedError, Objection, Pick
+from aggregator.ledger.claims import ClaimUnknownError
 from aggregator.ledger.model import Claim
 from aggregator.ledger.state import State
 from aggregator.ledger.words import LIVE_CLAIMS, Mode
@@ -158,8 +159,8 @@ async def claim(request: Request, service: "Service", caller: Caller) -> Respons
 
 
 def _dry(state: State, ask: Ask) -> list[Objection]:
-    claims.check_ask(ask)
-    return list(claims.objections(state, ask))
+    asks.check_ask(ask)
+    return list(asks.objections(state, ask))
 
 
 def told_to(caller: Caller, objections: Sequence[Objection], ask: Ask) -> list[Objection]:

@@ -9,7 +9,7 @@ from aggregator.access import Action, Caller
 from aggregator.feeds import flat, nova, nova_check, nova_conf, triton
 from aggregator.feeds.isolation import Policy
 from aggregator.ledger import uses
-from aggregator.ledger.claims import ClaimInvalidError
+from aggregator.ledger.asks import ClaimInvalidError
 from aggregator.ledger.model import Node
 from aggregator.ledger.state import State
 from aggregator.routes.common import ServiceOf, allow, answer

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Depends, Request, Response
 
 from aggregator.access import Action, Caller
 from aggregator.ledger import nodes
-from aggregator.ledger.claims import ClaimInvalidError
+from aggregator.ledger.asks import ClaimInvalidError
 from aggregator.ledger.model import Device
 from aggregator.ledger.state import State
 from aggregator.routes.claims import claim_view

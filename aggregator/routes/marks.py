@@ -6,7 +6,7 @@ import msgspec
 from fastapi import APIRouter, Depends, Request, Response
 
 from aggregator.access import Action, Caller
-from aggregator.ledger.claims import ClaimInvalidError
+from aggregator.ledger.asks import ClaimInvalidError
 from aggregator.ledger.marks import device_target, node_target
 from aggregator.ledger.words import Effect
 from aggregator.marking import Find

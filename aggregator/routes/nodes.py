@@ -8,7 +8,7 @@ from fastapi import APIRouter, Depends, Request, Response
 
 from aggregator.access import Action, Caller, check_subject
 from aggregator.ledger import nodes
-from aggregator.ledger.claims import ClaimInvalidError
+from aggregator.ledger.asks import ClaimInvalidError
 from aggregator.routes.common import ServiceOf, allow, answer
 
 router = APIRouter(tags=["nodes"])

@@ -22,7 +22,7 @@ from sqlalchemy import Connection, func, select
 from aggregator.control_sqlite import SqliteControl
 from aggregator.ledger import claims, cleaning, journal, snapshots
 from aggregator.ledger.apply import apply
-from aggregator.ledger.claims import Ask, Pick
+from aggregator.ledger.asks import Ask, Pick
 from aggregator.ledger.copying import Copying
 from aggregator.ledger.entries import Entry, Forgotten, NodeReached, NodeRun, NodeSeen, Tainted, Untainted, ViewChanged
 from aggregator.ledger.facts import Sighting, observe

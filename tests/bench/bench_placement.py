@@ -17,7 +17,7 @@ from contextlib import suppress
 
 from aggregator.ledger import claims
 from aggregator.ledger.apply import apply
-from aggregator.ledger.claims import Ask, Pick
+from aggregator.ledger.asks import Ask, Pick
 from aggregator.ledger.entries import Entry, NodeRun, NodeSeen, VariantSet
 from aggregator.ledger.facts import Sighting, observe
 from aggregator.ledger.model import Variant

@@ -15,7 +15,7 @@ from aggregator.claiming import Claiming
 from aggregator.control_sqlite import SqliteControl
 from aggregator.leases import Leases
 from aggregator.ledger import cleaning
-from aggregator.ledger.claims import Ask, Pick
+from aggregator.ledger.asks import Ask, Pick
 from aggregator.ledger.entries import Entry, NodeReached, NodeRun, NodeSeen
 from aggregator.ledger.facts import Sighting, observe
 from aggregator.ledger.ledger import Ledger

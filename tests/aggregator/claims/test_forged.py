@@ -6,8 +6,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from aggregator.ledger import claims, cleaning, restoring
-from aggregator.ledger.claims import Ask, ClaimError, Pick
+from aggregator.ledger import asks, claims, cleaning, restoring
+from aggregator.ledger.asks import Ask, Pick
+from aggregator.ledger.claims import ClaimError
 from aggregator.ledger.entries import ClaimRestored
 from aggregator.ledger.words import ClaimState, Lifecycle
 from schemas.claims import CheckpointClaim, ClaimDevice, ClaimReport, DeviceReport, Step
@@ -89,7 +90,7 @@ def test_claim_that_was_promised_several_devices_of_a_checkpoint_gives_way_as_a_
 def test_term_that_is_none_is_not_taken_from_a_checkpoint(seconds: float) -> None:
     book, kept = two_gpus()
     book.decide(restoring.restore(book.state, "n1", CheckpointClaim("c1", "t", "j", 9, 5, seconds, kept)))
-    assert claims.MIN_LEASE <= book.state.claims["c1"].lease_seconds <= claims.MAX_LEASE
+    assert asks.MIN_LEASE <= book.state.claims["c1"].lease_seconds <= asks.MAX_LEASE
 
 
 def test_mode_that_is_none_is_told_and_the_device_is_given_to_nobody() -> None:

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from aggregator.claim_carrier import Policy
-from aggregator.ledger.claims import ClaimError, NotGrantedError
+from aggregator.ledger.asks import NotGrantedError
+from aggregator.ledger.claims import ClaimError
 from aggregator.ledger.words import ClaimState, Lifecycle
 from collectors.claims.order import Order
 from schemas.claims import ClaimReport, DeviceReport, Step

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from aggregator.claim_work import claim_device
 from aggregator.control_sqlite import SqliteControl
 from aggregator.ledger import claims, cleaning, restoring
-from aggregator.ledger.claims import Ask, NotGrantedError, Pick
+from aggregator.ledger.asks import Ask, NotGrantedError, Pick
 from aggregator.ledger.entries import Forgotten, NodeReached
 from aggregator.ledger.journal import LeadLostError
 from aggregator.ledger.ledger import Ledger

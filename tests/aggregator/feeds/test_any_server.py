@@ -7,7 +7,7 @@ from aggregator.feeds import nova, nova_conf
 from aggregator.feeds.isolation import Policy
 from aggregator.feeds.nova_check import check
 from aggregator.ledger import claims, uses
-from aggregator.ledger.claims import Ask, NotGrantedError, Pick
+from aggregator.ledger.asks import Ask, NotGrantedError, Pick
 from aggregator.ledger.entries import Passed, VariantSet
 from aggregator.ledger.model import Use, Variant
 from aggregator.ledger.relations import together

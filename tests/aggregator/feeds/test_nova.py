@@ -7,7 +7,7 @@ import pytest
 from aggregator.feeds import nova
 from aggregator.feeds.isolation import Policy
 from aggregator.ledger import claims, uses
-from aggregator.ledger.claims import Ask, Pick
+from aggregator.ledger.asks import Ask, Pick
 from aggregator.ledger.entries import Passed
 from aggregator.ledger.facts import withdraw
 from aggregator.ledger.model import Use

@@ -7,7 +7,7 @@ from aggregator.feeds.isolation import Policy
 from aggregator.feeds.nova_check import Check, check
 from aggregator.feeds.nova_conf import NovaConfError
 from aggregator.ledger import claims, uses
-from aggregator.ledger.claims import Ask, Pick
+from aggregator.ledger.asks import Ask, Pick
 from aggregator.ledger.model import Use
 from schemas.device import DeviceKind
 from tests.aggregator.feeds.worlds import DRIVE, FUNCTIONS, PORT, Server

@@ -2,7 +2,7 @@
 
 from aggregator.feeds import triton
 from aggregator.ledger import claims, cleaning
-from aggregator.ledger.claims import Ask, Pick
+from aggregator.ledger.asks import Ask, Pick
 from aggregator.ledger.words import Lifecycle
 from tests.aggregator.feeds.worlds import GPUS, V100, Server
 from tests.aggregator.ledger.worlds import readback

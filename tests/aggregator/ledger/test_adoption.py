@@ -3,7 +3,7 @@
 import pytest
 
 from aggregator.ledger import adoption, claims, uses
-from aggregator.ledger.claims import Ask, ClaimInvalidError, Pick
+from aggregator.ledger.asks import Ask, ClaimInvalidError, Pick
 from aggregator.ledger.entries import Proved
 from aggregator.ledger.facts import FIRST_SIGHT_POLICIES, Sighting, observe
 from aggregator.ledger.model import Device, Use

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aggregator.ledger import claims, cleaning
-from aggregator.ledger.claims import Ask, Pick
+from aggregator.ledger.asks import Ask, Pick
 from aggregator.ledger.entries import Invalidated, NodeReached, Verified, decode_entry
 from aggregator.ledger.subjects import subjects
 from aggregator.ledger.words import ClaimState, Lifecycle

@@ -7,7 +7,7 @@ from typing import TypeVar
 import pytest
 
 from aggregator.ledger import journal, snapshots
-from aggregator.ledger.claims import Ask, ClaimInvalidError, Pick, objections
+from aggregator.ledger.asks import Ask, ClaimInvalidError, Pick, objections
 from aggregator.ledger.cleaning import DeviceUnknownError, attest
 from aggregator.ledger.entries import Tainted, Untainted
 from aggregator.ledger.facts import CONFLICT

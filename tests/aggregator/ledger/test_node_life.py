@@ -3,7 +3,7 @@
 import pytest
 
 from aggregator.ledger import claims, cleaning, nodes, uses
-from aggregator.ledger.claims import Ask, ClaimInvalidError, NotGrantedError, Pick
+from aggregator.ledger.asks import Ask, ClaimInvalidError, NotGrantedError, Pick
 from aggregator.ledger.entries import NodeReached, NodeRun
 from aggregator.ledger.model import Device, Use
 from aggregator.ledger.nodes import NodeUnknownError

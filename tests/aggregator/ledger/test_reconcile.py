@@ -4,7 +4,7 @@ import pytest
 
 from aggregator import reconcile
 from aggregator.ledger import claims, cleaning, nodes, uses
-from aggregator.ledger.claims import Ask, Pick
+from aggregator.ledger.asks import Ask, Pick
 from aggregator.ledger.facts import withdraw
 from aggregator.ledger.model import Device, Divergence, Use
 from aggregator.ledger.words import Mode
@@ -169,3 +169,16 @@ def test_checkpoint_cannot_know_what_was_confirmed_after_it_came(world: World) -
     early = kept(world)
     world.claimed(world.gpu)
     assert [] == [kind for kind in world.kinds(early) if kind.startswith("checkpoint.")]
+
+
+def test_one_part_in_two_places_is_told_of_both_until_one_is_gone(world: World) -> None:
+    other = world.document_of("0000:09:00.0", DeviceKind.GPU, "G1")
+    twin = world.look(other)
+    found = [one for one in world.told() if one.kind == "part.twice"]
+    assert {world.gpu.id, twin.id} == {one.device for one in found}
+    for one in found:
+        assert world.gpu.id in one.seen
+        assert twin.id in one.seen
+    source = next(iter(twin.views))
+    world.write(withdraw(world.state, "n1", source, "pulled"))
+    assert "part.twice" not in world.kinds()

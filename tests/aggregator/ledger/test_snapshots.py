@@ -10,7 +10,7 @@ from sqlalchemy import delete, update
 
 from aggregator.control_sqlite import SqliteControl
 from aggregator.ledger import claims, cleaning, journal, snapshots
-from aggregator.ledger.claims import Ask, Pick
+from aggregator.ledger.asks import Ask, Pick
 from aggregator.ledger.copying import Copy, Copying
 from aggregator.ledger.entries import Entry, NodeOrdered, NodeReplaced, RatioSet, Tainted
 from aggregator.ledger.keeping import Keeping
@@ -68,7 +68,13 @@ def test_snapshot_gives_the_same_state() -> None:
         book.write(change)
         again = restored(copied(book.state))
         assert again.digest() == book.state.digest()
-        assert (again.found.groups, again.found.by_part, again.found.by_source, again.found.by_slot, again.found.parts) == (
+        assert (
+            again.found.groups,
+            again.found.by_part,
+            again.found.by_source,
+            again.found.by_slot,
+            again.found.parts,
+        ) == (
             book.state.found.groups,
             book.state.found.by_part,
             book.state.found.by_source,

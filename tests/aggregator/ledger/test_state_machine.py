@@ -15,7 +15,7 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invar
 
 from aggregator.ledger import claims, cleaning
 from aggregator.ledger.apply import apply
-from aggregator.ledger.claims import Ask, NotGrantedError, Pick, objections
+from aggregator.ledger.asks import Ask, NotGrantedError, Pick, objections
 from aggregator.ledger.entries import NodeReached, NodeRun, Passed, QuotaSet
 from aggregator.ledger.facts import withdraw
 from aggregator.ledger.model import Device, Held, Quota

@@ -3,7 +3,7 @@
 import pytest
 
 from aggregator.ledger import claims, cleaning, uses
-from aggregator.ledger.claims import Ask, NotGrantedError, Pick
+from aggregator.ledger.asks import Ask, NotGrantedError, Pick
 from aggregator.ledger.facts import withdraw
 from aggregator.ledger.model import Device, Use
 from aggregator.ledger.state import State, decode_kept, encode_kept

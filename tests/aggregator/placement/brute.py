@@ -6,7 +6,7 @@ It shares nothing with what it is compared to but the ledger's objections and th
 from collections.abc import Iterator, Sequence
 from itertools import combinations
 
-from aggregator.ledger.claims import Ask, Pick, objections
+from aggregator.ledger.asks import Ask, Pick, objections
 from aggregator.ledger.model import Device
 from aggregator.ledger.state import State
 from aggregator.ledger.words import Lifecycle, Mode, Reach

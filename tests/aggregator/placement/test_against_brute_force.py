@@ -6,7 +6,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from aggregator.ledger import claims
+from aggregator.ledger import asks
 from aggregator.ledger.entries import NodeOrdered, NodeReached, QuotaSet
 from aggregator.ledger.model import Quota
 from aggregator.ledger.relations import blocked
@@ -181,7 +181,7 @@ def test_masks_say_what_the_ledger_says(fleet: list[list[Spec]], closed: str) ->
         for tenant in ("t1", "t2", "nobody"):
             masks = summary.masks_for(state, tenant, ())
             for at, device in enumerate(summary.devices):
-                free = claims.unschedulable(state, device) is None
+                free = asks.unschedulable(state, device) is None
                 for mode, mask in ((Mode.PASSTHROUGH, masks.passthrough), (Mode.DRIVER, masks.driver)):
                     can = free and blocked(state, device, tenant, mode) is None
                     assert can is bool(mask >> at & 1), (device.id, tenant, mode)

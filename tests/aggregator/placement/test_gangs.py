@@ -6,7 +6,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from aggregator.ledger import claims
+from aggregator.ledger import asks
 from aggregator.ledger.entries import QuotaSet
 from aggregator.ledger.model import Quota
 from aggregator.placement.edits import Hypothesis
@@ -116,7 +116,7 @@ def _most(book: Book, node: str, count: int, numa: bool, wanted: int) -> int:
     free = [
         device
         for device in book.state.devices_of(node)
-        if not list(claims.objections(book.state, claims.Ask("t1", "x", [claims.Pick(device.id)])))
+        if not list(asks.objections(book.state, asks.Ask("t1", "x", [asks.Pick(device.id)])))
     ]
 
     def go_on(left: list[str], depth: int) -> int:

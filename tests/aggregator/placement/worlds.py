@@ -5,8 +5,8 @@ from typing import Any
 
 import msgspec
 
-from aggregator.ledger import claims, cleaning
-from aggregator.ledger.claims import Ask, Pick
+from aggregator.ledger import asks, claims, cleaning
+from aggregator.ledger.asks import Ask, Pick
 from aggregator.ledger.entries import NodeOrdered, NodeReached, NodeRun, NodeSeen, Tainted, VariantSet
 from aggregator.ledger.facts import Sighting, observe
 from aggregator.ledger.model import Device, Taint, Variant
@@ -73,7 +73,7 @@ def build(book: Book, node: str, specs: Sequence[Spec], **totals: int) -> list[D
         if spec.lifecycle.startswith("held:"):
             _, tenant, mode = spec.lifecycle.split(":")
             ask = Ask(tenant, "vm", [Pick(found[number].id, Mode(mode))])
-            if not list(claims.objections(book.state, ask)):  # as far as the relations allow
+            if not list(asks.objections(book.state, ask)):  # as far as the relations allow
                 book.decide(claims.grant(book.state, ask, f"held-{found[number].id}"))
     return [book.state.devices[device.id] for device in found]
 

@@ -1,0 +1,220 @@
+"""What can be asked of the ledger, and what objects to it: whether something may be given is one question.
+
+`objections` is asked by a grant and by a dry run alike.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+import msgspec
+
+from aggregator.ledger.model import Device, Node, part_key
+from aggregator.ledger.relations import blocked, excludes, together
+from aggregator.ledger.state import State
+from aggregator.ledger.words import AMOUNTS, Effect, Lifecycle, Mode, Reach
+from schemas.errors import MusterError
+
+MIN_LEASE: Final = 1.0
+MAX_LEASE: Final = 366 * 86_400.0
+"""Bounds of a lease, in seconds."""
+
+
+class ClaimInvalidError(MusterError):
+    """The request cannot be meant like this."""
+
+    code = "claim.invalid"
+    status = 400
+
+
+class Objection(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One reason why something cannot be given."""
+
+    reason: str
+    """A word, stable once released."""
+    message: str
+    node: str = ""
+    device: str = ""
+    """The device that is in the way; "" where it is none."""
+
+
+class NotGrantedError(MusterError):
+    """It cannot be given now; `objections` say why."""
+
+    code = "claim.refused"
+    status = 409
+
+    def __init__(self, objections: Sequence[Objection]) -> None:
+        super().__init__("; ".join(objection.message for objection in objections))
+        self.objections = list(objections)
+
+
+class Pick(msgspec.Struct, frozen=True):
+    """A device to be given."""
+
+    device: str
+    mode: Mode = Mode.PASSTHROUGH
+    part: str = ""
+    """The part that the caller saw there; "" when any will do."""
+    profile: str = ""
+    """The MIG profile and placement to make on it, `<profile>@<start>`."""
+
+
+class Ask(msgspec.Struct, frozen=True):
+    """What a claim would hold."""
+
+    tenant: str
+    consumer: str
+    devices: list[Pick] = []
+    amounts: dict[str, dict[str, int]] = {}
+    """By node."""
+    lease_seconds: float = 3600.0
+    tolerations: list[str] = []
+    """Rules of taints that the caller puts up with."""
+    who: str = ""
+    package: str = ""
+    request: str = ""
+    key: str = ""
+
+
+def unschedulable(state: State, device: Device, tolerations: Sequence[str] = ()) -> Objection | None:
+    """Say why nobody could be given a device now, whoever asks; None when somebody could."""
+    node = state.nodes[device.node]
+    reason = message = ""
+    reach = state.reach(device)
+    if device.lifecycle is not Lifecycle.FREE:
+        reason = f"lifecycle.{device.lifecycle.value}"
+        holder = f" for claim {device.hold.claim}" if device.hold else ""
+        message = f"{device.id} is {device.lifecycle.value}{holder}"
+    elif reach is not Reach.LIVE:
+        reason, message = f"reach.{reach.value}", f"{device.id} is {reach.value}"
+    else:
+        return _marked(device, tolerations) or node_closed(node, tolerations)
+    return Objection(reason, message, device.node, device.id)
+
+
+def _marked(device: Device, tolerations: Sequence[str]) -> Objection | None:
+    for taint in device.taints.values():
+        if taint.rule not in tolerations:
+            message = f"{device.id} is marked {taint.effect.value} by {taint.rule}: {taint.evidence}"
+            return Objection(f"taint.{taint.rule}", message, device.node, device.id)
+    return None
+
+
+def node_closed(node: Node, tolerations: Sequence[str] = ()) -> Objection | None:
+    """Say why nothing new may go to a node; None when it may."""
+    for reason, why in (("cordoned", node.cordoned), ("draining", node.draining)):
+        if why:
+            return Objection(f"node.{reason}", f"node {node.name or node.id} is {reason}: {why}", node.id)
+    if node.retired:
+        return Objection("node.retired", f"node {node.name or node.id} is retired", node.id)
+    if node.maintenance_until_ns is not None:
+        return Objection("node.maintenance", f"node {node.name or node.id} is in maintenance", node.id)
+    if not node.live:
+        return Objection("reach.stale", f"node {node.name or node.id} is silent", node.id)
+    for taint in node.taints.values():
+        if taint.rule not in tolerations and taint.effect in (Effect.NO_SCHEDULE, Effect.DRAIN):
+            message = f"node {node.name or node.id} is marked {taint.effect.value} by {taint.rule}: {taint.evidence}"
+            return Objection(f"taint.{taint.rule}", message, node.id)
+    return None
+
+
+def objections(state: State, ask: Ask) -> Iterator[Objection]:
+    """Yield every reason why `ask` cannot be granted as it is; none when it can."""
+    names = {pick.device for pick in ask.devices}
+    for pick in ask.devices:
+        device = state.devices.get(pick.device)
+        if device is None:
+            yield Objection("device.unknown", f"there is no device {pick.device}", device=pick.device)
+            continue
+        yield from _about(state, ask, pick, device, names)
+    yield from _amounts(state, ask)
+    yield from over_quota(state, ask)
+
+
+def _about(state: State, ask: Ask, pick: Pick, device: Device, names: set[str]) -> Iterator[Objection]:
+    objection = unschedulable(state, device, ask.tolerations)
+    if objection is not None:
+        yield objection
+    if pick.part and pick.part != part_key(device):
+        yield Objection("device.replaced", f"{device.id} is not the part {pick.part} any more", device.node, device.id)
+    other = blocked(state, device, ask.tenant, pick.mode)
+    if other is not None:
+        yield Objection(f"relation.{other.relation}", f"{device.id}: {other.why}", device.node, other.device)
+    for partner in excludes(state, device):
+        if partner.id in names:
+            message = f"{device.id} and {partner.id} cannot be given both: one is a part of the other"
+            yield Objection("relation.excludes", message, device.node, partner.id)
+    if pick.mode is Mode.PASSTHROUGH:
+        yield from _modes(state, ask, device, names)
+
+
+def _modes(state: State, ask: Ask, device: Device, names: set[str]) -> Iterator[Objection]:
+    """A group that is asked for in two modes at once would leave a host driver beside a tenant's device."""
+    modes = {pick.device: pick.mode for pick in ask.devices}
+    for member in together(state, device):
+        if member.id in names and modes[member.id] is not Mode.PASSTHROUGH:
+            message = f"{device.id} and {member.id} are in one IOMMU group and cannot be given in two modes"
+            yield Objection("relation.together", message, device.node, member.id)
+
+
+def _amounts(state: State, ask: Ask) -> Iterator[Objection]:
+    for name, amounts in ask.amounts.items():
+        node = state.nodes.get(name)
+        if node is None:
+            yield Objection("node.unknown", f"there is no node {name}", name)
+            continue
+        closed = node_closed(node, ask.tolerations)
+        if closed is not None:
+            yield closed
+        for amount, number in amounts.items():
+            capacity = state.capacity(node, amount)
+            free = None if capacity is None else capacity - node.used.get(amount, 0)
+            if free is None or number > free:
+                left = "how much there is of it is not known" if free is None else f"{max(0, free)} of {capacity} left"
+                message = f"node {node.name or node.id} cannot give {number} {amount}: {left}"
+                yield Objection(f"amount.{amount}", message, name)
+
+
+def over_quota(state: State, ask: Ask) -> Iterator[Objection]:
+    """Yield the limits of its tenant that `ask` would break."""
+    quota = state.quota(ask.tenant)
+    if quota is None:
+        return
+    more = {"claims": 1, "devices": len(ask.devices)}
+    for amounts in ask.amounts.values():
+        for amount, number in amounts.items():
+            more[amount] = more.get(amount, 0) + number
+    tenant = state.tenants.get(ask.tenant)
+    used = tenant.used if tenant else {}
+    for name, limit in quota.limits.items():
+        kind, _, variant = name.partition(":")
+        held, wanted = used.get(kind, 0), more.get(kind, 0)
+        if variant:
+            held = sum(
+                number
+                for profiles, number in (tenant.profiles if tenant else {}).items()
+                if state.is_variant(profiles, variant)
+            )
+            picked = [state.devices[pick.device] for pick in ask.devices if pick.device in state.devices]
+            wanted = sum(state.is_variant(device.profiles, variant) for device in picked)
+        if wanted and held + wanted > limit:
+            message = f"tenant {ask.tenant} would hold {held + wanted} of {name}, and its quota is {limit}"
+            yield Objection(f"quota.{name}", message)
+
+
+def check_ask(ask: Ask) -> None:
+    """Raise ClaimInvalidError for what nobody can mean."""
+    names = [pick.device for pick in ask.devices]
+    if len(set(names)) != len(names):
+        twice = sorted({name for name in names if names.count(name) > 1})
+        raise ClaimInvalidError(f"named more than once: {', '.join(twice)}")
+    if not ask.tenant or not ask.consumer:
+        raise ClaimInvalidError("a claim needs a tenant and a consumer: say whose it is, and what it is for")
+    if not names and not any(ask.amounts.values()):
+        raise ClaimInvalidError("a claim of nothing: name devices or amounts")
+    if not MIN_LEASE <= ask.lease_seconds <= MAX_LEASE:
+        raise ClaimInvalidError(f"lease_seconds: {ask.lease_seconds} is not from {MIN_LEASE:g} to {MAX_LEASE:g}")
+    for amounts in ask.amounts.values():
+        for amount, number in amounts.items():
+            if amount not in AMOUNTS or number <= 0:
+                raise ClaimInvalidError(f"{amount}: {number}: amounts are {', '.join(AMOUNTS)}, whole and above 0")

@@ -95,7 +95,9 @@ NODE_FIELDS: Final[Mapping[str, Field]] = {
     "cordoned": _text("Why nothing new goes there; absent: it may."),
     "draining": _text("Why what is there should leave; absent: it need not."),
     "taints": Field(ListOf(TAINT), "Of the whole node.", read=lambda held: [*held.taints.values()]),
-    "labels": Field(MapOf(STRING), "The operator's own words for it."),
+    "labels": Field(
+        MapOf(STRING), "What it says of itself: `vendor`, `model`, `part_number`; of a DPU: `host_node`, `host_device`."
+    ),
     "totals": Field(MapOf(INT), "What there is of `vcpus`, `memory_bytes`, `disk_bytes`."),
     "used": Field(MapOf(INT), "What live claims hold of them."),
 }

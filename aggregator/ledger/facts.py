@@ -36,10 +36,15 @@ from aggregator.ledger.model import OWN, Device, Profile, Taint, View, view_sour
 from aggregator.ledger.state import State, encode_profile
 from aggregator.ledger.transitions import allowed
 from aggregator.ledger.words import Effect, Reach
+from schemas.capabilities import NODE_OF_DPU_WORDS
 from schemas.device import DeviceKind, Document, Value
 
 CONFLICT: Final = "conflict"
 """The rule of the taint on both of two devices that state one identity."""
+NODE_LABELS: Final = ("simulated", "nvlink_topology", *(word.name for word in NODE_OF_DPU_WORDS))
+"""What of a node's document can be asked for as `node.labels`."""
+PART_LABELS: Final = ("vendor", "model", "part_number")
+"""What of its making can, so that a service goes only where it can run (R001-17)."""
 _SLOT_KEY: Final = "pci:"
 """Keys that name a place, good within one boot; all others name a part."""
 
@@ -233,7 +238,9 @@ def _node(state: State, sighting: Sighting) -> Iterator[Entry]:
         if isinstance(value, int):
             totals[amount] = value
     name = str(told.get("host_name", "")) or None
-    labels: dict[str, str] = {key: str(told[key]) for key in ("simulated", "nvlink_topology") if key in told}
+    labels: dict[str, str] = {key: str(told[key]) for key in NODE_LABELS if key in told}
+    part = sighting.document.part
+    labels |= {key: text for key in PART_LABELS if (text := getattr(part, key))}
     new_name = node is None or (name and name != (node.host_name or node.name))
     if node is None or new_name or totals != node.totals or labels != node.labels:
         yield NodeSeen(sighting.node, name, totals, labels)

@@ -5,6 +5,8 @@ Every document says `simulated`, and so does every part's vendor and model: nobo
 
 from collections.abc import Iterator
 
+import msgspec
+
 from collectors.simulated.documents_dpu import describe_dpu
 from collectors.simulated.effects import Effects
 from collectors.simulated.hardware import DRIVER, VENDOR, Hardware
@@ -73,7 +75,7 @@ def _node(hardware: Hardware) -> Document:
         device="node",
         kind=DeviceKind.NODE,
         merge_keys=[f"uuid:{hardware.id}"],
-        part=_part(hardware.type_name, serial=hardware.chassis_serial, uuid=hardware.id),
+        part=_machine(hardware),
         capabilities={
             **SIMULATED,
             "host_name": hardware.name,
@@ -86,6 +88,13 @@ def _node(hardware: Hardware) -> Document:
             **_host(hardware),
         },
     )
+
+
+def _machine(hardware: Hardware) -> Part:
+    """Give what the whole machine is; that of a DPU has the DPU's own numbers."""
+    number = "" if hardware.host is None else hardware.host.dpu_model.part_number
+    part = _part(hardware.type_name, serial=hardware.chassis_serial, uuid=hardware.id)
+    return msgspec.structs.replace(part, part_number=number)
 
 
 def _host(hardware: Hardware) -> dict[str, Value]:

@@ -7,6 +7,7 @@ from aggregator.ledger.entries import NodeRun
 from aggregator.ledger.facts import CONFLICT, withdraw
 from aggregator.ledger.model import Device, view_source
 from aggregator.ledger.words import Reach
+from collectors.simulated import default_fleet
 from schemas.device import DeviceKind, Document
 from tests.aggregator.ledger.worlds import Book, begin, document
 
@@ -114,3 +115,17 @@ def test_the_same_document_again_changes_nothing(book: Book) -> None:
 
 def test_a_source_that_never_described_anything_withdraws_nothing(book: Book) -> None:
     assert [] == withdraw(book.state, "n1", view_source("n1", "pci", "pci:0000:0f:00.0"), "unplugged")
+
+
+def test_a_node_that_is_a_dpu_is_linked_with_its_device_and_says_its_making(book: Book) -> None:
+    """R001-17: by vendor and part number a service is kept where it can run; the link leads to the host's device."""
+    host, dpu = default_fleet(1, node_type="dpu-host").nodes
+    for node in (host, dpu):
+        for one in node.documents():
+            book.see(one, node.id, collector="simulated")
+    (device,) = (one for one in book.state.devices.values() if one.kind is DeviceKind.DPU)
+    labels = book.state.nodes[dpu.id].labels
+    assert (device.node, device.get("dpu_node")) == (labels["host_node"], dpu.id)
+    assert view_source(host.id, "simulated", labels["host_device"]) in device.views
+    assert "host_node" not in book.state.nodes[host.id].labels
+    assert (labels["vendor"], labels["part_number"]) == ("Simulated", device.part.part_number)

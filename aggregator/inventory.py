@@ -6,7 +6,6 @@ changes nothing. A node that was not heard for a while is silent, unless it is u
 partition, by the time at which the log took what we have not read yet.
 """
 
-import asyncio
 import logging
 import time
 from collections.abc import Callable
@@ -16,7 +15,7 @@ from typing import Final
 import msgspec
 
 from aggregator import inventory_progress
-from aggregator.consumer import Announce, Settle, settle_nothing, tell_nobody
+from aggregator.consumer import Announce, Following, Settle, settle_nothing, tell_nobody
 from aggregator.control import Control, ControlError
 from aggregator.cutting import cut_blocks
 from aggregator.documents import Documents
@@ -37,7 +36,7 @@ from schemas.alerts import decode_alert
 from schemas.batch import Batch, Block, Envelope
 from schemas.codec import check_batch, decode_batch
 from schemas.errors import MalformedError, MusterError, WireError
-from schemas.rows import CAPABILITY, Event, Severity
+from schemas.rows import CAPABILITY
 from schemas.verbosity import RowClass
 
 _log = logging.getLogger("muster.inventory")
@@ -100,8 +99,6 @@ class Inventory:
         self._clock = clock
         self._wall_ns = wall_ns
         self._resend = resend
-        self._announce = announce
-        self._announced: set[tuple[str, str]] = set()
         self._settle_runs = settle
         self._settled_at = clock()
         self.tracker = Tracker()
@@ -117,7 +114,7 @@ class Inventory:
         """Publisher -> its latest run that was read of."""
         self._heard: dict[str, tuple[float, int]] = {}
         """Publisher -> when it was last heard, by our clock, and its partition."""
-        self._stopping = asyncio.Event()
+        self._following = Following(log, self.name, announce, _log)
         self._at: tuple[str, int, int] | None = None
         """Place of the record that is being taken."""
         self._poison: set[tuple[str, int, int]] = set()
@@ -137,27 +134,24 @@ class Inventory:
     async def run(self) -> None:
         """Follow the log until `stop`; begin again after a failure, with back-off."""
         backoff = 0.1
-        while not self._stopping.is_set():
+        while not self._following.stopping:
             try:
                 await self.open()
                 backoff = 0.1
                 await self._follow()
-            except (LedgerBusyError, ControlError, LeadLostError) as error:
-                self._failed(error)
-                await self._pause(backoff)
-                backoff = min(5.0, backoff * 2)
             except Exception as error:  # noqa: BLE001 - whatever it is, the log still has the facts: begin again
-                _log.exception("inventory_failed place=%s", self._at)
-                if self._at is not None:  # once is enough: what follows it has to be read too
-                    self._poison.add(self._at)
+                if not isinstance(error, (LedgerBusyError, ControlError, LeadLostError)):
+                    _log.exception("inventory_failed place=%s", self._at)
+                    if self._at is not None:  # once is enough: what follows it has to be read too
+                        self._poison.add(self._at)
                 self._failed(error)
-                await self._pause(backoff)
+                await self._following.pause(backoff)
                 backoff = min(5.0, backoff * 2)
         self.ready = False
 
     def stop(self) -> None:
         """End after what is under way."""
-        self._stopping.set()
+        self._following.stop()
 
     # --- inside -------------------------------------------------------------------------------------------------------
 
@@ -172,12 +166,8 @@ class Inventory:
         """Read what was kept, and begin there. Raises ControlError or LedgerBusyError."""
         kept = await self._ledger.database.read(partial(inventory_progress.load, log_id=self._log.id))
         progress = kept.progress
-        if kept.others and not progress.positions:
-            await self._warn("log.recreated", f"the log is not the one that was read ({', '.join(kept.others)})")
-        ends = [await self._log.end(one.topic, one.partition) for one in progress.positions]
-        if any(one.offset > end for one, end in zip(progress.positions, ends, strict=True)):
-            # offsets were given a second time, to other records; what is then read again is known by its numbers
-            await self._warn("log.set_back", "the log ends before what was read of it: an older copy was put in place")
+        await self._following.is_recreated(kept.logs)
+        if await self._following.is_set_back(progress.positions):
             progress.positions = []
         self.tracker, self.committed = Tracker(progress), Tracker(progress)
         self.documents = Documents(self._resend, kept.documents)
@@ -192,17 +182,9 @@ class Inventory:
         self.status.last_error = ""
         self.ready = True
 
-    async def _warn(self, kind: str, what: str) -> None:
-        message = f"{what}; the {self.name} consumer reads log {self._log.id} from its beginning"
-        _log.warning("%s %s", kind.replace(".", "_"), message)
-        if (kind, self._log.id) not in self._announced:
-            self._announced.add((kind, self._log.id))
-            detail = {"log": self._log.id, "consumer": self.name}
-            await self._announce([Event(kind, message, Severity.WARNING, detail=detail)])
-
     async def _follow(self) -> None:
         moment, checked = 0, self._clock()
-        while not self._stopping.is_set():
+        while not self._following.stopping:
             found = await self.read_all()
             if self._clock() - checked >= _CHECK_SECONDS:
                 checked = self._clock()
@@ -211,7 +193,7 @@ class Inventory:
                 self._settled_at = self._clock()
                 await self._settle()
             if not found:
-                moment = await self._wait(moment)
+                moment = await self._following.wait(moment, _CHECK_SECONDS)
 
     async def read_all(self) -> bool:
         """Read on in every partition, once; tell whether there was anything. Facts and positions are one commit."""
@@ -239,22 +221,6 @@ class Inventory:
         keep = partial(inventory_progress.keep, log_id=self._log.id, change=change)
         await self._ledger.decide(_nothing, beside=keep)
         self.committed.apply(progress)
-
-    async def _wait(self, moment: int) -> int:
-        waiting = asyncio.ensure_future(self._log.wait(moment, _CHECK_SECONDS))
-        stopping = asyncio.ensure_future(self._stopping.wait())
-        try:
-            await asyncio.wait((waiting, stopping), return_when=asyncio.FIRST_COMPLETED)
-            return waiting.result() if waiting.done() else moment
-        finally:
-            waiting.cancel()
-            stopping.cancel()
-
-    async def _pause(self, seconds: float) -> None:
-        try:
-            await asyncio.wait_for(self._stopping.wait(), seconds)
-        except TimeoutError:
-            pass
 
     async def _read(self, topic: str, partition: int) -> bool:
         offset = self.tracker.positions.get((topic, partition))

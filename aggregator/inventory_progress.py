@@ -10,8 +10,8 @@ from typing import Final
 import msgspec
 from sqlalchemy import Connection, delete, insert, select, tuple_
 
-from aggregator.ledger.journal import move
-from aggregator.ledger.tables import LEDGER_ALERT, LEDGER_DOCUMENT, LEDGER_POSITION, LEDGER_SEEN, LEDGER_WORD
+from aggregator.ledger.journal import move, positions
+from aggregator.ledger.tables import LEDGER_ALERT, LEDGER_DOCUMENT, LEDGER_SEEN, LEDGER_WORD
 from aggregator.past import Past
 from aggregator.progress import Tracker
 from aggregator.store import Outcome, Position, Progress, Run, Seen, Stream, Word
@@ -42,8 +42,8 @@ class Kept(msgspec.Struct):
     documents: list[Held]
     alerts: dict[str, int]
     """By fingerprint, the last transition that was followed."""
-    others: list[str]
-    """Ids of other logs that were read."""
+    logs: list[str]
+    """Ids of the logs that were read."""
 
 
 class Change(msgspec.Struct):
@@ -80,13 +80,9 @@ def change_of(tracker: Tracker, log_id: str) -> tuple[Change, Progress]:
 
 def load(connection: Connection, log_id: str) -> Kept:
     """Read what was kept; positions are those in one log."""
-    progress = Progress(log_id)
-    others = []
-    for row in connection.execute(select(LEDGER_POSITION)):
-        if row.log_id == log_id:
-            progress.positions.append(Position(row.topic, row.partition, row.offset))
-        else:
-            others.append(row.log_id)
+    found = positions(connection)
+    mine = found.get(log_id, {})
+    progress = Progress(log_id, [Position(topic, part, offset) for (topic, part), offset in mine.items()])
     for row in connection.execute(select(LEDGER_SEEN)):
         stream = Stream(row.publisher, row.epoch, RowClass(row.row_class), Level(row.level))
         progress.seen.append(Seen(stream, row.first, row.end, Outcome(row.outcome)))
@@ -97,7 +93,7 @@ def load(connection: Connection, log_id: str) -> Kept:
             progress.pasts.append(msgspec.msgpack.decode(row.past, type=Past))
     documents = [Held(*row) for row in connection.execute(select(*(LEDGER_DOCUMENT.c[name] for name in _HELD)))]
     alerts = {row.fingerprint: row.transition for row in connection.execute(select(LEDGER_ALERT))}
-    return Kept(progress, documents, alerts, sorted(set(others)))
+    return Kept(progress, documents, alerts, sorted(found))
 
 
 _HELD: Final = Held.__struct_fields__

@@ -18,6 +18,7 @@ from aggregator.consumer import (
     Announce,
     ConsumerStatus,
     Counts,
+    Following,
     Own,
     Quarantine,
     Settle,
@@ -36,7 +37,6 @@ from schemas.batch import Batch, Block, Envelope
 from schemas.codec import check_batch, decode_batch
 from schemas.errors import MusterError, WireError
 from schemas.intervals import Interval
-from schemas.rows import Event, Severity
 from schemas.verbosity import Level
 
 _log = logging.getLogger("muster.store")
@@ -77,15 +77,13 @@ class StoreConsumer:
         self._quarantine = quarantine
         self._keep = keep
         self._opened = opened or OpenedBatches()
-        self._announce = announce
         self._expired_words = expired_words
         self._settle_runs = settle
         self._own = own
         self._owned: frozenset[int] = frozenset()
         self._epochs: Mapping[int, int] = {}
-        self._announced: set[tuple[str, str]] = set()
         self._thread = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="store")
-        self._stopping = asyncio.Event()
+        self._following = Following(log, self.name, announce, _log)
         self._gathered = Gathered()
         self._counting = Counts()
         self._committed_at = 0.0
@@ -102,7 +100,7 @@ class StoreConsumer:
     async def run(self) -> None:
         """Follow the log until `stop`; reopen the store after a failure, with back-off."""
         backoff = 0.1
-        while not self._stopping.is_set():
+        while not self._following.stopping:
             commits = self.status.commits
             try:
                 await self._open()
@@ -117,13 +115,13 @@ class StoreConsumer:
                 await self._let_go()
                 if self.status.commits > commits:  # it worked in between
                     backoff = 0.1
-                await self._pause(backoff)
+                await self._following.pause(backoff)
                 backoff = min(10.0, backoff * 2)
         await self._close()
 
     def stop(self) -> None:
         """Commit what was read and end."""
-        self._stopping.set()
+        self._following.stop()
 
     # --- inside ------------------------------------------------------------------------------------------------------
 
@@ -155,30 +153,18 @@ class StoreConsumer:
 
         What is then read again is known, so that no row is stored twice.
         """
-        if progress.log_id and progress.log_id != self._log.id:
-            await self._warn("log.recreated", f"the log is not the one that was read ({progress.log_id})")
+        if await self._following.is_recreated([progress.log_id] if progress.log_id else []):
             progress.positions = []
         tracker = Tracker(progress)
         tracker.recall(self._expired_words())
-        ends = [await self._log.end(one.topic, one.partition) for one in progress.positions]
-        if any(one.offset > end for one, end in zip(progress.positions, ends, strict=True)):
-            # offsets were given a second time, to other records: one file holds all partitions, so none can be trusted
-            await self._warn("log.set_back", "the log ends before what was read of it: an older copy was put in place")
+        if await self._following.is_set_back(progress.positions):
             for one in progress.positions:
                 tracker.move(one.topic, one.partition, await self._log.begin(one.topic, one.partition))
         return tracker
 
-    async def _warn(self, kind: str, what: str) -> None:
-        message = f"{what}; the {self.name} consumer reads log {self._log.id} from its beginning"
-        _log.warning("%s %s", kind.replace(".", "_"), message)
-        if (kind, self._log.id) not in self._announced:  # a store that fails is opened again and again
-            self._announced.add((kind, self._log.id))
-            detail = {"log": self._log.id, "consumer": self.name}
-            await self._announce([Event(kind, message, Severity.WARNING, detail=detail)])
-
     async def _follow(self) -> None:
         moment = 0
-        while not self._stopping.is_set():
+        while not self._following.stopping:
             if await self._log.owned() != self._owned:
                 return  # partitions came or went: take those that are ours, and go on from what is committed of them
             read = await self._read_all()
@@ -190,7 +176,7 @@ class StoreConsumer:
                 await self._call(lambda: self._store.maintain(time.time_ns()))
             if not read:
                 left = self._committed_at + COMMIT_SECONDS - time.monotonic() if self.tracker.changed else 30.0
-                moment = await self._wait(moment, max(0.001, left))
+                moment = await self._following.wait(moment, min(max(0.001, left), MAINTAIN_SECONDS))
 
     async def _settle(self) -> None:
         if self.tracker.changed:
@@ -201,17 +187,6 @@ class StoreConsumer:
             _log.warning("not_settled consumer=%s error=%s (it is tried again)", self.name, error)
         if self.tracker.changed:
             await self._commit()
-
-    async def _wait(self, moment: int, seconds: float) -> int:
-        """Wait for the log, but not past `stop`."""
-        waiting = asyncio.ensure_future(self._log.wait(moment, min(seconds, MAINTAIN_SECONDS)))
-        stopping = asyncio.ensure_future(self._stopping.wait())
-        try:
-            await asyncio.wait((waiting, stopping), return_when=asyncio.FIRST_COMPLETED)
-            return waiting.result() if waiting.done() else moment
-        finally:
-            waiting.cancel()
-            stopping.cancel()
 
     def _due(self) -> bool:
         return self.tracker.changed and (
@@ -353,12 +328,6 @@ class StoreConsumer:
 
     async def _call(self, function: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, function)
-
-    async def _pause(self, seconds: float) -> None:
-        try:
-            await asyncio.wait_for(self._stopping.wait(), seconds)
-        except TimeoutError:
-            pass
 
     async def _close(self) -> None:
         """Commit and let go of the store. Whatever fails is logged: the log still has the rows, and others must end."""

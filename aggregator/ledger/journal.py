@@ -310,11 +310,12 @@ def head(connection: Connection) -> int:
     return int(connection.execute(select(LEDGER_HEAD.c.sequence)).scalar() or 0)
 
 
-def positions(connection: Connection, log_id: str) -> dict[tuple[str, int], int]:
-    """Give the next offset by (topic, partition) of which facts were taken from a log; {} for one never read."""
-    table = LEDGER_POSITION.c
-    question = select(table.topic, table.partition, table.offset).where(table.log_id == log_id)
-    return {(row.topic, row.partition): row.offset for row in connection.execute(question)}
+def positions(connection: Connection) -> dict[str, dict[tuple[str, int], int]]:
+    """Give, by log that facts were taken from, the next offset by (topic, partition)."""
+    found: dict[str, dict[tuple[str, int], int]] = {}
+    for row in connection.execute(select(LEDGER_POSITION)):
+        found.setdefault(row.log_id, {})[row.topic, row.partition] = row.offset
+    return found
 
 
 def move(connection: Connection, log_id: str, offsets: dict[tuple[str, int], int]) -> None:

@@ -104,7 +104,7 @@ async def test_what_belongs_to_a_decision_is_kept_or_lost_with_it(control: Contr
     place = {("capability", 0): 7}
     moved = partial(journal.move, log_id="log", offsets=place)
     await ledger.decide(lambda _: ([RatioSet("vcpus", 2.0)], None), beside=moved)
-    assert place == await control.read(partial(journal.positions, log_id="log"))
+    assert {"log": place} == await control.read(journal.positions)
 
     def failing(_connection: object) -> None:
         raise ControlError("no")

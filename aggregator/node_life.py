@@ -4,6 +4,7 @@ Two databases, one after the other: the registry first, so that nobody speaks an
 Each step may be repeated: who gets an error asks again.
 """
 
+from collections.abc import Iterator
 from functools import partial
 
 import msgspec
@@ -13,6 +14,7 @@ from aggregator.ledger import nodes
 from aggregator.ledger.entries import Entry, NodeSeen
 from aggregator.ledger.ledger import Ledger
 from aggregator.ledger.model import Claim
+from aggregator.ledger.model import Node as LedgerNode
 from aggregator.ledger.state import State
 from aggregator.nodes import Node, NodeView
 
@@ -28,6 +30,19 @@ class ClaimThere(msgspec.Struct, frozen=True):
     """Those of the node."""
 
 
+class Amount(msgspec.Struct, frozen=True):
+    """How much of something a node has: vCPUs, bytes of memory or disk."""
+
+    total: int
+    """What is there."""
+    limit: int
+    """What may be given: the total by the policy of over-commit."""
+    used: int
+    """What claims hold."""
+    left: int
+    """What remains of the limit; 0 also when more is held than may be."""
+
+
 class Life(msgspec.Struct, frozen=True):
     """What the ledger says of a node."""
 
@@ -40,6 +55,10 @@ class Life(msgspec.Struct, frozen=True):
     devices: int
     claims: int
     """Live ones that hold something there."""
+    amounts: dict[str, Amount]
+    """Consumed against remaining: `vcpus`, `memory_bytes`, `disk_bytes`; what the node does not tell is absent."""
+    labels: dict[str, str]
+    """What it says of itself: `node.labels` in expressions."""
 
 
 class NodeInAnswer(msgspec.Struct, frozen=True):
@@ -152,7 +171,17 @@ def life(state: State, node: str) -> Life | None:
         found.retired,
         len(found.devices),
         len(state.claims_on.get(node, ())),
+        dict(_amounts(state, found)),
+        dict(found.labels),
     )
+
+
+def _amounts(state: State, node: LedgerNode) -> Iterator[tuple[str, Amount]]:
+    """Yield what there is of each amount on a node, as far as it tells."""
+    for name, total in node.totals.items():
+        limit, used = state.capacity(node, name), node.used.get(name, 0)
+        if limit is not None:
+            yield name, Amount(total, limit, used, max(0, limit - used))
 
 
 def claims_of(state: State, node: str) -> list[ClaimThere]:

@@ -4,11 +4,13 @@ import pytest
 
 from aggregator.ledger import claims, cleaning, nodes, uses
 from aggregator.ledger.asks import Ask, ClaimInvalidError, NotGrantedError, Pick
-from aggregator.ledger.entries import NodeReached, NodeRun
+from aggregator.ledger.entries import NodeReached, NodeRun, NodeSeen
 from aggregator.ledger.model import Device, Use
 from aggregator.ledger.nodes import NodeUnknownError
 from aggregator.ledger.state import State, decode_kept, encode_kept
 from aggregator.ledger.words import ClaimState, Lifecycle, Reach
+from aggregator.node_life import Amount, life
+from aggregator.placement import catalog
 from schemas.device import DeviceKind, Document, Part
 from tests.aggregator.ledger.worlds import Book, begin, document
 
@@ -188,3 +190,18 @@ def test_device_that_was_claimed_under_the_new_id_stays_a_device_of_its_own(book
     book.decide(nodes.replace(book.state, "n1", "n2", "op"))
     assert {old, "c-2"} == {one.id for one in nodes.claims_there(book.state, "n2")}
     assert {gpu.id, twin.id} <= book.state.devices.keys()
+
+
+def test_consumed_and_remaining_of_a_node_are_told_and_what_it_does_not_tell_is_absent(book: Book) -> None:
+    """R001-4: by the policy of over-commit; what is held stays consumed when the policy shrinks."""
+    book.write([NodeSeen("n1", totals={"vcpus": 8, "memory_bytes": 64})])
+    book.decide(catalog.set_ratio(book.state, "vcpus", 2.0, "op"))
+    ask = Ask("t1", "vm", amounts={"n1": {"vcpus": 10, "memory_bytes": 16}})
+    book.decide(claims.grant(book.state, ask, "c-1"))
+    told = life(book.state, "n1")
+    assert told is not None
+    assert {"vcpus": Amount(8, 16, 10, 6), "memory_bytes": Amount(64, 64, 16, 48)} == told.amounts
+    book.decide(catalog.set_ratio(book.state, "vcpus", 1.0, "op"))
+    told = life(book.state, "n1")
+    assert told is not None
+    assert Amount(8, 8, 10, 0) == told.amounts["vcpus"]

@@ -27,6 +27,7 @@ from collectors.host_network import NetworkSection
 from collectors.host_section import HostConfig, HostPart, Look, Section
 from collectors.host_system import PressureSection, ProcessSection, SystemSection
 from collectors.host_systemd import SystemdSection
+from collectors.isolation import MACHINE
 from schemas.device import Document
 from schemas.errors import NoDataError, PartialCollectError
 from schemas.events import EventSpec
@@ -45,6 +46,7 @@ class HostCollector:
     """Reads this machine. On a root other than `/` it reads a recorded one, and hears no changes from the kernel."""
 
     name: ClassVar[str] = "host"
+    isolation: ClassVar[str] = MACHINE
     METRICS: ClassVar[tuple[MetricSpec, ...]] = (
         *CpuSection.METRICS,
         *SystemSection.METRICS,

@@ -4,6 +4,9 @@ from typing import Final
 
 OWN: Final = "own"
 """The isolation word for a helper of one's own."""
+MACHINE: Final = "machine"
+"""The group of the node's own collectors that read nothing but small files of the kernel. Each further helper costs the
+node 5 MB; one that hangs takes the others along once or twice, and then gets a helper of its own."""
 _OWN_AFTER: Final = 2
 """A collector that has cost its group so many helpers gets one of its own."""
 

@@ -16,6 +16,7 @@ from msgspec import Meta
 
 from collectors._uevents import Uevent, Uevents
 from collectors.contract import Context, Emit
+from collectors.isolation import MACHINE
 from collectors.pci_bus import read_bus
 from collectors.pci_documents import Known, describe_bus
 from collectors.pci_events import EVENTS
@@ -70,6 +71,7 @@ class PciCollector:
     """Reads the PCI bus. On a root other than `/` it reads a recorded one, and hears nothing from the kernel."""
 
     name: ClassVar[str] = "pci"
+    isolation: ClassVar[str] = MACHINE
     METRICS: ClassVar[tuple[MetricSpec, ...]] = METRICS
     EVENTS: ClassVar[tuple[EventSpec, ...]] = EVENTS
     Config: ClassVar[type[PciConfig]] = PciConfig

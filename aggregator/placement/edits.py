@@ -41,7 +41,7 @@ class OpenNode(Edit, frozen=True, tag="open-node"):
 
 
 class NodeSpeaks(Edit, frozen=True, tag="node-speaks"):
-    """The node's agent is heard again."""
+    """The node's agent is heard again, and has shown what it keeps of claims."""
 
     node: str
 
@@ -219,7 +219,8 @@ def _open(hypothesis: Hypothesis, edit: OpenNode) -> None:
 
 
 def _speaks(hypothesis: Hypothesis, edit: NodeSpeaks) -> None:
-    hypothesis.node(edit.node).live = True
+    node = hypothesis.node(edit.node)
+    node.live, node.shown = True, hypothesis.state.generation
 
 
 def _amount(hypothesis: Hypothesis, edit: AddAmount) -> None:

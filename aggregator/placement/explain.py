@@ -138,7 +138,7 @@ def _all(chooser: Chooser, nodes: Sequence[str]) -> Iterator[Blocker]:
         layout = summary.layout
         relevant = chooser.solver_of(summary).plan.relevant if chooser.resolved.needs else 0
         taken = sum(1 << at for at, device in enumerate(summary.devices) if device.lifecycle is not Lifecycle.FREE)
-        found += [(_hardness(blocker), 0, blocker) for blocker in _of_node(state.nodes[name], rules)]
+        found += [(_hardness(blocker), 0, blocker) for blocker in _of_node(state, state.nodes[name], rules)]
         for at in bits(relevant):
             beside = ((layout.fellows[at] | layout.family[at]) & taken).bit_count()  # more that would have to change
             mine = _of_device(summary.devices[at], rules)
@@ -158,7 +158,7 @@ def _hardness(blocker: Blocker) -> int:
     return {"reach": 11, "taint": 12, "node": 13}[kind]
 
 
-def _of_node(node: Node, rules: set[str]) -> Iterator[Blocker]:
+def _of_node(state: State, node: Node, rules: set[str]) -> Iterator[Blocker]:
     name = node.name or node.id
     for word, why in (
         ("cordoned", node.cordoned),
@@ -171,6 +171,9 @@ def _of_node(node: Node, rules: set[str]) -> Iterator[Blocker]:
             break
     if not node.live:
         yield Blocker("reach.stale", f"node {name} is silent", NodeSpeaks(node.id), node.id)
+    elif node.shown != state.generation:
+        message = f"node {name} has not shown what it keeps since the ledger was lost or made anew"
+        yield Blocker("reach.unverified", message, NodeSpeaks(node.id), node.id)
     for taint in _each_rule(node.taints.values(), rules):
         message = f"node {name} is marked by {taint.rule}: {taint.evidence}"
         yield Blocker(f"taint.{taint.rule}", message, RemoveTaint(node.id, taint.rule), node.id)

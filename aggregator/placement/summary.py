@@ -102,7 +102,7 @@ def _view(
     free, out = 0, 0
     reasons: dict[str, int] = {}
     told = list(tolerations)
-    live = not node_closed(node, told)
+    live = not node_closed(node, told) and node.shown == state.generation
     for at, device in enumerate(summary.devices):
         if live and device.lifecycle is Lifecycle.FREE and device.reach is Reach.LIVE and not device.taints:
             free |= 1 << at

@@ -11,7 +11,10 @@ _JITTER: Final = 0.25
 """A back-off is up to so much shorter or longer."""
 _HURRY_SECONDS: Final = 1.0
 """The least time between two collections that events ask for."""
-_HURRY_DESCRIBE_SECONDS: Final = 5.0
+_HURRY_DESCRIBE_SECONDS: Final = (0.25, 5.0)
+"""The least time between two descriptions that events ask for, where they are cheap, and where they are dear."""
+_DESCRIBE_SHARE: Final = 0.05
+"""The most of its time that a collector spends on descriptions that events ask for, within those bounds."""
 
 
 def share(*words: str) -> float:
@@ -75,13 +78,14 @@ class Cadence:
 class Agenda:
     """What a running collector is to do next, and when: ticks, descriptions, and what events ask for."""
 
-    __slots__ = ("_collected_at", "_describe_at", "_describe_every", "_described_at", "_hurry_at", "_ticks")
+    __slots__ = ("_collected_at", "_describe_at", "_describe_every", "_described_at", "_gap", "_hurry_at", "_ticks")
 
     def __init__(self, interval: float, describe_every: float) -> None:
         self._ticks = Cadence(interval)
         self._describe_every = describe_every
         self._describe_at = math.inf
         self._described_at = -math.inf
+        self._gap = _HURRY_DESCRIBE_SECONDS[1]
         self._hurry_at = math.inf
         self._collected_at = -math.inf
 
@@ -129,6 +133,11 @@ class Agenda:
         self._describe_at = now + self._describe_every
         return True
 
+    def took(self, seconds: float) -> None:
+        """Take note of what a description costs: the dearer it is, the longer events wait for the next."""
+        least, most = _HURRY_DESCRIBE_SECONDS
+        self._gap = min(most, max(least, seconds / _DESCRIBE_SHARE))
+
     def described(self, now: float) -> bool:
         """Whether no description is due."""
         return self._describe_at > now
@@ -137,4 +146,4 @@ class Agenda:
         """Something happened to a device: read it again now, but not all the time."""
         self._hurry_at = min(self._hurry_at, max(now, self._collected_at + _HURRY_SECONDS))
         if describes:
-            self._describe_at = min(self._describe_at, max(now, self._described_at + _HURRY_DESCRIBE_SECONDS))
+            self._describe_at = min(self._describe_at, max(now, self._described_at + self._gap))

@@ -331,6 +331,7 @@ class Source:
             self._trouble.recovered()
 
     def _described(self, done: Done, now: float) -> None:
+        self.agenda.took(done.seconds)
         if done.problem is not None:
             self._trouble.fail(done.problem)
             self._trouble.complain(done.problem.name, done.problem.text)

@@ -67,3 +67,17 @@ def test_events_of_a_device_bring_the_next_reading_forward_once_a_second() -> No
     assert agenda.next_tick == 60.0
     assert not agenda.describe(4.9)
     assert agenda.describe(5.0)
+
+
+@pytest.mark.parametrize(("cost", "gap"), [(0.001, 0.25), (0.02, 0.4), (0.1, 2.0), (0.25, 5.0), (30.0, 5.0)])
+def test_descriptions_that_events_ask_for_take_a_twentieth_of_the_time_at_most(cost: float, gap: float) -> None:
+    """A cheap one follows an event at once, or nearly: whoever places devices waits for it."""
+    agenda = Agenda(60.0, 300.0)
+    agenda.begin(0.0, 0.0, describes=True)
+    assert agenda.describe(0.0)
+    agenda.took(cost)
+    agenda.hurry(0.01, describes=True)
+    assert not agenda.describe(gap - 0.001)
+    assert agenda.describe(gap)
+    agenda.hurry(gap + 50.0, describes=True)
+    assert agenda.describe(gap + 50.0)

@@ -20,6 +20,9 @@ SCENARIOS: Final[dict[str, Scenario]] = {
     "000": Scenario(
         "2 + 256 network functions with VLANs, two drives; a function goes missing", "aggregator.demo.drift", "000.toml"
     ),
+    "001": Scenario(
+        "DPUs whose capabilities come and go; what is consumed, and what remains", "aggregator.demo.dpus", "001.toml"
+    ),
     "002": Scenario(
         "a server with six V100 in four IOMMU groups: exactly four tenants", "aggregator.demo.shared_gpus", "002.toml"
     ),

@@ -6,7 +6,7 @@ from typing import Final, TextIO
 
 from schemas.errors import MusterError
 
-WIDTH: Final = 100
+WIDTH: Final = 80
 
 
 class DemoError(MusterError):
@@ -30,15 +30,15 @@ class Narration:
 
     def tell(self, text: str) -> None:
         """Say what is so, or what comes next."""
-        self._write(textwrap.fill(" ".join(text.split()), WIDTH) + "\n")
+        self._write(_filled(" ".join(text.split())))
 
     def asked(self, text: str) -> None:
         """Say what is asked."""
-        self._write(textwrap.fill(text, WIDTH, initial_indent="  > ", subsequent_indent="    ") + "\n")
+        self._write(_filled(text, "  > "))
 
     def came(self, text: str) -> None:
         """Say what came back."""
-        self._write(textwrap.fill(text, WIDTH, initial_indent="  < ", subsequent_indent="    ") + "\n")
+        self._write(_filled(text, "  < "))
 
     def lines(self, lines: Iterable[str]) -> None:
         """Show lines as they are."""
@@ -50,9 +50,14 @@ class Narration:
             self.held += 1
         else:
             self.failed.append(claim)
-        self._write(textwrap.fill(claim, WIDTH, initial_indent="ok  " if condition else "NO  ",
-                                  subsequent_indent="    ") + "\n")  # fmt: skip
+        self._write(_filled(claim, "ok  " if condition else "NO  "))
 
     def _write(self, text: str) -> None:
         self._out.write(text)
         self._out.flush()
+
+
+def _filled(text: str, first: str = "") -> str:
+    """Break a text into lines that begin with `first`, then with as many spaces."""
+    return textwrap.fill(text, WIDTH, initial_indent=first, subsequent_indent=" " * len(first),
+                         break_on_hyphens=False) + "\n"  # fmt: skip

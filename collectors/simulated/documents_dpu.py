@@ -1,17 +1,20 @@
 """The capability document of a simulated DPU, as its host and the DPU's own BMC tell it (R001-1, R001-2)."""
 
+from typing import Final
+
 from collectors.simulated.effects import Effects
 from collectors.simulated.hardware import VENDOR, Hardware
 from collectors.simulated.physics_dpu import boot_progress, encryption_rate
 from schemas.device import DeviceKind, Document, Part, Slot, Value
 
-FIRMWARE = ("atf=2.2-0", "bmc=24.07-14", "bsp=4.8.0", "nic=32.42.1000", "uefi=4.8.0-25")
-"""Names and numbers as a real card's BMC lists them."""
+FIRMWARE: Final = {"atf": "2.2-0", "bmc": "24.07-14", "bsp": "4.8.0", "uefi": "4.8.0-25"}
+"""Names and numbers as a real card's BMC lists them, beside its network part's."""
 
 
 def describe_dpu(hardware: Hardware, index: int, effects: Effects, pci: dict[str, Value]) -> Document:
     """Describe a DPU. `pci` is what the bus says of its function; what it cannot do now is left out."""
     model, place, text = hardware.dpu_model, hardware.layout.dpus[index], hardware.dpu_serials[index]
+    versions = {**FIRMWARE, "nic": model.firmware}
     return Document(
         device=hardware.dpus[index],
         kind=DeviceKind.DPU,
@@ -22,7 +25,7 @@ def describe_dpu(hardware: Hardware, index: int, effects: Effects, pci: dict[str
             model=f"{VENDOR} {model.name}",
             part_number=model.part_number,
             serial=text,
-            firmware="32.42.1000",
+            firmware=model.firmware,
         ),
         capabilities={
             **pci,
@@ -40,7 +43,7 @@ def describe_dpu(hardware: Hardware, index: int, effects: Effects, pci: dict[str
             "flows": model.flows,
             "security_associations": model.security_associations,
             "protocols": list(model.protocols),
-            "firmware_versions": list(FIRMWARE),
+            "firmware_versions": sorted(f"{part}={version}" for part, version in versions.items()),
             "dpu_node": hardware.dpu_node(index),
             "management_endpoint": f"https://{hardware.dpu_name(index)}-bmc.example/redfish/v1",
             **_offloads(hardware, index, effects),

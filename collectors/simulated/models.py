@@ -176,6 +176,8 @@ class DpuModel(msgspec.Struct, frozen=True, kw_only=True):
     device_id: str
     """PCI device id; the vendor is 15b3."""
     part_number: str
+    firmware: str
+    """Of the network part."""
     cores: int
     memory_bytes: int
     storage_bytes: int
@@ -207,6 +209,7 @@ DPU_MODELS: Final[dict[str, DpuModel]] = {
             name="BlueField-2",
             device_id="a2d6",
             part_number="MBF2M345A-HECOT",
+            firmware="24.42.1000",
             cores=8,
             memory_bytes=16 * GIB,
             storage_bytes=64_000_000_000,
@@ -226,6 +229,7 @@ DPU_MODELS: Final[dict[str, DpuModel]] = {
             name="BlueField-3",
             device_id="a2dc",
             part_number="900-9D3B4-00EN-EA0",
+            firmware="32.42.1000",
             cores=8,
             memory_bytes=16 * GIB,
             storage_bytes=128_000_000_000,

@@ -50,3 +50,12 @@ def test_the_machine_of_003_has_one_gpu_and_two_ports() -> None:
     (node,) = Fleet.from_file(FLEETS / "003.toml").nodes
     kinds = [one.kind for one in node.documents()]
     assert (kinds.count(DeviceKind.GPU), kinds.count(DeviceKind.NIC), kinds.count(DeviceKind.VF)) == (1, 2, 8)
+
+
+def test_the_servers_of_001_have_dpus_of_two_models_each_a_node_of_its_own() -> None:
+    """R001-1, R001-2."""
+    nodes = {node.id: node for node in Fleet.from_file(FLEETS / "001.toml").nodes}
+    dpus = [one for node in nodes.values() for one in node.documents() if one.kind is DeviceKind.DPU]
+    assert [one.part.model for one in dpus] == ["Simulated BlueField-3"] * 2 + ["Simulated BlueField-2"]
+    assert len(nodes) == 6
+    assert all(nodes[str(one.capabilities["dpu_node"])].name.endswith("-dpu0") for one in dpus)

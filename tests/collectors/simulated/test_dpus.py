@@ -150,7 +150,7 @@ def test_the_causes_of_resets_are_words_that_are_declared() -> None:
 def test_a_dpu_that_does_not_boot_says_where_it_stands_and_why() -> None:
     host, _ = pair()
     break_it(host, "dpu_boot_fails")
-    run(host, 1000)
+    run(host, 1, 1000)
     told = described(host).capabilities
     assert (told["boot_progress"], told["boot_error"]) == ("MemoryInitializationStarted", "BL2: DDR training failed")
     host.clear("dpu_boot_fails")

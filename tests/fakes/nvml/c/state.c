@@ -1,0 +1,410 @@
+#define _GNU_SOURCE
+#include "state.h"
+
+#include <fcntl.h>
+#include <libgen.h>
+#include <pthread.h>
+#include <dlfcn.h>
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#define RING 256
+#define COUNTERS 4096
+
+/* The control page, shared by the script and by every process that has loaded the library. tests/fakes/nvml/control.py
+ * knows the same layout. */
+struct control {
+    _Atomic uint64_t sequence;         /* of the state file: moved on after each replacement */
+    _Atomic uint64_t head;             /* events ever told; the last RING of them are in `ring` */
+    struct event ring[RING];
+    _Atomic uint64_t counts[COUNTERS]; /* calls, by hash of the function's name */
+};
+
+struct pair {
+    const char *key, *value;
+};
+
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static pthread_once_t once = PTHREAD_ONCE_INIT;
+static char folder[4096];
+static struct control *control;
+static char *text;            /* the state file as read, its lines cut into keys and values */
+static struct pair *table;    /* of 1 << bits places, probed linearly */
+static unsigned bits;
+static uint64_t sequence_read;
+static int any_fault;
+static unsigned sessions;
+static char generation[32];   /* of the driver that this process's library belongs to; fixed by its first session */
+
+static uint32_t hash(const char *name)
+{
+    uint32_t value = 2166136261U; /* FNV-1a */
+    for (; *name; name++)
+        value = (value ^ (unsigned char)*name) * 16777619U;
+    return value;
+}
+
+/* ------------------------------------------------------------------------------------------- files */
+
+static void attach(void)
+{
+    Dl_info self;
+    char path[4096 + 16];
+    if (!dladdr((void *)&attach, &self))
+        return;
+    snprintf(path, sizeof path, "%s", self.dli_fname);
+    snprintf(folder, sizeof folder, "%s", dirname(path));
+    snprintf(path, sizeof path, "%s/control", folder);
+    int file = open(path, O_RDWR | O_CLOEXEC);
+    if (file < 0)
+        return;
+    void *page = mmap(NULL, sizeof *control, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
+    close(file);
+    if (page != MAP_FAILED)
+        control = page;
+}
+
+static char *read_whole(const char *path)
+{
+    int file = open(path, O_RDONLY | O_CLOEXEC);
+    struct stat about;
+    if (file < 0 || fstat(file, &about) != 0) {
+        if (file >= 0)
+            close(file);
+        return NULL;
+    }
+    char *content = malloc((size_t)about.st_size + 1);
+    ssize_t length = content ? read(file, content, (size_t)about.st_size) : -1;
+    close(file);
+    if (length != about.st_size) {
+        free(content);
+        return NULL;
+    }
+    content[length] = '\0';
+    return content;
+}
+
+static void put(const char *key, const char *value)
+{
+    uint32_t place = hash(key) & ((1U << bits) - 1);
+    while (table[place].key)
+        place = (place + 1) & ((1U << bits) - 1);
+    table[place] = (struct pair){key, value};
+}
+
+/* Read the state file if the script has replaced it. The number is taken first: a newer file is read again later. */
+static void refresh(void)
+{
+    char path[4096 + 16];
+    uint64_t sequence = atomic_load(&control->sequence);
+    if (text && sequence == sequence_read)
+        return;
+    snprintf(path, sizeof path, "%s/state", folder);
+    char *content = read_whole(path);
+    if (!content)
+        return;
+    size_t lines = 1;
+    for (const char *at = content; *at; at++)
+        lines += *at == '\n';
+    free(text);
+    free(table);
+    text = content;
+    for (bits = 4; (1UL << bits) < 2 * lines; bits++)
+        ;
+    table = calloc(1UL << bits, sizeof *table);
+    any_fault = 0;
+    char *rest = content;
+    for (char *line; table && (line = strsep(&rest, "\n"));) {
+        char *equals = strchr(line, '=');
+        if (!equals)
+            continue;
+        *equals = '\0';
+        any_fault |= strstr(line, "call.") != NULL;
+        put(line, equals + 1);
+    }
+    sequence_read = sequence;
+}
+
+static const char *find(const char *key)
+{
+    if (!table)
+        return NULL;
+    for (uint32_t place = hash(key) & ((1U << bits) - 1); table[place].key; place = (place + 1) & ((1U << bits) - 1))
+        if (strcmp(table[place].key, key) == 0)
+            return table[place].value;
+    return NULL;
+}
+
+const char *lookup(const char *format, ...)
+{
+    char key[192];
+    va_list rest;
+    va_start(rest, format);
+    vsnprintf(key, sizeof key, format, rest);
+    va_end(rest);
+    return find(key);
+}
+
+const char *of(const struct target *target, const char *format, ...)
+{
+    char key[192];
+    int length = snprintf(key, sizeof key, "%s", target->prefix);
+    va_list rest;
+    va_start(rest, format);
+    vsnprintf(key + length, sizeof key - (size_t)length, format, rest);
+    va_end(rest);
+    return find(key);
+}
+
+/* ------------------------------------------------------------------------------------------- values */
+
+nvmlReturn_t code_of(const char *value)
+{
+    if (!value)
+        return NVML_ERROR_NOT_SUPPORTED;
+    return *value == '!' ? (nvmlReturn_t)strtoul(value + 1, NULL, 10) : NVML_SUCCESS;
+}
+
+#define CONVERT(name, type, expression)                                                                                \
+    nvmlReturn_t name(const char *value, type *out)                                                                    \
+    {                                                                                                                  \
+        nvmlReturn_t code = code_of(value);                                                                            \
+        if (!out)                                                                                                      \
+            return NVML_ERROR_INVALID_ARGUMENT;                                                                        \
+        if (code == NVML_SUCCESS)                                                                                      \
+            *out = (type)(expression);                                                                                 \
+        return code;                                                                                                   \
+    }
+
+CONVERT(as_uint, unsigned int, strtoull(value, NULL, 0))
+CONVERT(as_int, int, strtoll(value, NULL, 0))
+CONVERT(as_ull, unsigned long long, *value == '-' ? (unsigned long long)strtoll(value, NULL, 0) : strtoull(value, NULL, 0))
+CONVERT(as_double, double, strtod(value, NULL))
+
+nvmlReturn_t as_text(const char *value, char *out, unsigned int length)
+{
+    nvmlReturn_t code = code_of(value);
+    if (!out)
+        return NVML_ERROR_INVALID_ARGUMENT;
+    if (code != NVML_SUCCESS)
+        return code;
+    if (strlen(value) + 1 > length)
+        return NVML_ERROR_INSUFFICIENT_SIZE;
+    strcpy(out, value);
+    return NVML_SUCCESS;
+}
+
+unsigned int uint_or(const char *value, unsigned int otherwise)
+{
+    unsigned int number = otherwise;
+    as_uint(value, &number);
+    return number;
+}
+
+int next_item(const char **cursor, char *item, size_t length)
+{
+    if (!*cursor || !**cursor)
+        return 0;
+    size_t size = strcspn(*cursor, ";");
+    snprintf(item, length, "%.*s", (int)size, *cursor);
+    *cursor += size + ((*cursor)[size] == ';');
+    return 1;
+}
+
+/* ------------------------------------------------------------------------------------------- faults */
+
+/* A fault that is set for this call: of one GPU or of all, of one function or of all (`*`). */
+static const char *fault(const char *kind, const char *function, const struct target *target)
+{
+    const char *value = NULL;
+    if (!any_fault)
+        return NULL;
+    if (target) {
+        value = lookup("gpu.%u.call.%s.%s", target->slot, function, kind);
+        if (!value)
+            value = lookup("gpu.%u.call.*.%s", target->slot, kind);
+    }
+    if (!value)
+        value = lookup("call.%s.%s", function, kind);
+    return value ? value : lookup("call.*.%s", kind);
+}
+
+static double now(void)
+{
+    struct timespec at;
+    clock_gettime(CLOCK_MONOTONIC, &at);
+    return (double)at.tv_sec + (double)at.tv_nsec * 1e-9;
+}
+
+static void nap(double seconds)
+{
+    struct timespec span = {(time_t)seconds, (long)((seconds - (double)(time_t)seconds) * 1e9)};
+    nanosleep(&span, NULL);
+}
+
+/* Sleep as long as scripted, without the lock: a call that hangs ends when its fault is taken back, or never. */
+static void act_sleep(const char *function, const struct target *target)
+{
+    double begun = now();
+    for (;;) {
+        const char *seconds = fault("sleep", function, target);
+        double left = seconds ? begun + strtod(seconds, NULL) - now() : 0;
+        if (!(left > 0))
+            return;
+        pthread_mutex_unlock(&lock);
+        nap(left < 0.005 ? left : 0.005);
+        pthread_mutex_lock(&lock);
+        refresh();
+    }
+}
+
+static nvmlReturn_t act_faults(const char *function, const struct target *target)
+{
+    if (!any_fault)
+        return NVML_SUCCESS;
+    act_sleep(function, target);
+    if (fault("crash", function, target))
+        *(volatile int *)0 = 0; /* SIGSEGV, as a driver's library does it */
+    const char *code = fault("return", function, target);
+    const char *until = fault("until", function, target); /* the fault ends when so many calls have been made */
+    if (!code || (until && control->counts[hash(function) % COUNTERS] > strtoull(until, NULL, 10)))
+        return NVML_SUCCESS;
+    return (nvmlReturn_t)strtoul(code, NULL, 10);
+}
+
+/* ------------------------------------------------------------------------------------------- entering a call */
+
+static nvmlReturn_t begin(const char *function)
+{
+    pthread_once(&once, attach);
+    if (!control)
+        return NVML_ERROR_UNKNOWN;
+    atomic_fetch_add(&control->counts[hash(function) % COUNTERS], 1);
+    pthread_mutex_lock(&lock);
+    refresh();
+    return NVML_SUCCESS;
+}
+
+/* The whole driver's condition: not loaded, replaced by another version under a library that stays, or as scripted. */
+static nvmlReturn_t driver_condition(void)
+{
+    const char *current = lookup("driver.generation");
+    if (generation[0] && current && strcmp(current, generation) != 0)
+        return NVML_ERROR_LIB_RM_VERSION_MISMATCH;
+    return (nvmlReturn_t)uint_or(lookup("driver.return"), NVML_SUCCESS);
+}
+
+nvmlReturn_t state_enter(const char *function, int *entered)
+{
+    nvmlReturn_t answer = begin(function);
+    if (answer != NVML_SUCCESS)
+        return answer;
+    *entered = 1;
+    answer = sessions ? NVML_SUCCESS : NVML_ERROR_UNINITIALIZED;
+    if (answer == NVML_SUCCESS)
+        answer = act_faults(function, NULL);
+    return answer == NVML_SUCCESS ? driver_condition() : answer;
+}
+
+nvmlReturn_t state_enter_device(const char *function, nvmlDevice_t handle, struct target *target, int *entered)
+{
+    nvmlReturn_t answer = begin(function);
+    if (answer != NVML_SUCCESS)
+        return answer;
+    *entered = 1;
+    if (!sessions)
+        return NVML_ERROR_UNINITIALIZED;
+    answer = find_gpu(handle, target);
+    struct target whole = *target;
+    if (answer == NVML_SUCCESS)
+        answer = act_faults(function, &whole);
+    if (answer == NVML_SUCCESS)
+        answer = driver_condition();
+    if (answer == NVML_SUCCESS)
+        answer = condition(target->slot);
+    return answer == NVML_SUCCESS ? find_gpu(handle, target) : answer;
+}
+
+void state_leave(int *entered)
+{
+    if (*entered)
+        pthread_mutex_unlock(&lock);
+}
+
+void state_pause(void)
+{
+    pthread_mutex_unlock(&lock);
+    nap(0.002);
+}
+
+void state_resume(void)
+{
+    pthread_mutex_lock(&lock);
+    refresh();
+}
+
+nvmlReturn_t session_open(const char *function)
+{
+    nvmlReturn_t answer = begin(function);
+    if (answer != NVML_SUCCESS)
+        return answer;
+    answer = act_faults(function, NULL);
+    if (answer == NVML_SUCCESS)
+        answer = driver_condition();
+    if (answer == NVML_SUCCESS)
+        answer = (nvmlReturn_t)uint_or(lookup("init.return"), NVML_SUCCESS);
+    if (answer == NVML_SUCCESS) {
+        sessions++;
+        if (!generation[0])
+            as_text(lookup("driver.generation"), generation, sizeof generation);
+    }
+    pthread_mutex_unlock(&lock);
+    return answer;
+}
+
+nvmlReturn_t session_close(const char *function)
+{
+    nvmlReturn_t answer = begin(function);
+    if (answer != NVML_SUCCESS)
+        return answer;
+    answer = act_faults(function, NULL);
+    if (answer == NVML_SUCCESS)
+        answer = sessions ? NVML_SUCCESS : NVML_ERROR_UNINITIALIZED;
+    if (answer == NVML_SUCCESS)
+        sessions--;
+    pthread_mutex_unlock(&lock);
+    return answer;
+}
+
+nvmlReturn_t list_room(const char *function, const struct target *target, unsigned int *count, unsigned int there,
+                       int buffer_given)
+{
+    unsigned int room = buffer_given ? *count : 0;
+    *count = there;
+    if (fault("insufficient", function, target)) {
+        *count = (there > room ? there : room) + 1; /* it has grown again, as it does under load */
+        return NVML_ERROR_INSUFFICIENT_SIZE;
+    }
+    return room < there ? NVML_ERROR_INSUFFICIENT_SIZE : NVML_SUCCESS;
+}
+
+/* ------------------------------------------------------------------------------------------- events */
+
+unsigned long long events_head(void)
+{
+    return atomic_load(&control->head);
+}
+
+int event_at(unsigned long long number, struct event *event)
+{
+    *event = control->ring[number % RING];
+    return events_head() - number <= RING;
+}

@@ -23,6 +23,13 @@ class Counters:
         self.slips: deque[float] = deque(maxlen=128)
         """Seconds by which the last calls of `collect` began after their ticks."""
 
+    def collected(self, rows: int, seconds: float, slip: float) -> None:
+        """Count a collection that took so long, and began so long after its tick."""
+        self.runs += 1
+        self.rows += rows
+        self.last_seconds = seconds
+        self.slips.append(max(0.0, slip))
+
     def count(self, error: str, times: int = 1) -> None:
         """Count errors of a type."""
         self.errors[error] = self.errors.get(error, 0) + times

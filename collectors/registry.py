@@ -139,11 +139,12 @@ def build_config(name: str, collector: type[Any], written: Mapping[str, Any], *,
     try:
         return msgspec.convert(written, config, strict=strict)
     except (msgspec.ValidationError, ValueError, TypeError) as error:
-        text = str(error)
-        at = re.search(r" - at `\$(.*)`\Z", text)
-        if at is not None:
-            place, text = place + at[1], text[: at.start()]
-        raise ConfigError(f"{place}: {text.replace('`', chr(39))}") from None
+        from collectors.settings import plain  # a helper that refuses nothing has no room for it
+
+        at = re.search(r" - at `\$(.*)`\Z", str(error))
+        where = at[1] if at is not None else ""
+        key = where.removesuffix("[...]").rpartition(".")[2]
+        raise ConfigError(f"{place}{where}: {plain(error, key)}") from None
 
 
 def config_help(config: type[Any]) -> dict[str, str]:

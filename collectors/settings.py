@@ -102,7 +102,7 @@ def convert_section(
         try:
             values[field.name] = msgspec.convert(value, field.type, strict=False)
         except msgspec.ValidationError as error:
-            problems.append(f"{settings.place(where)}: {'.'.join(where)}: {_plain(error, field.encode_name)}")
+            problems.append(f"{settings.place(where)}: {'.'.join(where)}: {plain(error, field.encode_name)}.")
     made = None
     try:
         made = kind(**values)
@@ -131,7 +131,7 @@ _KINDS: Final = {
     "null": ("nothing", ""),
 }
 """What msgspec calls a type: what people call it, and how TOML writes one."""
-_TYPE_REFUSED: Final = re.compile(r"Expected `(\w+)[^`]*`, got `(\w+)`(?: - at `\$(\[)?)?")
+_TYPE_REFUSED: Final = re.compile(r"Expected `(\w+)[^`]*`, got `(\w+)`")
 
 
 def kind_of(value: object) -> str:
@@ -148,12 +148,13 @@ def wrong_type(key: str, wanted: str, got: str, *, entry: bool = False) -> str:
     return f"must be {what}, such as {key} = {example}; this is {_KINDS[got][0]}"
 
 
-def _plain(error: Exception, key: str) -> str:
-    """msgspec's words, in ours."""
-    refused = _TYPE_REFUSED.match(str(error))
+def plain(error: Exception, key: str) -> str:
+    """Say in our words why msgspec did not take the value of an option, or of what is within it."""
+    text, _, where = str(error).partition(" - at `$")
+    refused = _TYPE_REFUSED.fullmatch(text)
     if refused is not None and {refused[1], refused[2]} <= _KINDS.keys():
-        return wrong_type(key, refused[1], refused[2], entry=bool(refused[3])) + "."
-    return re.sub(r" - at `\$[^`]*`", "", str(error)).replace("`", "'") + "."
+        return wrong_type(key, refused[1], refused[2], entry=where.endswith("]`"))
+    return text.replace("`", "'")
 
 
 def _files(config: Path | None) -> list[Path]:

@@ -14,6 +14,7 @@ from collectors.isolation import Isolation
 from collectors.pool import LEFT_LIMIT, Pool, Process
 from collectors.status import CollectorSetup, State
 from collectors.trouble import Trouble
+from collectors.watching import Watch
 
 _log = logging.getLogger("muster.scheduler")
 _WAITING: Final = (State.STARTING, State.BACKING_OFF, State.NO_DATA)
@@ -56,8 +57,6 @@ class Source:
         self._calls = Calls(setup, factory, hub)
         self._trouble = Trouble(setup.name, self.counters, hub.options, hub.wall_ns)
         self._after_stop = (State.STOPPED, math.inf)
-        self._watch_call = 0
-        self._watch_ended = False
         self.isolation = Isolation(setup.name, setup.isolation)
         self._handover = Handover(
             setup.name,
@@ -68,6 +67,7 @@ class Source:
             answer=self._answer,
             device_changed=self._hurry,
         )
+        self._watch = Watch(self.counters, self._trouble, self._handover)
 
     @property
     def busy(self) -> bool:
@@ -77,7 +77,7 @@ class Source:
     @property
     def watching(self) -> bool:
         """Whether a watch is to run now."""
-        return bool(self._watch_call and self.facts is not None and self.facts.watches)
+        return bool(self._watch.call and self.facts is not None and self.facts.watches)
 
     @property
     def left_helpers(self) -> int:
@@ -176,8 +176,7 @@ class Source:
             self._calls.load(process, now)
 
     def _start(self, process: Process, now: float) -> None:
-        self._watch_ended = False
-        self._watch_call = self._calls.ask(process, Verb.START, now, now)  # it may emit before `start` is answered
+        self._watch.begin(self._calls.ask(process, Verb.START, now, now))
 
     # --- moved by its helper -----------------------------------------------------------------------------------------
 
@@ -202,9 +201,9 @@ class Source:
             self._described(done, now)
         else:
             self._stopped(problem)
-        ended = self._watch_ended or self._trouble.spent
+        ended = self._watch.ended or self._trouble.spent
         if ended and self.state is State.RUNNING and self._calls.flight is None:
-            self._stop_and_back_off("watch" if self._watch_ended else "new_process", self.counters.last_error)
+            self._stop_and_back_off("watch" if self._watch.ended else "new_process", self.counters.last_error)
         return True
 
     def on_part(self, part: Part, now: float) -> bool:
@@ -215,25 +214,13 @@ class Source:
         return True
 
     def on_emitted(self, emitted: Emitted, now: float) -> bool:
-        """Take rows of the watch; False when it does not wait for its turn. What an ended watch sent is left."""
-        if emitted.call != self._watch_call:
-            return True
-        if self._handover.watch_waiting:
-            return False
-        self.counters.rows += emitted.rows
-        self.counters.emissions += 1
-        self.counters.merge(emitted.faults)
-        if emitted.note:
-            self._trouble.note(emitted.note)
-        self._handover.offer_watched(emitted.call, emitted.delivery, emitted.rows, now)
-        return True
+        """Take rows of the watch; False when it does not wait for its turn."""
+        return self._watch.emitted(emitted, now)
 
     def on_ended(self, ended: Ended) -> None:
         """Take note that the watch ended by itself: the collector is stopped and started again."""
-        if ended.call != self._watch_call:
+        if not self._watch.failed(ended):
             return
-        self._trouble.fail(ended.problem)
-        self._watch_ended = True
         if ended.problem.kind is ProblemKind.MEMORY:
             self._hub.lose(self._must_process(), self, "memory", ended.problem.text or "out of memory")
         elif self._calls.flight is None and self.state is State.RUNNING:
@@ -244,7 +231,7 @@ class Source:
         shared = self.process is not None and len(self.process.loaded) > 1
         self.process = None
         self._calls.flight = None
-        self._watch_call = 0
+        self._watch.end()
         self._handover.forsake()
         self.agenda.end()
         if self.closing:
@@ -290,7 +277,7 @@ class Source:
             within = min(self.setup.interval, self._hub.options.first_within)
             self.agenda.begin(now, self._share * within, describes=self._describes)
             return
-        self._watch_call = 0
+        self._watch.end()
         if problem.kind is ProblemKind.NO_DATA:
             self._nothing_here(problem)
             return
@@ -302,11 +289,8 @@ class Source:
             self._back_off(problem.name, problem.text)
 
     def _collected(self, done: Done, flight: Flight, now: float) -> None:
-        counters, problem = self.counters, done.problem
-        counters.runs += 1
-        counters.rows += done.rows
-        counters.last_seconds = done.seconds
-        counters.slips.append(max(0.0, done.began - flight.due))
+        problem = done.problem
+        self.counters.collected(done.rows, done.seconds, done.began - flight.due)
         if done.delivery:
             self._handover.offer(done.call, done.delivery, now, answer=False)
         if problem is not None and problem.kind is ProblemKind.NO_DATA:
@@ -339,7 +323,7 @@ class Source:
             self._handover.offer(done.call, done.delivery, now, answer=False)
 
     def _stopped(self, problem: Problem | None) -> None:
-        self._watch_call = 0
+        self._watch.end()
         state, delay = self._after_stop
         self.state = state
         if problem is not None:

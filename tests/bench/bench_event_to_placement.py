@@ -31,6 +31,8 @@ BAR_SECONDS = 1.0
 NODE = "switched"
 BYTES = 1 << 40
 """No other GPU has so much memory: what is asked for is the changed one, in its latest state."""
+SEED = 4711
+"""Other serial numbers than the fleet's: one part in two places would be a conflict."""
 POLL_SECONDS = 0.004
 PATIENCE = 60.0
 
@@ -109,7 +111,7 @@ def start_agent(muster: Muster) -> Path:
     device = folder / "device.sock"
     env = switched.install(folder)
     (folder / "muster.toml").write_text(
-        f'[agent]\nnode_id = "{NODE}"\nonly = ["switched"]\n[collectors.switched]\nsocket = "{device}"\n'
+        f'[agent]\nnode_id = "{NODE}"\nonly = ["switched"]\n[collectors.switched]\nseed = {SEED}\nsocket = "{device}"\n'
         f'[publish]\naggregators = ["unix://{muster.data_dir / "muster.sock"}"]\n'
     )
     env |= {"MUSTER_DATA_DIR": str(folder / "data"), "MUSTER_CONFIG": str(folder / "muster.toml")}

@@ -174,6 +174,14 @@ def test_a_name_that_cannot_be_resolved_is_told_when_tried(tmp_path: Path, capsy
         ("[aggregator]\nlisten = 5\n", 'aggregator.listen: must be a text, such as listen = "word"; this is a whole'),
         ('[log]\nmax_bytes = "abc"\n', "log.max_bytes: must be a whole number, such as max_bytes = 5; this is a text"),
         ('[agent]\nonly = "host"\n', 'agent.only: must be a list, such as only = ["one", "two"]; this is a text'),
+        (
+            "[collectors.syslog]\nkmsg = 5\n",
+            "collectors.syslog.kmsg: must be true or false, such as kmsg = true; this is",
+        ),
+        (
+            "[collectors.pci]\nread_vpd = []\n",
+            "collectors.pci.read_vpd: must be true or false, such as read_vpd = true;",
+        ),
     ],
 )
 def test_wrong_type_is_told_as_toml_writes_it(

@@ -135,8 +135,12 @@ class Polling(Good):
             {"named": {"a": {"addresz": ""}}},
             r"collectors\.fan\.named\.a\.addresz: unknown option\. Did you mean 'address'",
         ),
-        ({"seconds": "5"}, r"collectors\.fan\.seconds: Expected 'float', got 'str'"),
-        ({"targets": [{"port": "x"}]}, r"collectors\.fan\.targets\[0\]\.port: Expected 'int', got 'str'"),
+        ({"seconds": "5"}, r"collectors\.fan\.seconds: must be a number, such as seconds = 1\.5; this is a text"),
+        (
+            {"targets": [{"port": "x"}]},
+            r"collectors\.fan\.targets\[0\]\.port: must be a whole number, such as port = 5; this is a text",
+        ),
+        ({"targets": ["x"]}, r"collectors\.fan\.targets\[0\]: each entry of the list is a table"),
         ({"seconds": -1.0}, r"collectors\.fan: seconds: below 0"),
     ],
 )

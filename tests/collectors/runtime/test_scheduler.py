@@ -169,7 +169,7 @@ def test_start_is_tried_again_until_it_works() -> None:
     ("fields", "text"),
     [
         ({"config": {"worb": "x"}}, "Did you mean 'word'?"),
-        ({"config": {"number": "x"}}, "Expected 'int', got 'str'"),
+        ({"config": {"number": "x"}}, "must be a whole number, such as number = 5; this is a text"),
         ({"factory": "sislog"}, "no collector of this name"),
         ({"factory": "tests.collectors.runtime.fleet:FAST"}, "does not name a class"),
     ],

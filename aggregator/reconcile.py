@@ -11,6 +11,7 @@ import msgspec
 
 from aggregator.ledger import uses
 from aggregator.ledger.claims import may_be_in_use
+from aggregator.ledger.facts import CONFLICT
 from aggregator.ledger.model import Claim, Device, Divergence, Held, Node
 from aggregator.ledger.nodes import claims_there
 from aggregator.ledger.state import State
@@ -25,6 +26,7 @@ KINDS: Final[Mapping[str, str]] = {
     "claim.replaced": "A claim holds a part, and another part is in its slot.",
     "claim.absent": "A claim holds a device, and its node does not see it any more.",
     "claim.orphaned": "A claim holds something of a node that was decommissioned.",
+    "part.twice": "Two devices state the identity of one part.",
     "record.host": "A record says that somebody has a device, and the ledger keeps it for the host, or retired it.",
     "record.device": "A record says that somebody has a device, and its node shows none at that address.",
     "record.node": "A record names a node that is not known.",
@@ -50,6 +52,11 @@ def of_node(state: State, node: Node, kept: Kept | None = None) -> Iterator[Dive
         for claim in claims_there(state, node.id):
             yield Divergence("claim.orphaned", node.id, "", claim.id, _claim(claim), "the node was decommissioned")
     for device in state.devices_of(node.id):
+        if (twice := device.taints.get(CONFLICT)) is not None:
+            told = (
+                f"{device.id} at {device.slot.location or device.slot.path or device.slot.address} is {device.part_key}"
+            )
+            yield Divergence("part.twice", node.id, device.id, "", told, twice.evidence)
         claim_id = device.hold.claim if device.hold else ""
         found = state.claims.get(claim_id)
         if found is not None and found.state in LIVE_CLAIMS and may_be_in_use(state, device):

@@ -145,12 +145,12 @@ class DeviceHistory(msgspec.Struct, frozen=True):
 
 def device_history(state: State, device: Device) -> DeviceHistory:
     """Give the stays of a device, and those of all parts in its slot, oldest first."""
-    neighbours = (device.slot.path and state.in_slot(device.node, device.slot.path)) or [device.id]
+    place = device.slot.path or device.slot.address
     slot = [
         sight
-        for name in neighbours
-        for sight in state.sights.get(name, ())
-        if sight.node == device.node and sight.path == (device.slot.path or device.slot.address)
+        for one in (state.devices_of(device.node) if place else [device])  # what was there may be elsewhere by now
+        for sight in state.sights.get(one.id, ())
+        if sight.node == device.node and sight.path == place
     ]
     mine = state.sights.get(device.id, ())
     return DeviceHistory(

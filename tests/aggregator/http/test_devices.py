@@ -11,10 +11,12 @@ from aggregator.control_sqlite import SqliteControl
 from aggregator.ledger.ledger import Ledger
 from aggregator.ledger.model import Evidence
 from aggregator.migrate import LEDGER
-from aggregator.views import EvidenceView
+from aggregator.views import EvidenceView, device_history
+from schemas.device import DeviceKind
 from schemas.evidence import GpuReadback, encode_readback
 from tests.aggregator.http.test_place import Api
 from tests.aggregator.ledger.rig import settle
+from tests.aggregator.ledger.worlds import Book, begin, document
 
 
 @pytest.fixture
@@ -82,3 +84,18 @@ def test_description_names_what_a_proof_is_made_of(api: Api, path: str) -> None:
     described = json.dumps(api.app.openapi()["paths"][path]["get"]["responses"])
     for word in ("readback", "statement", "memory_check", "sanitize_status", "lifecycle"):
         assert f'"{word}"' in described
+
+
+def test_slot_remembers_a_part_that_sits_elsewhere_by_now() -> None:
+    book = Book()
+    begin(book)
+    first = book.see(document(DeviceKind.GPU, "0000:01:00.0", serial="G1"))
+    second = book.see(document(DeviceKind.GPU, "0000:01:00.0", serial="G2"))
+    moved = book.see(document(DeviceKind.GPU, "0000:09:00.0", serial="G1"))
+    assert first is not None
+    assert second is not None
+    assert moved is first
+    stays = [(stay.device, stay.until is None) for stay in device_history(book.state, second).slot]
+    assert [(first.id, False), (second.id, True)] == stays
+    assert [first.id] == [stay.device for stay in device_history(book.state, first).slot]
+    assert 2 == len(device_history(book.state, first).sights)

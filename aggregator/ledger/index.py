@@ -185,7 +185,15 @@ class Index:
     def add(self, device: Device) -> None:
         """Let a device be found."""
         self._add_facts(device)
-        self._add_relations(device)
+        self.relate(device)
+
+    def relate(self, device: Device) -> None:
+        """Let what it is related to be found: its group, and what it is a part of. Questions need no more."""
+        group = device.group
+        if group is not None and not device.is_bridge:
+            self.groups.add(device.node, group, device.id)
+        if device.parent:
+            self.parts.add(device.parent, device.id)
 
     def remove(self, device: Device) -> None:
         """Undo `add`."""
@@ -207,7 +215,7 @@ class Index:
         """Find these devices. Without `facts`: groups and parts alone, which is what questions ask for."""
         made = cls()
         for device in devices:
-            made._add_relations(device)
+            made.relate(device)
             if facts:
                 made._add_facts(device)
         return made
@@ -232,13 +240,6 @@ class Index:
         self.by_part.add(part_key(device), name)
         if device.slot.path:
             self.by_slot.add(node, device.slot.path, name)
-
-    def _add_relations(self, device: Device) -> None:
-        group = device.group
-        if group is not None and not device.is_bridge:
-            self.groups.add(device.node, group, device.id)
-        if device.parent:
-            self.parts.add(device.parent, device.id)
 
 
 def _whole(view: View) -> str:

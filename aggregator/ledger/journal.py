@@ -136,16 +136,15 @@ def read(connection: Connection, after: int, most: int = 1 << 62, *, until: int 
     if until is not None:
         question = question.where(table.first <= until)
     for row in connection.execute(question.execution_options(yield_per=256)):
-        sequence = row.first - 1
-        for one in _decode(row.first, row.body):
-            sequence += 1
-            if until is not None and sequence > until:
+        for first, piece in _cut(row.first, row.body, after):
+            for sequence, one in enumerate(_rows(first, piece), first):
+                if until is not None and sequence > until:
+                    return
+                if sequence > after:
+                    yield Written(sequence, row.time_ns + one.after_ns, one.entry)
+                    most -= 1
+            if most <= 0:
                 return
-            if sequence > after:
-                yield Written(sequence, row.time_ns + one.after_ns, one.entry)
-                most -= 1
-        if most <= 0:
-            return
 
 
 class LedgerDamagedError(ControlError):
@@ -159,8 +158,11 @@ def _decode(first: int, body: bytes) -> Iterator[_Row]:
         yield from _rows(first, piece)
 
 
-def _cut(first: int, body: bytes) -> Iterator[tuple[int, bytes]]:
-    """Give the pieces of a row, each with the sequence of its first entry. Raises LedgerDamagedError."""
+def _cut(first: int, body: bytes, after: int = 0) -> Iterator[tuple[int, bytes]]:
+    """Give the pieces of a row that hold entries after a sequence, each with the sequence of its first entry.
+
+    Raises LedgerDamagedError.
+    """
     if not body.startswith(_JOINED):
         yield first, body
         return
@@ -170,7 +172,8 @@ def _cut(first: int, body: bytes) -> Iterator[tuple[int, bytes]]:
     except (msgspec.DecodeError, zstandard.ZstdError) as error:
         raise _damaged(first, error) from error
     for piece in pieces:
-        yield first, piece
+        if first + _PIECE > after + 1:
+            yield first, piece
         first += _PIECE  # all but the last have so many
 
 

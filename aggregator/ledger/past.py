@@ -1,7 +1,7 @@
 """What the ledger said at any moment: the newest snapshot before it, and the entries after that; and one's own history.
 
-Read on a thread, from one moment of the database. The states of the last few questions are kept, for people look at a
-moment more than once.
+Read and asked on a thread, from one moment of the database. The states of the last few questions are kept, for people
+look at a moment more than once.
 """
 
 import asyncio
@@ -17,12 +17,13 @@ from aggregator.ledger.entries import ClaimRestored, Entry, Granted, Renewed
 from aggregator.ledger.journal import LedgerGoneError, Written
 from aggregator.ledger.ledger import Ledger
 from aggregator.ledger.model import Held
+from aggregator.ledger.shelf import Shelf
 from aggregator.ledger.state import State
 from aggregator.ledger.subjects import claim_of
 
 T = TypeVar("T")
 STATES: Final = 2
-"""Past states that are kept; each takes as much memory as the present one."""
+"""Past states that are kept; each takes as much memory as the present one, once somebody asks for all of it."""
 
 
 class Past:
@@ -31,13 +32,21 @@ class Past:
     def __init__(self, ledger: Ledger, states: int = STATES) -> None:
         self._ledger = ledger
         self._most = states
-        self._states: OrderedDict[int, State] = OrderedDict()
+        self._states: OrderedDict[int, Shelf] = OrderedDict()
         self._one = asyncio.Lock()
 
     async def ask(
-        self, question: Callable[[State], T], *, sequence: int | None = None, time_ns: int | None = None
+        self,
+        question: Callable[[State], T],
+        *,
+        sequence: int | None = None,
+        time_ns: int | None = None,
+        whole: bool = True,
     ) -> T:
         """Answer from the state as of a sequence, or of a time: what was decided until then.
+
+        `question` runs on a thread. One that is not about `whole` tenants is answered sooner: only the devices that it
+        looks at are made (`Shelf`).
 
         Raises LedgerGoneError for a sequence that is not written yet, ControlError, LedgerBusyError.
         """
@@ -48,14 +57,14 @@ class Past:
         elif sequence > durable:
             raise LedgerGoneError(f"sequence {sequence} is not written yet, the last is {durable}")
         async with self._one:  # two past states at once would only take twice the memory
-            state = self._states.get(sequence)
+            state = self._states.pop(sequence, None)
             if state is None:
-                load = partial(snapshots.load, until=sequence, facts=False)
-                state = self._states[sequence] = await self._ledger.database.read(load)
-            self._states.move_to_end(sequence)
+                state = await self._ledger.database.read(partial(snapshots.load_past, until=sequence))
+            answer = await asyncio.to_thread(_answer, state, question, whole=whole)
+            self._states[sequence] = state  # not when it could not be made: what is half made is worth nothing
             while len(self._states) > self._most:
                 self._states.popitem(last=False)
-        return question(state)
+        return answer
 
     async def history(self, device: str, *, before: int | None = None) -> list[Written]:
         """Give every entry about a device, and about claims that held it, oldest first; renewals are left out.
@@ -63,6 +72,12 @@ class Past:
         `before`: only entries of lower sequences.
         """
         return await self._ledger.database.read(partial(device_history, device=device, before=before))
+
+
+def _answer(state: Shelf, question: Callable[[State], T], *, whole: bool) -> T:
+    if whole:
+        state.whole()
+    return question(state)
 
 
 def device_history(connection: Connection, device: str, before: int | None = None) -> list[Written]:

@@ -5,7 +5,7 @@ What follows from the rest is left out, and what nearly all devices have in comm
 small, so that no thread keeps the interpreter for longer than a few milliseconds over one.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Final, TypeVar
 
 import msgspec
@@ -18,19 +18,23 @@ from aggregator.ledger.model import (
     Evidence,
     Hold,
     Node,
+    Profile,
     Sight,
     Taint,
     View,
     part_key,
+    view_source,
 )
 from aggregator.ledger.state import Kept, State
 from aggregator.ledger.words import Lifecycle, Reach
 from schemas.device import DeviceKind, Part, Slot, Value
 
-FORM: Final = 1
+FORM: Final = 2
 """Of the parts; a form that is not known is no snapshot, and the state is replayed from an older one."""
 NODES_A_PART: Final = 64
 CLAIMS_A_PART: Final = 1024
+_NO_PART: Final = Part()
+_NO_SLOT: Final = Slot()
 T = TypeVar("T")
 
 
@@ -52,7 +56,7 @@ class Head(msgspec.Struct, array_like=True, frozen=True):
     """Everything else, and as of when."""
 
 
-class _View(msgspec.Struct, array_like=True, frozen=True):
+class _View(msgspec.Struct, array_like=True, frozen=True, gc=False):
     collector: str
     document: str
     profile: int
@@ -66,7 +70,7 @@ class _View(msgspec.Struct, array_like=True, frozen=True):
     """None: the node."""
 
 
-class _Stay(msgspec.Struct, array_like=True, frozen=True):
+class _Stay(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """A `Sight`; None: as the device shows now, or still there."""
 
     since: int
@@ -76,13 +80,13 @@ class _Stay(msgspec.Struct, array_like=True, frozen=True):
     part: str | None
 
 
-class _Device(msgspec.Struct, array_like=True, frozen=True):
+class _Device(msgspec.Struct, array_like=True, frozen=True, gc=False):
     id: str
+    first: int
     kind: DeviceKind
     views: list[_View]
     lifecycle: Lifecycle
     reach: Reach
-    first: int
     changed: int
     released: int
     cleaning: int
@@ -97,15 +101,33 @@ class _Device(msgspec.Struct, array_like=True, frozen=True):
     taints: dict[str, Taint] | None
     hold: Hold | None
     evidence: Evidence | None
+    planned: str = ""
 
 
-class _Node(msgspec.Struct, array_like=True, frozen=True):
+class _Node(msgspec.Struct, array_like=True, frozen=True, gc=False):
     node: Node
     devices: list[_Device]
 
 
+class _Name(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """As much of a `_Device` as tells that it is there; the rest is passed over."""
+
+    id: str
+    first: int
+
+
+class _Names(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """As much of a `_Node`."""
+
+    node: Node
+    devices: list[_Name]
+
+
 _encoder: Final = msgspec.msgpack.Encoder(order="deterministic")
 _nodes: Final = msgspec.msgpack.Decoder(list[_Node])
+_node: Final = msgspec.msgpack.Decoder(_Node)
+_names: Final = msgspec.msgpack.Decoder(list[_Names])
+_raws: Final = msgspec.msgpack.Decoder(list[msgspec.Raw])
 _claims: Final = msgspec.msgpack.Decoder(list[Claim])
 _head: Final = msgspec.msgpack.Decoder(Head)
 
@@ -142,11 +164,11 @@ def _kept(state: State, node: Node, device: Device) -> _Device:
     place = (device.node, device.slot.path or device.slot.address, part_key(device))
     return _Device(
         device.id,
+        device.first,
         device.kind,
         [_view(view, node) for view in device.views.values()],
         device.lifecycle,
         device.reach,
-        device.first,
         device.changed,
         device.released,
         device.cleaning,
@@ -158,6 +180,7 @@ def _kept(state: State, node: Node, device: Device) -> _Device:
         device.taints or None,
         device.hold,
         device.evidence,
+        device.planned,
     )
 
 
@@ -194,12 +217,20 @@ def _stay(sight: Sight, place: tuple[str, str, str]) -> _Stay:
 
 
 class Reading:
-    """Builds a state from the parts of a snapshot, one by one, part 0 first. Raises SnapshotError."""
+    """Takes the parts of a snapshot, one by one, part 0 first. Raises SnapshotError.
 
-    def __init__(self, head: bytes) -> None:
+    With `lazy`, devices are left as they lie there (`encoded`, `places`), to be made by `make_devices`.
+    """
+
+    def __init__(self, head: bytes, *, lazy: bool = False) -> None:
         self.head: Head = _decode(_head, head)
         if self.head.form != FORM:
             raise SnapshotError(f"the snapshot has form {self.head.form}, and this version knows {FORM}")
+        self.encoded: dict[str, msgspec.Raw] = {}
+        """Node -> itself with its devices."""
+        self.places: list[tuple[int, str, str]] = []
+        """(sequence of the first sight, device, node) of each device."""
+        self._lazy = lazy
         self._kept = self.head.rest
         self._next = 1
 
@@ -210,92 +241,131 @@ class Reading:
 
     def add(self, body: bytes) -> None:
         """Take the next part."""
-        if self._next <= self.head.node_parts:
-            for one in _decode(_nodes, body):
-                self._kept.nodes.append(one.node)
-                for device in one.devices:
-                    self._device(one.node, device)
-        else:
+        if self._next > self.head.node_parts:
             claims: list[Claim] = _decode(_claims, body)
             self._kept.claims += claims
+        elif self._lazy:
+            self._shelve(body)
+        else:
+            for one in _decode(_nodes, body):
+                self._kept.nodes.append(one.node)
+                for device, sights in _made(one, self._kept.profiles):
+                    self._kept.devices.append(device)
+                    self._kept.sights += sights
         self._next += 1
 
-    def state(self, *, index: bool = False) -> State:
-        """Give the state, all parts taken. Without `index` see `State.of`."""
+    def kept(self) -> Kept:
+        """Give what the parts amount to, all of them taken."""
         if self._next <= self.parts:
             raise SnapshotError(f"the snapshot at {self._kept.sequence} lacks parts")
         self._kept.devices.sort(key=lambda device: device.first)
-        return State.of(self._kept, index=index)
+        self.places.sort()
+        return self._kept
 
-    def _device(self, node: Node, one: _Device) -> None:
-        device = Device(
-            one.id,
-            node.id,
-            one.kind,
-            {},
-            one.part or Part(),
-            one.slot or Slot(),
-            one.parent,
-            one.lifecycle,
-            one.reach,
-            one.taints or {},
-            one.hold,
-            one.evidence,
-            one.released,
-            one.cleaning,
-            node.boot if one.boot is None else one.boot,
-            one.first,
-            one.changed,
+    def state(self, *, index: bool = False) -> State:
+        """Give the state, all parts taken. Without `index` see `State.of`."""
+        return State.of(self.kept(), index=index)
+
+    def _shelve(self, body: bytes) -> None:
+        names: list[_Names] = _decode(_names, body)
+        for one, raw in zip(names, _raws.decode(body), strict=True):
+            node = one.node.id
+            self._kept.nodes.append(one.node)
+            self.encoded[node] = raw
+            places = sorted([(device.first, device.id, node) for device in one.devices])
+            one.node.devices = dict.fromkeys([device for _, device, _ in places])
+            self.places += places
+
+
+def make_devices(encoded: msgspec.Raw, profiles: list[Profile]) -> Iterator[tuple[Device, list[Sight]]]:
+    """Yield the devices of a node of `Reading.encoded`, each with its stays. Raises SnapshotError."""
+    return _made(_decode(_node, encoded), profiles)
+
+
+def _made(one: _Node, profiles: list[Profile]) -> Iterator[tuple[Device, list[Sight]]]:
+    for kept in one.devices:
+        device = _device(one.node, kept, profiles)
+        yield device, _sights(device, kept.stays)
+
+
+def _device(node: Node, one: _Device, profiles: list[Profile]) -> Device:
+    views = {}
+    for told in one.views:
+        publisher = node.id if told.publisher is None else told.publisher
+        views[view_source(publisher, told.collector, told.document)] = View(
+            publisher,
+            told.collector,
+            told.document,
+            told.profile,
+            told.slot,
+            told.serial,
+            told.uuid,
+            told.parent,
+            told.keys,
+            told.own,
         )
-        self._views(device, node, one)
-        self._kept.devices.append(device)
-        path, part = device.slot.path or device.slot.address, part_key(device)
-        if isinstance(one.stays, int):
-            self._kept.sights.append(Sight(one.id, node.id, path, part, one.stays))
-            return
-        for stay in one.stays:
-            where = (
-                node.id if stay.node is None else stay.node,
-                path if stay.path is None else stay.path,
-                part if stay.part is None else stay.part,
-            )
-            self._kept.sights.append(Sight(one.id, *where, stay.since, stay.until))
-
-    def _views(self, device: Device, node: Node, one: _Device) -> None:
-        profiles = self._kept.profiles
-        for told in one.views:
-            view = View(
-                node.id if told.publisher is None else told.publisher,
-                told.collector,
-                told.document,
-                told.profile,
-                told.slot,
-                told.serial,
-                told.uuid,
-                told.parent,
-                told.keys,
-                told.own,
-            )
-            device.views[view.source] = view
-        if len(device.views) == 1:
-            (view,) = device.views.values()
-            profile = profiles[view.profile]
-            device.profiles = (view.profile,)
-            device.capabilities = {**profile.capabilities, **view.own}
-            if one.part is None:
-                part = profile.part
-                device.part = Part(
-                    part.vendor, part.model, part.part_number, view.serial, view.uuid, part.revision, part.firmware
-                )
-            if one.slot is None:
-                device.slot = view.slot
-        elif device.views:
-            merge_capabilities(device, profiles)
-            part, slot = merged_part(device.views.values(), profiles)
-            device.part, device.slot = one.part or part, one.slot or slot
+    part, slot, capabilities, made_as = _merged(one.views, views, profiles)
+    return Device(
+        one.id,
+        node.id,
+        one.kind,
+        views,
+        one.part or part,
+        one.slot or slot,
+        one.parent,
+        one.lifecycle,
+        one.reach,
+        one.taints or {},
+        one.hold,
+        one.evidence,
+        one.released,
+        one.cleaning,
+        node.boot if one.boot is None else one.boot,
+        one.first,
+        one.changed,
+        capabilities,
+        made_as,
+        one.planned,
+    )
 
 
-def _decode(decoder: msgspec.msgpack.Decoder[T], body: bytes) -> T:
+def _merged(
+    told: list[_View], views: dict[str, View], profiles: list[Profile]
+) -> tuple[Part, Slot, dict[str, Value], tuple[int, ...]]:
+    """Give what `merge` derives; of one view, as most devices have, in a fraction of the time."""
+    if len(told) == 1:
+        (view,) = told
+        profile = profiles[view.profile]
+        part = profile.part
+        return (
+            Part(part.vendor, part.model, part.part_number, view.serial, view.uuid, part.revision, part.firmware),
+            view.slot,
+            {**profile.capabilities, **view.own},
+            (view.profile,),
+        )
+    device = Device("", "", DeviceKind.PCI_FUNCTION, views)
+    merge_capabilities(device, profiles)
+    return *merged_part(views.values(), profiles), device.capabilities, device.profiles
+
+
+def _sights(device: Device, stays: int | list[_Stay]) -> list[Sight]:
+    node, path, part = device.node, device.slot.path or device.slot.address, part_key(device)
+    if isinstance(stays, int):
+        return [Sight(device.id, node, path, part, stays)]
+    return [
+        Sight(
+            device.id,
+            node if stay.node is None else stay.node,
+            path if stay.path is None else stay.path,
+            part if stay.part is None else stay.part,
+            stay.since,
+            stay.until,
+        )
+        for stay in stays
+    ]
+
+
+def _decode(decoder: msgspec.msgpack.Decoder[T], body: bytes | msgspec.Raw) -> T:
     try:
         return decoder.decode(body)
     except msgspec.DecodeError as error:

@@ -15,6 +15,7 @@ from sqlalchemy import Connection, delete, insert, select
 
 from aggregator.ledger import journal
 from aggregator.ledger.apply import apply
+from aggregator.ledger.shelf import Shelf
 from aggregator.ledger.snapshot import Reading, SnapshotError
 from aggregator.ledger.state import State
 from aggregator.ledger.tables import LEDGER_SNAPSHOT
@@ -27,10 +28,10 @@ _WINDOW_LOG: Final = 24
 _MAX_PART_BYTES: Final = 1 << 28
 
 
-def load(connection: Connection, *, until: int | None = None, facts: bool = True) -> State:
+def load(connection: Connection, *, until: int | None = None) -> State:
     """Read the state as of sequence `until`, the last one when None; "as of" an empty ledger it is empty.
 
-    Without `facts` the state answers questions, and no facts may be taken with it. A snapshot that cannot be read is
+    A snapshot that cannot be read is
     passed over: the entries hold everything. Raises ControlError, LedgerDamagedError, or LedgerGapError.
     """
     with _no_collections():
@@ -38,8 +39,18 @@ def load(connection: Connection, *, until: int | None = None, facts: bool = True
         state.indexed = False
         for written in journal.read(connection, state.sequence, until=until):
             apply(state, written.sequence, written.time_ns, written.entry)
-        state.build_index(facts=facts)
+        state.build_index()
     return state
+
+
+def load_past(connection: Connection, until: int) -> Shelf:
+    """Read the state as of a sequence for questions: devices are made when they are asked for. Raises as `load`."""
+    with _no_collections():
+        shelf = _newest_shelf(connection, until)
+        for written in journal.read(connection, shelf.sequence, until=until):
+            shelf.follow(written)
+        shelf.settle()
+    return shelf
 
 
 @contextlib.contextmanager
@@ -60,13 +71,23 @@ def _no_collections() -> Iterator[None]:
 
 
 def _newest(connection: Connection, until: int | None) -> State:
+    reading = next(_readable(connection, until, lazy=False), None)
+    return State() if reading is None else reading.state()
+
+
+def _newest_shelf(connection: Connection, until: int) -> Shelf:
+    reading = next(_readable(connection, until, lazy=True), None)
+    return Shelf() if reading is None else Shelf.open(reading)
+
+
+def _readable(connection: Connection, until: int | None, *, lazy: bool) -> Iterator[Reading]:
+    """Yield the snapshots up to a sequence that can be read, the newest first."""
     for sequence in reversed(complete(connection)):
         if until is None or sequence <= until:
             try:
-                return read(connection, sequence)
+                yield read(connection, sequence, lazy=lazy)
             except SnapshotError as error:
                 _log.error("snapshot_unreadable sequence=%d error=%s", sequence, error)
-    return State()
 
 
 def complete(connection: Connection) -> list[int]:
@@ -76,14 +97,15 @@ def complete(connection: Connection) -> list[int]:
     return [int(row.sequence) for row in connection.execute(question)]
 
 
-def read(connection: Connection, sequence: int) -> State:
-    """Read one snapshot, without its index. Raises SnapshotError."""
-    reading = Reading(_unpack(_body(connection, sequence, 0), None))
+def read(connection: Connection, sequence: int, *, lazy: bool = False) -> Reading:
+    """Read all parts of a snapshot. Raises SnapshotError."""
+    reading = Reading(_unpack(_body(connection, sequence, 0), None), lazy=lazy)
     base = reading.head.base
     for part in range(1, reading.parts + 1):
         against = _unpack(_body(connection, base, part), None) if base and _has(connection, base, part) else None
         reading.add(_unpack(_body(connection, sequence, part), against))
-    return reading.state()
+    reading.kept()
+    return reading
 
 
 def base_parts(connection: Connection) -> tuple[int, list[bytes]]:

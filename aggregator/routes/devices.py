@@ -110,19 +110,19 @@ async def _ask(service: "Service", as_of: str, question: Callable[[State], T]) -
         return await service.ledger.read(question)
     moment = parse_time(as_of, time.time_ns())
     if moment < _SEQUENCES and as_of.strip().isdecimal():
-        return await service.book.past.ask(question, sequence=moment)
-    return await service.book.past.ask(question, time_ns=moment)
+        return await service.book.past.ask(question, sequence=moment, whole=False)
+    return await service.book.past.ask(question, time_ns=moment, whole=False)
 
 
 def _after(state: State, after: str, node: str) -> Iterator[Device]:
     if after:
         cleaning.find(state, after)
-    chosen = [device for one in named_nodes(state, node) for device in state.devices_of(one.id)] if node else None
+    chosen = [device for one in named_nodes(state, node) for device in one.devices] if node else None
     passed = not after
-    for device in state.devices.values() if chosen is None else chosen:
+    for device in state.devices if chosen is None else chosen:
         if passed:
-            yield device
-        passed = passed or device.id == after
+            yield state.devices[device]
+        passed = passed or device == after
 
 
 def named_nodes(state: State, name: str) -> list[Node]:

@@ -226,7 +226,7 @@ async def _asked(database: SqliteControl) -> list[Line]:
     for _ in range(10):
         moment = chosen.randrange(last // 2, last)
         began, worked = time.perf_counter(), time.process_time()
-        state = await database.read(partial(snapshots.load, until=moment, facts=False))
+        state = await database.read(partial(snapshots.load_past, until=moment))
         took.append(time.perf_counter() - began)
         cpu.append(time.process_time() - worked)
         assert state.sequence == moment

@@ -11,17 +11,18 @@ from sqlalchemy import delete, update
 from aggregator.control_sqlite import SqliteControl
 from aggregator.ledger import claims, cleaning, journal, snapshots
 from aggregator.ledger.asks import Ask, Pick
-from aggregator.ledger.copying import Copy, Copying
+from aggregator.ledger.copying import Copying
 from aggregator.ledger.entries import Entry, NodeOrdered, NodeReplaced, RatioSet, Tainted
 from aggregator.ledger.keeping import Keeping
 from aggregator.ledger.ledger import Ledger
 from aggregator.ledger.model import Taint
-from aggregator.ledger.snapshot import FORM, Reading, encode_head
+from aggregator.ledger.snapshot import FORM, encode_head
 from aggregator.ledger.state import State, encode_kept
 from aggregator.ledger.tables import LEDGER_SNAPSHOT
 from aggregator.ledger.words import Effect
 from aggregator.migrate import LEDGER
 from schemas.device import DeviceKind
+from tests.aggregator.ledger.copies import copied, restored
 from tests.aggregator.ledger.worlds import Book, begin, document
 
 
@@ -45,20 +46,6 @@ def changes(book: Book) -> Iterator[list[Entry]]:
     yield [RatioSet("vcpus", 2.0)]
     yield [NodeReplaced("n0", "n9")]
     yield [Tainted("n9", "", Taint("r", Effect.NO_SCHEDULE, "why", "op", 5))]
-
-
-def restored(copy: Copy) -> State:
-    reading = Reading(copy.head(0))
-    for part in copy.parts():
-        reading.add(part)
-    return reading.state(index=True)
-
-
-def copied(state: State) -> Copy:
-    copying = Copying(state)
-    while (copy := copying.step()) is None:
-        pass
-    return copy
 
 
 def test_snapshot_gives_the_same_state() -> None:

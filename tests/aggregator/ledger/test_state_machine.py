@@ -19,11 +19,13 @@ from aggregator.ledger.asks import Ask, NotGrantedError, Pick, objections
 from aggregator.ledger.entries import NodeReached, NodeRun, Passed, QuotaSet
 from aggregator.ledger.facts import withdraw
 from aggregator.ledger.model import Device, Held, Quota
+from aggregator.ledger.shelf import Shelf
 from aggregator.ledger.state import State, decode_kept, encode_kept
 from aggregator.ledger.transitions import TransitionError
 from aggregator.ledger.words import LIVE_CLAIMS, ClaimState, Lifecycle, Mode, Reach
 from schemas.device import DeviceKind, Document
 from schemas.errors import MusterError
+from tests.aggregator.ledger.copies import copied, shelved
 from tests.aggregator.ledger.worlds import Book, begin, document, readback
 
 VCPUS = 10
@@ -322,10 +324,14 @@ class LedgerMachine(RuleBasedStateMachine):
         """17: every prefix replays; a snapshot of any prefix and the rest give the same state."""
         fresh = State()
         half = len(self.book.written) // 2
+        past = Shelf()
         for written in self.book.written:
             apply(fresh, written.sequence, written.time_ns, written.entry)
             if written.sequence == half:
                 fresh = State.of(decode_kept(encode_kept(fresh.keep())))
+                past = shelved(copied(fresh), self.book.written[half:])
+        past.whole()
+        assert self.state.digest() == past.digest()
         assert self.state.digest() == fresh.digest()
         assert {name: tenant.used for name, tenant in self.state.tenants.items()} == {
             name: tenant.used for name, tenant in fresh.tenants.items()

@@ -28,7 +28,8 @@ def taken(state: State, publisher: str, report: ClaimReport, told: DeviceReport)
     if report.step is Step.PREPARE:
         wrong = _wrong(device, held, told) if told.done else f"{device.id}: {told.problem}"
         if not wrong:
-            return claims.confirm(state, report.claim, epoch, [device.id])
+            ids = {device.id: told.made} if told.made is not None else {}
+            return claims.confirm(state, report.claim, epoch, [device.id], ids)
         claims.find(state, report.claim, states=(ClaimState.PROVISIONING, ClaimState.UNDOING, ClaimState.RELEASING))
         return claims.begin_undo(state, report.claim, wrong)
     if told.done:
@@ -51,6 +52,8 @@ def _wrong(device: Device, held: Held, told: DeviceReport) -> str:
     """Say what keeps a device that was prepared from being the claim's; "" when nothing does."""
     if told.part != held.part:
         return f"{device.id}: the node found the part {told.part}"
+    if device.planned and told.made is None:
+        return f"{device.id}: the node did not say which partition it made"
     if device.group is not None and told.group != device.group:
         return f"{device.id}: the node found it in IOMMU group {told.group}, not {device.group}"
     return ""

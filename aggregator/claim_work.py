@@ -52,7 +52,7 @@ def _step(state: State, name: str, node: str) -> ClaimStep | None:
         claim.consumer,
         claim.epoch.generation,
         claim.epoch.sequence,
-        [claim_device(state, state.devices[one.device], one.profile) for one in held],
+        [claim_device(state, state.devices[one.device]) for one in held],
         claim.lease_seconds,
     )
 
@@ -73,7 +73,7 @@ def _cleans(state: State, devices: list[Device]) -> Iterator[ClaimStep]:
             )
 
 
-def claim_device(state: State, device: Device, profile: str = "") -> ClaimDevice:
+def claim_device(state: State, device: Device) -> ClaimDevice:
     """Give what a node has to know of a device."""
     hold = device.hold
     parent = state.devices.get(device.parent)
@@ -89,7 +89,7 @@ def claim_device(state: State, device: Device, profile: str = "") -> ClaimDevice
         tuple(sorted(member.slot.address for member in members if member.slot.address)),
         (parent or device).part_key,
         parent.slot.address if parent else "",
-        profile,
+        device.planned,
         device.cleaning if device.lifecycle is Lifecycle.CLEANING else 0,
         expected(device),
     )

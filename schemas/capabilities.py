@@ -139,32 +139,17 @@ NODE_OF_DPU_WORDS: Final = (
 )
 """What a node says that is a DPU: where its host finds it."""
 
-GPU_WORDS: Final = (
-    Word("nvlinks", int, "NVLinks that it has."),
-    Word("nvlinks_active", int, "NVLinks that are up.", own=True),
-    Word("nvlink_rate_bytes_per_second", int, "Rate of one NVLink in one direction."),
-    Word("nvlink_switched", bool, "Whether its NVLinks lead to switches, and not straight to other GPUs."),
-    Word("nvlink_peers", list[str], "GPUs that its NVLinks lead to, each `<document's name>=<links>`.", own=True),
+DRIFT_WORDS: Final = (
+    Word("vnic", str, "Id of the cloud's VNIC that it is; absent: none, or no metadata service told any.", own=True),
     Word(
-        "nvswitch_partitions",
+        "drift",
         list[str],
-        "Partitions of the NVSwitch fabric that it is in, as the fabric manager names them; where it is told, GPUs are"
-        " passed through by whole partitions only.",
+        "How it differs from what the cloud's metadata or its operator say, for people; absent: it does not, or nobody"
+        " said how it should be.",
         own=True,
     ),
-    Word("mig", bool, "Whether it can be divided into partitions."),
-    Word("mig_mode", str, "`enabled` or `disabled`.", own=True),
-    Word("mig_profiles", list[str], "Profiles of the partitions that can be made on it: `3g.40gb`."),
-    Word("mig_placements", list[str], "Where those can lie, each `<profile>:{<starts>}:<size>`, in slices of memory."),
-    Word("mig_placement", str, "Of a partition: where it lies on its GPU, `<start>:<size>` in slices.", own=True),
-    Word("mig_profile", str, "Of a partition: its profile."),
-    Word("gpu_instance", int, "Of a partition: id of its GPU instance; given again after it is gone.", own=True),
-    Word("compute_instance", int, "Of a partition: id of its compute instance.", own=True),
 )
-"""What a GPU tells of its links and of how it can be divided, and a partition of its place (`schemas.mig`).
+"""How a device differs from what it should be."""
 
-Sources: NVML API reference; NVIDIA Fabric Manager user guide, "Shared NVSwitch"; NVIDIA Multi-Instance GPU user guide.
-"""
-
-OWN_GPU_WORDS: Final = frozenset(word.name for word in GPU_WORDS if word.own)
+OWN_DRIFT_WORDS: Final = frozenset(word.name for word in DRIFT_WORDS if word.own)
 """Names of the words that tell of one device and not of its making."""

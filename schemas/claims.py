@@ -46,7 +46,8 @@ class ClaimDevice(msgspec.Struct, array_like=True, frozen=True):
     parent: str = ""
     """PCI address of what it is a part of; "" for nothing."""
     profile: str = ""
-    """MIG profile and placement to make on it; "" for none."""
+    """Of a partition that is made for claims: its plan (`schemas.mig.Plan`), to be made with PREPARE on the GPU at
+    `parent`, whose part is `family`, and to be destroyed with CLEAN; "" for what is there anyhow."""
     clean: int = 0
     """With CLEAN: ledger sequence at which the clean was begun; its evidence quotes it."""
     expected: dict[str, str] = {}
@@ -69,6 +70,17 @@ class ClaimStep(msgspec.Struct, array_like=True, frozen=True):
     """The claim's term: with it a lost ledger restores the claim from the node's checkpoint."""
 
 
+class Made(msgspec.Struct, array_like=True, frozen=True):
+    """The ids of a partition that was made."""
+
+    uuid: str
+    """As the driver gives it, which may give it again."""
+    gpu_instance: int
+    compute_instance: int
+    generation: int
+    """How often a partition was made under these ids on this GPU, this one included."""
+
+
 class DeviceReport(msgspec.Struct, array_like=True, frozen=True):
     """What became of one device of a step."""
 
@@ -84,8 +96,8 @@ class DeviceReport(msgspec.Struct, array_like=True, frozen=True):
     """Its driver after the step; "" for none."""
     evidence: str = ""
     """With CLEAN: the typed document, as JSON."""
-    made: str = ""
-    """With PREPARE of a MIG profile: the UUID of the partition that was made."""
+    made: Made | None = None
+    """With PREPARE of a partition: what was made."""
     clean: int = 0
     """With CLEAN: which clean it was, as in `ClaimDevice.clean`."""
 

@@ -58,6 +58,16 @@ class GpuReadback(_Readback, frozen=True, tag="gpu"):
     memory_used_bytes: int | None = None
 
 
+class PartitionReadback(_Readback, frozen=True, tag="gpu-partition"):
+    """A partition of a GPU that was made for a claim: it is gone, and so is what was in its memory."""
+
+    gone: bool
+    """Whether no partition is in its place any more."""
+    processes: int
+    memory_check: str
+    """Of the slices that it had: `passed`, `failed`, `not-run`, `unsupported`."""
+
+
 class VfReadback(_Readback, frozen=True, tag="vf"):
     """A virtual function: reset, with the VLAN and MAC that it has. Which it should have, the ledger knows."""
 
@@ -83,7 +93,7 @@ class PowerReadback(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag
     read_ns: int
 
 
-Readback = NvmeReadback | GpuReadback | VfReadback | FunctionReadback
+Readback = NvmeReadback | GpuReadback | PartitionReadback | VfReadback | FunctionReadback
 
 _KINDS: Final[dict[DeviceKind, type[_Readback]]] = {
     DeviceKind.NVME: NvmeReadback,
@@ -94,9 +104,12 @@ _KINDS: Final[dict[DeviceKind, type[_Readback]]] = {
 }
 
 
-def readback_of(kind: DeviceKind) -> type[_Readback]:
-    """Give the document that a kind of device takes: `FunctionReadback` for all that have none of their own."""
-    return _KINDS.get(kind, FunctionReadback)
+def readback_of(kind: DeviceKind, *, planned: bool = False) -> type[_Readback]:
+    """Give the document that a kind of device takes: `FunctionReadback` for all that have none of their own.
+
+    `planned`: it was made for a claim, and goes with it.
+    """
+    return PartitionReadback if planned else _KINDS.get(kind, FunctionReadback)
 
 
 _decoder: Final = msgspec.json.Decoder(Readback)

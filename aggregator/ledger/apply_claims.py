@@ -3,8 +3,6 @@
 from collections.abc import Callable
 from typing import Any, Final
 
-import msgspec
-
 from aggregator.ledger.entries import (
     ClaimRestored,
     Confirmed,
@@ -19,7 +17,8 @@ from aggregator.ledger.entries import (
     UndoBegun,
     Undone,
 )
-from aggregator.ledger.model import Claim, Hold
+from aggregator.ledger.model import Claim, Device, Hold
+from aggregator.ledger.partitions import make_planned, name_made
 from aggregator.ledger.state import State
 from aggregator.ledger.transitions import allowed
 from aggregator.ledger.words import LIVE_CLAIMS, ClaimState, Epoch, Lifecycle
@@ -51,6 +50,7 @@ def _granted(state: State, entry: Granted) -> None:
 
 
 def _take(state: State, claim: Claim, cause: str) -> None:
+    make_planned(state, claim.devices)
     for held in claim.devices:
         device = state.devices[held.device]
         state.move(device, cause)
@@ -71,10 +71,8 @@ def _confirmed(state: State, entry: Confirmed) -> None:
     for name in entry.devices:
         state.move(state.devices[name], "confirmed")
         claim.confirmed[name] = None
-    if entry.ids:
-        claim.devices = [
-            msgspec.structs.replace(held, device=entry.ids.get(held.device, held.device)) for held in claim.devices
-        ]
+        if name in entry.ids:
+            name_made(state, state.devices[name], entry.ids[name])
     _now(state, claim, ClaimState.ACTIVE if len(claim.confirmed) == len(claim.devices) else claim.state)
 
 
@@ -83,9 +81,9 @@ def _renewed(state: State, entry: Renewed) -> None:
     claim.lease_seconds = entry.lease_seconds
     claim.until_ns = state.time_ns + int(entry.lease_seconds * _SECOND)
     if claim.state is ClaimState.SUSPECT:
-        for held in claim.devices:
-            if state.devices[held.device].lifecycle is Lifecycle.SUSPECT:
-                state.move(state.devices[held.device], "renewed")
+        for device in _devices(state, claim):
+            if device.lifecycle is Lifecycle.SUSPECT:
+                state.move(device, "renewed")
         _now(state, claim, ClaimState.ACTIVE)
     else:
         _now(state, claim, claim.state)
@@ -94,8 +92,7 @@ def _renewed(state: State, entry: Renewed) -> None:
 def _lease_expired(state: State, entry: LeaseExpired) -> None:
     claim = state.claims[entry.claim]
     told = claim.state is not ClaimState.RESERVED
-    for held in claim.devices:
-        device = state.devices[held.device]
+    for device in _devices(state, claim):
         if allowed(device.lifecycle, "expired"):
             state.move(device, "expired")
     if told:
@@ -107,8 +104,7 @@ def _lease_expired(state: State, entry: LeaseExpired) -> None:
 def _released(state: State, entry: Released) -> None:
     claim = state.claims[entry.claim]
     told = claim.state is not ClaimState.RESERVED
-    for held in claim.devices:
-        device = state.devices[held.device]
+    for device in _devices(state, claim):
         if device.hold is not None and device.hold.claim == claim.id and allowed(device.lifecycle, "released"):
             state.move(device, "released")
     if told and any(held.device not in claim.undone for held in claim.devices):
@@ -151,8 +147,9 @@ def _fenced(state: State, entry: Fenced) -> None:
 def _invalidated(state: State, entry: Invalidated) -> None:
     claim = state.claims[entry.claim]
     changed = {entry.device, *entry.devices}
-    for held in claim.devices:
-        state.move(state.devices[held.device], "invalidated" if held.device in changed else "released")
+    for device in _devices(state, claim):
+        # of a partition that was to be made nothing is there yet
+        state.move(device, "invalidated" if device.id in changed and not device.planned else "released")
     _over(state, claim, ClaimState.INVALID, entry.why)
 
 
@@ -182,8 +179,11 @@ def _claim_restored(state: State, entry: ClaimRestored) -> None:
         version=state.sequence,
     )
     state.claims[claim.id] = claim
+    make_planned(state, entry.devices)
     for held in entry.devices:
         device = state.devices[held.device]
+        if held.parent:
+            device.planned = held.profile
         if allowed(device.lifecycle, "restored"):
             state.move(device, "restored")
         device.hold = Hold(claim.id, claim.tenant, held.mode, claim.epoch, held.part, held.expected)
@@ -195,6 +195,11 @@ def _forgotten(state: State, entry: Forgotten) -> None:
     for name in gone:
         state.claims.pop(name, None)
     state.keys = {key: claim for key, claim in state.keys.items() if claim not in gone}
+
+
+def _devices(state: State, claim: Claim) -> list[Device]:
+    """Give a claim's devices. A partition that was made for it is none any more once it has been cleaned."""
+    return [state.devices[held.device] for held in claim.devices if held.device in state.devices]
 
 
 def _now(state: State, claim: Claim, what: ClaimState, why: str = "") -> None:

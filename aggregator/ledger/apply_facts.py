@@ -155,6 +155,7 @@ def _view_gone(state: State, entry: ViewGone) -> None:
     if sights and sights[-1].until is None:
         sights[-1] = msgspec.structs.replace(sights[-1], until=state.sequence)
     state.touch(device)
+    state.end_planned(device)
 
 
 def _verified(state: State, entry: Verified) -> None:
@@ -193,8 +194,12 @@ def _passed(state: State, entry: Passed) -> None:
 
 def _proved(state: State, entry: Proved) -> None:
     device = state.devices[entry.device]
-    state.move(device, entry.cause)
     device.evidence = msgspec.structs.replace(entry.evidence, sequence=state.sequence)
+    gpu = state.devices.get(device.parent) if device.planned else None
+    if gpu is not None:  # a partition that was made for a claim ends with its clean
+        gpu.evidence = device.evidence
+        state.touch(gpu)
+    state.move(device, entry.cause)
 
 
 def _joined(state: State, entry: Joined) -> None:

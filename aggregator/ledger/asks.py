@@ -9,10 +9,12 @@ from typing import Final
 import msgspec
 
 from aggregator.ledger.model import Device, Node, part_key
-from aggregator.ledger.relations import blocked, excludes, together
+from aggregator.ledger.partitions import partitions, placements, slices
+from aggregator.ledger.relations import blocked, blocked_by_group, excludes, shared_whole, together
 from aggregator.ledger.state import State
 from aggregator.ledger.words import AMOUNTS, Effect, Lifecycle, Mode, Reach
 from schemas.errors import MusterError
+from schemas.mig import read_plan
 
 MIN_LEASE: Final = 1.0
 MAX_LEASE: Final = 366 * 86_400.0
@@ -56,7 +58,7 @@ class Pick(msgspec.Struct, frozen=True):
     part: str = ""
     """The part that the caller saw there; "" when any will do."""
     profile: str = ""
-    """The MIG profile and placement to make on it, `<profile>@<start>`."""
+    """Of a GPU: the plan of the partition to be made on it (`schemas.mig.Plan`), which is given and not the GPU."""
 
 
 class Ask(msgspec.Struct, frozen=True):
@@ -120,41 +122,88 @@ def node_closed(node: Node, tolerations: Sequence[str] = ()) -> Objection | None
 
 def objections(state: State, ask: Ask) -> Iterator[Objection]:
     """Yield every reason why `ask` cannot be granted as it is; none when it can."""
-    names = {pick.device for pick in ask.devices}
+    modes = {pick.device: pick.mode for pick in ask.devices if not pick.profile}
+    divided: dict[str, int] = {}
     for pick in ask.devices:
         device = state.devices.get(pick.device)
         if device is None:
             yield Objection("device.unknown", f"there is no device {pick.device}", device=pick.device)
-            continue
-        yield from _about(state, ask, pick, device, names)
+        elif pick.profile:
+            yield from _schedulable(state, ask, pick, device)
+            yield from _dividing(state, ask, pick, device, modes)
+            yield from _place(state, pick, device, divided)
+        else:
+            yield from _schedulable(state, ask, pick, device)
+            yield from _whole(state, ask, pick, device, modes)
     yield from _amounts(state, ask)
     yield from over_quota(state, ask)
 
 
-def _about(state: State, ask: Ask, pick: Pick, device: Device, names: set[str]) -> Iterator[Objection]:
+def _schedulable(state: State, ask: Ask, pick: Pick, device: Device) -> Iterator[Objection]:
     objection = unschedulable(state, device, ask.tolerations)
     if objection is not None:
         yield objection
     if pick.part and pick.part != part_key(device):
         yield Objection("device.replaced", f"{device.id} is not the part {pick.part} any more", device.node, device.id)
+
+
+def _whole(state: State, ask: Ask, pick: Pick, device: Device, modes: dict[str, Mode]) -> Iterator[Objection]:
+    """Object to a device, as it is, being given."""
+    if device.planned:
+        message = f"{device.id} is made for one claim, and ends with it"
+        yield Objection("device.planned", message, device.node, device.id)
     other = blocked(state, device, ask.tenant, pick.mode)
     if other is not None:
         yield Objection(f"relation.{other.relation}", f"{device.id}: {other.why}", device.node, other.device)
     for partner in excludes(state, device):
-        if partner.id in names:
+        if partner.id in modes:
             message = f"{device.id} and {partner.id} cannot be given both: one is a part of the other"
             yield Objection("relation.excludes", message, device.node, partner.id)
     if pick.mode is Mode.PASSTHROUGH:
-        yield from _modes(state, ask, device, names)
+        yield from _modes(state, ask, device, modes)
 
 
-def _modes(state: State, ask: Ask, device: Device, names: set[str]) -> Iterator[Objection]:
+def _modes(state: State, ask: Ask, device: Device, modes: dict[str, Mode]) -> Iterator[Objection]:
     """A group that is asked for in two modes at once would leave a host driver beside a tenant's device."""
-    modes = {pick.device: pick.mode for pick in ask.devices}
+    driven = {pick.device for pick in ask.devices if pick.profile}
+    driven |= {whole.id for name in modes for whole in shared_whole(state, state.devices.get(name))}
     for member in together(state, device):
-        if member.id in names and modes[member.id] is not Mode.PASSTHROUGH:
+        if modes.get(member.id, Mode.PASSTHROUGH) is not Mode.PASSTHROUGH or member.id in driven:
             message = f"{device.id} and {member.id} are in one IOMMU group and cannot be given in two modes"
             yield Objection("relation.together", message, device.node, member.id)
+
+
+def _dividing(state: State, ask: Ask, pick: Pick, gpu: Device, modes: dict[str, Mode]) -> Iterator[Objection]:
+    """Object to a GPU being divided: while it or a neighbour is given to somebody whole."""
+    if pick.mode is not Mode.DRIVER:
+        message = f"{gpu.id}: a partition has no PCI function to pass through: ask for the mode driver"
+        yield Objection("partition.mode", message, gpu.node, gpu.id)
+    other = blocked_by_group(state, gpu, ask.tenant, Mode.DRIVER)
+    if other is not None:
+        yield Objection(f"relation.{other.relation}", f"{gpu.id}: {other.why}", gpu.node, other.device)
+    if gpu.id in modes:
+        message = f"{gpu.id} cannot be given whole and in parts"
+        yield Objection("relation.excludes", message, gpu.node, gpu.id)
+
+
+def _place(state: State, pick: Pick, gpu: Device, divided: dict[str, int]) -> Iterator[Objection]:
+    """Object to the place of a partition: one that there is not, or that is taken, by the same request too."""
+    plan = read_plan(pick.profile)
+    possible = plan is not None and any(
+        one.profile == plan.profile and plan.place in one.places for one in placements(gpu)
+    )
+    if plan is None or not possible:
+        message = f"no partition {pick.profile} can be made on {gpu.id}: name it as 3g.40gb@4:4, one of its placements"
+        yield Objection("partition.place", message, gpu.node, gpu.id)
+        return
+    for other in partitions(state, gpu.id):
+        if slices(other) & plan.place.mask:
+            message = f"{gpu.id}: in the place of {plan} is {other.id}, {other.lifecycle.value}"
+            yield Objection("partition.taken", message, gpu.node, other.id)
+    if divided.get(gpu.id, 0) & plan.place.mask:
+        message = f"{gpu.id}: {plan} overlaps another partition that is asked for"
+        yield Objection("partition.overlap", message, gpu.node, gpu.id)
+    divided[gpu.id] = divided.get(gpu.id, 0) | plan.place.mask
 
 
 def _amounts(state: State, ask: Ask) -> Iterator[Objection]:
@@ -195,7 +244,11 @@ def over_quota(state: State, ask: Ask) -> Iterator[Objection]:
                 for profiles, number in (tenant.profiles if tenant else {}).items()
                 if state.is_variant(profiles, variant)
             )
-            picked = [state.devices[pick.device] for pick in ask.devices if pick.device in state.devices]
+            picked = [
+                state.devices[pick.device]
+                for pick in ask.devices
+                if pick.device in state.devices and not pick.profile  # a partition is none of its GPU's variant
+            ]
             wanted = sum(state.is_variant(device.profiles, variant) for device in picked)
         if wanted and held + wanted > limit:
             message = f"tenant {ask.tenant} would hold {held + wanted} of {name}, and its quota is {limit}"
@@ -204,7 +257,7 @@ def over_quota(state: State, ask: Ask) -> Iterator[Objection]:
 
 def check_ask(ask: Ask) -> None:
     """Raise ClaimInvalidError for what nobody can mean."""
-    names = [pick.device for pick in ask.devices]
+    names = [f"{pick.device} {pick.profile}".rstrip() for pick in ask.devices]
     if len(set(names)) != len(names):
         twice = sorted({name for name in names if names.count(name) > 1})
         raise ClaimInvalidError(f"named more than once: {', '.join(twice)}")

@@ -31,9 +31,12 @@ from aggregator.ledger.entries import (
 )
 from aggregator.ledger.evidence import expected
 from aggregator.ledger.model import Claim, Device, Held, part_key
+from aggregator.ledger.partitions import hold_for, part_of, partitions, slices
 from aggregator.ledger.state import State
-from aggregator.ledger.words import LIVE_CLAIMS, ClaimState, Epoch, Lifecycle, Reach
+from aggregator.ledger.words import LIVE_CLAIMS, SHARING, ClaimState, Epoch, Lifecycle, Reach
+from schemas.claims import Made
 from schemas.errors import MusterError
+from schemas.mig import read_plan
 
 
 class ClaimError(MusterError):
@@ -62,7 +65,7 @@ def grant(state: State, ask: Ask, claim: str) -> tuple[list[Entry], str]:
     against = list(objections(state, ask))
     if against:
         raise NotGrantedError(against)
-    held = [_held(state.devices[pick.device], pick) for pick in ask.devices]
+    held = [_held(state, state.devices[pick.device], pick, claim) for pick in ask.devices]
     entry = Granted(
         claim,
         ask.tenant,
@@ -78,8 +81,11 @@ def grant(state: State, ask: Ask, claim: str) -> tuple[list[Entry], str]:
     return [entry], claim
 
 
-def _held(device: Device, pick: Pick) -> Held:
-    return Held(device.id, device.node, pick.mode, part_key(device), pick.profile, expected(device))
+def _held(state: State, device: Device, pick: Pick, claim: str) -> Held:
+    plan = read_plan(pick.profile)
+    if plan is not None:
+        return hold_for(state, device, plan, claim)
+    return Held(device.id, device.node, pick.mode, part_key(device), expected=expected(device))
 
 
 def repeated(state: State, tenant: str, key: str, request: str) -> str:
@@ -126,20 +132,30 @@ def provision(state: State, claim: str, version: int | None = None) -> tuple[lis
 
 def _changed(state: State, held: Held) -> Objection | None:
     device = state.devices[held.device]
-    if part_key(device) != held.part:
+    if part_of_held(state, held) != held.part:
         return Objection("device.replaced", f"{device.id} is not the part {held.part} any more", held.node, device.id)
     reach = state.reach(device)
     if reach is not Reach.LIVE:
         return Objection(f"reach.{reach.value}", f"{device.id} is {reach.value}", held.node, device.id)
+    for other in partitions(state, held.parent) if held.parent else ():
+        if other.id != device.id and slices(other) & slices(device):
+            return Objection("partition.taken", f"{other.id} is in the place of {device.id}", held.node, device.id)
     return None
 
 
+def part_of_held(state: State, held: Held) -> str:
+    """Give the part that a claim would hold now; of a partition that is to be made it is told by the GPU."""
+    plan = read_plan(held.profile) if held.parent else None
+    return part_key(state.devices[held.device]) if plan is None else part_of(state.devices[held.parent], plan)
+
+
 def confirm(
-    state: State, claim: str, epoch: Epoch, devices: Sequence[str], ids: dict[str, str] | None = None
+    state: State, claim: str, epoch: Epoch, devices: Sequence[str], ids: dict[str, Made] | None = None
 ) -> tuple[list[Entry], Claim]:
     """Take a node's word that devices are the claim's, under its epoch. Again: nothing new.
 
-    Raises ClaimError for another epoch, and for a claim that is past confirming: its node undoes it.
+    `ids` are those of partitions that were made; without them a partition is not confirmed. Raises ClaimError for that,
+    for another epoch, and for a claim that is past confirming: its node undoes it.
     """
     found = find(state, claim)
     if found.epoch != epoch:
@@ -152,7 +168,11 @@ def confirm(
     strange = set(new) - {held.device for held in found.devices}
     if strange:
         raise ClaimError(f"claim {claim} does not hold {', '.join(sorted(strange))}")
-    return [Confirmed(claim, new, ids or {})], found
+    made = {name: one for name, one in (ids or {}).items() if name in new and state.devices[name].planned}
+    unnamed = [name for name in new if state.devices[name].planned and name not in made]
+    if unnamed:
+        raise ClaimError(f"claim {claim}: {', '.join(unnamed)}: a partition that was made is confirmed with its ids")
+    return [Confirmed(claim, new, made)], found
 
 
 def renew(
@@ -170,9 +190,10 @@ def renew(
 
 
 def _still(state: State, claim: Claim, held: Held) -> bool:
-    device = state.devices[held.device]
+    device = state.devices.get(held.device)
     return (
-        device.lifecycle is Lifecycle.SUSPECT
+        device is not None
+        and device.lifecycle is Lifecycle.SUSPECT
         and device.hold is not None
         and device.hold.claim == claim.id
         and held.device in claim.confirmed
@@ -225,15 +246,28 @@ def undone(state: State, claim: str, epoch: Epoch, devices: Sequence[str]) -> tu
 
 
 def may_be_in_use(state: State, device: Device) -> bool:
-    """Tell whether a live claim holds a device, and its node has not confirmed that it does not use it."""
+    """Tell whether a live claim holds a device, and its node has not confirmed that it does not use it.
+
+    Who uses a part that has no PCI function of its own uses the whole.
+    """
+    parts = (state.devices[name] for name in state.found.parts.get(device.id, ()))
+    return claimed(state, device) or any(part.kind in SHARING and claimed(state, part) for part in parts)
+
+
+def claimed(state: State, device: Device) -> bool:
+    """Tell whether a live claim holds a device itself, and its node has not confirmed that it does not use it."""
     claim = state.claims.get(device.hold.claim) if device.hold else None
     return claim is not None and claim.state in LIVE_CLAIMS and device.id not in claim.undone
 
 
 def invalidate(state: State, devices: Iterable[Device], why: str) -> list[Entry]:
-    """Give back the claims of devices that changed before any node was told of them; [] when there are none such."""
+    """Give back the claims of devices that changed before any node was told of them; [] when there are none such.
+
+    With a GPU change the partitions that were to be made on it.
+    """
     changed: dict[str, list[str]] = {}
-    for device in devices:
+    parts = ((one, *(state.devices[name] for name in state.found.parts.get(one.id, ()))) for one in devices)
+    for device in (one for each in parts for one in each if one is each[0] or one.planned):
         claim = state.claims.get(device.hold.claim) if device.hold else None
         if claim is not None and claim.state is ClaimState.RESERVED:
             changed.setdefault(claim.id, []).append(device.id)

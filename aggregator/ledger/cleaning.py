@@ -7,7 +7,7 @@ import msgspec
 from aggregator.ledger import evidence as proof
 from aggregator.ledger import uses
 from aggregator.ledger.asks import ClaimInvalidError, NotGrantedError, Objection
-from aggregator.ledger.claims import ClaimError, may_be_in_use
+from aggregator.ledger.claims import ClaimError, claimed, may_be_in_use
 from aggregator.ledger.entries import Entry, Fenced, Passed, Proved
 from aggregator.ledger.evidence import EvidenceError
 from aggregator.ledger.model import Claim, Device, Evidence, part_key
@@ -43,12 +43,13 @@ def begin_clean(state: State, device: str, *, who: str = "", why: str = "") -> t
         raise NotGrantedError([Objection("claim.live", message, found.node, device)])
     _check_use(found, uses.recorded(state, found))
     for other in excludes(state, found):
-        if may_be_in_use(state, other):
+        if claimed(state, other):
             message = f"{other.id}, which is a part of {device} or has it as one, may be in use for a claim"
             raise NotGrantedError([Objection("relation.excludes", message, found.node, other.id)])
-    reach = state.reach(found)
+    there = state.devices.get(found.parent, found) if found.planned else found  # it may be destroyed already
+    reach = state.reach(there)
     if reach is not Reach.LIVE:
-        raise NotGrantedError([Objection(f"reach.{reach.value}", f"{device} is {reach.value}", found.node, device)])
+        raise NotGrantedError([Objection(f"reach.{reach.value}", f"{there.id} is {reach.value}", found.node, device)])
     return [Passed(device, "clean", who, why)], found
 
 
@@ -137,7 +138,10 @@ def _there(claim: Claim, node: str) -> list[str]:
 
 
 def retire(state: State, devices: Sequence[str], who: str, why: str) -> tuple[list[Entry], None]:
-    """Take devices out for good. Raises TransitionError for one that a claim holds."""
+    """Take devices out for good. Raises TransitionError for one that a claim holds, ClaimError for one made for it."""
+    for device in devices:
+        if find(state, device).planned:
+            raise ClaimError(f"{device} was made for a claim, and ends with its clean: retire its GPU")
     return [_pass(state, device, "retired", who, why) for device in devices], None
 
 

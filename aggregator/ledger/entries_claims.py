@@ -4,6 +4,7 @@ import msgspec
 
 from aggregator.ledger.entry import LedgerEntry
 from aggregator.ledger.model import Evidence, Held
+from schemas.claims import Made
 
 
 class Granted(LedgerEntry, frozen=True, tag=20):
@@ -31,12 +32,12 @@ class Provisioned(LedgerEntry, frozen=True, tag=21):
 class Confirmed(LedgerEntry, frozen=True, tag=22):
     """A node confirmed part, group and epoch of devices. With the last, the claim is active.
 
-    `ids` gives a partition that was made the id of its own: device of the claim -> id.
+    `ids` says what was made of partitions of the claim that were planned: device -> its ids.
     """
 
     claim: str
     devices: list[str]
-    ids: dict[str, str] = msgspec.field(default_factory=dict)
+    ids: dict[str, Made] = msgspec.field(default_factory=dict)
 
 
 class Renewed(LedgerEntry, frozen=True, tag=23):

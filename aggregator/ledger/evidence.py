@@ -19,6 +19,7 @@ from schemas.evidence import (
     FunctionReadback,
     GpuReadback,
     NvmeReadback,
+    PartitionReadback,
     Readback,
     VfReadback,
     decode_readback,
@@ -53,7 +54,7 @@ def check(device: Device, readback: Readback) -> None:
 
 
 def _problems(device: Device, readback: Readback) -> Iterator[str]:
-    wanted = readback_of(device.kind)
+    wanted = readback_of(device.kind, planned=bool(device.planned))
     if not isinstance(readback, wanted):
         yield f"{device.id} is a {device.kind.value}: a {wanted.__struct_config__.tag} document is needed"
         return
@@ -77,10 +78,11 @@ def _of_kind(device: Device, readback: Readback) -> Iterator[str]:
         case GpuReadback():
             if not readback.reset_seen:
                 yield "no reset was seen"
-            if readback.processes:
-                yield f"{readback.processes} processes use it"
-            if readback.memory_check != "passed":
-                yield f"the memory check is {readback.memory_check}"
+            yield from _memory(readback)
+        case PartitionReadback():
+            if not readback.gone:
+                yield "a partition is still in its place"
+            yield from _memory(readback)
         case VfReadback():
             yield from _vf(device, readback)
             if not readback.reset_seen:
@@ -88,6 +90,13 @@ def _of_kind(device: Device, readback: Readback) -> Iterator[str]:
         case FunctionReadback():
             if not readback.reset_seen:
                 yield "no reset was seen"
+
+
+def _memory(readback: GpuReadback | PartitionReadback) -> Iterator[str]:
+    if readback.processes:
+        yield f"{readback.processes} processes use it"
+    if readback.memory_check != "passed":
+        yield f"the memory check is {readback.memory_check}"
 
 
 def expected(device: Device) -> dict[str, str]:

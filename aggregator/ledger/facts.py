@@ -33,11 +33,13 @@ from aggregator.ledger.entries import (
 )
 from aggregator.ledger.givable import never_given
 from aggregator.ledger.model import OWN, Device, Profile, Taint, View, view_source
+from aggregator.ledger.partitions import planned_in
 from aggregator.ledger.state import State, encode_profile
 from aggregator.ledger.transitions import allowed
-from aggregator.ledger.words import Effect, Reach
+from aggregator.ledger.words import Effect, Lifecycle, Reach
 from schemas.capabilities import NODE_OF_DPU_WORDS
 from schemas.device import DeviceKind, Document, Value
+from schemas.mig import read_place
 
 CONFLICT: Final = "conflict"
 """The rule of the taint on both of two devices that state one identity."""
@@ -150,7 +152,7 @@ def _view(sighting: Sighting, profile: int) -> View:
 def _find(state: State, node: str, view: View, profile: Profile) -> tuple[Device | None, Device | None]:
     """Give the device that a view is of, None when it is new; and the one whose slot it has taken."""
     before = state.found.by_source.get((node, view.source))
-    for name in _candidates(state, node, view, before):
+    for name in _candidates(state, node, view, profile, before):
         device = state.devices[name]
         if _contradicts(device, view, profile) or (name != before and _beside(device, view)):
             continue
@@ -158,19 +160,31 @@ def _find(state: State, node: str, view: View, profile: Profile) -> tuple[Device
     return None, state.devices[before] if before is not None else _displaced(state, node, view, profile)
 
 
-def _candidates(state: State, node: str, view: View, before: str | None) -> Iterator[str]:
+def _candidates(state: State, node: str, view: View, profile: Profile, before: str | None) -> Iterator[str]:
     if before is not None:
         yield before
     for key in sorted(view.keys, key=lambda key: key.startswith(_SLOT_KEY)):
         found = state.found.by_key.get((node, key))
         if found is not None:
             yield found
+    if profile.kind is DeviceKind.GPU_PARTITION:
+        yield from _planned(state, node, view)
     if view.slot.path:
         yield from list(state.found.by_slot.get((node, view.slot.path), ()))
 
 
+def _planned(state: State, node: str, view: View) -> Iterator[str]:
+    """Yield the partition that was planned in the place where one is seen."""
+    gpu = state.found.by_source.get((node, view_source(view.publisher, view.collector, view.parent)))
+    place = read_place(str(view.own.get("mig_placement", "")))
+    if gpu is not None and place is not None:
+        yield from [one.id for one in planned_in(state, gpu, place)]
+
+
 def _contradicts(device: Device, view: View, profile: Profile) -> bool:
     """Tell whether a view cannot be of a device: another identity, another place at the same time, another making."""
+    if device.planned and device.lifecycle is Lifecycle.RESERVED:
+        return True  # no node was told to make it yet
     if _differ(device.part.uuid, view.uuid) or _differ(device.part.serial, view.serial):
         return True
     same_part = bool(
@@ -322,6 +336,8 @@ def _gone(state: State, device: Device, source: str, why: str) -> list[Entry]:
     entries: list[Entry] = []
     if set(device.views) <= {source}:
         entries += claims.invalidate(state, [device], why)
+        if device.planned and device.lifecycle is Lifecycle.RESERVED:
+            return entries  # with its claim it is no device any more
     entries.append(ViewGone(device.id, source, why))
     entries += _reconciled(state, device)
     return entries

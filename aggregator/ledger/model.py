@@ -11,22 +11,25 @@ import msgspec
 
 import schemas.device
 from aggregator.ledger.words import ClaimState, Effect, Epoch, Lifecycle, Mode, Reach
-from schemas.capabilities import OWN_PCI_WORDS
+from schemas.capabilities import OWN_DPU_WORDS, OWN_PCI_WORDS
+from schemas.capabilities_gpu import OWN_GPU_WORDS
 from schemas.device import DeviceKind, Part, Slot, Value
 
-OWN: Final = OWN_PCI_WORDS | {
-    "block_device",
-    "controller",
-    "host_name",
-    "interface",
-    "mac",
-    "mig_mode",
-    "nvlink_peers",
-    "nvlinks_active",
-    "power_state",
-    "system_uuid",
-    "vlan",
-}
+OWN: Final = (
+    OWN_PCI_WORDS
+    | OWN_DPU_WORDS
+    | OWN_GPU_WORDS
+    | {
+        "block_device",
+        "controller",
+        "host_name",
+        "interface",
+        "mac",
+        "power_state",
+        "system_uuid",
+        "vlan",
+    }
+)
 """Capabilities that say where a device is and what is done with it, not what it is: kept with the device."""
 
 
@@ -153,6 +156,8 @@ class Device(msgspec.Struct, array_like=True):
     """Of all views, merged; derived."""
     profiles: tuple[int, ...] = ()
     """Of all views, in the order of their sources: equal for devices of one making; derived."""
+    planned: str = ""
+    """Of a GPU's partition that is made for a claim, and ends with it: its plan (`schemas.mig.Plan`); else ""."""
 
     def get(self, name: str) -> Value | None:
         """Give a capability by name; None when no collector tells it."""
@@ -229,9 +234,11 @@ class Held(msgspec.Struct, array_like=True, frozen=True):
     part: str
     """The part that was chosen: another one in its place is not held."""
     profile: str = ""
-    """For a MIG partition that is still to be made: `<profile>@<placement>` on the device, which is its parent."""
+    """Of a GPU's partition that is made for the claim: its plan, `<profile>@<start>:<size>`."""
     expected: dict[str, str] = {}
     """What it was like when it was granted, as far as a clean has to bring it back: `mac`, `vlan` of a VF."""
+    parent: str = ""
+    """With `profile`: the GPU."""
 
 
 class Claim(msgspec.Struct, array_like=True):

@@ -5,7 +5,8 @@
 While a claim holds a device, through cleaning, both bind everybody else: its excludes partners are blocked for all; the
 other members of its group are blocked, when it is passthrough, for all but a claim of the same tenant and mode. The
 other way round, nothing is given for passthrough while any other member of its group is in anybody else's use, or may
-be: the device could read and write what that one does.
+be: the device could read and write what that one does. A part without a PCI function of its own (a GPU's partition, a
+drive's name space) is in the group of what it is a part of.
 
 Source: kernel.org/doc/html/latest/driver-api/vfio.html, "Groups, Devices, and IOMMUs".
 """
@@ -17,7 +18,7 @@ import msgspec
 
 from aggregator.ledger.model import Device
 from aggregator.ledger.state import State
-from aggregator.ledger.words import WHOLE_OF, Lifecycle, Mode, Reach
+from aggregator.ledger.words import SHARING, WHOLE_OF, Lifecycle, Mode, Reach
 
 _FREE: Final = Lifecycle.FREE
 _NOT_SHARED: Final = frozenset({Lifecycle.HOST, Lifecycle.RETIRED})
@@ -65,23 +66,39 @@ def blocked(state: State, device: Device, tenant: str, mode: Mode) -> Blocked | 
     for other in excludes(state, device):
         if held(other) or (other.lifecycle is Lifecycle.FOREIGN):
             return Blocked("excludes", other.id, f"{other.id}, {_relation(device, other)}, is {_who(other)}")
-    for other in together(state, device):
-        why = _in_the_way(other, tenant, mode)
-        if why:
-            return Blocked("together", other.id, f"{other.id}, in the same IOMMU group {device.group}, is {why}")
+    return blocked_by_group(state, device, tenant, mode)
+
+
+def blocked_by_group(state: State, device: Device, tenant: str, mode: Mode) -> Blocked | None:
+    """Give what of its IOMMU group forbids to give a device, or of a part of it its whole; None when nothing does."""
+    for one in (device, *shared_whole(state, device)):
+        for other in together(state, one):
+            why = _in_the_way(state, other, tenant, mode)
+            if why:
+                return Blocked("together", other.id, f"{other.id}, in the same IOMMU group {one.group}, is {why}")
     return None
 
 
-def _in_the_way(other: Device, tenant: str, mode: Mode) -> str:
+def shared_whole(state: State, device: Device | None) -> Iterator[Device]:
+    """Yield what a part without a PCI function of its own is a part of: that has its place in a group."""
+    if device is not None and device.kind in SHARING and device.parent in state.devices:
+        yield state.devices[device.parent]
+
+
+def _in_the_way(state: State, other: Device, tenant: str, mode: Mode) -> str:
     """Say why a member of its group keeps a device from being given; "" when it does not."""
     hold = other.hold
     if hold is not None:
         if hold.tenant == tenant and hold.mode is mode:
             return ""
         return _who(other) if Mode.PASSTHROUGH in (mode, hold.mode) else ""
-    if mode is Mode.DRIVER or other.reach is Reach.ABSENT or other.lifecycle in (_FREE, Lifecycle.RETIRED):
+    if mode is Mode.DRIVER or other.reach is Reach.ABSENT:
         return ""
-    return str(other.lifecycle.value)
+    for name in state.found.parts.get(other.id, ()):
+        part = state.devices[name]
+        if part.kind in SHARING and (held(part) or part.lifecycle is Lifecycle.FOREIGN):
+            return f"driven for {part.id}, which is {_who(part)}"
+    return "" if other.lifecycle in (_FREE, Lifecycle.RETIRED) else str(other.lifecycle.value)
 
 
 def _who(other: Device) -> str:

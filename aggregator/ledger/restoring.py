@@ -19,10 +19,12 @@ from aggregator.ledger.entries import (
     Provisioned,
 )
 from aggregator.ledger.model import Claim, Device, Held, Node
+from aggregator.ledger.partitions import hold_for, partitions, slices
 from aggregator.ledger.state import State
 from aggregator.ledger.transitions import allowed
 from aggregator.ledger.words import LIVE_CLAIMS, ClaimState, Epoch, Mode
 from schemas.claims import Checkpoint, CheckpointClaim, ClaimDevice
+from schemas.mig import read_plan
 
 _MODES: Final = {mode.value for mode in Mode}
 _TERM: Final = 3600.0
@@ -81,7 +83,7 @@ def restore(state: State, publisher: str, claim: CheckpointClaim) -> tuple[list[
     back, restored = _back(
         state, publisher, claim, {held.device for held in found.devices} if found and live else set()
     )
-    promised = [device for device in (state.devices[held.device] for held in back) if not _is_of(device, claim)]
+    promised = [device for held in back for device in _there(state, held) if not _is_of(device, claim)]
     why = f"its node keeps it for claim {claim.claim} of {claim.tenant}"
     entries = claims.invalidate(state, promised, why)  # of whom it was promised to meanwhile, no node was told
     if back:
@@ -97,7 +99,14 @@ def _back(state: State, publisher: str, claim: CheckpointClaim, known: set[str])
     pending, conflicts = False, []
     for one in claim.devices:
         device = _find(state, publisher, one)
-        if device is None:
+        gpu = _gpu(state, publisher, one) if device is None else None
+        if gpu is not None:
+            held, conflict = _planned(state, gpu, claim, one)
+            if conflict:
+                conflicts.append(conflict)
+            else:
+                back[held.device] = held
+        elif device is None:
             pending = True
         elif device.id not in known:
             conflict = _in_the_way(state, device, claim, one)
@@ -105,7 +114,8 @@ def _back(state: State, publisher: str, claim: CheckpointClaim, known: set[str])
                 conflicts.append(conflict)
             else:
                 mode = Mode(one.mode)
-                back[device.id] = Held(device.id, device.node, mode, one.part, one.profile, dict(one.expected))
+                parent = device.parent if one.profile else ""
+                back[device.id] = Held(device.id, device.node, mode, one.part, one.profile, dict(one.expected), parent)
     return list(back.values()), Restored(claim.claim, pending, "; ".join(conflicts))
 
 
@@ -113,9 +123,49 @@ def _find(state: State, publisher: str, one: ClaimDevice) -> Device | None:
     """Give the device of a checkpoint by its part, among those of the nodes that the publisher speaks for."""
     for name in (one.device, *state.found.by_part.get(one.part, ())):
         device = state.devices.get(name)
-        if device is not None and device.part_key == one.part and state.nodes[device.node].publisher == publisher:
+        if device is not None and _is(device, one) and state.nodes[device.node].publisher == publisher:
             return device
     return None
+
+
+def _is(device: Device, one: ClaimDevice) -> bool:
+    """Tell whether a device is the part of a checkpoint: a partition was granted before it had a name of its own."""
+    granted = device.hold.part if device.planned and device.hold is not None else ""
+    return one.part in (device.part_key, granted)
+
+
+def _gpu(state: State, publisher: str, one: ClaimDevice) -> Device | None:
+    """Give the GPU on which a node keeps a partition that the ledger does not know; None for anything else."""
+    if read_plan(one.profile) is None:
+        return None
+    found = (state.devices[name] for name in state.found.by_part.get(one.family, ()))
+    return next((gpu for gpu in found if state.nodes[gpu.node].publisher == publisher), None)
+
+
+def _planned(state: State, gpu: Device, claim: CheckpointClaim, one: ClaimDevice) -> tuple[Held, str]:
+    """Give what a claim holds of a GPU that a node made a partition on, and what is in the way; "" when nothing is.
+
+    A partition that is described in its place is that one.
+    """
+    plan = read_plan(one.profile)
+    assert plan is not None
+    held = msgspec.structs.replace(hold_for(state, gpu, plan, claim.claim), part=one.part)
+    there = (one for one in partitions(state, gpu.id) if not one.planned and slices(one) == plan.place.mask)
+    same = next((one.id for one in there), "")
+    held = msgspec.structs.replace(held, device=same or held.device)
+    conflicts = [_in_the_way(state, other, claim, one) for other in _there(state, held) if other is not gpu]
+    if gpu.hold is not None:
+        conflicts.append(_in_the_way(state, gpu, claim, one))
+    return held, "; ".join(conflict for conflict in conflicts if conflict)
+
+
+def _there(state: State, held: Held) -> list[Device]:
+    """Give what is where a claim is to hold something again: a GPU that is divided, and what overlaps its partition."""
+    if not held.parent:
+        return [state.devices[held.device]]
+    plan = read_plan(held.profile)
+    overlapping = [one for one in partitions(state, held.parent) if plan and slices(one) & plan.place.mask]
+    return [state.devices[held.parent], *overlapping]
 
 
 def _in_the_way(state: State, device: Device, claim: CheckpointClaim, one: ClaimDevice) -> str:

@@ -99,6 +99,9 @@ class State:
         """Take a device along a line of the table."""
         line = transition(device.lifecycle, cause)
         device.lifecycle = line.target
+        gpu = self.devices.get(device.parent) if device.planned else None
+        if gpu is not None and line.target is Lifecycle.DIRTY:
+            gpu.released = self.sequence  # what was in its partition was in its memory
         if line.target in (Lifecycle.FREE, Lifecycle.HOST, Lifecycle.FOREIGN, Lifecycle.RETIRED):
             device.hold = None
         elif line.target is Lifecycle.DIRTY:
@@ -106,6 +109,21 @@ class State:
         elif line.target is Lifecycle.CLEANING:
             device.cleaning = self.sequence
         self.touch(device)
+        self.end_planned(device)
+
+    def end_planned(self, device: Device) -> None:
+        """Let go of a device that was made for a claim, once it is clean and nobody sees it any more."""
+        seen = device.views and device.reach is not Reach.ABSENT
+        if not device.planned or device.lifecycle is not Lifecycle.FREE or seen:
+            return
+        for name in self.claims_on.get(device.node, ()):  # it may be clean before other nodes gave up its claim
+            claim = self.claims[name]
+            if any(held.device == device.id for held in claim.devices):
+                _add(self.tenants[claim.tenant].profiles, device.profiles, -1)
+        self.unindex(device)
+        self.nodes[device.node].devices.pop(device.id)
+        del self.devices[device.id]
+        self.sights.pop(device.id, None)
 
     def record(self, source: str, use: Use, sign: int = 1) -> None:
         """Let what a record says be found (`sign` 1), or no more (-1)."""
@@ -193,6 +211,9 @@ class State:
 
     def reach(self, device: Device) -> Reach:
         """Give what we know of a device now, its node's silence included."""
+        gpu = self.devices.get(device.parent) if device.planned and not device.views else None
+        if gpu is not None:
+            return self.reach(gpu)  # of what nobody describes it is known what is known of what it is made on
         node = self.nodes.get(device.node)
         if device.reach is Reach.LIVE and (node is None or not node.live):
             return Reach.STALE

@@ -121,3 +121,6 @@ WHOLE_OF: Final[dict[DeviceKind, DeviceKind]] = {
     DeviceKind.NVME_NAMESPACE: DeviceKind.NVME,
 }
 """A part of a device, and what it is a part of: one is given or the other, never both (`excludes`)."""
+
+SHARING: Final = frozenset({DeviceKind.GPU_PARTITION, DeviceKind.NVME_NAMESPACE})
+"""Parts without a PCI function of their own: the host's driver of the whole serves who has one."""

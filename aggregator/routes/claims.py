@@ -14,7 +14,7 @@ from aggregator.caretaker import leave
 from aggregator.ledger import asks
 from aggregator.ledger.asks import Ask, ClaimInvalidError, NotGrantedError, Objection, Pick
 from aggregator.ledger.claims import ClaimUnknownError
-from aggregator.ledger.model import Claim
+from aggregator.ledger.model import Claim, Held
 from aggregator.ledger.state import State
 from aggregator.ledger.words import LIVE_CLAIMS, Mode
 from aggregator.routes.common import CallerOf, ServiceOf, answer, informed, known, problem
@@ -103,9 +103,8 @@ def claim_view(state: State, claim: Claim, left: float | None) -> ClaimView:
                 "node": held.node,
                 "mode": held.mode.value,
                 "part": held.part,
-                "lifecycle": state.devices[held.device].lifecycle.value,
+                **_now(state, held),
                 "confirmed": held.device in claim.confirmed,
-                "address": state.devices[held.device].slot.address,
             }
             for held in claim.devices
         ],
@@ -121,6 +120,25 @@ def claim_view(state: State, claim: Claim, left: float | None) -> ClaimView:
         claim.who,
         leave(state, claim),
     )
+
+
+def _now(state: State, held: Held) -> dict[str, str]:
+    """Show how a device is now. A partition that was made for a claim is none any more once it has been cleaned."""
+    device = state.devices.get(held.device)
+    found = {"lifecycle": "gone" if device is None else device.lifecycle.value}
+    if held.parent:
+        gpu = state.devices.get(held.parent)
+        made = (
+            {} if device is None or not device.part.uuid else {"uuid": device.part.uuid, "serial": device.part.serial}
+        )
+        return {
+            **found,
+            "address": gpu.slot.address if gpu else "",
+            "parent": held.parent,
+            "profile": held.profile,
+            **made,
+        }
+    return {**found, "address": "" if device is None else device.slot.address}
 
 
 @router.post("/v1/claims", summary="Claim devices", response_class=Response)

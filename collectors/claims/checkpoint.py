@@ -15,6 +15,7 @@ import msgspec
 from schemas.claims import Checkpoint, CheckpointClaim, ClaimDevice, ClaimStep, Step
 from schemas.digest import blake2b
 from schemas.errors import MusterError
+from schemas.mig import read_plan
 
 VERSION: Final = 1
 
@@ -101,7 +102,7 @@ class CheckpointFile:
         """Keep a step's epoch before anything is done for it; on disk when this returns. Raises CheckpointError."""
         mine = Fence(step.generation, step.sequence, step.tenant, device.mode)
         changed = False
-        for key in _raised(device) if step.step is Step.PREPARE else (f"part:{_own(device)}",):
+        for key in _raised(device) if step.step is Step.PREPARE else _parts(device):
             seen = self._file.fences.get(key)
             if seen is None or seen.epoch < mine.epoch:
                 self._file.fences[key] = mine
@@ -189,7 +190,8 @@ class CheckpointFile:
 def _excluding(device: ClaimDevice) -> Iterator[tuple[str, bool]]:
     """Give what a step must not be older than; true where the same tenant's other devices may be newer."""
     own, whole = _own(device), device.family in ("", device.part)
-    yield f"part:{own}", False
+    for name in _parts(device):
+        yield name, False
     if whole:
         yield f"parts-of:{own}", False
     else:
@@ -200,13 +202,23 @@ def _excluding(device: ClaimDevice) -> Iterator[tuple[str, bool]]:
 
 def _raised(device: ClaimDevice) -> Iterator[str]:
     own = _own(device)
-    yield f"part:{own}"
+    yield from _parts(device)
     if device.family in ("", device.part):
         yield f"whole:{own}"
     else:
         yield f"parts-of:{device.family}"
     if device.mode == "passthrough" and len(device.members) > 1:
         yield _group(device)
+
+
+def _parts(device: ClaimDevice) -> Iterator[str]:
+    """Name what is given: a device; of a partition that is made for a claim each slice of its GPU that it takes."""
+    plan = read_plan(device.profile)
+    if plan is None:
+        yield f"part:{_own(device)}"
+        return
+    for at in range(plan.place.start, plan.place.start + plan.place.size):
+        yield f"part:{device.family}/slice{at}"
 
 
 def _own(device: ClaimDevice) -> str:

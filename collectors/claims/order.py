@@ -8,6 +8,7 @@ import msgspec
 from collectors.claims.options import Hook
 from schemas.claims import ClaimDevice, ClaimStep, Step
 from schemas.device import DeviceKind, pci_address
+from schemas.mig import read_plan
 
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}\Z")
 _KINDS: Final = frozenset(kind.value for kind in DeviceKind)
@@ -47,6 +48,8 @@ def wrong_with(order: Order) -> str:
         return f"{device.kind[:40]!r} is no kind of device"
     if device.mode not in ("passthrough", "driver"):
         return f"{device.mode[:40]!r} is no mode"
+    if device.profile and read_plan(device.profile) is None:
+        return f"{device.profile[:40]!r} is no plan of a partition"
     for address in (device.address, device.parent, *device.members):
         if address and not _is_address(address):
             return f"{address[:40]!r} is no PCI address"

@@ -21,6 +21,7 @@ from schemas.evidence import (
     FunctionReadback,
     GpuReadback,
     NvmeReadback,
+    PartitionReadback,
     Readback,
     VfReadback,
     readback_of,
@@ -45,7 +46,7 @@ def evidence_of(root: Path, order: Order, clock: Callable[[], int] = time.time_n
     reset = order.reset and reset_function(root, order.device.address)
     reading = read_device(root, order.device)
     seen = Seen(root, order, reading, reset)
-    kind = readback_of(DeviceKind(order.device.kind))
+    kind = readback_of(DeviceKind(order.device.kind), planned=bool(order.device.profile))
     fields = {
         "device": order.device.device,
         "part": reading.part,
@@ -93,6 +94,11 @@ def _gpu(seen: Seen) -> dict[str, object]:
     return {"reset_seen": seen.reset_seen, "processes": len(seen.reading.users), "memory_check": UNSUPPORTED}
 
 
+def _partition(seen: Seen) -> dict[str, object]:
+    """Nothing below `/sys` tells of partitions."""
+    return {"gone": False, "processes": len(seen.reading.users), "memory_check": UNSUPPORTED}
+
+
 def _vf(seen: Seen) -> dict[str, object]:
     """What a port gives its functions is not below `/sys`, but in what its driver answers over netlink."""
     return {"vlan": None, "mac": "", "reset_seen": seen.reset_seen}
@@ -105,6 +111,7 @@ def _function(seen: Seen) -> dict[str, object]:
 READERS: Final[dict[type, Reader]] = {
     NvmeReadback: _nvme,
     GpuReadback: _gpu,
+    PartitionReadback: _partition,
     VfReadback: _vf,
     FunctionReadback: _function,
 }

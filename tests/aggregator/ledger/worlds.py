@@ -12,7 +12,7 @@ from aggregator.ledger.journal import Written
 from aggregator.ledger.model import Device
 from aggregator.ledger.state import State
 from schemas.device import DeviceKind, Document, Part, Slot, Value
-from schemas.evidence import FunctionReadback, GpuReadback, NvmeReadback, Readback, VfReadback
+from schemas.evidence import FunctionReadback, GpuReadback, NvmeReadback, PartitionReadback, Readback, VfReadback
 
 
 class Book:
@@ -85,6 +85,9 @@ def readback(device: Device, **changes: Any) -> Readback:
         "in_use": False,
     }
     made: Readback
+    if device.planned:
+        made = PartitionReadback(**common, gone=True, processes=0, memory_check="passed")
+        return msgspec.structs.replace(made, **changes)
     match device.kind:
         case DeviceKind.GPU | DeviceKind.GPU_PARTITION:
             made = GpuReadback(**common, reset_seen=True, processes=0, memory_check="passed")

@@ -1,0 +1,76 @@
+"""The words in which GPUs and their partitions are described: one name, type and meaning for all sources."""
+
+from typing import Final
+
+from schemas.capabilities import Word
+
+GPU_WORDS: Final = (
+    Word("driver_version", str, "Version of the kernel's driver."),
+    Word("nvml_version", str, "Version of the management library."),
+    Word("cuda_version", str, "The newest CUDA that the driver can do: `12.4`."),
+    Word("gsp_firmware_version", str, "Firmware of the GPU's own system processor; absent where it is not used."),
+    Word("inforom_version", str, "Image of the GPU's information memory."),
+    Word("architecture", str, "The generation: `Hopper`."),
+    Word("cuda_capability", str, "CUDA compute capability: `9.0`."),
+    Word("cores", int, "CUDA cores."),
+    Word("multiprocessors", int, "Streaming multiprocessors of a partition."),
+    Word("memory_bytes", int, "All memory, with what the driver reserves."),
+    Word("memory_bus_bits", int, "Width of the memory's bus."),
+    Word("bar1_bytes", int, "The window through which the bus sees the memory."),
+    Word("max_sm_clock_hertz", int, "The highest clock of the multiprocessors."),
+    Word("max_memory_clock_hertz", int, "The highest clock of the memory."),
+    Word("power_limit_watts", float, "The power limit that the GPU has when nobody sets another."),
+    Word("power_limit_min_watts", float, "The lowest limit that can be set."),
+    Word("power_limit_max_watts", float, "The highest limit that can be set."),
+    Word("slowdown_celsius", float, "From here on the clocks are lowered."),
+    Word("shutdown_celsius", float, "Here the GPU shuts down."),
+    Word("ecc", bool, "Whether memory is checked and corrected."),
+    Word("ecc_pending", bool, "What `ecc` is after the next reset.", own=True),
+    Word("mig", bool, "Whether the GPU can be divided into partitions."),
+    Word("mig_mode", str, "`enabled` or `disabled`, `-pending` after it when a reset changes it.", own=True),
+    Word("mig_profiles", list[str], "What partitions there can be: `1g.10gb`."),
+    Word("mig_placements", list[str], "Where each can lie, `<profile>:{<starts>}:<size>` in slices of memory."),
+    Word("mig_profile", str, "Which profile a partition has."),
+    Word("mig_placement", str, "Where it lies on its GPU, `<start>:<size>`.", own=True),
+    Word("mig_gpu_instance", int, "Its GPU instance.", own=True),
+    Word("mig_compute_instance", int, "Its compute instance within that.", own=True),
+    Word("mig_generation", int, "How often a partition of these numbers was made, this one included.", own=True),
+    Word("copy_engines", int, "Copy engines of a partition."),
+    Word("nvlinks", int, "NVLinks that it has."),
+    Word("nvlinks_active", int, "NVLinks that carry traffic.", own=True),
+    Word("nvlink_rate_bytes_per_second", int, "What one link carries one way."),
+    Word("nvlink_switched", bool, "Whether its links lead to switches, and so to every GPU there."),
+    Word("nvlink_peers", list[str], "The GPUs that its links lead to, `<device>=<links>`.", own=True),
+    Word("nvswitch_partitions", list[str],
+         "Partitions of the NVSwitch fabric that it is in, as the fabric manager names them. Where it is told, GPUs are"
+         " passed through by whole partitions only.", own=True),
+    Word("p2p_peers", list[str], "GPUs whose memory it can reach directly, `<device>=<read|write|nvlink|atomics>+`.",
+         own=True),
+    Word("cpu_affinity", str, "CPUs near it, as Linux writes lists of them: `0-31,64-95`.", own=True),
+    Word("memory_affinity", str, "NUMA nodes near it.", own=True),
+    Word("topology", list[str], "How far other GPUs are, `<device>=<internal|single|multiple|hostbridge|node|system>`.",
+         own=True),
+    Word("fabric_state", str, "Registration with the NVLink fabric: `not-started`, `in-progress`, `completed`.",
+         own=True),
+    Word("fabric_status", str, "`ok`, or the error that the registration ended with.", own=True),
+    Word("fabric_cluster", str, "UUID of the NVLink domain.", own=True),
+    Word("fabric_clique", int, "Part of the domain within which memory can be shared.", own=True),
+    Word("fabric_health", list[str], "What is wrong with the fabric: `degraded-bandwidth`; absent: nothing.", own=True),
+    Word("module_id", int, "Physical place on the baseboard.", own=True),
+    Word("minor_number", int, "N of `/dev/nvidiaN`.", own=True),
+    Word("chassis_serial", str, "The chassis that it is in, where the GPU knows it.", own=True),
+    Word("tray_index", int, "The tray in that chassis.", own=True),
+    Word("compute_mode", str, "`default`, `exclusive-process` or `prohibited`.", own=True),
+    Word("persistence_mode", bool, "Whether the driver keeps it ready while nobody uses it.", own=True),
+    Word("virtualization_mode", str, "`none`, `passthrough`, `vgpu`, `host-vgpu` or `host-vsga`.", own=True),
+    Word("confidential_computing", bool, "Whether what it computes is hidden from its host.", own=True),
+    Word("reset_required", bool, "True while nothing works before a reset.", own=True),
+    Word("recovery_action", str, "What the driver says it needs; absent: nothing.", own=True),
+    Word("not_permitted", list[str], "Calls that this node's agent may not make of it.", own=True),
+    Word("variant_hint", str, "A name for its kind that an operator may want: `NVIDIA_H100`."),
+)  # fmt: skip
+"""Sources: NVML API reference, device queries, multi-instance GPU, fabric; NVIDIA Fabric Manager user guide, "Shared
+NVSwitch"."""
+
+OWN_GPU_WORDS: Final = frozenset(word.name for word in GPU_WORDS if word.own)
+"""Names of the words that tell of one GPU and not of its making."""

@@ -2,7 +2,8 @@
 
 One JSON object a line, one answer a line. `{"do": "fault", "fault": NAME, "node": NAME, "target": 0, ...}` takes the
 words of a `[[faults]]` table of a fleet file; `{"do": "clear", "fault": NAME, "node": NAME}` ends faults;
-`{"do": "list"}` tells what there is. An answer has `error`, or what was done.
+`{"do": "list"}` tells what there is. `{"do": "metadata", "node": NAME}` has the node's metadata service answer on
+loopback, and gives its port. An answer has `error`, or what was done.
 """
 
 import contextlib
@@ -18,6 +19,7 @@ import msgspec
 
 from collectors.simulated.faults import FAULTS
 from collectors.simulated.fleet import Fleet
+from collectors.simulated.metadata import MetadataService
 from collectors.simulated.spec import Fault
 from schemas.errors import ConfigError
 
@@ -41,6 +43,7 @@ class FaultSocket:
         self._fleet = fleet
         self._asked: queue.SimpleQueue[_Asked] = queue.SimpleQueue()
         self._listener: socket.socket | None = None
+        self._metadata: dict[str, MetadataService] = {}
 
     def start(self) -> None:
         """Listen. The folder is the fleet's alone: a socket that is there was left behind."""
@@ -57,6 +60,9 @@ class FaultSocket:
 
     def stop(self) -> None:
         """Listen no more. Safe twice."""
+        for service in self._metadata.values():
+            service.stop()
+        self._metadata.clear()
         if self._listener is not None:
             with contextlib.suppress(OSError):
                 self._listener.shutdown(socket.SHUT_RDWR)
@@ -83,12 +89,14 @@ class FaultSocket:
                 case "clear":
                     node = self._fleet.node(str(words.get("node", "")))
                     return {"node": node.name, "id": node.id, "cleared": node.clear(str(words.get("fault", "")))}
+                case "metadata":
+                    return self._serve_metadata(str(words.get("node", "")))
                 case "list":
                     faults = {name: {"target": kind.target, "meaning": kind.meaning} for name, kind in FAULTS.items()}
                     return {"faults": faults, "nodes": [node.name for node in self._fleet.nodes]}
                 case _:
-                    return {"error": f"{what!r} is none of fault, clear, list"}
-        except (ConfigError, msgspec.ValidationError) as error:
+                    return {"error": f"{what!r} is none of fault, clear, list, metadata"}
+        except (ConfigError, msgspec.ValidationError, OSError) as error:
             return {"error": str(error)}
 
     def _inject(self, words: dict[str, Any]) -> dict[str, Any]:
@@ -96,6 +104,15 @@ class FaultSocket:
         node = self._fleet.node(fault.node)
         node.inject(fault)
         return {"node": node.name, "id": node.id, "fault": fault.fault}
+
+    def _serve_metadata(self, name: str) -> dict[str, Any]:
+        """Have a node's metadata service answer, if it does not yet."""
+        node = self._fleet.node(name)
+        if not node.hardware.type.nic.metadata:
+            raise ConfigError(f"{node.name} has no metadata service: its type says no nic.metadata")
+        if node.name not in self._metadata:
+            self._metadata[node.name] = MetadataService(node.hardware)
+        return {"node": node.name, "id": node.id, "port": self._metadata[node.name].port}
 
     def _accept(self, listener: socket.socket) -> None:
         while True:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import msgspec
 
+from collectors.simulated import drift
 from collectors.simulated.documents_dpu import describe_dpu
 from collectors.simulated.effects import Effects
 from collectors.simulated.hardware import DRIVER, VENDOR, Hardware
@@ -28,7 +29,7 @@ def describe(hardware: Hardware, effects: Effects) -> Iterator[Document]:
         if index not in effects.gpus_lost:
             yield _gpu(hardware, index, effects)
     for index in range(hardware.type.nvme.count):
-        yield from _drive(hardware, index)
+        yield from _drive(hardware, index, effects)
     yield from _network(hardware, effects)
     for index, place in enumerate(hardware.layout.dpus):
         if index not in effects.dpus_gone:
@@ -223,8 +224,9 @@ def _unsupported(hardware: Hardware) -> list[str]:
     return sorted(missing)
 
 
-def _drive(hardware: Hardware, index: int) -> Iterator[Document]:
+def _drive(hardware: Hardware, index: int, effects: Effects) -> Iterator[Document]:
     """Describe a drive and its one name space (R000-4)."""
+    sector_bytes = drift.sector_bytes(hardware, effects, index)
     spec, place, device = hardware.type.nvme, hardware.layout.nvmes[index], hardware.drives[index]
     text = device.partition(":")[2]
     size = spec.sectors * spec.sector_bytes
@@ -244,7 +246,7 @@ def _drive(hardware: Hardware, index: int) -> Iterator[Document]:
         },
     )
     yield Document(
-        device=f"nvme-namespace:{text}/1",
+        device=drift.namespace(hardware, index),
         kind=DeviceKind.NVME_NAMESPACE,
         merge_keys=[f"nvme-uuid:{name}"],
         parent=device,
@@ -252,18 +254,23 @@ def _drive(hardware: Hardware, index: int) -> Iterator[Document]:
         capabilities={
             **SIMULATED,
             "capacity_bytes": size,
-            "sectors": spec.sectors,
-            "sector_bytes": spec.sector_bytes,
+            "sectors": size // sector_bytes,
+            "sector_bytes": sector_bytes,
             "lba_formats": ["512+0", "4096+0", "4096+8"],
-            "lba_format": f"{spec.sector_bytes}+0",
+            "lba_format": f"{sector_bytes}+0",
             "block_device": f"nvme{index}n1",
+            **_told(
+                "drift", drift.told_of(drift.namespace(hardware, index), list(drift.standing(hardware, effects, None)))
+            ),
         },
     )
 
 
 def _network(hardware: Hardware, effects: Effects) -> Iterator[Document]:
     """Describe the ports and their virtual functions, each with VLAN, MAC and parent (R000-1)."""
-    spec = hardware.type.nic
+    spec, found = hardware.type.nic, drift.match(hardware, effects)
+    vnics = found.vnic_of if found else {}
+    now = list(drift.standing(hardware, effects, found))
     first = 0
     for port, place in enumerate(hardware.layout.ports):
         family = hardware.layout.vfs[port]
@@ -284,15 +291,23 @@ def _network(hardware: Hardware, effects: Effects) -> Iterator[Document]:
                 "sriov_vfs": len(family) - sum(vf in numbers for vf in effects.vfs_missing),
                 "sriov_offset": FIRST_VF_OFFSET,
                 "sriov_stride": 1,
+                **_told("vnic", vnics.get(hardware.ports[port])),
+                **_told("drift", drift.told_of(hardware.ports[port], now)),
             },
         )
         for index, vf in enumerate(numbers):
             if vf not in effects.vfs_missing:
-                yield _virtual(hardware, port, index, vf)
+                more = _told("vnic", vnics.get(hardware.vfs[vf])) | _told("drift", drift.told_of(hardware.vfs[vf], now))
+                yield _virtual(hardware, port, index, effects, vf, more)
         first = numbers.stop
 
 
-def _virtual(hardware: Hardware, port: int, index: int, vf: int) -> Document:
+def _told(word: str, value: Value | None) -> dict[str, Value]:
+    """Give a word of a document; {} when there is nothing to say."""
+    return {word: value} if value else {}
+
+
+def _virtual(hardware: Hardware, port: int, index: int, effects: Effects, vf: int, more: dict[str, Value]) -> Document:
     place = hardware.layout.vfs[port][index]
     return Document(
         device=hardware.vfs[vf],
@@ -304,9 +319,10 @@ def _virtual(hardware: Hardware, port: int, index: int, vf: int) -> Document:
         capabilities={
             **_pci(hardware, place, "15b3", "101e", "020000", "vfio-pci"),
             "vf_index": index,
-            "mac": hardware.vf_mac(vf),
-            "vlan": hardware.vf_vlans[vf],
+            "mac": drift.vf_mac(hardware, effects, vf),
+            "vlan": drift.vf_vlan(hardware, effects, vf),
             "usable_as": ["vfio", "vhost-user", "virtio-net"],
+            **more,
         },
     )
 

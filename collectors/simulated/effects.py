@@ -24,6 +24,11 @@ class Effects(msgspec.Struct, kw_only=True):
     """By drive, what is left of its spare blocks."""
     vfs_missing: set[int] = msgspec.field(default_factory=set)
     """Counted over all ports of the node."""
+    vf_vlans: dict[int, int] = msgspec.field(default_factory=dict)
+    """By function, the VLAN that it has instead of its own."""
+    vfs_with_other_mac: set[int] = msgspec.field(default_factory=set)
+    drives_reformatted: set[int] = msgspec.field(default_factory=set)
+    """Drives with the other size of sectors."""
     ports_down: set[int] = msgspec.field(default_factory=set)
     dpus_down: dict[int, Stage] = msgspec.field(default_factory=dict)
     """By DPU, where it stands instead of running."""

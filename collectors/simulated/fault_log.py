@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Final
 
+from collectors.simulated.drift import EVENTS as DRIFT_EVENTS
 from collectors.simulated.fault_words import Saying
 from collectors.simulated.faults import FAULTS, Active
 from collectors.simulated.hardware import DRIVER, Hardware
@@ -94,5 +95,5 @@ def _declared() -> Iterator[EventSpec]:
         yield EventSpec(type_, meaning, severities, (*detail, "fault", "simulated"))
 
 
-EVENTS: Final = tuple(_declared())
+EVENTS: Final = (*_declared(), *DRIFT_EVENTS)
 """What simulated nodes tell."""

@@ -27,6 +27,7 @@ def _xid_event(code: int, text: str, severity: Severity = Severity.CRITICAL) -> 
 _GPU_LOST = Saying("nvml.gpu.lost", "{device} at {address} no longer answers", Severity.CRITICAL)
 _GPU_BACK = Saying("nvml.gpu.back", "{device} at {address} answers again", Severity.NOTICE)
 
+LAST_VLAN: Final = 4094
 FAULTS: Final[dict[str, FaultKind]] = {
     kind.name: kind
     for kind in (
@@ -193,6 +194,18 @@ FAULTS: Final[dict[str, FaultKind]] = {
             recovery_lines=(Line("pci {address}: Adding to iommu group {group}", Severity.INFORMATIONAL),),
         ),
         FaultKind(
+            name="vf_wrong_vlan",
+            target="vf",
+            meaning="A virtual function is made anew with another VLAN (value: which).",
+            value=4000.0,
+        ),
+        FaultKind(name="vf_wrong_mac", target="vf", meaning="A virtual function is made anew with another MAC."),
+        FaultKind(
+            name="nvme_reformatted",
+            target="nvme",
+            meaning="The drive is formatted with the other size of sectors: 512 bytes instead of 4,096, or 4,096.",
+        ),
+        FaultKind(
             name="link_down",
             target="nic",
             meaning="A port loses its carrier.",
@@ -308,6 +321,12 @@ def _apply(effects: Effects, fault: Active) -> None:  # noqa: C901, PLR0912  # o
             effects.spare_ratio[target] = min(fault.value, 1.0)
         case "vf_missing":
             effects.vfs_missing.add(target)
+        case "vf_wrong_vlan":
+            effects.vf_vlans[target] = min(int(fault.value), LAST_VLAN)
+        case "vf_wrong_mac":
+            effects.vfs_with_other_mac.add(target)
+        case "nvme_reformatted":
+            effects.drives_reformatted.add(target)
         case "link_down":
             effects.ports_down.add(target)
         case "bmc_dead":

@@ -81,9 +81,14 @@ class Hardware:
             (first + index - 1) % 4094 + 1 if first else 0 for family in self.layout.vfs for index in range(len(family))
         ]
 
-    def vf_mac(self, vf: int) -> str:
-        """Give the MAC address of a virtual function."""
-        return mac(self.seed, self.name, "vf", vf)
+    def vf_mac(self, vf: int, *, other: bool = False) -> str:
+        """Give the MAC address of a virtual function; `other`: one that it should not have."""
+        return mac(self.seed, self.name, "vf", vf, *(["other"] if other else []))
+
+    @cached_property
+    def vf_ports(self) -> list[int]:
+        """Give the port of each virtual function."""
+        return [port for port, family in enumerate(self.layout.vfs) for _ in family]
 
     @cached_property
     def dpu_serials(self) -> list[str]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from collectors.simulated import drift
 from collectors.simulated.documents import describe
 from collectors.simulated.effects import Effects
 from collectors.simulated.fault_log import events_of, records_of
@@ -39,6 +40,7 @@ class SimulatedNode:
         self._readings = Readings(hardware, self.machine, light=light)
         self._resets: dict[int, str] = {}
         """By DPU, why it was reset last."""
+        self._drifts: set[drift.Standing] = set()
         self._waiting: list[Fault] = []
         self._active: list[Active] = []
         self._next_change = 0.0
@@ -140,11 +142,20 @@ class SimulatedNode:
                 self._say(fault, now_ns, events, records, recovery=True)
         self.effects = effects_of(self._active)
         self.effects.reset_causes = self._resets.copy()
+        events += self._drifted(now_ns)
         self.documents_revision += 1
         self._next_change = min(map(_when, self._active), default=0.0)
         yield from log_parcels(self.id, records, clock, level)
         if events:
             yield event_parcel(self.id, events, clock)
+
+    def _drifted(self, now_ns: int) -> list[Event]:
+        """Give the events of what differs since the change before, and of what no longer does."""
+        hardware = self.hardware
+        before, now = self._drifts, set(drift.standing(hardware, self.effects, drift.match(hardware, self.effects)))
+        self._drifts = now
+        told = [one.event(now_ns, over=False) for one in sorted(now - before)]
+        return told + [one.event(now_ns, over=True) for one in sorted(before - now)]
 
     def _note_reset(self, fault: Active) -> None:
         """Remember why a DPU was reset."""

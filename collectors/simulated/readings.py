@@ -182,7 +182,8 @@ class Readings:
             up = [physics_net.port_of(plan, vf) not in effects.ports_down for vf in range(len(up))]
         missing = effects.vfs_missing
         present = [vf for vf in range(len(up)) if vf not in missing] if missing else None
-        columns = physics_net.vf_columns(state, self._vlans, up)
+        vlans = [effects.vf_vlans.get(vf, made) for vf, made in enumerate(self._vlans)] if effects.vf_vlans else None
+        columns = physics_net.vf_columns(state, vlans or self._vlans, up)
         yield from self._tables["vf"].parcels(hardware.id, self._vf_keys, columns, clock, level, present)
         if not self._light:
             keys = [[device] for device in hardware.ports]

@@ -61,6 +61,8 @@ class NicSpec(_Section, frozen=True):
     first_vlan: Annotated[int, Meta(ge=0, le=4094)] = 0
     """VLAN of each port's first function, counting up from there; 0 for none."""
     link_bytes_per_second: Bytes = 25_000_000_000
+    metadata: bool = False
+    """A metadata service of a cloud says how the functions should be (R000-2)."""
 
 
 class DpuSpec(_Section, frozen=True):

@@ -73,6 +73,7 @@ CODES: dict[str, str] = {
     "TokenError": "token.invalid",
     "BudgetError": "verbosity.budget",
     "GrantError": "verbosity.invalid",
+    "VnicsError": "vnics.failed",
     "WireError": "wire.invalid",
     "MalformedError": "wire.malformed",
     "TooLargeError": "wire.too_large",

@@ -11,13 +11,14 @@ import msgspec
 
 import schemas.device
 from aggregator.ledger.words import ClaimState, Effect, Epoch, Lifecycle, Mode, Reach
-from schemas.capabilities import OWN_DPU_WORDS, OWN_PCI_WORDS
+from schemas.capabilities import OWN_DPU_WORDS, OWN_DRIFT_WORDS, OWN_PCI_WORDS
 from schemas.capabilities_gpu import OWN_GPU_WORDS
 from schemas.device import DeviceKind, Part, Slot, Value
 
 OWN: Final = (
     OWN_PCI_WORDS
     | OWN_DPU_WORDS
+    | OWN_DRIFT_WORDS
     | OWN_GPU_WORDS
     | {
         "block_device",

@@ -12,8 +12,8 @@
         fake_nvml.event(0, 0x100)                            # any event type (here: MIG configuration)
         fake_nvml.set_mig(2, [MigInstance("3g.40gb", 0), MigInstance("1g.10gb", 4)])
 
-With another shape: `with FakeNvml.build(tmp_path, gpus=2, missing=names) as fake:`; in the test's own process, much
-faster than a child: `with fake.binding() as pynvml: pynvml.nvmlInit()`.
+Another shape, older driver: `with FakeNvml.build(tmp_path, gpus=2, missing=DRIVER_520_LACKS) as fake:`. In the test's
+own process, much faster than a child: `with fake.binding() as pynvml: pynvml.nvmlInit()`.
 
 Faults: `lose`, `require_reset`, `unplug`, `restore` (a GPU); `init_returns`, `all_return`, `reload_driver`,
 `remove_library` (the driver); `returns`, `sleeps`, `crashes`, `never_enough`, `heal` (calls, of one GPU or of all).
@@ -23,8 +23,9 @@ How it works: a folder holds the library, `state` (lines `key=value`, replaced a
 all processes map: the state's sequence number, a ring of events, counts. The library looks for both beside itself.
 """
 
+from tests.fakes.nvml.drivers import DRIVER_520_LACKS
 from tests.fakes.nvml.fake import FakeNvml
 from tests.fakes.nvml.gpu import ANY, Answer, Gpu, Process
 from tests.fakes.nvml.mig import MigInstance
 
-__all__ = ["ANY", "Answer", "FakeNvml", "Gpu", "MigInstance", "Process"]
+__all__ = ["ANY", "DRIVER_520_LACKS", "Answer", "FakeNvml", "Gpu", "MigInstance", "Process"]

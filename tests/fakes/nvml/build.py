@@ -14,7 +14,7 @@ SOURCES = Path(__file__).resolve().parent / "c"
 """The library's C sources; `abi/nvml.h` is the part of NVML's interface that they offer."""
 
 _CACHE = REPOSITORY / ".cache" / "fake-nvml"
-_FLAGS = ["-std=gnu11", "-O1", "-g", "-fPIC", "-fvisibility=hidden", "-Wall", "-Wextra", "-Werror"]
+_FLAGS = ["-std=gnu11", "-O2", "-g", "-fPIC", "-fvisibility=hidden", "-Wall", "-Wextra", "-Werror"]
 
 
 def library(missing: Iterable[str] = ()) -> Path:

@@ -4,11 +4,12 @@ The layout is that of `struct control` in `c/state.c`.
 """
 
 import mmap
+import os
 import struct
 from pathlib import Path
 
 _RING = 256
-_COUNTERS = 4096
+_COUNTERS = 65536
 _EVENT = struct.Struct("=QQIIII")
 _WORD = struct.Struct("=Q")
 _RING_AT = 2 * _WORD.size
@@ -29,7 +30,8 @@ class Control:
     """The control page, mapped. One script writes it; any number of libraries read it and count."""
 
     def __init__(self, path: Path) -> None:
-        path.write_bytes(bytes(SIZE))
+        path.touch()
+        os.truncate(path, SIZE)
         with path.open("r+b") as file:
             self._page = mmap.mmap(file.fileno(), SIZE)
 

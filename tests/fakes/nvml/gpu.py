@@ -115,7 +115,7 @@ class Gpu:
                 self._state[self._prefix + key] = as_written(value)
         self._changed()
 
-    def keys(self, beginning: str = "") -> Iterator[str]:
+    def names(self, beginning: str = "") -> Iterator[str]:
         """Give the names of the keys that are set and begin so."""
         start = self._prefix + beginning
         return iter([key.removeprefix(self._prefix) for key in self._state if key.startswith(start)])
@@ -148,7 +148,7 @@ class Gpu:
         values: dict[str, Value] = {}
         for counter, count in (("volatile", volatile), ("aggregate", aggregate)):
             begin = f"ecc.{counter}.{kind}."
-            others = [key for key in self.keys(begin) if key not in {f"{begin}total", f"{begin}{location}"}]
+            others = [key for key in self.names(begin) if key not in {f"{begin}total", f"{begin}{location}"}]
             values[f"{begin}{location}"] = count
             values[f"{begin}total"] = count + sum(int(str(self.get(key))) for key in others)
         self.update(values)

@@ -25,7 +25,7 @@ class MigInstance:
 def lay_out(gpu: Gpu, instances: Sequence[MigInstance] | None) -> None:
     """Give a GPU this layout; None turns MIG off. Handles of the layout before become invalid, UUIDs are new."""
     generation = int(str(gpu.get("mig.generation"))) + 1
-    values: dict[str, Value] = {key: None for key in gpu.keys("mig.") if key.split(".")[1].isdigit()}
+    values: dict[str, Value] = {key: None for key in gpu.names("mig.") if key.split(".")[1].isdigit()}
     values |= {"mig.mode": int(instances is not None), "mig.mode.pending": int(instances is not None)}
     values |= {"mig.generation": generation}
     whole: list[str] = []

@@ -57,10 +57,11 @@ EXPORT nvmlReturn_t nvmlDeviceRegisterEvents(nvmlDevice_t device, unsigned long 
 /* An error of the whole set: a GPU that is lost fails every wait at once, and so for ever. */
 static nvmlReturn_t set_condition(const struct nvmlEventSet_st *set)
 {
-    for (unsigned slot = 0; slot < MOST_GPUS && slot < slots(); slot++)
+    nvmlReturn_t code = driver_condition();
+    for (unsigned slot = 0; code == NVML_SUCCESS && slot < MOST_GPUS && slot < slots(); slot++)
         if (set->types[slot] && condition(slot) == NVML_ERROR_GPU_IS_LOST)
             return NVML_ERROR_GPU_IS_LOST;
-    return (nvmlReturn_t)uint_or(lookup("events.return"), NVML_SUCCESS);
+    return code;
 }
 
 static int next_event(struct nvmlEventSet_st *set, struct event *event)

@@ -261,8 +261,8 @@ static nvmlReturn_t retired_count(const struct target *gpu, unsigned cause, nvml
 static nvmlReturn_t read_field(const struct target *gpu, nvmlFieldValue_t *field)
 {
     static const char *const powers[] = {"gpu", "module", "memory"};
-    const char *given = of(gpu, "field.%u.%u", field->fieldId, field->scopeId);
-    if (!given)
+    const char *given = state_overrides() ? of(gpu, "field.%u.%u", field->fieldId, field->scopeId) : NULL;
+    if (!given && state_overrides())
         given = of(gpu, "field.%u", field->fieldId);
     if (given)
         return overridden(given, field);
@@ -302,7 +302,7 @@ EXPORT nvmlReturn_t nvmlDeviceGetFieldValues(nvmlDevice_t device, int count, nvm
         memset(&field->value, 0, sizeof field->value);
         field->timestamp = microseconds();
         field->nvmlReturn = read_field(&gpu, field);
-        field->latencyUsec = uint_or(of(&gpu, "field.%u.latency", field->fieldId), 1);
+        field->latencyUsec = state_overrides() ? uint_or(of(&gpu, "field.%u.latency", field->fieldId), 1) : 1;
     }
     return NVML_SUCCESS;
 }

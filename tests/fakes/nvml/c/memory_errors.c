@@ -109,7 +109,7 @@ EXPORT nvmlReturn_t nvmlDeviceGetRowRemapperHistogram(nvmlDevice_t device, nvmlR
     return code;
 }
 
-/* `retired.<cause>` is `address,timestamp;...`. */
+/* `retired.<cause>` is `address,timestamp;...`, the address in hexadecimal digits. */
 static nvmlReturn_t retired(const char *function, const struct target *gpu, unsigned cause, unsigned int *count,
                             unsigned long long *addresses, unsigned long long *timestamps)
 {
@@ -126,7 +126,7 @@ static nvmlReturn_t retired(const char *function, const struct target *gpu, unsi
         there++;
     code = list_room(function, gpu, count, there, addresses != NULL);
     for (const char *at = list; code == NVML_SUCCESS && next_item(&at, item, sizeof item);) {
-        if (sscanf(item, "%lli,%llu", (long long *)&address, &timestamp) != 2)
+        if (sscanf(item, "%llx,%llu", &address, &timestamp) != 2)
             continue;
         *addresses++ = address;
         if (timestamps)

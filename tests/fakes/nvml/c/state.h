@@ -63,6 +63,8 @@ nvmlReturn_t session_close(const char *function);
 const char *lookup(const char *format, ...) __attribute__((format(printf, 1, 2)));
 const char *of(const struct target *target, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
+int state_overrides(void); /* some field values are overridden */
+
 /* The value of a text: NOT_SUPPORTED for NULL, the code for `!code`, INVALID_ARGUMENT where there is no room for it. */
 nvmlReturn_t as_uint(const char *text, unsigned int *value);
 nvmlReturn_t as_int(const char *text, int *value);
@@ -105,6 +107,7 @@ nvmlReturn_t find_gpu_instance(nvmlGpuInstance_t handle, struct target *target);
 nvmlReturn_t find_compute_instance(nvmlComputeInstance_t handle, struct target *target);
 void gpu_of_slot(unsigned slot, struct target *target);
 void mig_of_slot(unsigned slot, unsigned gi, unsigned ci, struct target *target);
+nvmlReturn_t driver_condition(void); /* SUCCESS, or what every call answers; another driver than ours: mismatch */
 nvmlReturn_t condition(unsigned slot); /* SUCCESS, or what every call on this GPU answers: lost, reset required */
 unsigned slots(void);
 int is_present(unsigned slot);

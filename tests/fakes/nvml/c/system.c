@@ -66,7 +66,7 @@ EXPORT nvmlReturn_t nvmlSystemGetProcessName(unsigned int pid, char *name, unsig
 {
     BEGIN();
     const char *text = lookup("process.%u.name", pid);
-    return text ? as_text(text, name, length) : NVML_ERROR_NOT_FOUND;
+    return text || !name ? as_text(text, name, length) : NVML_ERROR_NOT_FOUND;
 }
 
 EXPORT nvmlReturn_t nvmlSystemGetConfComputeCapabilities(nvmlConfComputeSystemCaps_t *capabilities)

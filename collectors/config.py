@@ -16,7 +16,7 @@ from collectors.transport import check_address
 from schemas.errors import ConfigError, near_names
 from schemas.verbosity import Level, level_of
 
-DEFAULT_COLLECTORS: Final = ("host", "pci", "syslog")
+DEFAULT_COLLECTORS: Final = ("host", "pci", "nvml", "syslog")
 """What runs when the configuration names no collector."""
 LEVEL_WORDS: Final = tuple(level.word for level in Level)
 
@@ -36,7 +36,7 @@ class AgentSection(msgspec.Struct, frozen=True):
     describe_every_seconds: float = 300.0
     """How often devices are described again; events that concern a device do it at once."""
     only: list[str] = []
-    """Run just these collectors; empty: host, pci and syslog, and every other that has a section of its own."""
+    """Run just these collectors; empty: host, pci, nvml and syslog, and every other that has a section of its own."""
 
     def __post_init__(self) -> None:
         level_of(self.level)

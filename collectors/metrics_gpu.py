@@ -1,13 +1,15 @@
 """What is measured of GPUs, whoever reads them: the declarations that `nvml` and `simulated` share.
 
 `gpu` has one row for each GPU, `nvlink` one for each link of a GPU. Counters count since the driver was loaded,
-unless their meaning says otherwise. Source: NVML API reference (field ids are NVML's `NVML_FI_*`).
+unless their meaning says otherwise. What only `nvml` reads is in `NVML_METRICS`.
+Source: NVML API reference (field ids are NVML's `NVML_FI_*`).
 """
 
 from collections.abc import Callable
 from functools import partial
 from typing import Final
 
+from collectors._declare import Declare
 from schemas.metrics import Category, Kind, MetricSpec, Unit, ValueType
 from schemas.verbosity import Level
 
@@ -107,7 +109,7 @@ GPU_METRICS: Final[tuple[MetricSpec, ...]] = (
     ),
     _gauge(
         "gpu.memory_used_bytes",
-        "Memory that programs hold, without what the driver reserves.",
+        "Memory that programs hold, without what the driver reserves (with it on drivers before 510).",
         "nvmlDeviceGetMemoryInfo_v2",
         unit=Unit.BYTES,
         value_type=ValueType.INT,
@@ -205,3 +207,170 @@ NVLINK_METRICS: Final[tuple[MetricSpec, ...]] = (
     ),
 )  # fmt: skip
 """The columns of the measurement `nvlink`; the device is the GPU, the attribute `link` the number of its link."""
+
+
+def _states(measurement: str, source: str, names: dict[str, tuple[str, Level]]) -> tuple[MetricSpec, ...]:
+    """Declare numbers of which only the changes make sense."""
+    return tuple(
+        _metric(f"{measurement}.{field}", meaning, source, kind=Kind.STATE, value_type=ValueType.INT, level=level,
+                category=Category.ERROR)
+        for field, (meaning, level) in names.items()
+    )  # fmt: skip
+
+
+def _more_of_gpus() -> tuple[MetricSpec, ...]:
+    heat = Declare("gpu", "nvmlDeviceGetMarginTemperature", Category.ENVIRONMENT)
+    power = Declare("gpu", "NVML field 185, POWER_AVERAGE", Category.ENVIRONMENT, level=Level.DETAILED)
+    load = Declare("gpu", "nvmlDeviceGet{Encoder,Decoder,Jpg,Ofa}Utilization", Category.LOAD, level=Level.DETAILED)
+    clock = Declare("gpu", "nvmlDeviceGetClockInfo", Category.LOAD, level=Level.DETAILED)
+    memory = Declare("gpu", "nvmlDeviceGetMemoryInfo_v2, nvmlDeviceGetBAR1MemoryInfo", level=Level.DETAILED)
+    users = Declare("gpu", "nvmlDeviceGet{Compute,Graphics}RunningProcesses_v3")
+    return (
+        heat.gauge("temperature_margin_celsius", "Degrees left before the clocks are lowered; falls as the GPU heats."),
+        power.gauge("power_average_watts", "Mean power over the driver's own window, about a second."),
+        clock.gauge("graphics_clock_hertz", "Clock of the graphics engine.", column=ValueType.INT),
+        clock.gauge("video_clock_hertz", "Clock of the video engines.", column=ValueType.INT),
+        load.gauge("encoder_ratio", "Share of the time in which video was encoded, 0 to 1."),
+        load.gauge("decoder_ratio", "Share of the time in which video was decoded, 0 to 1."),
+        load.gauge("jpeg_ratio", "Share of the time in which the JPEG engine worked, 0 to 1."),
+        load.gauge("optical_flow_ratio", "Share of the time in which the optical flow engine worked, 0 to 1."),
+        memory.gauge("memory_free_bytes", "Memory that nobody holds.", Level.STANDARD),
+        memory.gauge("memory_reserved_bytes", "Memory that driver and firmware keep for themselves."),
+        memory.gauge("bar1_used_bytes", "Of the window through which the bus sees the memory, what is mapped."),
+        users.gauge("processes", "Programs that have a context on the GPU, as the driver tells this node."),
+        *_states("gpu", "nvmlDeviceGetPerformanceState", {
+            "performance_state": ("Performance state, 0 (fastest) to 15.", Level.STANDARD),
+        }),
+        *_throttled(),
+        *_bus_of_gpus(),
+        *_health_of_gpus(),
+        Declare("gpu", "nvmlFieldValue_t.latencyUsec", Category.USAGE, level=Level.DETAILED).gauge(
+            "driver_seconds", "What the driver took for the fields of this row, by its own word."
+        ),
+    )  # fmt: skip
+
+
+def _throttled() -> tuple[MetricSpec, ...]:
+    """Declare for how long clocks were held down, by cause. Source: NVML, `NVML_FI_DEV_PERF_POLICY_*`, nanoseconds."""
+    causes = {
+        "power": ("the power limit", "74, PERF_POLICY_POWER"),
+        "heat": ("the temperature, by the driver's old sum", "75, PERF_POLICY_THERMAL"),
+        "sync_boost": ("the slowest of a group that is clocked together", "76, PERF_POLICY_SYNC_BOOST"),
+        "board_limit": ("a limit of the board", "77, PERF_POLICY_BOARD_LIMIT"),
+        "low_utilization": ("a lack of work", "78, PERF_POLICY_LOW_UTILIZATION"),
+        "reliability": ("a limit of the voltage", "79, PERF_POLICY_RELIABILITY"),
+        "software_heat": ("the temperature, by the driver", "269, CLOCKS_EVENT_REASON_SW_THERM_SLOWDOWN"),
+        "hardware_heat": ("the temperature, by the hardware", "270, CLOCKS_EVENT_REASON_HW_THERM_SLOWDOWN"),
+        "power_brake": ("the server's power brake", "271, CLOCKS_EVENT_REASON_HW_POWER_BRAKE_SLOWDOWN"),
+    }
+    return tuple(
+        Declare("gpu", f"NVML field {source}", Category.LOAD).counter(
+            f"throttled_{cause}_seconds_total", f"Time in which {what} held the clocks down."
+        )
+        for cause, (what, source) in causes.items()
+    )
+
+
+def _bus_of_gpus() -> tuple[MetricSpec, ...]:
+    counters = {
+        "replay_rollovers": ("Times that packets were sent again until the count ran over.", 95),
+        "recoveries": ("Times that the link had to be trained again: growth foretells its failure.", 169),
+        "corrected_errors": ("Errors that the link corrected by itself.", 173),
+        "naks_received": ("Packets that the other end asked for again.", 174),
+        "receiver_errors": ("Symbols received wrong.", 175),
+        "bad_tlp": ("Transaction packets with a wrong checksum or number.", 176),
+        "naks_sent": ("Packets that the GPU asked for again.", 177),
+        "bad_dllp": ("Link packets with a wrong checksum.", 178),
+        "nonfatal_errors": ("Uncorrectable errors after which the link still works.", 179),
+        "fatal_errors": ("Uncorrectable errors that break the link.", 180),
+        "unsupported_requests": ("Requests that nobody understood.", 181),
+        "lcrc_errors": ("Packets with a wrong link checksum.", 182),
+        "lane_errors": ("Errors of single lanes.", 183),
+    }
+    plain = ("recoveries", "nonfatal_errors", "fatal_errors")
+    link = Declare("gpu", "nvmlDeviceGetCurrPcieLinkGeneration, nvmlDeviceGetCurrPcieLinkWidth", Category.ERROR)
+    return (
+        link.gauge("pcie_generation", "Generation of PCI Express that the link runs at, 1 to 6; falls while idle."),
+        link.gauge("pcie_width", "Lanes that the link uses; below what GPU and slot can: badly seated or broken."),
+        *(
+            Declare("gpu", f"NVML field {field}", Category.ERROR).counter(
+                f"pcie_{name}_total", meaning, Level.STANDARD if name in plain else Level.DETAILED
+            )
+            for name, (meaning, field) in counters.items()
+        ),
+    )
+
+
+_RECOVERY: Final = (
+    "What the driver says it needs: 0 nothing, 1 reset of the GPU, 2 or 7 reboot of the node, 3 drain of its peers, "
+    "4 drain and reset, 5 a new IMEX domain, 6 reset of the bus."
+)
+
+
+def _health_of_gpus() -> tuple[MetricSpec, ...]:
+    rows = Declare("gpu", "NVML fields 142, 143", Category.ERROR)
+    banks = Declare("gpu", "nvmlDeviceGetRowRemapperHistogram", Category.ERROR, level=Level.DETAILED)
+    pages = Declare("gpu", "NVML fields 29 to 31", Category.ERROR)
+    state = Declare("gpu", "nvmlDeviceGetSramEccErrorStatus, nvmlDeviceGetRepairStatus", Category.ERROR)
+    totals = Declare("gpu", "NVML field 5, ECC_SBE_AGG_TOTAL", Category.ERROR)
+    return (
+        totals.counter("ecc_corrected_lifetime_total", "Memory errors that ECC corrected over the life of the GPU."),
+        rows.gauge("rows_remapped_corrected", "Memory rows replaced by spares after correctable errors."),
+        rows.gauge("rows_remapped_uncorrected", "Memory rows replaced by spares after uncorrectable errors."),
+        banks.gauge("banks_spare_full", "Memory banks with all their spare rows."),
+        banks.gauge("banks_spare_none", "Memory banks without any spare row left: the next bad row there is the end."),
+        pages.gauge("pages_retired_corrected", "Memory pages given up after corrected errors; before Ampere."),
+        pages.gauge("pages_retired_uncorrected", "Memory pages given up after uncorrectable errors; before Ampere."),
+        pages.flag("page_retirement_pending", "A page waits for a reset to be given up; before Ampere."),
+        state.flag("sram_threshold_exceeded", "Uncorrectable errors in SRAM passed the limit for an exchange."),
+        state.flag("channel_repair_pending", "A memory channel waits for a reset to be repaired."),
+        state.flag("tpc_repair_pending", "A processing cluster waits for a reset to be repaired."),
+        *_states("gpu", "NVML field 230, GET_GPU_RECOVERY_ACTION; nvmlDeviceGetGpuFabricInfoV", {
+            "recovery_action": (_RECOVERY, Level.ESSENTIAL),
+            "fabric_state": ("Registration with the NVLink fabric: 1 not begun, 2 under way, 3 done.",
+                             Level.STANDARD),
+            "fabric_health_mask": ("NVML's bits of the fabric's health: bandwidth, routes, timeouts, configuration.",
+                                   Level.DETAILED),
+        }),
+    )  # fmt: skip
+
+
+def _links() -> tuple[MetricSpec, ...]:
+    counters = {
+        "replays_total": ("Packets that had to be sent again.", "161; 52 before Hopper"),
+        "failed_recoveries_total": ("Times that the link could not be trained again.", "214 (Blackwell)"),
+        "crc_errors_total": ("Packets with a wrong checksum.", "163; 38 before Hopper"),
+        "symbol_errors_total": ("Symbols received wrong.", "221 (Blackwell)"),
+        "effective_errors_total": ("Errors that forward correction could not mend.", "219 (Blackwell)"),
+        "receive_errors_total": ("Packets received with an error.", "208 (Blackwell)"),
+        "integrity_errors_total": ("Times that the link's own integrity threshold was passed.", "211 (Blackwell)"),
+        "transmit_discards_total": ("Packets that were given up before they were sent.", "212 (Blackwell)"),
+    }
+    rate = Declare("nvlink", "NVML field 164, NVLINK_GET_SPEED", Category.LOAD, _LINK, Level.DETAILED)
+    return (
+        rate.gauge("rate_bytes_per_second", "What the link can carry one way."),
+        *(
+            Declare("nvlink", f"NVML field {source}", Category.ERROR, _LINK, Level.DETAILED).counter(field, meaning)
+            for field, (meaning, source) in counters.items()
+        ),
+    )
+
+
+def _parts() -> tuple[MetricSpec, ...]:
+    ecc = Declare("gpu_ecc", "NVML fields 7 to 28", Category.ERROR, ("location",), Level.DETAILED)
+    xid = Declare("gpu_xid", "nvmlEventTypeXidCriticalError", Category.ERROR, ("code",), Level.ESSENTIAL)
+    process = Declare("gpu_process", "nvmlDeviceGet*RunningProcesses_v3", Category.USAGE, ("process",), Level.DETAILED)
+    fan = Declare("gpu_fan", "nvmlDeviceGetFanSpeed_v2", Category.ENVIRONMENT, ("fan",), Level.DETAILED)
+    return (
+        ecc.counter("corrected_total", "Errors that ECC corrected at this place since the driver was loaded."),
+        ecc.counter("uncorrected_total", "Errors that ECC could not correct there since the driver was loaded."),
+        ecc.counter("corrected_lifetime_total", "Errors that ECC corrected there over the life of the GPU."),
+        ecc.counter("uncorrected_lifetime_total", "Errors that ECC could not correct there over its life."),
+        xid.counter("seen_total", "Xid errors of this code since the collector started; each is an event as well."),
+        process.gauge("memory_used_bytes", "Memory of the GPU that a program holds; absent when nobody may know."),
+        fan.gauge("speed_ratio", "Speed of one fan of the GPU, as a share of its highest."),
+    )
+
+
+NVML_METRICS: Final[tuple[MetricSpec, ...]] = (*_more_of_gpus(), *_links(), *_parts())
+"""What NVML tells beside `GPU_METRICS` and `NVLINK_METRICS`."""

@@ -4,6 +4,7 @@ What follows from it at the nodes is `claim_carrier`'s.
 """
 
 import secrets
+import time
 from collections.abc import Callable, Sequence
 from typing import Final, TypeVar
 
@@ -26,11 +27,14 @@ MOST_WAITING: Final = 4096
 class Claiming:
     """Claims, and the devices that nobody claims, as users move them. For one event loop."""
 
-    def __init__(self, ledger: Ledger, leases: Leases, wake: Callable[[], None]) -> None:
+    def __init__(
+        self, ledger: Ledger, leases: Leases, wake: Callable[[], None], wall_ns: Callable[[], int] = time.time_ns
+    ) -> None:
         """`wake` is called when a node may have to hear of something."""
         self._ledger = ledger
         self.leases = leases
         self._wake = wake
+        self._wall_ns = wall_ns
         self._waiting = 0
 
     async def grant(self, ask: Ask) -> Claim:
@@ -104,7 +108,10 @@ class Claiming:
         self, node: str, who: str, *, power: PowerReadback | None = None, statement: str = ""
     ) -> list[Claim]:
         """Take it as proved that nothing runs on a node."""
-        found = await self._changed(lambda state: cleaning.fence(state, node, who, power=power, statement=statement))
+        now = self._wall_ns()
+        found = await self._changed(
+            lambda state: cleaning.fence(state, node, who, now_ns=now, power=power, statement=statement)
+        )
         for claim in found:
             self.leases.follow(claim)
         return found

@@ -32,7 +32,7 @@ class Leases:
     def follow(self, claim: Claim) -> None:
         """Take note of a claim: one without a term has a full one from now on; one that is over has none."""
         if claim.state not in _LEASED:
-            self._deadlines.pop(claim.id, None)
+            self.end(claim.id)
         elif claim.id not in self._deadlines:
             self.begin_term(claim.id, claim.lease_seconds)
 
@@ -41,6 +41,10 @@ class Leases:
         deadline = self._clock() + seconds
         self._deadlines[claim] = deadline
         heapq.heappush(self._heap, (deadline, claim))
+
+    def end(self, claim: str) -> None:
+        """Let it never be due. Safe twice."""
+        self._deadlines.pop(claim, None)
 
     def left(self, claim: str) -> float | None:
         """Give the seconds that a lease has left; None without one."""

@@ -65,7 +65,12 @@ def _node_run(state: State, entry: NodeRun) -> None:
 
 
 def _node_reached(state: State, entry: NodeReached) -> None:
-    state.nodes[entry.node].live = entry.live
+    node = state.nodes[entry.node]
+    if entry.live:
+        node.silent_ns = 0
+    elif node.live:
+        node.silent_ns = state.time_ns
+    node.live = entry.live
     state.touch_node(entry.node)
 
 

@@ -1,6 +1,7 @@
 """Decisions about cleaning and about devices that nobody claims: what leads to `free`, and what leads away from it."""
 
 from collections.abc import Sequence
+from typing import Final
 
 import msgspec
 
@@ -10,13 +11,16 @@ from aggregator.ledger.asks import ClaimInvalidError, NotGrantedError, Objection
 from aggregator.ledger.claims import ClaimError, claimed, may_be_in_use
 from aggregator.ledger.entries import Entry, Fenced, Passed, Proved
 from aggregator.ledger.evidence import EvidenceError
-from aggregator.ledger.model import Claim, Device, Evidence, part_key
+from aggregator.ledger.model import Claim, Device, Evidence, Node, part_key
 from aggregator.ledger.relations import excludes
 from aggregator.ledger.state import State
 from aggregator.ledger.transitions import allowed, transition
 from aggregator.ledger.words import ClaimState, Reach
 from schemas.errors import MusterError
 from schemas.evidence import PowerReadback, Readback
+
+POWER_SECONDS: Final = 300.0
+"""A BMC's word that a machine is off proves nothing of later: whoever brings it has just asked."""
 
 
 class DeviceUnknownError(MusterError):
@@ -107,20 +111,21 @@ def _check_use(device: Device, user: str) -> None:
 
 
 def fence(
-    state: State, node: str, who: str, *, power: PowerReadback | None = None, statement: str = ""
+    state: State, node: str, who: str, *, now_ns: int, power: PowerReadback | None = None, statement: str = ""
 ) -> tuple[list[Entry], list[Claim]]:
     """Take it as proved that nothing runs on a node: its BMC says that it is off, or an operator vouches for it.
 
-    What claims hold there is dirty then. Raises ClaimInvalidError, ClaimError while the node speaks, or EvidenceError.
+    What claims hold there is dirty then. `now_ns`: wall time. Raises ClaimInvalidError, ClaimError while the node
+    speaks, or EvidenceError.
     """
     if node not in state.nodes:
         raise ClaimInvalidError(f"there is no node {node}")
-    if power is not None and (power.node != node or power.power_state != "Off"):
-        raise EvidenceError(f"its BMC says {power.power_state!r} of node {power.node}: not that {node} is off")
     if power is None and not statement.strip():
         raise ClaimInvalidError("say how it is known that nothing runs on the node: --statement")
     if state.nodes[node].live:
         raise ClaimError(f"node {node} speaks: release its claims, or stop it first")
+    if power is not None:
+        _check_power(state.nodes[node], power, now_ns)
     ground = "attestation" if power is None else "evidence"
     text = msgspec.json.encode({"statement": statement} if power is None else power).decode()
     entries: list[Entry] = []
@@ -131,6 +136,20 @@ def fence(
             entries.append(Fenced(claim.id, devices, Evidence(0, ground, who, "", text)))
             claims.append(claim)
     return entries, claims
+
+
+def _check_power(node: Node, power: PowerReadback, now_ns: int) -> None:
+    """Make sure that a BMC's word is about this node, and of now. Raises EvidenceError.
+
+    A node is called silent some time after its last word: clocks that differ by less than that do no harm.
+    """
+    if power.node != node.id or power.power_state != "Off":
+        raise EvidenceError(f"its BMC says {power.power_state!r} of node {power.node}: not that {node.id} is off")
+    age = (now_ns - power.read_ns) / 1e9
+    if not -POWER_SECONDS <= age <= POWER_SECONDS:
+        raise EvidenceError(f"its BMC was read {age:.0f} s ago: read it again, at most {POWER_SECONDS:.0f} s before")
+    if power.read_ns < node.silent_ns:
+        raise EvidenceError(f"its BMC was read before node {node.id} fell silent: read it again")
 
 
 def _there(claim: Claim, node: str) -> list[str]:

@@ -224,6 +224,8 @@ class Node(msgspec.Struct, array_like=True):
     """Why it is in maintenance."""
     shown: int = 1
     """The generation in which it has shown its checkpoint; an older one than the ledger's: nothing of it is known."""
+    silent_ns: int = 0
+    """When it was called silent, by the ledger's time; 0 while it is live, and where that is not known."""
 
 
 class Held(msgspec.Struct, array_like=True, frozen=True):

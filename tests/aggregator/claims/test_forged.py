@@ -7,11 +7,14 @@ import msgspec
 import pytest
 
 from aggregator.ledger import asks, claims, cleaning, restoring
+from aggregator.ledger.apply import apply
 from aggregator.ledger.asks import Ask, Pick
 from aggregator.ledger.claims import ClaimError
-from aggregator.ledger.entries import ClaimRestored
+from aggregator.ledger.entries import ClaimRestored, NodeReached
+from aggregator.ledger.evidence import EvidenceError
 from aggregator.ledger.words import ClaimState, Lifecycle
 from schemas.claims import CheckpointClaim, ClaimDevice, ClaimReport, DeviceReport, Step
+from schemas.evidence import PowerReadback
 from tests.aggregator.claims.rig import gpus, world
 from tests.aggregator.ledger.worlds import Book, begin
 
@@ -58,6 +61,67 @@ async def test_confirmation_of_an_older_epoch_with_another_part_undoes_nothing(t
         told = DeviceReport(gpu, True, part="serial:Acme:other", group=0)
         await it.carrier.report("n1", [ClaimReport(claim.id, Step.PREPARE, 1, 1, [told])])
         assert ClaimState.PROVISIONING is it.claim_of(claim.id).state
+
+
+# --- a node that is off ---------------------------------------------------------------------------------------------
+
+SECOND = 10**9
+
+
+def held_by_a_silent_node() -> tuple[Book, str]:
+    """A claim that its node confirmed, at second 100 silent."""
+    book, kept = two_gpus()
+    book.decide(claims.grant(book.state, Ask("t", "j", [Pick(kept[0].device)]), "c1"))
+    book.decide(claims.provision(book.state, "c1"))
+    book.decide(claims.confirm(book.state, "c1", book.state.claims["c1"].epoch, [kept[0].device]))
+    apply(book.state, book.state.sequence + 1, 100 * SECOND, NodeReached("n1", live=False))
+    return book, kept[0].device
+
+
+@pytest.mark.parametrize(
+    ("read_s", "now_s", "node", "power", "why"),
+    [
+        (150, 160, "n2", "Off", "of node n2"),
+        (150, 160, "n1", "On", "'On'"),
+        (150, 160, "n1", "PoweringOff", "'PoweringOff'"),
+        (150, 160, "n1", "off", "'off'"),
+        (150, 160, "n1", "", "''"),
+        (99, 160, "n1", "Off", "before node n1 fell silent"),
+        (150, 451, "n1", "Off", "301 s ago"),
+        (999, 160, "n1", "Off", "read it again"),
+        (0, 160, "n1", "Off", "before node n1 fell silent"),
+    ],
+)
+def test_a_bmcs_word_about_another_machine_state_or_time_ends_nothing(
+    read_s: int, now_s: int, node: str, power: str, why: str
+) -> None:
+    book, device = held_by_a_silent_node()
+    readback = PowerReadback(node, power, read_s * SECOND)
+    with pytest.raises(EvidenceError, match=why):
+        cleaning.fence(book.state, "n1", "op", now_ns=now_s * SECOND, power=readback)
+    assert Lifecycle.ASSIGNED is book.state.devices[device].lifecycle
+
+
+def test_a_bmcs_word_of_now_ends_claims_and_leaves_what_they_had_dirty() -> None:
+    """Off is not clean; and the word is kept with the claim's end."""
+    book, device = held_by_a_silent_node()
+    book.decide(
+        cleaning.fence(book.state, "n1", "op", now_ns=160 * SECOND, power=PowerReadback("n1", "Off", 150 * SECOND))
+    )
+    assert (ClaimState.RELEASED, Lifecycle.DIRTY) == (
+        book.state.claims["c1"].state,
+        book.state.devices[device].lifecycle,
+    )
+    assert "fenced: evidence by op" in book.state.claims["c1"].reason
+
+
+def test_silence_that_is_told_again_is_not_newer() -> None:
+    """Since when a node is silent is one moment, until it speaks."""
+    book, _ = held_by_a_silent_node()
+    for at, live in ((200, False), (300, True), (400, False)):
+        apply(book.state, book.state.sequence + 1, at * SECOND, NodeReached("n1", live=live))
+        expected = {200: 100, 300: 0, 400: 400}[at]
+        assert expected * SECOND == book.state.nodes["n1"].silent_ns
 
 
 # --- checkpoints ------------------------------------------------------------------------------------------------------

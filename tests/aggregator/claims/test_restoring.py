@@ -116,7 +116,7 @@ def test_claim_that_the_ledger_saw_ending_does_not_come_back_with_an_old_checkpo
     """Fenced, then forgotten: what the dead node kept is no news when it is back."""
     book, gpu, kept = _kept()
     book.write([NodeReached("n1", live=False)])
-    book.decide(cleaning.fence(book.state, "n1", "op", statement="off"))
+    book.decide(cleaning.fence(book.state, "n1", "op", now_ns=0, statement="off"))
     assert not restoring.lost(book.state, kept)
     assert [] == restoring.restore(book.state, "n1", kept)[0]
     book.write([Forgotten(["c1"])])

@@ -167,7 +167,7 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @rule(node=st.sampled_from(["n1", "n2"]))
     def fence(self, node: str) -> None:
-        self.attempt(lambda: cleaning.fence(self.state, node, "op", statement="the plug is in my hand"))
+        self.attempt(lambda: cleaning.fence(self.state, node, "op", now_ns=0, statement="the plug is in my hand"))
 
     @rule(index=st.integers(0, 30))
     def clean(self, index: int) -> None:

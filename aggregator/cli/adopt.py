@@ -48,7 +48,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--node", default="", help="only of this node; with --records: whose they are")
     parser.add_argument("--kind", action="append", default=[], choices=[kind.value for kind in DeviceKind],
                         metavar="KIND", help="only of this kind; may be repeated")  # fmt: skip
-    parser.add_argument("--where", default="", metavar="EXPRESSION", help="with --attest: only where this is true")
+    parser.add_argument("--where", default="", metavar="EXPRESSION", help="only where this is true")
     parser.add_argument("--source", default="", metavar="NAME", help="with --records: what to call the record")
     parser.add_argument("--dry-run", action="store_true", help="say what would be done, and do nothing")
     add_yes_option(parser)
@@ -69,7 +69,10 @@ def run(options: argparse.Namespace) -> int:
         found = client.get("/v1/records")
         show(found, options.output, _records_table(found))
         return 0
-    asked = urlencode([("node", options.node), *(("kind", kind) for kind in options.kind)])
+    if options.statement:
+        raise WordError("--statement goes with --attest")
+    kinds = [("kind", kind) for kind in options.kind]
+    asked = urlencode([("node", options.node), ("where", options.where), *kinds])
     answer = client.get(f"/v1/adoption?{asked}")
     show(answer["devices"], options.output, waiting_table(answer["devices"], wide=options.wide))
     return 0

@@ -1,6 +1,7 @@
 """`muster devices`: what there is, whose it is, and how it fares."""
 
 import argparse
+import sys
 from typing import Any
 from urllib.parse import quote, urlencode
 
@@ -19,6 +20,7 @@ _EPILOG = """examples:
   muster devices --all                   fans, bridges and timers too
   muster devices --node gpu-17 --kind gpu
   muster devices --lifecycle dirty --lifecycle quarantined
+  muster devices --where 'device.part.model.contains("H100")'
   muster devices --as-of 7d              what there was a week ago
   muster devices gpu-7f3k2ma             one device, with where it has been
   muster devices gpu-7f3k2ma --history   everything that happened to it
@@ -55,6 +57,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--lifecycle", action="append", default=[], choices=[one.value for one in Lifecycle],
                         metavar="STATE", help="only in this state; may be repeated")  # fmt: skip
     parser.add_argument("--variant", default="", help="only of this variant")
+    parser.add_argument("--where", default="", metavar="EXPRESSION", help="only where this is true")
     parser.add_argument("--as-of", default="", metavar="WHEN",
                         help="as it was: a time, how long ago (7d), or a ledger sequence")  # fmt: skip
     parser.add_argument("--history", action="store_true", help="of one device: every entry of the ledger about it")
@@ -87,17 +90,22 @@ def _list(client: Client, options: argparse.Namespace) -> list[dict[str, Any]]:
     asked = [("node", options.node), ("variant", options.variant)]
     asked += [("kind", kind) for kind in options.kind or ([] if options.all else sorted(kind.value for kind in GIVEN))]
     asked += [("lifecycle", one) for one in options.lifecycle]
+    asked += [("where", options.where)] if options.where else []
     asked += [("as_of", options.as_of)] if options.as_of else []
     found: list[dict[str, Any]] = []
-    after = ""
+    after, untold = "", 0
     while True:
         answer = client.get("/v1/devices?" + urlencode([*asked, ("after", after), ("limit", _PAGE)]))
         found += answer["devices"]
         after = answer["next"]
+        untold += answer.get("untold", 0)
         if options.as_of and asked[-1] != ("as_of", str(answer["sequence"])):
             asked[-1] = ("as_of", str(answer["sequence"]))  # the next page is of the same moment
         if not after:
             break
+    if untold:
+        devices = "1 device does" if untold == 1 else f"{untold} devices do"
+        sys.stderr.write(f"muster: {devices} not say what --where asks about, and so neither fits nor fails to\n")
     if options.all or options.kind or options.lifecycle:
         return found
     return [one for one in found if not never_given(DeviceKind(one["kind"]), one["capabilities"])]

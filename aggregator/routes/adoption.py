@@ -1,7 +1,7 @@
 """Adoption of what is in use already, records of other schedulers, and where two views do not agree."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Annotated, TypeVar
 
 import msgspec
@@ -11,10 +11,11 @@ from aggregator.access import Action, Caller
 from aggregator.ledger import adoption, cleaning, uses
 from aggregator.ledger.asks import ClaimInvalidError
 from aggregator.ledger.entries import Entry
-from aggregator.ledger.model import Device, Node, Use
+from aggregator.ledger.model import Device, Use
 from aggregator.ledger.state import State
 from aggregator.ledger.uses import RecordInvalidError
 from aggregator.routes.common import ServiceOf, allow, answer
+from aggregator.routes.filters import Fits, Where, filter_of
 from schemas.device import pci_address
 
 router = APIRouter(tags=["inventory"])
@@ -72,11 +73,22 @@ class RecordView(msgspec.Struct, frozen=True):
 
 
 @router.get("/v1/adoption", summary="What waits to be adopted", response_class=Response)
-async def waiting(service: ServiceOf, _: Reader, node: str = "", kind: Words = []) -> Response:  # noqa: B006
+async def waiting(
+    service: ServiceOf,
+    _: Reader,
+    node: str = "",
+    kind: Words = [],  # noqa: B006
+    where: Where = "",
+) -> Response:
     """List the devices that were dirty or in use before Muster, each with the reason, by node."""
+    fits = filter_of(where)
 
     def question(state: State) -> dict[str, object]:
-        chosen = (device for device in _devices(state, node) if not kind or device.kind.value in kind)
+        chosen = (
+            device
+            for device in _devices(state, node)
+            if (not kind or device.kind.value in kind) and fits(state, device)
+        )
         return {"sequence": state.sequence, "devices": adoption.waiting(state, chosen)}
 
     return answer(await service.ledger.read(question))
@@ -86,7 +98,7 @@ async def waiting(service: ServiceOf, _: Reader, node: str = "", kind: Words = [
 async def attest(request: Request, service: ServiceOf, caller: Adopter) -> Response:
     """Take an operator's word that devices are clean: one decision, an entry for each device, all or none."""
     wanted = await _body(request, AttestWanted)
-    fits = _predicate(wanted.where)
+    fits = filter_of(wanted.where)
 
     def decision(state: State) -> tuple[list[Entry], list[str]]:
         entries, names = adoption.attest(state, _chosen(state, wanted, fits), caller.name, wanted.statement)
@@ -96,7 +108,7 @@ async def attest(request: Request, service: ServiceOf, caller: Adopter) -> Respo
     return answer({"attested": [] if wanted.dry_run else names, "would": names if wanted.dry_run else []})
 
 
-def _chosen(state: State, wanted: AttestWanted, fits: Callable[[Device, Node], bool]) -> list[Device]:
+def _chosen(state: State, wanted: AttestWanted, fits: Fits) -> list[Device]:
     if wanted.devices:
         return [cleaning.find(state, name) for name in dict.fromkeys(wanted.devices)]
     return [
@@ -104,18 +116,8 @@ def _chosen(state: State, wanted: AttestWanted, fits: Callable[[Device, Node], b
         for device in _devices(state, wanted.node)
         if adoption.is_attestable(state, device)
         and (not wanted.kinds or device.kind.value in wanted.kinds)
-        and fits(device, state.nodes[device.node])
+        and fits(state, device)
     ]
-
-
-def _predicate(where: str) -> Callable[[Device, Node], bool]:
-    if not where:
-        return lambda _device, _node: True
-    from aggregator.expression import compile_expression  # only who filters needs it
-    from aggregator.expression.names import inventory_environment
-
-    evaluate = compile_expression(where, inventory_environment()).on_objects("device", "node", "claim")
-    return lambda device, node: evaluate(device, node, None) is True
 
 
 def _devices(state: State, name: str) -> Iterator[Device]:

@@ -15,6 +15,7 @@ from aggregator.ledger.shown import entry_view
 from aggregator.ledger.state import State
 from aggregator.query_text import parse_time
 from aggregator.routes.common import ServiceOf, allow, answer
+from aggregator.routes.filters import Where, filter_of
 from aggregator.routes.words import gives
 from aggregator.views import DeviceHistory, DeviceView, device_history, device_view
 from schemas.device import Value
@@ -43,6 +44,8 @@ class DeviceList(msgspec.Struct, frozen=True):
     devices: list[DeviceView]
     next: str
     """What to give as `after` for the next page; "" when this is the last."""
+    untold: int = 0
+    """Devices of this page's stretch of which `where` could not be told: they do not say what it asks about."""
 
 
 class ViewOf(msgspec.Struct, frozen=True):
@@ -79,27 +82,33 @@ async def list_devices(
     after: str = "",
     limit: Annotated[int, Query(ge=1, le=10_000)] = 1000,
     as_of: AsOf = "",
+    where: Where = "",
 ) -> Response:
     """List devices in the order of first sight, `limit` of them after the device `after`; `next` goes on from there.
 
     `sequence` and `generation` are the ledger's, as of the answer: watch from there. With `as_of` the answer is what
     was so at that ledger sequence or time.
     """
+    fits = filter_of(where)
 
     def question(state: State) -> DeviceList:
         found: list[DeviceView] = []
-        more = ""
+        more, untold = "", 0
         for device in _after(state, after, node):
             view = device_view(state, device)
             if (kind and view.kind not in kind) or (lifecycle and view.lifecycle not in lifecycle):
                 continue
             if variant and view.variant != variant:
                 continue
+            outcome = fits(state, device)
+            untold += outcome is None
+            if not outcome:
+                continue
             if len(found) == limit:
                 more = found[-1].id
                 break
             found.append(view)
-        return DeviceList(state.sequence, state.generation, state.time_ns, found, more)
+        return DeviceList(state.sequence, state.generation, state.time_ns, found, more, untold)
 
     return answer(await _ask(service, as_of, question))
 

@@ -69,7 +69,7 @@ def racks(muster: Muster) -> tuple[Rack, Rack]:
     left.put(2, "gpu", "A2", group=19)
     left.put(3, "gpu", "A3")
     left.put(4, "nic", "N1")
-    vf = {"parent": "pci:0000:04:00.0", "capabilities": {"vf_index": 0, "pci_device_id": "101e"}}
+    vf: dict[str, Any] = {"parent": "pci:0000:04:00.0", "capabilities": {"vf_index": 0, "pci_device_id": "101e"}}
     left.put(5, "vf", group=50, **vf)
     right.put(1, "gpu", "B1")
     for rack in (left, right):
@@ -135,7 +135,7 @@ def facts(muster: Muster, rack: Rack) -> int:
         last["kind"] == "view.changed" and "A3" not in json.dumps(last["data"]),
         f"one word that changes is one entry of {size} bytes, with that word alone: {last['data'].get('own')}",
     )
-    return last["sequence"] - 1
+    return int(last["sequence"]) - 1
 
 
 def relations(muster: Muster) -> None:

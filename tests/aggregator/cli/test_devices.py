@@ -71,3 +71,11 @@ def test_stay_in_a_slot_says_when_and_at_which_sequence(run: Run, stub: Stub) ->
     assert "2023-11-1" in lines[0]
     assert "(ledger 3) to 2023-11-1" in lines[0]
     assert lines[1].endswith("(ledger 9) on")
+
+
+def test_devices_of_which_a_filter_cannot_be_told_are_said(run: Run, stub: Stub) -> None:
+    stub.answers["GET /v1/devices?where=x"] = {"devices": [GPU], "next": "", "sequence": 7, "untold": 3}
+    status, out, err = run("devices", "--where", "x")
+    assert (0, 2) == (status, len(out.splitlines()))
+    assert "3 devices do not say what --where asks about" in err
+    assert "" == run("devices")[2]

@@ -3,6 +3,7 @@
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
+from urllib.parse import quote
 
 import msgspec
 import pytest
@@ -99,3 +100,42 @@ def test_slot_remembers_a_part_that_sits_elsewhere_by_now() -> None:
     assert [(first.id, False), (second.id, True)] == stays
     assert [first.id] == [stay.device for stay in device_history(book.state, first).slot]
     assert 2 == len(device_history(book.state, first).sights)
+
+
+async def test_list_is_filtered_by_an_expression_and_what_cannot_be_told_is_counted(api: Api) -> None:
+    every = (await api.ask("GET", "/v1/devices"))[1]["devices"]
+    where = quote("node.id == 'n1' && device.kind == 'gpu'")
+    _, told = await api.ask("GET", f"/v1/devices?where={where}")
+    wanted = [one["id"] for one in every if one["node"] == "n1" and one["kind"] == "gpu"]
+    assert (wanted, 0) == ([one["id"] for one in told["devices"]], told["untold"])
+    _, told = await api.ask("GET", f"/v1/devices?where={quote('device.capabilities.nothing > 5')}")
+    assert ([], len(every)) == (told["devices"], told["untold"])
+
+
+async def test_filtered_pages_add_up_to_the_list(api: Api) -> None:
+    where = quote("node.id != 'n0'")
+    whole = (await api.ask("GET", f"/v1/devices?where={where}"))[1]["devices"]
+    found, after = [], ""
+    while True:
+        _, page = await api.ask("GET", f"/v1/devices?where={where}&limit=2&after={after}")
+        found += page["devices"]
+        after = page["next"]
+        if not after:
+            break
+    assert whole == found
+    assert len(whole) > 2
+
+
+@pytest.mark.parametrize("path", ["/v1/devices", "/v1/adoption"])
+async def test_filter_that_is_wrong_is_refused_with_its_column(api: Api, path: str) -> None:
+    status, told = await api.ask("GET", f"{path}?where={quote('device.knd == 5')}")
+    assert (400, "expression.name") == (status, told["code"])
+    assert told["detail"].startswith("column 8: device has no field 'knd'. Did you mean 'kind'?")
+
+
+async def test_what_waits_is_filtered_too(api: Api) -> None:
+    every = (await api.ask("GET", "/v1/adoption"))[1]["devices"]
+    where = quote("node.id == 'n1'")
+    _, told = await api.ask("GET", f"/v1/adoption?where={where}")
+    assert [one["device"] for one in every if one["node"] == "n1"] == [one["device"] for one in told["devices"]]
+    assert 0 < len(told["devices"]) < len(every)

@@ -30,7 +30,7 @@ from collectors.nvml.library import (
     load_binding,
     shut_down,
 )
-from collectors.nvml.partitions import Partition, partitions_of
+from collectors.nvml.partitions import Partition, mode_of, partitions_of
 from collectors.nvml.presence import driven, look
 from collectors.nvml.readings import memory_of
 from collectors.nvml.users import User, users_of
@@ -275,7 +275,8 @@ class NvmlCollector:
         return not gpu.lost
 
     def _recovered(self, gpu: Gpu) -> None:
-        gpu.lost, gpu.reset_required, gpu.urgent = "", False, True
+        gpu.lost, gpu.reset_required = "", False
+        gpu.renew()
         self._changes.forget(gpu)
         self._found.append(event("nvml.gpu.back", gpu, "answers again", Severity.NOTICE))
 
@@ -318,19 +319,23 @@ class NvmlCollector:
         return users
 
     def _take_partitions(self, gpu: Gpu) -> None:
+        mode = mode_of(gpu)
+        if mode is not None and gpu.divided not in (None, mode[0]):
+            gpu.renew()
+        gpu.divided = None if mode is None else mode[0]
         found = partitions_of(gpu, self._kept(), self._missing)
         self._partitions[gpu.identity.uuid] = found
         self._found.extend(self._changes.partitions(gpu, [one.device for one in found]))
 
     def _documents(self, gpu: Gpu, describer: Describer) -> Iterator[Document]:
+        self._take_partitions(gpu)
         if not gpu.surveyed:  # what a GPU cannot tell is known after it was asked for everything
             for _ in gpu.reader.read(Level.DEBUG, medium=True, slow=True):
                 pass
             gpu.surveyed = True
-        self._take_partitions(gpu)
         yield describer.gpu(gpu, self._ask_users(gpu))
         for partition in self._partitions[gpu.identity.uuid]:
-            yield describer.partition(partition, _users_of(partition.asker))
+            yield describer.partition(partition, gpu.identity.address, _users_of(partition.asker))
 
     def _kept(self) -> Keep:
         assert self._keep is not None

@@ -14,6 +14,7 @@ from collectors.nvml.topology import affinity, fabric, links_of, near
 from collectors.nvml.users import MOST_USERS, User, counted, named
 from collectors.pci_sysfs import UnreadableError, read_function
 from schemas.device import DeviceKind, Document, Part, Slot, Value
+from schemas.mig import partition_serial, partition_slot, partition_uuid, read_place
 
 _VENDOR: Final = "NVIDIA"
 _ARCHITECTURES: Final = {2: "Kepler", 3: "Maxwell", 4: "Pascal", 5: "Volta", 6: "Turing", 7: "Ampere", 8: "Ada",
@@ -113,9 +114,9 @@ class Describer:
             capabilities=_said({**self._common(), **_bus(gpu), "reset_required": True}),
         )
 
-    def partition(self, one: Partition, users: list[User] | None) -> Document:
-        """Describe a partition of a GPU."""
-        uuid = one.uuid if one.generation == 1 else f"{one.uuid}.{one.generation}"
+    def partition(self, one: Partition, address: str, users: list[User] | None) -> Document:
+        """Describe a partition of the GPU at an address."""
+        place = read_place(one.placement)
         told: dict[str, Value | None] = {
             **self._common(),
             **one.attributes,
@@ -131,7 +132,13 @@ class Describer:
             DeviceKind.GPU_PARTITION,
             merge_keys=[one.device],
             parent=one.parent,
-            part=Part(vendor=_VENDOR, model=f"MIG {one.profile}".strip(), uuid=uuid),
+            slot=Slot() if place is None else partition_slot(self._slot(address), place),
+            part=Part(
+                vendor=_VENDOR,
+                model=f"MIG {one.profile}".strip(),
+                uuid=partition_uuid(one.uuid, one.generation),
+                serial=partition_serial(one.gpu_instance, one.compute_instance, one.generation),
+            ),
             capabilities=_said(told),
         )
 

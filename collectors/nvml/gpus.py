@@ -48,6 +48,8 @@ class Gpu:
         self.reset_required = False
         self.surveyed = False
         """Whether everything was asked once, so that what it cannot tell is known."""
+        self.divided: bool | None = None
+        """Whether MIG is on; None before it was asked, or where there is none."""
         self.urgent = True
         """Something happened to it: everything is read at the next turn."""
 
@@ -61,6 +63,12 @@ class Gpu:
         """Its name for people."""
         identity = self.identity
         return f"{identity.uuid} at {identity.address or 'an unknown place'}"
+
+    def renew(self) -> None:
+        """Forget what it could not tell: it is in another mode now."""
+        self.asker.unsupported.clear()
+        self.reader = GpuReader(self.asker, self.identity.device)
+        self.surveyed, self.urgent = False, True
 
     def answers(self) -> bool:
         """Ask it for its name. Raises NewProcessError."""

@@ -14,6 +14,7 @@ from collectors.nvml.gpus import Gpu
 from collectors.nvml.keeping import Keep
 from collectors.nvml.library import Asker
 from schemas.device import Value
+from schemas.mig import Place
 
 _MEBI: Final = 1 << 20
 _MOST_PROFILES: Final = 32
@@ -115,7 +116,7 @@ def words_of(profiles: list[Profile]) -> dict[str, Value]:
 
 def partitions_of(gpu: Gpu, keep: Keep, missing: set[str]) -> list[Partition]:
     """Give the partitions that there are now. Raises GpuLostError, NewProcessError."""
-    if mode_of(gpu) in (None, (False, False), (False, True)):
+    if not gpu.divided:
         keep.partitions_are(set(), gpu.identity.uuid)
         return []
     found = list(_partitions(gpu, keep, missing))
@@ -174,7 +175,7 @@ def _place(asker: Asker, instance: int) -> tuple[int, str]:
         return -1, ""
     except AttributeError:
         return -1, ""
-    return info.profileId, f"{info.placement.start}:{info.placement.size}"
+    return info.profileId, str(Place(info.placement.start, info.placement.size))
 
 
 def _named(own: Asker) -> str:

@@ -102,7 +102,7 @@ class FleetRun:
         def transport(timeout: float = config.publish.timeout_seconds) -> Transport:
             return Transport(config.addresses, authority=authority, timeout=timeout)
 
-        sender = PooledSender(transport)
+        self._sender = sender = PooledSender(transport)
         setup = NodeSetup(
             config.collector_levels.get("simulated", config.level),
             interval,
@@ -347,6 +347,10 @@ class FleetRun:
             time.sleep(0.02)
         self._channel.stop()
         self._senders.stop()
+        for one in self.nodes:
+            if time.monotonic() >= end or not one.say_goodbye():
+                break  # who is not there to hear one hears none of the others either
+        self._sender.close()
         self._flush()
         self.print_report()
         with self.file.lock:

@@ -10,7 +10,7 @@ import msgspec
 from collectors.claims.checkpoint import CheckpointFile
 from collectors.claims.order import Order
 from collectors.claims.worker import Job, Worker
-from collectors.control_client import ControlSession, say
+from collectors.control_client import CONTROL_PATH, ControlSession, say
 from collectors.enrolment import NodeToken
 from collectors.fleet_piles import Piles
 from collectors.fleet_senders import PooledSender
@@ -193,6 +193,21 @@ class FleetNode:
         wait = self.publisher.attempt()
         self.problem = self.publisher.status.last_error
         return wait
+
+    def say_goodbye(self) -> bool:
+        """Tell, once everything was sent, that nothing more comes of this run; give whether somebody heard it.
+
+        The next run need not wait then until this one is silent, even after a boot.
+        """
+        if self.node.silent or len(self.spool) or self._wants_token:
+            return True  # this one says nothing, or is not done: the next may
+        body, headers = self.session.farewell()
+        try:
+            self._setup.sender.request("POST", CONTROL_PATH, body, headers)
+        except TransportError as error:
+            _quiet.debug("goodbye error=%s", error)
+            return False
+        return True
 
     def _say(self) -> None:
         """Report what became of steps, beside the channel that is kept waiting."""

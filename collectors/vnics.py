@@ -79,6 +79,7 @@ class Drift(msgspec.Struct, frozen=True):
     vnic: str
     """Id of the VNIC; "" when there is none."""
     message: str
+    """What is wrong, in words that do not repeat the function's name."""
 
 
 class Match(msgspec.Struct, frozen=True):
@@ -174,7 +175,7 @@ def _counts(vnics: Iterable[Vnic], functions: Iterable[Function]) -> Iterator[Dr
     there = Counter(one.nic for one in functions if one.virtual)
     for nic in sorted(wanted):
         if wanted[nic] != there[nic]:
-            message = f"NIC {nic} has {there[nic]} functions instead of {wanted[nic]}"
+            message = f"{there[nic]} functions instead of {wanted[nic]}"
             yield Drift(Difference.WRONG_COUNT, nic, "", "", message)
 
 
@@ -182,7 +183,7 @@ def _wrong(kind: Difference, vnic: Vnic, one: Function) -> Drift:
     what = f"VLAN {one.vlan} instead of {vnic.vlan_tag}"
     if kind is Difference.WRONG_MAC:
         what = f"MAC {one.mac} instead of {vnic.mac_addr}"
-    return Drift(kind, one.nic, one.device, vnic.vnic_id, f"{one.device} has {what}")
+    return Drift(kind, one.nic, one.device, vnic.vnic_id, what)
 
 
 def _missing(vnic: Vnic) -> Drift:
@@ -193,5 +194,5 @@ def _missing(vnic: Vnic) -> Drift:
 
 
 def _unexpected(one: Function) -> Drift:
-    message = f"{one.device} with MAC {one.mac} and VLAN {one.vlan} is none of the VNICs"
+    message = f"MAC {one.mac} with VLAN {one.vlan} is none of the VNICs"
     return Drift(Difference.UNEXPECTED, one.nic, one.device, "", message)

@@ -18,7 +18,7 @@ class Scenario(NamedTuple):
 
 SCENARIOS: Final[dict[str, Scenario]] = {
     "000": Scenario(
-        "2 + 256 network functions with VLANs, two drives; a function goes missing", "aggregator.demo.drift", "000.toml"
+        "2 + 256 network functions with VLANs, two drives; drift after a restart", "aggregator.demo.drift", "000.toml"
     ),
     "001": Scenario(
         "DPUs whose capabilities come and go; what is consumed, and what remains", "aggregator.demo.dpus", "001.toml"

@@ -5,11 +5,11 @@ import tempfile
 from pathlib import Path
 from typing import Any, Final, TextIO
 
-from aggregator.cli.client import ServerError
 from aggregator.demo import SCENARIOS, Scenario
-from aggregator.demo.narration import DemoError, Narration
+from aggregator.demo.narration import Narration
 from aggregator.demo.needs import NeedsError, check_needs, missing
 from aggregator.demo.stage import Stage
+from schemas.errors import MusterError
 
 FLEETS: Final = Path(__file__).parent / "fleets"
 _HELD: Final = frozenset({"reserved", "provisioning", "assigned", "suspect"})
@@ -44,10 +44,10 @@ def _on_stage(scenario: Scenario, folder: Path, say: Narration) -> None:
         stage.start()
         try:
             importlib.import_module(scenario.module).play(stage, say)
-        except (DemoError, ServerError) as error:
+        except MusterError as error:
             say.expect(condition=False, claim=f"the scenario goes on: {error}")
         clear(stage, say)
-    except (DemoError, ServerError) as error:
+    except MusterError as error:
         say.expect(condition=False, claim=f"the scenario ends in order: {error}")
     finally:
         stage.stop()

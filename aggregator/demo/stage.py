@@ -1,6 +1,8 @@
 """What a demonstration is played on: an aggregator and simulated nodes, supervised as `muster up` does it."""
 
+import logging
 import os
+import signal
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,8 +19,10 @@ from aggregator.demo.needs import LOOPBACK, free_port
 from aggregator.up import ChildSpec, Supervisor
 from collectors.config import socket_path
 from collectors.transport import Answer
+from collectors.vnics import fetch
 
 T = TypeVar("T")
+_supervisor_log = logging.getLogger("muster.up")
 
 PATIENCE_SECONDS: Final = 60.0
 """For whatever is to come: a limit costs nothing when it comes at once, and machines may be busy."""
@@ -40,7 +44,16 @@ class Stage:
         self.logs = folder / "logs"
         clean = {name: value for name, value in env.items() if not name.startswith("MUSTER_")}
         mine = {"MUSTER_DATA_DIR": str(folder), "MUSTER_LISTEN": f"{LOOPBACK}:{free_port()}"}
-        fleet_words = ("--fleet", str(fleet), "--interval", f"{INTERVAL_SECONDS}", "--claim-speed", f"{CLAIM_SPEED}")
+        self._fleet = folder / "fleet.toml"
+        self._fleet.write_bytes(fleet.read_bytes())
+        fleet_words = (
+            "--fleet",
+            str(self._fleet),
+            "--interval",
+            f"{INTERVAL_SECONDS}",
+            "--claim-speed",
+            f"{CLAIM_SPEED}",
+        )
         self._supervisor = Supervisor(
             [
                 ChildSpec("aggregator", "aggregator.server", beats=True, reloads=True),
@@ -49,6 +62,7 @@ class Stage:
             clean | mine,
             log_dir=self.logs,
         )
+        self._supervision: logging.Handler | None = None
         self._client = self.client()
         self.given: set[str] = set()
         """Devices that were vouched for, and could be given since."""
@@ -59,11 +73,19 @@ class Stage:
 
     def start(self) -> None:
         """Start both, and wait until the aggregator is ready. Raises DemoError."""
+        self.logs.mkdir(parents=True, exist_ok=True)
+        self._supervision = logging.FileHandler(self.logs / "supervisor.log", delay=True)
+        _supervisor_log.addHandler(self._supervision)
+        _supervisor_log.propagate = False  # what ends and starts is no part of the story
         self.until("the aggregator to be ready", self._is_ready)
 
     def stop(self) -> None:
         """End both. Safe twice."""
         self._supervisor.stop()
+        if self._supervision is not None:
+            _supervisor_log.removeHandler(self._supervision)
+            self._supervision.close()
+            self._supervision, _supervisor_log.propagate = None, True
 
     def _is_ready(self) -> bool:
         try:
@@ -120,11 +142,12 @@ class Stage:
         with ThreadPoolExecutor(len(requests), "demo") as pool:
             return list(pool.map(send, requests))
 
-    def simulate(self, **words: object) -> None:
-        """Let something go wrong on a simulated node, or end it. Raises DemoError."""
+    def simulate(self, **words: object) -> dict[str, Any]:
+        """Have the simulated nodes do something; give their answer. Raises DemoError."""
         answer = ask(self._control, words)
         if "error" in answer:
             raise DemoError(f"the fleet cannot do {words}: {answer['error']}")
+        return answer
 
     def fault(self, fault: str, node: str, **more: object) -> None:
         """Let something go wrong on a simulated node, and wait until its next step, when it does. Raises DemoError."""
@@ -135,6 +158,25 @@ class Stage:
         """End it, and wait until the node's next step. Raises DemoError."""
         self.simulate(do="clear", fault=fault, node=node)
         time.sleep(2.5 * INTERVAL_SECONDS)
+
+    def reboot(self, *more: str) -> None:
+        """Boot all nodes anew, with `more` lines of a fleet file: what goes wrong with them from the start, say."""
+        text = self._fleet.read_text(encoding="utf-8").replace("[[nodes]]", "[[nodes]]\nboot = 1")
+        self._fleet.write_text("\n".join((text, *more, "")), encoding="utf-8")
+        (child,) = (one for one in self._supervisor.statuses() if one.name == "fleet")
+        starts = child.starts
+        if child.pid is not None:
+            os.kill(child.pid, signal.SIGTERM)
+        self.until("the nodes to boot", lambda: child.starts > starts)
+
+    def vnics(self, node: str) -> bytes:
+        """Ask a node's metadata service as the node would, and give its answer. Raises DemoError, or VnicsError."""
+        return fetch(LOOPBACK, self.metadata_port(node))
+
+    def metadata_port(self, node: str) -> int:
+        """Have a node's metadata service answer, and give its port. Raises DemoError."""
+        port: int = self.simulate(do="metadata", node=node)["port"]
+        return port
 
     # --- the inventory -----------------------------------------------------------------------------------------------
 

@@ -65,7 +65,7 @@ class Standing(msgspec.Struct, frozen=True, order=True):
         if self.vnic:
             detail["vnic"] = self.vnic
         name, severity = ("drift_over", Severity.NOTICE) if over else ("drift", Severity.WARNING)
-        text = f"no longer so: {self.message}" if over else self.message
+        text = f"{self.device} no longer differs: {self.message}" if over else f"{self.device}: {self.message}"
         return Event(f"{self.source}.{name}", text, severity, self.device, detail, now_ns)
 
 

@@ -65,7 +65,7 @@ def test_what_differs_is_told_by_kind(functions: list[Function], kinds: list[str
 
 def test_what_is_wrong_is_said_with_what_it_should_be() -> None:
     (drift,) = compare([vnic(0)], [vf(0, vlan=9)]).drifts
-    assert (drift.device, drift.vnic, drift.message) == ("vf0/0", "v0/0", "vf0/0 has VLAN 9 instead of 1")
+    assert (drift.device, drift.vnic, drift.message) == ("vf0/0", "v0/0", "VLAN 9 instead of 1")
     missing = [one for one in compare([vnic(0)], []).drifts if one.kind is Difference.MISSING]
     assert [(one.device, one.vnic, one.nic) for one in missing] == [("", "v0/0", 0)]
 

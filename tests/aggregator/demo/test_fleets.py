@@ -4,7 +4,9 @@ import pytest
 
 from aggregator.demo import SCENARIOS
 from aggregator.demo.runner import FLEETS
+from collectors.simulated.drift import metadata_answer
 from collectors.simulated.fleet import Fleet
+from collectors.vnics import parse_vnics
 from schemas.device import DeviceKind
 
 
@@ -59,3 +61,11 @@ def test_the_servers_of_001_have_dpus_of_two_models_each_a_node_of_its_own() -> 
     assert [one.part.model for one in dpus] == ["Simulated BlueField-3"] * 2 + ["Simulated BlueField-2"]
     assert len(nodes) == 6
     assert all(nodes[str(one.capabilities["dpu_node"])].name.endswith("-dpu0") for one in dpus)
+
+
+def test_the_node_of_000_has_a_metadata_service_that_tells_each_function() -> None:
+    """R000-2."""
+    (node,) = Fleet.from_file(FLEETS / "000.toml").nodes
+    vnics = parse_vnics(metadata_answer(node.hardware))
+    assert (len(vnics), sum(one.vlan_tag > 0 for one in vnics)) == (258, 256)
+    assert all("vnic" in one.capabilities for one in node.documents() if one.kind in (DeviceKind.NIC, DeviceKind.VF))

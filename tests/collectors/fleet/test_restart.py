@@ -59,6 +59,15 @@ def test_a_restart_names_the_run_before_for_every_node(rig: Rig) -> None:
     }
 
 
+def test_a_fleet_that_ends_in_order_says_goodbye_for_every_node(rig: Rig) -> None:
+    """So nodes that come back after a boot, which cannot take over at once, need not wait for their own silence."""
+    rig.start(3)
+    rig.aggregator.until(lambda: len(rig.aggregator.words) == 3)
+    rig.stop()
+    left = [one.publisher for one in rig.aggregator.controls if one.leaving]
+    assert sorted(left) == sorted(rig.aggregator.words)
+
+
 def test_the_report_is_one_line_of_json_that_says_simulated(tmp_path: Path) -> None:
     with serving(tmp_path / "muster.sock"), start_process(tmp_path, "--duration", "20") as child:
         assert child.stdout is not None

@@ -83,7 +83,7 @@ def test_a_wrong_vlan_is_what_the_function_has_and_measures() -> None:
     parcels = run(one, 1)
     assert column(parcels, "vf", "vlan")[2:5] == [102, 777, 104]
     assert functions(one)[3].capabilities["vlan"] == 777
-    assert told(one, "drift") == {one.hardware.vfs[3]: [f"{one.hardware.vfs[3]} has VLAN 777 instead of 103"]}
+    assert told(one, "drift") == {one.hardware.vfs[3]: ["VLAN 777 instead of 103"]}
 
 
 def test_of_many_differences_the_first_are_told_and_how_many_more() -> None:

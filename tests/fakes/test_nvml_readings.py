@@ -293,7 +293,8 @@ def test_links_by_their_own_functions(nvml: ModuleType, gpu: Gpu) -> None:
     handle = nvml.nvmlDeviceGetHandleByIndex(GPU)
     assert gpu.get("nvlink.5.version") == nvml.nvmlDeviceGetNvLinkVersion(handle, 5)
     assert gpu.get("nvlink.5.state") == nvml.nvmlDeviceGetNvLinkState(handle, 5)
-    gpu.set_link(5, **{"remote.type": 2, "remote.address": "10:c5:1f", "capabilities": 0b100101})
+    gpu.set_link(5, capabilities=0b100101)
+    gpu.update({"nvlink.5.remote.type": 2, "nvlink.5.remote.address": "10:c5:1f"})
     assert 2 == nvml.nvmlDeviceGetNvLinkRemoteDeviceType(handle, 5)
     assert "00000010:C5:1F.0" == nvml.nvmlDeviceGetNvLinkRemotePciInfo(handle, 5).busId
     assert [1, 0, 1, 0, 0, 1] == [nvml.nvmlDeviceGetNvLinkCapability(handle, 5, at) for at in range(6)]

@@ -13,6 +13,7 @@ from fastapi import APIRouter, Depends, Header, Response
 from fastapi import Request as HttpRequest
 
 from aggregator.access import Action, Caller, authorise, may
+from aggregator.ledger.asks import Ask, NotGrantedError
 from aggregator.ledger.state import State
 from aggregator.placement.edits import AnyEdit
 from aggregator.placement.explain import Blocker
@@ -21,7 +22,7 @@ from aggregator.placement.refusal import Refusal
 from aggregator.placement.request import Request, decode
 from aggregator.placement.whatif import Answer, Outcome, what_if, what_if_then
 from aggregator.query_text import parse_time
-from aggregator.routes.claims import claim_view
+from aggregator.routes.claims import claim_view, refused, told_to
 from aggregator.routes.common import CallerOf, ServiceOf, allow, answer, known, problem
 
 router = APIRouter(tags=["placement"])
@@ -82,6 +83,8 @@ async def place(http: HttpRequest, service: ServiceOf, caller: CallerOf, key: Ke
         if wanted.dry_run:
             return answer({"placed": False, **more})
         return problem(409, error.code, str(more.pop("message")), None, **more)
+    except NotGrantedError as error:  # the ledger's own look comes last: of what was chosen a tenant knows nothing
+        return refused(NotGrantedError(told_to(caller, error.objections, Ask(wanted.tenant, wanted.consumer))))
     view = claim_view(service.ledger.peek(), claim, service.claiming.leases.left(claim.id))
     response = answer(view, 201)
     response.headers["ETag"] = f'"{claim.version}"'

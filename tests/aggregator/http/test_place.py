@@ -49,10 +49,11 @@ class Api:
         self.ledger = ledger
         claiming = Claiming(ledger, Leases(), lambda: None)
         book = SimpleNamespace(placer=Placer(), past=Past(ledger))
-        self.app = make_app(SimpleNamespace(ledger=ledger, book=book, claiming=claiming, tokens=Tokens()))  # type: ignore[arg-type]
+        self.service = SimpleNamespace(ledger=ledger, book=book, claiming=claiming, tokens=Tokens())
+        self.app = make_app(self.service)  # type: ignore[arg-type]
 
     async def ask(
-        self, method: str, path: str, body: object = None, who: str = "admin", key: str = ""
+        self, method: str, path: str, body: object = None, who: str = "admin", key: str = "", match: str = ""
     ) -> tuple[int, Any]:
         """Ask; give status and decoded answer."""
         sent: list[Message] = []
@@ -66,6 +67,7 @@ class Api:
 
         headers = [(b"authorization", f"Bearer {who}".encode())] if who else []
         headers += [(b"idempotency-key", key.encode())] if key else []
+        headers += [(b"if-match", match.encode())] if match else []
         scope: dict[str, Any] = {"type": "http", "http_version": "1.1", "method": method, "scheme": "http"}
         path, _, query = path.partition("?")
         scope |= {"path": path, "root_path": "", "query_string": query.encode(), "headers": headers}

@@ -13,7 +13,6 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 
 #define RING 256
@@ -41,8 +40,6 @@ static struct pair *table;    /* of 1 << bits places, probed linearly */
 static unsigned bits;
 static uint64_t sequence_read;
 static int any_fault, any_override; /* keys of this kind are there at all: looking for them costs */
-static unsigned sessions;
-static char generation[32];   /* of the driver that this process's library belongs to; fixed by its first session */
 
 static uint32_t hash(const char *name)
 {
@@ -154,6 +151,7 @@ const char *lookup(const char *format, ...)
     return find(key);
 }
 
+int state_faults(void) { return any_fault; }
 int state_overrides(void) { return any_override; }
 
 const char *of(const struct target *target, const char *format, ...)
@@ -222,180 +220,23 @@ int next_item(const char **cursor, char *item, size_t length)
     return 1;
 }
 
-/* ------------------------------------------------------------------------------------------- faults */
+/* ------------------------------------------------------------------------------------------- the lock, counts */
 
-/* A fault that is set for this call: of one GPU or of all, of one function or of all (`*`). */
-static const char *fault(const char *kind, const char *function, const struct target *target)
-{
-    const char *value = NULL;
-    if (!any_fault)
-        return NULL;
-    if (target) {
-        value = lookup("gpu.%u.call.%s.%s", target->slot, function, kind);
-        if (!value)
-            value = lookup("gpu.%u.call.*.%s", target->slot, kind);
-    }
-    if (!value)
-        value = lookup("call.%s.%s", function, kind);
-    return value ? value : lookup("call.*.%s", kind);
-}
-
-static double now(void)
-{
-    struct timespec at;
-    clock_gettime(CLOCK_MONOTONIC, &at);
-    return (double)at.tv_sec + (double)at.tv_nsec * 1e-9;
-}
-
-static void nap(double seconds)
-{
-    struct timespec span = {(time_t)seconds, (long)((seconds - (double)(time_t)seconds) * 1e9)};
-    nanosleep(&span, NULL);
-}
-
-/* Sleep as long as scripted, without the lock: a call that hangs ends when its fault is taken back, or never. */
-static void act_sleep(const char *function, const struct target *target)
-{
-    double begun = now();
-    for (;;) {
-        const char *seconds = fault("sleep", function, target);
-        double left = seconds ? begun + strtod(seconds, NULL) - now() : 0;
-        if (!(left > 0))
-            return;
-        pthread_mutex_unlock(&lock);
-        nap(left < 0.005 ? left : 0.005);
-        pthread_mutex_lock(&lock);
-        refresh();
-    }
-}
-
-static nvmlReturn_t act_faults(const char *function, const struct target *target)
-{
-    if (!any_fault)
-        return NVML_SUCCESS;
-    act_sleep(function, target);
-    if (fault("crash", function, target))
-        *(volatile int *)0 = 0; /* SIGSEGV, as a driver's library does it */
-    const char *code = fault("return", function, target);
-    const char *until = fault("until", function, target); /* the fault ends when so many calls have been made */
-    if (!code || (until && control->counts[hash(function) % COUNTERS] > strtoull(until, NULL, 10)))
-        return NVML_SUCCESS;
-    return (nvmlReturn_t)strtoul(code, NULL, 10);
-}
-
-/* ------------------------------------------------------------------------------------------- entering a call */
-
-static nvmlReturn_t begin(const char *function)
+int state_lock(void)
 {
     pthread_once(&once, attach);
     if (!control)
-        return NVML_ERROR_UNKNOWN;
-    atomic_fetch_add(&control->counts[hash(function) % COUNTERS], 1);
+        return 0;
     pthread_mutex_lock(&lock);
     refresh();
-    return NVML_SUCCESS;
+    return 1;
 }
 
-nvmlReturn_t driver_condition(void)
-{
-    const char *current = lookup("driver.generation");
-    if (generation[0] && current && strcmp(current, generation) != 0)
-        return NVML_ERROR_LIB_RM_VERSION_MISMATCH;
-    return (nvmlReturn_t)uint_or(lookup("driver.return"), NVML_SUCCESS);
-}
+void state_unlock(void) { pthread_mutex_unlock(&lock); }
 
-nvmlReturn_t state_enter(const char *function, int *entered)
+unsigned long long state_count(const char *function, unsigned more)
 {
-    nvmlReturn_t answer = begin(function);
-    if (answer != NVML_SUCCESS)
-        return answer;
-    *entered = 1;
-    answer = sessions ? NVML_SUCCESS : NVML_ERROR_UNINITIALIZED;
-    if (answer == NVML_SUCCESS)
-        answer = act_faults(function, NULL);
-    return answer == NVML_SUCCESS ? driver_condition() : answer;
-}
-
-nvmlReturn_t state_enter_device(const char *function, nvmlDevice_t handle, struct target *target, int *entered)
-{
-    nvmlReturn_t answer = begin(function);
-    if (answer != NVML_SUCCESS)
-        return answer;
-    *entered = 1;
-    if (!sessions)
-        return NVML_ERROR_UNINITIALIZED;
-    answer = find_gpu(handle, target);
-    struct target whole = *target;
-    if (answer == NVML_SUCCESS)
-        answer = act_faults(function, &whole);
-    if (answer == NVML_SUCCESS)
-        answer = driver_condition();
-    if (answer == NVML_SUCCESS)
-        answer = condition(target->slot);
-    return answer == NVML_SUCCESS ? find_gpu(handle, target) : answer;
-}
-
-void state_leave(int *entered)
-{
-    if (*entered)
-        pthread_mutex_unlock(&lock);
-}
-
-void state_pause(void)
-{
-    pthread_mutex_unlock(&lock);
-    nap(0.002);
-}
-
-void state_resume(void)
-{
-    pthread_mutex_lock(&lock);
-    refresh();
-}
-
-nvmlReturn_t session_open(const char *function)
-{
-    nvmlReturn_t answer = begin(function);
-    if (answer != NVML_SUCCESS)
-        return answer;
-    answer = act_faults(function, NULL);
-    if (answer == NVML_SUCCESS)
-        answer = driver_condition();
-    if (answer == NVML_SUCCESS)
-        answer = (nvmlReturn_t)uint_or(lookup("init.return"), NVML_SUCCESS);
-    if (answer == NVML_SUCCESS) {
-        sessions++;
-        if (!generation[0])
-            as_text(lookup("driver.generation"), generation, sizeof generation);
-    }
-    pthread_mutex_unlock(&lock);
-    return answer;
-}
-
-nvmlReturn_t session_close(const char *function)
-{
-    nvmlReturn_t answer = begin(function);
-    if (answer != NVML_SUCCESS)
-        return answer;
-    answer = act_faults(function, NULL);
-    if (answer == NVML_SUCCESS)
-        answer = sessions ? NVML_SUCCESS : NVML_ERROR_UNINITIALIZED;
-    if (answer == NVML_SUCCESS)
-        sessions--;
-    pthread_mutex_unlock(&lock);
-    return answer;
-}
-
-nvmlReturn_t list_room(const char *function, const struct target *target, unsigned int *count, unsigned int there,
-                       int buffer_given)
-{
-    unsigned int room = buffer_given ? *count : 0;
-    *count = there;
-    if (fault("insufficient", function, target)) {
-        *count = (there > room ? there : room) + 1; /* it has grown again, as it does under load */
-        return NVML_ERROR_INSUFFICIENT_SIZE;
-    }
-    return room < there ? NVML_ERROR_INSUFFICIENT_SIZE : NVML_SUCCESS;
+    return atomic_fetch_add(&control->counts[hash(function) % COUNTERS], more) + more;
 }
 
 /* ------------------------------------------------------------------------------------------- events */

@@ -63,6 +63,11 @@ nvmlReturn_t session_close(const char *function);
 const char *lookup(const char *format, ...) __attribute__((format(printf, 1, 2)));
 const char *of(const struct target *target, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
+/* The lock of the state, which is the newest when it is taken; 0: there is none. The counts of calls. */
+int state_lock(void);
+void state_unlock(void);
+unsigned long long state_count(const char *function, unsigned more);
+int state_faults(void);    /* some faults of calls are set */
 int state_overrides(void); /* some field values are overridden */
 
 /* The value of a text: NOT_SUPPORTED for NULL, the code for `!code`, INVALID_ARGUMENT where there is no room for it. */

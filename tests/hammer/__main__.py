@@ -6,6 +6,8 @@ answers. In the end an independent reader goes through the ledger's entries. Exi
 """
 
 import argparse
+import contextlib
+import math
 import multiprocessing
 import random
 import sys
@@ -15,7 +17,9 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from multiprocessing.queues import Queue
+from multiprocessing.sharedctypes import SynchronizedArray
 from pathlib import Path
+from queue import Empty
 
 from tests.acceptance.stage import stage
 from tests.hammer.client import Client
@@ -23,6 +27,10 @@ from tests.hammer.reader import Reader
 from tests.hammer.world import HOT, seed
 
 VCPUS, QUOTA = 64, 20
+THREADS = 16
+"""Connections of each client process."""
+TELL_SECONDS = 5.0
+"""How often it is told how far it is."""
 CONFIG = "[claiming]\nprovision_seconds = 2.0\nclean_seconds = 2.0\nauto_clean = false\n"
 
 
@@ -64,9 +72,10 @@ def hammer(folder: Path, attempts: int, seconds: float, number: int) -> str:
         raise HammerError(f"{len(reader.problems)} violations: " + "; ".join(reader.problems[:5]))
     if reader.grants < found["granted"]:
         raise HammerError(f"{found['granted']} claims were answered, and the ledger has {reader.grants}")
-    total, took = made + sum(found.values()), time.monotonic() - began
+    total, took = made + found.pop("tried"), time.monotonic() - began
     shares = ", ".join(f"{count} {name}" for name, count in sorted(found.items()))
-    return f"{total} attempts in {took:.1f} s, 0 violations, {reader.grants} grants in the ledger; {shares}"
+    rate = f"{total} attempts in {took:.1f} s ({total / took:.0f}/s)"
+    return f"{rate}, 0 violations, {reader.grants} grants in the ledger; {shares}"
 
 
 def one_device(path: str, device: str, round_: int, writers: int = 64) -> int:
@@ -121,32 +130,66 @@ def _release(path: str, claims: list[str]) -> None:
 def mix(path: str, ids: list[str], attempts: int, seconds: float, number: int, processes: int = 2) -> Counter[str]:
     """Do everything at once; give what came of it."""
     queue: Queue[Counter[str]] = multiprocessing.Queue()
+    tried = multiprocessing.Array("Q", processes)
     end = time.monotonic() + seconds
-    share = attempts // processes
+    share = -(-attempts // (processes * THREADS))  # of each connection; rather a few more than less
     clients = [
-        multiprocessing.Process(target=_process, args=(path, ids, share, end, number + at, queue))
+        multiprocessing.Process(target=_process, args=(path, ids, share, end, number + at, queue, tried, at))
         for at in range(processes)
     ]
     for client in clients:
         client.start()
-    found = sum((queue.get() for _ in clients), Counter[str]())
-    for client in clients:
-        client.join()
+    try:
+        found = sum(_gathered(clients, queue, tried, share * processes * THREADS), Counter[str]())
+    finally:
+        for client in clients:
+            client.terminate()
+            client.join()
     if found["wrong"]:
         raise HammerError(f"{found['wrong']} answers were not what they must be; see above")
     return found
 
 
-def _process(path: str, ids: list[str], share: int, end: float, number: int, queue: "Queue[Counter[str]]") -> None:
-    counts = [Counter[str]() for _ in range(16)]
+def _gathered(
+    clients: list[multiprocessing.Process], queue: "Queue[Counter[str]]", tried: "SynchronizedArray[int]", wanted: int
+) -> list[Counter[str]]:
+    """Wait for the clients, and tell how far they are. Raises HammerError when one dies."""
+    began = told = time.monotonic()
+    found: list[Counter[str]] = []
+    while len(found) < len(clients):
+        with contextlib.suppress(Empty):
+            found.append(queue.get(timeout=1.0))
+        if any(client.exitcode for client in clients):
+            raise HammerError("a client died; see above")
+        if time.monotonic() - told >= TELL_SECONDS:
+            told = time.monotonic()
+            done, rate = sum(tried), sum(tried) / (told - began)
+            left = (wanted - done) / rate if rate else math.inf
+            sys.stderr.write(f"{done} of {wanted} attempts, {rate:.0f}/s, about {left / 60:.0f} min left\n")
+    return found
+
+
+def _process(
+    path: str,
+    ids: list[str],
+    share: int,
+    end: float,
+    number: int,
+    queue: "Queue[Counter[str]]",
+    tried: "SynchronizedArray[int]",
+    at: int,
+) -> None:
+    counts = [Counter[str]() for _ in range(THREADS)]
     threads = [
-        threading.Thread(target=_work, args=(path, ids, share // 16, end, number * 100 + at, counts[at]))
-        for at in range(16)
+        threading.Thread(target=_work, args=(path, ids, share, end, number * 100 + thread, counts[thread]), daemon=True)
+        for thread in range(THREADS)
     ]
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join()
+        while thread.is_alive():
+            thread.join(1.0)
+            tried[at] = sum(one["tried"] for one in counts)
     queue.put(sum(counts, Counter[str]()))
 
 
@@ -156,11 +199,12 @@ def _work(path: str, ids: list[str], share: int, end: float, number: int, counts
         for turn in range(share):
             if time.monotonic() >= end:
                 break
+            counts["tried"] += 1
             if mine and chance.random() < 0.45:
                 _let_go(client, chance, mine, counts)
             else:
                 _grab(client, chance, ids, mine, counts, f"{number}-{turn}")
-    except OSError as error:
+    except Exception as error:  # noqa: BLE001 - whatever it is, this is not what a client may see
         counts["wrong"] += 1
         sys.stderr.write(f"{error}\n")
     client.close()

@@ -5,6 +5,7 @@ use a device. A device is a claim's from the grant until its node has confirmed 
 until the claim ended.
 """
 
+import contextlib
 import sqlite3
 from collections import Counter
 from pathlib import Path
@@ -43,17 +44,15 @@ class Reader:
     def read(self, path: Path) -> "Reader":
         """Read a ledger's file to its end."""
         last = 0
-        with sqlite3.connect(f"file:{path}?mode=ro", uri=True) as db:
-            rows = db.execute("SELECT first, body FROM ledger_entries ORDER BY first").fetchall()
-        db.close()
         decoder = msgspec.msgpack.Decoder(list[tuple[int, Entry]])
-        for first, body in rows:
-            if first != last + 1:
-                self.problems.append(f"entries {last + 1} to {first - 1} are missing")
-            for _, entry in decoder.decode(body):
-                last += 1
-                self.take(entry)
-            last = max(last, first)
+        with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as db:
+            for first, body in db.execute("SELECT first, body FROM ledger_entries ORDER BY first"):
+                if first != last + 1:
+                    self.problems.append(f"entries {last + 1} to {first - 1} are missing")
+                for _, entry in decoder.decode(body):
+                    last += 1
+                    self.take(entry)
+                last = max(last, first)
         return self
 
     def take(self, entry: Entry) -> None:  # noqa: C901, PLR0912 - one case an entry: a table in code

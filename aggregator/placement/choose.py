@@ -16,7 +16,8 @@ from aggregator.placement.index import Index
 from aggregator.placement.layout import Layout, bits
 from aggregator.placement.plan import Plan, make_plan
 from aggregator.placement.request import Isolation, Resolved, Strategy, predicate
-from aggregator.placement.solve import Failure, Solution, Solver
+from aggregator.placement.solve import Failure, Solution
+from aggregator.placement.solver import Solver
 from aggregator.placement.stacking import stack
 from aggregator.placement.summary import Masks, Summary
 

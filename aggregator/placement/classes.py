@@ -49,7 +49,7 @@ def classes_of(plan: Plan, masks: Masks, available: Sequence[int]) -> list[Class
     linked_needs = sum(1 for mask in available if mask & plan.layout.linked)
     found: dict[tuple[object, ...], list[int]] = {}
     for at in bits(union):
-        found.setdefault(_signature(plan, at, union, roots, available), []).append(at)
+        found.setdefault(_signature(plan, masks, at, union, roots, available), []).append(at)
     classes: list[Class] = []
     numas: dict[object, int] = {}
     for signature, seats in found.items():
@@ -82,7 +82,9 @@ def _roots(plan: Plan, union: int) -> dict[int, int]:
     return found
 
 
-def _signature(plan: Plan, at: int, union: int, roots: dict[int, int], available: Sequence[int]) -> tuple[object, ...]:
+def _signature(
+    plan: Plan, masks: Masks, at: int, union: int, roots: dict[int, int], available: Sequence[int]
+) -> tuple[object, ...]:
     layout = plan.layout
     seat = layout.seats[at]
     needs = 0
@@ -97,7 +99,9 @@ def _signature(plan: Plan, at: int, union: int, roots: dict[int, int], available
     family: object = None
     if layout.family[at] & union:
         family = (seat.parent if seat.parent is not None else at, seat.parent is None)
-    starts = tuple(part.starts[at].loss if at in part.starts else None for part in plan.parts if part.starts)
+    room: object = None
+    if plan.divisible >> at & 1:
+        room = (plan.table(at), plan.occupied(masks, at))
     limits = tuple(limit.seats >> at & 1 for limit in plan.limits)
     return (
         needs,
@@ -106,7 +110,7 @@ def _signature(plan: Plan, at: int, union: int, roots: dict[int, int], available
         layout.twins[at] if seat.links else None,
         seat.group if layout.fellows[at] else None,
         family,
-        starts,
+        room,
         limits,
         at if seat.fabric and plan.passed else None,
         bool(layout.gpus >> at & 1),
@@ -114,7 +118,9 @@ def _signature(plan: Plan, at: int, union: int, roots: dict[int, int], available
 
 
 def _coupled(plan: Plan, one: Class, signature: tuple[object, ...], union: int, linked_needs: int) -> bool:
-    if one.needs & (one.needs - 1) or signature[5] is not None or signature[8] is not None:
+    wholes = sum(one.needs >> need & 1 for need in plan.wholes)
+    parts = any(one.needs >> need & 1 for need in plan.divisions)  # all partitions together take what they take
+    if wholes + parts > 1 or signature[5] is not None or signature[8] is not None:
         return True
     if any(limit.seats & one.mask for limit in plan.limits):
         return True

@@ -190,12 +190,13 @@ def _add_node(hypothesis: Hypothesis, edit: AddNode) -> None:
     if state.found is hypothesis.base.found:
         state.found = state.found.copy()
     for number in range(1, edit.count + 1):
-        names = {device: f"{device}+{number}" for device in like.devices}
+        own = [device for device in like.devices if not state.devices[device].planned]
+        names = {device: f"{device}+{number}" for device in own}
         node = Node(f"{like.id}+{number}", f"{like.name or like.id}+{number}", boot=like.boot)
         node.totals, node.labels = dict(like.totals), dict(like.labels)
         state.nodes[node.id] = node
         hypothesis.touched.add(node.id)
-        for name in like.devices:
+        for name in own:
             device = copy.copy(state.devices[name])
             device.id, device.node = names[name], node.id
             device.parent = names.get(device.parent, "")
@@ -234,8 +235,14 @@ def _amount(hypothesis: Hypothesis, edit: AddAmount) -> None:
 
 
 def _free(hypothesis: Hypothesis, edit: FreeDevice) -> None:
-    device = hypothesis.device(edit.device)
+    _let_go(hypothesis.device(edit.device))
+
+
+def _let_go(device: Device) -> None:
+    """Let a device be nobody's. One that was made for a claim is gone with it."""
     device.lifecycle, device.hold = Lifecycle.FREE, None
+    if device.planned:
+        device.reach = Reach.ABSENT
 
 
 def _seen(hypothesis: Hypothesis, edit: DeviceSeen) -> None:
@@ -250,8 +257,7 @@ def _clean(hypothesis: Hypothesis, edit: Clean) -> None:
         for device in list(state.devices_of(name)):
             claim = state.claims.get(device.hold.claim) if device.hold else None
             if device.lifecycle in idle and (claim is None or claim.state not in LIVE_CLAIMS):
-                mine = hypothesis.device(device.id)
-                mine.lifecycle, mine.hold = Lifecycle.FREE, None
+                _let_go(hypothesis.device(device.id))
 
 
 def _release(hypothesis: Hypothesis, edit: ReleaseClaim) -> None:
@@ -260,9 +266,9 @@ def _release(hypothesis: Hypothesis, edit: ReleaseClaim) -> None:
     if claim is None:
         raise UnknownNameError(f"there is no claim {edit.claim!r}.{near_names(edit.claim, set(state.claims))}")
     for held in claim.devices:
-        device = hypothesis.device(held.device)
-        if device.hold is not None and device.hold.claim == claim.id:
-            device.lifecycle, device.hold = Lifecycle.FREE, None
+        device = hypothesis.state.devices.get(held.device)  # of a partition that was cleaned already nothing is left
+        if device is not None and device.hold is not None and device.hold.claim == claim.id:
+            _let_go(hypothesis.device(held.device))
     if claim.state not in LIVE_CLAIMS:
         return
     tenant = state.tenants[claim.tenant]

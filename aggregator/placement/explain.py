@@ -143,6 +143,9 @@ def _all(chooser: Chooser, nodes: Sequence[str]) -> Iterator[Blocker]:
             beside = ((layout.fellows[at] | layout.family[at]) & taken).bit_count()  # more that would have to change
             mine = _of_device(summary.devices[at], rules)
             found += [(_hardness(blocker), -beside, blocker) for blocker in mine]
+        for at, partition in summary.planned if chooser.resolved.needs else ():
+            if relevant >> at & 1:
+                found += [(_hardness(blocker), 0, blocker) for blocker in _of_device(partition, rules)]
     yield from (blocker for _, _, blocker in sorted(found, key=lambda one: one[:2]))
     for name in nodes:
         yield from _of_amounts(chooser, state.nodes[name])

@@ -9,14 +9,9 @@ from typing import Final, NamedTuple
 from aggregator.ledger.givable import GIVEN
 from aggregator.ledger.model import Device, view_source
 from aggregator.ledger.state import State
-from aggregator.ledger.words import WHOLE_OF, Lifecycle, Reach
+from aggregator.ledger.words import SHARING, WHOLE_OF, Lifecycle, Reach
 from schemas.device import DeviceKind
-
-PARTITIONS: Final = "nvswitch_partitions"
-"""Capability of a GPU: ids of the partitions of its NVSwitch that it is in, as the fabric manager lists them. Where it
-is told, GPUs are passed through by whole partitions only. Source: NVIDIA Fabric Manager guide, "Shared NVSwitch"."""
-PLACEMENT: Final = "mig_placement"
-"""Capability of a partition: where it lies on its GPU, `<start>:<size>`."""
+from schemas.mig import WHOLE, read_place
 
 
 class Seat(NamedTuple):
@@ -54,6 +49,10 @@ class Layout:
         self.linked: Final = sum(1 << at for at, seat in enumerate(seats) if seat.links)
         self.fabric: Final = tuple(sorted(_partitions(seats)))
         """Masks of the NVSwitch partitions; () where GPUs may be given one by one."""
+        self.shared: Final = _shared(seats)
+        """For each seat without a PCI function of its own the seat that it shares one with; 0 for all others."""
+        self.divided: Final = _divided(seats)
+        """Seat of a GPU -> slices that the partitions take which are there anyhow."""
         self.in_fabric: Final = sum(1 << at for at, seat in enumerate(seats) if seat.fabric)
         self.gpus: Final = sum(1 << at for at, seat in enumerate(seats) if seat.kind is DeviceKind.GPU)
         self.grouped: Final = sum(1 << at for at, fellows in enumerate(self.fellows) if fellows)
@@ -126,6 +125,8 @@ def _own_name(device: Device) -> str:
 
 
 def _sits(state: State, device: Device) -> bool:
+    if device.planned:  # it is one claim's alone
+        return False
     if device.is_bridge or (device.kind not in GIVEN and device.group is None):
         return False
     if device.reach is not Reach.ABSENT or device.hold is not None or device.lifecycle is Lifecycle.FOREIGN:
@@ -144,7 +145,7 @@ def seats_of(state: State, devices: Sequence[Device]) -> tuple[Seat, ...]:
     made = []
     for device in devices:
         told = device.capabilities
-        numa, root, fabric = told.get("numa_node"), told.get("pcie_root"), told.get(PARTITIONS)
+        numa, root, fabric = told.get("numa_node"), told.get("pcie_root"), told.get("nvswitch_partitions")
         made.append(
             Seat(
                 device.kind,
@@ -155,7 +156,7 @@ def seats_of(state: State, devices: Sequence[Device]) -> tuple[Seat, ...]:
                 places.get(device.parent) if device.kind in WHOLE_OF else None,
                 _links(state, device, places) if "nvlink_peers" in told else (),
                 tuple(sorted(fabric)) if isinstance(fabric, list) else (),
-                str(told.get(PLACEMENT, "")) if device.kind is DeviceKind.GPU_PARTITION else "",
+                str(told.get("mig_placement", "")) if device.kind is DeviceKind.GPU_PARTITION else "",
             )
         )
     return tuple(made)
@@ -191,6 +192,19 @@ def _families(seats: tuple[Seat, ...]) -> tuple[int, ...]:
             if WHOLE_OF[seat.kind] is seats[seat.parent].kind:
                 masks[seat.parent] |= 1 << at
     return tuple(masks)
+
+
+def _shared(seats: tuple[Seat, ...]) -> tuple[int, ...]:
+    return tuple(1 << seat.parent if seat.parent is not None and seat.kind in SHARING else 0 for seat in seats)
+
+
+def _divided(seats: tuple[Seat, ...]) -> dict[int, int]:
+    found: dict[int, int] = {}
+    for seat in seats:
+        if seat.kind is DeviceKind.GPU_PARTITION and seat.parent is not None:
+            place = read_place(seat.placement)
+            found[seat.parent] = found.get(seat.parent, 0) | (WHOLE if place is None else place.mask)
+    return found
 
 
 def _partitions(seats: tuple[Seat, ...]) -> set[int]:

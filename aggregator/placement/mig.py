@@ -1,70 +1,87 @@
-"""Where a MIG partition can lie on a GPU, and what each place leaves to others.
+"""How partitions fit on a GPU (MIG), and what each way to place them leaves to others. Places are `schemas.mig`'s.
 
-A GPU tells its profiles with their possible placements, `<profile>:{<starts>}:<size>`, in slices of its memory, as
-`nvidia-smi mig -lgipp` prints them. Which partitions fit beside each other is a matter of places, not of sums.
-Source: NVIDIA Multi-Instance GPU user guide, "GPU instance placements".
+A choice is as bad as what it takes from others: each place lost to a profile counts as much as the profile is large. So
+what is divided already is filled first, and whole GPUs stay whole.
 """
 
-import re
-from collections.abc import Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
-_PLACEMENTS = re.compile(r"(?P<profile>[^:]+):\{(?P<starts>\d+(?:,\d+)*)\}:(?P<size>\d+)\Z")
-_PLACED = re.compile(r"(?P<start>\d+):(?P<size>\d+)\Z")
+from schemas.mig import Place, Placements, union
+
+Table = tuple[Placements, ...]
+"""The profiles of a model of GPU, with their places."""
 
 
-class Start(NamedTuple):
-    """Where a partition would lie."""
+class Bundle(NamedTuple):
+    """Partitions that are made on one GPU."""
 
-    start: int
+    counts: tuple[int, ...]
+    """How many of each profile that was asked for."""
     loss: int
-    """How much less fits beside it than beside the best place of the smallest loss: 0 to 4095, to be compared."""
+    """What others lose by it: slices of memory of every place that is one no more."""
+    places: tuple[tuple[Place, ...], ...]
+    """For each profile that was asked for."""
 
 
-def best_start(profile: str, placements: Sequence[str], taken: Sequence[str]) -> Start | None:
-    """Give the place of a new partition that leaves the most; None when there is none.
+def places_of(table: Table, profile: str) -> tuple[Place, ...]:
+    """Give where partitions of a profile can lie; () when there is no such profile."""
+    return next((one.places for one in table if one.profile == profile), ())
 
-    `taken` are the places of those that are there, `<start>:<size>`; one that cannot be read takes the whole GPU.
+
+@lru_cache(maxsize=256)
+def slices(table: Table) -> int:
+    """Give how many slices partitions can take on a GPU."""
+    return union(place for one in table for place in one.places).bit_count()
+
+
+@lru_cache(maxsize=1 << 14)
+def most(table: Table, profile: str, occupied: int) -> int:
+    """Give how many partitions of one profile fit beside the slices that are occupied."""
+    limit = len(places_of(table, profile))
+    return max((one.counts[0] for one in bundles(table, occupied, (profile,), (limit,))), default=0)
+
+
+@lru_cache(maxsize=1 << 12)
+def bundles(table: Table, occupied: int, profiles: tuple[str, ...], limits: tuple[int, ...]) -> tuple[Bundle, ...]:
+    """Give every number of partitions of some profiles that fit together, at most so many of each, in its best way.
+
+    The best way loses least; of several, the one that lies highest, where the fewest profiles begin.
     """
-    return _best(profile, tuple(placements), tuple(sorted(taken)))
+    ways: dict[tuple[int, ...], dict[int, tuple[tuple[Place, ...], ...]]] = {
+        (0,) * len(profiles): {occupied: ((),) * len(profiles)}
+    }
+    for at, profile in enumerate(profiles):
+        places = places_of(table, profile)
+        for counts in list(ways):
+            for number in range(counts[at], limits[at]):
+                before = (*counts[:at], number, *counts[at + 1 :])
+                more = _one_more(ways[before], at, places)
+                if not more:
+                    break
+                ways[(*counts[:at], number + 1, *counts[at + 1 :])] = more
+    worth = _worth(table, occupied)
+    return tuple(_best(table, worth, counts, found) for counts, found in ways.items() if any(counts))
 
 
-@lru_cache(maxsize=4096)
-def _best(profile: str, placements: tuple[str, ...], taken: tuple[str, ...]) -> Start | None:
-    profiles = _profiles(placements)
-    occupied = 0
-    for text in taken:
-        match = _PLACED.match(text)
-        if match is None:
-            return None
-        occupied |= _slices(int(match["start"]), int(match["size"]))
-    if profile not in profiles:
-        return None
-    starts, size = profiles[profile]
-    free = [start for start in starts if not occupied & _slices(start, size)]
-    if not free:
-        return None
-    rests = {start: _rest(profiles, occupied | _slices(start, size)) for start in free}
-    start = max(free, key=lambda one: (rests[one], one))
-    before = _rest(profiles, occupied)
-    return Start(start, min(4095, sum(was - now for was, now in zip(before, rests[start], strict=True))))
-
-
-def _profiles(placements: tuple[str, ...]) -> dict[str, tuple[list[int], int]]:
-    found = {}
-    for text in placements:
-        match = _PLACEMENTS.match(text)
-        if match is not None:
-            found[match["profile"]] = ([int(start) for start in match["starts"].split(",")], int(match["size"]))
+def _one_more(
+    ways: dict[int, tuple[tuple[Place, ...], ...]], at: int, places: tuple[Place, ...]
+) -> dict[int, tuple[tuple[Place, ...], ...]]:
+    """Give what can be occupied with one partition more, each with one way to do so: which way makes no difference."""
+    found: dict[int, tuple[tuple[Place, ...], ...]] = {}
+    for occupied, chosen in ways.items():
+        for place in places:
+            if not occupied & place.mask:
+                found.setdefault(occupied | place.mask, (*chosen[:at], (*chosen[at], place), *chosen[at + 1 :]))
     return found
 
 
-def _slices(start: int, size: int) -> int:
-    return ((1 << size) - 1) << start
+def _best(table: Table, worth: int, counts: tuple[int, ...], ways: dict[int, tuple[tuple[Place, ...], ...]]) -> Bundle:
+    left, occupied = max((_worth(table, occupied), occupied) for occupied in ways)
+    return Bundle(counts, worth - left, ways[occupied])
 
 
-def _rest(profiles: dict[str, tuple[list[int], int]], occupied: int) -> tuple[int, ...]:
-    """Give how many places are left to each profile, the largest first: what is compared."""
-    ordered = sorted(profiles.values(), key=lambda one: (-one[1], len(one[0])))
-    return tuple(sum(not occupied & _slices(start, size) for start in starts) for starts, size in ordered)
+@lru_cache(maxsize=1 << 12)
+def _worth(table: Table, occupied: int) -> int:
+    """Give the slices of all places that are left."""
+    return sum(place.size for one in table for place in one.places if not occupied & place.mask)

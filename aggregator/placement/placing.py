@@ -20,6 +20,7 @@ from aggregator.placement.layout import bits
 from aggregator.placement.refusal import Refusal, quota_objections, refuse
 from aggregator.placement.request import Request, Resolved, resolve
 from schemas.errors import MusterError
+from schemas.mig import Plan
 
 SLICE: Final = 20
 """Nodes that are looked at in one go: some 5 ms."""
@@ -159,9 +160,12 @@ def _placement(index: Index, resolved: Resolved, chosen: list[Chosen], who: str,
 
 def _picks(index: Index, chosen: Chosen) -> Iterator[Pick]:
     devices = index.nodes[chosen.node].devices
-    for part, mask in zip(chosen.plan.parts, chosen.solution.seats, strict=False):
-        for at in bits(mask):
-            profile = f"{part.profile}@{part.starts[at].start}" if part.profile else ""
-            yield Pick(devices[at].id, part.mode, part_key(devices[at]), profile)
+    for need, (part, mask) in enumerate(zip(chosen.plan.parts, chosen.solution.seats, strict=False)):
+        for at in bits(mask) if not part.profile else ():
+            yield Pick(devices[at].id, part.mode, part_key(devices[at]))
+        for one in chosen.solution.made:
+            if one.need == need:
+                plan = str(Plan(part.profile, one.place))
+                yield Pick(devices[one.seat].id, part.mode, part_key(devices[one.seat]), plan)
     for at in bits(chosen.solution.extra):
         yield Pick(devices[at].id, Mode.PASSTHROUGH, part_key(devices[at]))

@@ -7,9 +7,11 @@ from typing import Final, NamedTuple
 from aggregator.ledger.state import State
 from aggregator.ledger.words import Mode
 from aggregator.placement import mig
-from aggregator.placement.layout import Layout, bits
+from aggregator.placement.layout import Layout, Seat, bits
 from aggregator.placement.request import Affinity, Isolation, Resolved, Strategy, Wanted
+from aggregator.placement.summary import Masks
 from schemas.device import DeviceKind
+from schemas.mig import SLICES, WHOLE, read_placements
 
 KEPT: Final = 20_000
 """Answers that a plan remembers before it begins anew: one for each way in which a node may be occupied."""
@@ -21,9 +23,10 @@ class Part(NamedTuple):
     candidates: int
     number: int
     mode: Mode
-    starts: dict[int, mig.Start]
-    """Seat -> where the partition of `profile` would lie; {} for a whole device."""
-    profile: str
+    profile: str = ""
+    """Of partitions that are to be made; several may lie on one GPU."""
+    tables: dict[int, mig.Table] = {}  # noqa: RUF012 - never changed
+    """Seat -> how partitions can lie there; {} for whole devices."""
 
 
 class Limit(NamedTuple):
@@ -45,10 +48,16 @@ class Plan:
         self.limits: Final = limits
         self.numa: Final = request.affinity.numa
         self.root: Final = request.affinity.pcie_root
+        self.own_roots: Final = request.affinity.pcie_root is not Affinity.NONE
+        """Whether it matters that a device has its root for itself."""
         self.nvlink: Final = request.affinity.nvlink
         self.strategy: Final[Strategy] = request.strategy
         self.whole = request.isolation is Isolation.WHOLE_GROUP
-        self.count: Final = sum(part.number for part in parts)
+        self.wholes: Final = tuple(need for need, part in enumerate(parts) if not part.profile)
+        """The needs that are for devices as they are."""
+        self.divisions: Final = tuple(need for need, part in enumerate(parts) if part.profile)
+        """Those that are for partitions to be made."""
+        self.count: Final = sum(part.number for part in parts if not part.profile)
         self.candidates: Final = _union(part.candidates for part in parts)
         self.relevant: Final = (
             self.candidates
@@ -56,8 +65,33 @@ class Plan:
             | (layout.linked if self.candidates & layout.linked else 0)
         )
         """Seats whose state can make a difference."""
+        self.divisible: Final = _union(parts[need].candidates for need in self.divisions)
+        """GPUs that partitions might be made on."""
+        self.slices: Final = _union(WHOLE << SLICES * at for at in bits(self.divisible))
         self.passed: Final = any(part.mode is Mode.PASSTHROUGH for part in parts)
-        self.driven: Final = any(part.mode is Mode.DRIVER for part in parts)
+        self.driven: Final = any(part.mode is Mode.DRIVER for part in parts if not part.profile)
+
+    def occupied(self, masks: Masks, at: int) -> int:
+        """Give the slices of a GPU that are not to be had."""
+        return self.layout.divided.get(at, 0) | (masks.slices >> SLICES * at & WHOLE)
+
+    def table(self, at: int) -> mig.Table:
+        """Give how partitions can lie on a GPU of `divisible`."""
+        return next(self.parts[need].tables[at] for need in self.divisions if at in self.parts[need].tables)
+
+    def room(self, need: int, masks: Masks, seats: int) -> int:
+        """Give for how much of one need some seats have room, whatever the others take."""
+        part = self.parts[need]
+        if not part.profile:
+            return seats.bit_count()
+        return sum(mig.most(part.tables[at], part.profile, self.occupied(masks, at)) for at in bits(seats))
+
+    def available(self, need: int, masks: Masks) -> int:
+        """Give the seats that could serve a need now, whatever the others take."""
+        part = self.parts[need]
+        if part.profile:
+            return part.candidates & masks.divide
+        return part.candidates & (masks.passthrough if part.mode is Mode.PASSTHROUGH else masks.driver)
 
     def loosened(self) -> "Plan":
         """Give the plan without whole groups: what it cannot do this one cannot either."""
@@ -99,7 +133,7 @@ def _of_variant(state: State, layout: Layout, name: str) -> int:
 def _part(state: State, layout: Layout, resolved: Resolved, need: Wanted, fits: int | None) -> Part:
     request = resolved.request
     mask = 0
-    starts: dict[int, mig.Start] = {}
+    tables: dict[int, mig.Table] = {}
     made: dict[tuple[int, ...], bool] = {}
     for at, seat in enumerate(layout.seats):
         if fits is not None and not fits >> at & 1:
@@ -115,12 +149,12 @@ def _part(state: State, layout: Layout, resolved: Resolved, need: Wanted, fits: 
         if need.mode is Mode.PASSTHROUGH and request.isolation is Isolation.SINGLETON and not _alone(layout, at):
             continue
         if need.profile:
-            start = _start(state, layout, at, need.profile)
-            if start is None:
+            table = _table(state, seat)
+            if not mig.most(table, need.profile, layout.divided.get(at, 0)):
                 continue
-            starts[at] = start
+            tables[at] = table
         mask |= 1 << at
-    return Part(mask, need.count, need.mode, starts, need.profile)
+    return Part(mask, need.count, need.mode, need.profile, tables)
 
 
 def _alone(layout: Layout, at: int) -> bool:
@@ -128,12 +162,8 @@ def _alone(layout: Layout, at: int) -> bool:
     return layout.seats[at].group is not None and not layout.fellows[at]
 
 
-def _start(state: State, layout: Layout, at: int, profile: str) -> mig.Start | None:
-    seat = layout.seats[at]
-    if seat.kind is not DeviceKind.GPU:
-        return None
+def _table(state: State, seat: Seat) -> mig.Table:
     told: object = None
-    for number in seat.profiles:
+    for number in seat.profiles if seat.kind is DeviceKind.GPU else ():
         told = state.profiles[number].capabilities.get("mig_placements", told)
-    taken = [part.placement for part in layout.seats if part.parent == at and part.kind is DeviceKind.GPU_PARTITION]
-    return mig.best_start(profile, told if isinstance(told, list) else [], taken)
+    return read_placements(told)

@@ -8,14 +8,16 @@ from aggregator.ledger.asks import Ask, Objection, Pick, over_quota
 from aggregator.ledger.state import State
 from aggregator.placement.choose import Chooser, Group
 from aggregator.placement.layout import bits
+from aggregator.placement.plan import Plan
 from aggregator.placement.request import Resolved
-from aggregator.placement.solve import Failure, Solution, Solver
-from aggregator.placement.summary import RELATION, Masks, Summary
+from aggregator.placement.solve import Failure, Solution
+from aggregator.placement.solver import Solver
+from aggregator.placement.summary import DIVIDED, RELATION, Masks, Summary
 
 DEVICES: Final = "devices"
 NODES: Final = "nodes"
 _FIRST: Final = ("count", "affinity", "fit", "node.selector")
-_ORDER: Final = ("lifecycle", "reach", "taint", "node", RELATION)
+_ORDER: Final = ("lifecycle", "reach", "taint", "node", RELATION, DIVIDED)
 
 
 class Condition(msgspec.Struct, frozen=True):
@@ -23,7 +25,7 @@ class Condition(msgspec.Struct, frozen=True):
 
     condition: str
     """`matching` (what there is of what is asked for), `node.selector`, `lifecycle.<state>`, `reach.<state>`,
-    `taint.<rule>`, `node.<why>`, `relation`; of the nodes then `count`, `affinity`, `fit`, `node.selector`,
+    `taint.<rule>`, `node.<why>`, `relation`, `divided`; of the nodes then `count`, `affinity`, `fit`, `node.selector`,
     `amount.<name>`; at last `quota.<name>`."""
     of: str
     """`devices` or `nodes`."""
@@ -126,16 +128,16 @@ def _counted(chooser: Chooser) -> tuple[int, dict[str, int]]:
     removed: dict[str, int] = {}
     index = chooser.index
     for layout, words in index.counts.items():
-        candidates = chooser.solver(layout).plan.candidates
-        matching += candidates.bit_count() * sum(len(nodes) for nodes in index.shapes[layout].values())
+        plan = chooser.solver(layout).plan
+        matching += plan.candidates.bit_count() * sum(len(nodes) for nodes in index.shapes[layout].values())
         for word, numbers in words.items():
-            removed[word] = removed.get(word, 0) + sum(numbers[at] for at in bits(candidates))
+            removed[word] = removed.get(word, 0) + sum(numbers[at] for at in bits(_removable(plan, word)))
     for name in chooser.odd:
         summary = index.nodes[name]
-        candidates = chooser.solver(summary.layout).plan.candidates
+        plan = chooser.solver(summary.layout).plan
         for word, mask in summary.reasons.items():
-            removed[word] -= (mask & candidates).bit_count()
-        _add(removed, _reasons(chooser, summary), candidates)
+            removed[word] -= (mask & _removable(plan, word)).bit_count()
+        _add(removed, _reasons(chooser, summary), plan)
     return matching, removed
 
 
@@ -143,12 +145,12 @@ def _walked(chooser: Chooser) -> tuple[int, dict[str, int]]:
     matching = 0
     removed: dict[str, int] = {}
     for summary in chooser.index.nodes.values():
-        candidates = chooser.solver_of(summary).plan.candidates
-        matching += candidates.bit_count()
+        plan = chooser.solver_of(summary).plan
+        matching += plan.candidates.bit_count()
         if not chooser.selected(summary.node):
-            removed["node.selector"] = removed.get("node.selector", 0) + candidates.bit_count()
+            removed["node.selector"] = removed.get("node.selector", 0) + plan.candidates.bit_count()
             continue
-        _add(removed, _reasons(chooser, summary), candidates)
+        _add(removed, _reasons(chooser, summary), plan)
     return matching, removed
 
 
@@ -158,9 +160,14 @@ def _reasons(chooser: Chooser, summary: Summary) -> dict[str, int]:
     return summary.reasons
 
 
-def _add(removed: dict[str, int], reasons: dict[str, int], candidates: int) -> None:
+def _add(removed: dict[str, int], reasons: dict[str, int], plan: Plan) -> None:
     for word, mask in reasons.items():
-        removed[word] = removed.get(word, 0) + (mask & candidates).bit_count()
+        removed[word] = removed.get(word, 0) + (mask & _removable(plan, word)).bit_count()
+
+
+def _removable(plan: Plan, word: str) -> int:
+    """Give the candidates that a condition could remove: of a divided GPU more partitions can be made."""
+    return plan.candidates & ~plan.divisible if word == DIVIDED else plan.candidates
 
 
 # --- nodes ------------------------------------------------------------------------------------------------------------
@@ -280,4 +287,6 @@ def _closed(chooser: Chooser, near: Nearest | None) -> Nearest | None:
 def _missing_if_open(chooser: Chooser, solver: Solver, summary: Summary) -> int:
     masks = chooser.masks(summary)
     open_ = summary.reasons.get(summary.closed, 0)
-    return solver.count_missing(Masks(masks.passthrough | open_, masks.driver | open_, masks.out))
+    return solver.count_missing(
+        Masks(masks.passthrough | open_, masks.driver | open_, masks.out, masks.divide | open_, masks.slices)
+    )

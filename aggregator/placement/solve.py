@@ -9,10 +9,12 @@ from itertools import islice
 from typing import Final, NamedTuple
 
 from aggregator.ledger.words import Mode
+from aggregator.placement import mig
 from aggregator.placement.classes import classes_of, counts
+from aggregator.placement.divide import Counts, Division, Made, divisions, made_by
 from aggregator.placement.layout import bits
-from aggregator.placement.plan import KEPT, Plan
-from aggregator.placement.rank import WIDTH, pack
+from aggregator.placement.plan import Plan
+from aggregator.placement.rank import pack
 from aggregator.placement.request import Affinity
 from aggregator.placement.summary import Masks
 
@@ -31,6 +33,8 @@ class Solution(NamedTuple):
     """For each need a mask."""
     extra: int
     """Seats that whole groups add, for passthrough."""
+    made: tuple[Made, ...] = ()
+    """Partitions to be made; `seats` has their GPUs."""
 
     @property
     def used(self) -> int:
@@ -50,93 +54,36 @@ class Failure(NamedTuple):
     """Devices that it is short of; 0 when their number is not what is wrong."""
 
 
-class Solver:
-    """Solves a plan for any occupancy of its layout, and remembers."""
-
-    def __init__(self, plan: Plan) -> None:
-        self.plan = plan
-        self._known: dict[Masks, Solution | Failure] = {}
-        self._promises: dict[Masks, int] = {}
-        full = (1 << plan.layout.size) - 1
-        self.best = self.solve(Masks(full, full, 0))
-        self.hopeless = isinstance(self.best, Failure) and (
-            not plan.whole or isinstance(solve(plan.loosened(), Masks(full, full, 0)), Failure)
-        )
-        """Whether no node that is built like this ever can; a whole group may be smaller while some of it is away."""
-        """On a node that is all free. A Failure: no node that is built like this ever can."""
-
-    def solve(self, masks: Masks) -> Solution | Failure:
-        """Give the best choice, or why there is none."""
-        key = self.key(masks)
-        known = self._known.get(key)
-        if known is None:
-            if len(self._known) >= KEPT:
-                self._known.clear()
-            known = self._known[key] = solve(self.plan, key)
-        return known
-
-    def key(self, masks: Masks) -> Masks:
-        """Give what of the masks makes a difference to the plan."""
-        plan = self.plan
-        relevant = plan.relevant
-        return Masks(
-            masks.passthrough & relevant,
-            masks.driver & relevant if plan.driven else 0,
-            masks.out & relevant if plan.whole else 0,
-        )
-
-    def promise(self, masks: Masks) -> int:
-        """Give a rank that no choice under these masks is better than; below 0: so many devices are missing. Cheap."""
-        try:
-            return self._promises[masks]
-        except KeyError:
-            if len(self._promises) >= KEPT:
-                self._promises.clear()
-            found = self._promises[masks] = -self.count_missing(masks) or self._bound(masks)
-            return found
-
-    def _bound(self, masks: Masks) -> int:
-        plan = self.plan
-        if plan.whole or isinstance(self.best, Failure):
-            return 0
-        topology = self.best.rank >> 4 * WIDTH << 4 * WIDTH
-        return topology | pack((0, 0, 0, 0), (0, 0, 0), fill_of(plan, masks), plan.strategy)
-
-    def count_missing(self, masks: Masks) -> int:
-        """Give how many devices a node is short of, by number alone."""
-        return sum(
-            max(0, part.number - (part.candidates & _of(masks, part.mode)).bit_count()) for part in self.plan.parts
-        )
-
-
-def _of(masks: Masks, mode: Mode) -> int:
-    return masks.passthrough if mode is Mode.PASSTHROUGH else masks.driver
-
-
 def fill_of(plan: Plan, masks: Masks) -> int:
-    """Give how many fitting devices a node has left after the choice, without what whole groups take."""
+    """Give how much that fits a node has left after the choice, without what whole groups take.
+
+    In devices; where partitions are to be made, each slice that they could take counts too, before the choice.
+    """
     union = 0
-    for part in plan.parts:
-        union |= part.candidates & _of(masks, part.mode)
-    return max(0, union.bit_count() - plan.count)
+    for need in plan.wholes:
+        union |= plan.available(need, masks)
+    left = max(0, union.bit_count() - plan.count)
+    taken = sum((plan.occupied(masks, at)).bit_count() for at in bits(masks.divide & plan.divisible))
+    slices = sum(mig.slices(plan.table(at)) for at in bits(masks.divide & plan.divisible))
+    return left + slices - taken
 
 
 def solve(plan: Plan, masks: Masks) -> Solution | Failure:
     """Give the best choice of a plan under masks."""
     available = []
     missing = 0
-    for part in plan.parts:
-        mask = part.candidates & _of(masks, part.mode)
+    for need, part in enumerate(plan.parts):
+        mask = plan.available(need, masks)
         if plan.whole and part.mode is Mode.PASSTHROUGH:
             mask = _whole(plan, masks, mask)
-        missing += max(0, part.number - mask.bit_count())
+        missing += max(0, part.number - plan.room(need, masks, mask))
         available.append(mask)
     if missing:
         return Failure("count", missing)
     best: Solution | None = None
     enough = False
     for near in _places(plan, available):
-        if all(mask.bit_count() >= part.number for mask, part in zip(near, plan.parts, strict=True)):
+        if all(plan.room(need, masks, near[need]) >= part.number for need, part in enumerate(plan.parts)):
             enough = True
             found = Search(plan, masks, near).best()
             if found is not None and (best is None or found.rank < best.rank):
@@ -167,8 +114,6 @@ def _places(plan: Plan, available: list[int]) -> list[list[int]]:
     return found
 
 
-Counts = tuple[tuple[int, int], ...]
-"""(class, how many of it)."""
 Key = tuple[int, int, tuple[Counts, ...]]
 """What others notice of a choice: NUMA nodes, shared roots, how many of each class that is not one need's own; need by
 need, or together where it does not matter whose they are."""
@@ -188,22 +133,57 @@ class Search:
         """Seats that have their root for themselves, where that matters."""
         if plan.root is not Affinity.NONE:
             self.own = sum(one.mask for one in self.classes if not one.root)
+        self._division: dict[Counts, Division] = {}
         self.coupled = any(one.coupled for one in self.classes)
 
     def best(self) -> Solution | None:
         """Give the best choice, None when there is none."""
         outcomes: dict[Key, tuple[int, tuple[Counts, ...]]] = {(0, 0, ()): (0, ())}
-        for need, part in enumerate(self.plan.parts):
-            outcomes = self._join(outcomes, self._choices(need, part.number))
+        for need in self.plan.wholes:
+            outcomes = self._join(outcomes, self._choices(need, self.plan.parts[need].number))
+        if self.plan.divisions:
+            outcomes = self._join(outcomes, self._divisions())
         best: Solution | None = None
         for _, counted in sorted(outcomes.values()):
-            picked = self._pick(counted)
-            if picked is None:
+            units = self._pick(counted)
+            if units is None:
                 continue
-            rank, extra = self.judge(picked)
+            picked, division = self._by_need(units, counted)
+            rank, extra = self.judge(picked, division.loss if division else 0)
             if rank is not None and (best is None or rank < best.rank):
-                best = Solution(rank, picked, extra)
+                made = tuple(made_by(self.plan, self.classes, division, units[-1])) if division else ()
+                best = Solution(rank, picked, extra, made)
         return best
+
+    def _divisions(self) -> list[tuple[Key, int, Counts]]:
+        """Give for each outcome of all partitions together the best way to make them."""
+        plan = self.plan
+        best: dict[Key, tuple[int, Division]] = {}
+        coupled = {one.number for one in self.classes if one.coupled}
+        for one in divisions(plan, self.masks, self.classes):
+            shared = tuple(count for count in one.counts if count[0] in coupled)
+            key: Key = (one.numa, one.roots, (shared,)) if plan.wholes else (0, 0, ((),))
+            roots = max(0, one.roots.bit_count() + one.own - 1)
+            topology = (0, max(0, one.numa.bit_count() - 1), roots, 0)
+            rank = pack(topology, (0, 0, one.loss), self.fill, plan.strategy)
+            before = best.get(key)
+            if before is None or (rank, one) < before:
+                best[key] = (rank, one)
+        self._division = {one.counts: one for _, one in best.values()}
+        return [(key, rank, one.counts) for key, (rank, one) in best.items()]
+
+    def _by_need(self, units: tuple[int, ...], counted: tuple[Counts, ...]) -> tuple[tuple[int, ...], Division | None]:
+        """Give for each need its seats: of what is needed whole, and then of all partitions together, the units."""
+        plan = self.plan
+        if not plan.divisions:
+            return units, None
+        division = self._division[counted[-1]]
+        found = [0] * len(plan.parts)
+        for need, mask in zip(plan.wholes, units, strict=False):
+            found[need] = mask
+        for one in made_by(plan, self.classes, division, units[-1]):
+            found[one.need] |= 1 << one.seat
+        return tuple(found), division
 
     def _choices(self, need: int, count: int) -> list[tuple[Key, int, Counts]]:
         """Give for each outcome of one need its best choice."""
@@ -254,7 +234,7 @@ class Search:
     @property
     def _alike(self) -> bool:
         """Whether it is all the same which need a device serves."""
-        return not (self.plan.passed and self.plan.driven) and not any(part.profile for part in self.plan.parts)
+        return not (self.plan.passed and self.plan.driven) and not self.plan.divisions
 
     def _pick(self, counted: tuple[Counts, ...]) -> tuple[int, ...] | None:
         """Pick devices: of each class the first ones, in the order of slots."""
@@ -284,31 +264,41 @@ class Search:
 
     # --- judging ------------------------------------------------------------------------------------------------------
 
-    def judge(self, picked: tuple[int, ...]) -> tuple[int | None, int]:
-        """Give the rank of a choice of seats, None when it is none; and what whole groups add to it."""
+    def judge(self, picked: tuple[int, ...], loss: int = 0) -> tuple[int | None, int]:
+        """Give the rank of a choice of seats, None when it is none; and what whole groups add to it.
+
+        `loss`: what others lose by the partitions that are made.
+        """
         extra = self._extra(picked)
         if not self._may(picked, extra):
             return None, extra
-        return self._rank(picked, extra), extra
+        return self._rank(picked, extra, loss), extra
 
     def _may(self, picked: tuple[int, ...], extra: int) -> bool:
         layout, plan = self.layout, self.plan
-        passed, driven = extra, 0
+        passed, driven, divided = extra, 0, 0
         for part, mask in zip(plan.parts, picked, strict=True):
-            if part.mode is Mode.PASSTHROUGH:
+            if part.profile:
+                divided |= mask
+            elif part.mode is Mode.PASSTHROUGH:
                 passed |= mask
             else:
                 driven |= mask
         used = passed | driven
-        if used & layout.familied and any(layout.family[at] & used for at in bits(used & layout.familied)):
+        if used & divided or any(layout.family[at] & used for at in bits(used & layout.familied)):
             return False
+        for at in bits(driven):
+            divided |= layout.shared[at]
+        driven |= divided
         if driven and any(layout.fellows[at] & driven for at in bits(passed & layout.grouped)):
             return False
         fabric = passed & layout.in_fabric
         if fabric and fabric not in layout.fabric:
             return False
-        if any((used & limit.seats).bit_count() > limit.left for limit in plan.limits):
-            return False
+        partitions = sum(plan.parts[need].number for need in plan.divisions)
+        for limit in plan.limits:
+            if (used & limit.seats).bit_count() + (0 if limit.variant else partitions) > limit.left:
+                return False
         if plan.nvlink is Affinity.REQUIRE:
             gpus = self._gpus(picked)
             return gpus == 0 or layout.islands(gpus)[0] == 1
@@ -329,7 +319,7 @@ class Search:
                 found |= mask
         return found & self.layout.gpus
 
-    def _rank(self, picked: tuple[int, ...], extra: int) -> int:
+    def _rank(self, picked: tuple[int, ...], extra: int, loss: int = 0) -> int:
         plan, layout = self.plan, self.layout
         chosen = 0
         for mask in picked:
@@ -350,7 +340,7 @@ class Search:
         if gpus & layout.linked:
             cut = layout.cut(gpus, self.masks.passthrough & layout.linked & ~used)
         topology = (max(0, islands - 1), max(0, numa.bit_count() - 1), max(0, roots.bit_count() + own - 1), lacking)
-        stranded = (self._broken(picked, used) + extra.bit_count(), cut, self._mig_loss(picked))
+        stranded = (self._broken(picked, used) + extra.bit_count(), cut, loss)
         return pack(topology, stranded, self.fill, plan.strategy)
 
     def _broken(self, picked: tuple[int, ...], used: int) -> int:
@@ -363,11 +353,3 @@ class Search:
                 for at in bits(mask & self.layout.grouped):
                     found |= self.layout.fellows[at]
         return (found & self.masks.passthrough & ~used).bit_count()
-
-    def _mig_loss(self, picked: tuple[int, ...]) -> int:
-        return sum(
-            part.starts[at].loss
-            for part, mask in zip(self.plan.parts, picked, strict=True)
-            if part.starts
-            for at in bits(mask)
-        )

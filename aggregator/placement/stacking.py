@@ -7,8 +7,10 @@ from aggregator.ledger.words import Mode
 from aggregator.placement.classes import counts
 from aggregator.placement.layout import bits
 from aggregator.placement.plan import Plan
-from aggregator.placement.solve import Search, Solution, Solver
+from aggregator.placement.solve import Search, Solution
+from aggregator.placement.solver import Solver
 from aggregator.placement.summary import Masks
+from schemas.mig import SLICES
 
 TRIES: Final = 2_000
 """Occupancies that are looked at for one more instance on a node, when the best first choice leaves no room for it."""
@@ -17,25 +19,34 @@ TRIES: Final = 2_000
 def after(plan: Plan, masks: Masks, taken: Solution) -> Masks:
     """Give what the same claim may still be given on a node."""
     layout = plan.layout
-    passed, driven = taken.extra, 0
+    passed, driven, divided = taken.extra, 0, 0
     for part, mask in zip(plan.parts, taken.seats, strict=True):
-        if part.mode is Mode.PASSTHROUGH:
+        if part.profile:
+            divided |= mask
+        elif part.mode is Mode.PASSTHROUGH:
             passed |= mask
         else:
             driven |= mask
     used = gone = passed | driven
+    gone |= divided
+    for at in bits(driven):
+        divided |= layout.shared[at]
     for at in bits(used & layout.familied):
         gone |= layout.family[at]
     beside_passed = beside_driven = 0
     for at in bits(passed & layout.grouped):
         beside_passed |= layout.fellows[at]
-    for at in bits(driven & layout.grouped):
+    for at in bits((driven | divided) & layout.grouped):
         beside_driven |= layout.fellows[at]
     passthrough = masks.passthrough & ~gone & ~beside_driven
     out = masks.out
     if plan.whole:
         out |= used  # a group that is the claim's own is whole without what it has already
-    return Masks(passthrough, masks.driver & ~gone & ~beside_passed, out)
+    slices = masks.slices
+    for one in taken.made:
+        slices |= one.place.mask << SLICES * one.seat
+    divide = masks.divide & ~used & ~beside_passed
+    return Masks(passthrough, masks.driver & ~gone & ~beside_passed, out, divide, slices)
 
 
 def stack(solver: Solver, masks: Masks, most: int) -> list[Solution]:
@@ -43,9 +54,7 @@ def stack(solver: Solver, masks: Masks, most: int) -> list[Solution]:
     greedy = _greedy(solver, masks, most)
     plan = solver.plan
     could = min(
-        (part.candidates & (masks.passthrough if part.mode is Mode.PASSTHROUGH else masks.driver)).bit_count()
-        // part.number
-        for part in plan.parts
+        plan.room(need, masks, plan.available(need, masks)) // part.number for need, part in enumerate(plan.parts)
     )
     if len(greedy) >= min(most, could):
         return greedy
@@ -96,11 +105,10 @@ class _Deeper:
         best = self._solver.solve(masks)
         if not isinstance(best, Solution):
             return []
-        if len(plan.parts) > 1:
+        if len(plan.parts) > 1 or plan.divisions:
             return [best]
         part = plan.parts[0]
-        available = part.candidates & (masks.passthrough if part.mode is Mode.PASSTHROUGH else masks.driver)
-        search = Search(plan, masks, [available])
+        search = Search(plan, masks, [plan.available(0, masks)])
         found = {best.seats: best}
         for vector in islice(counts(search.classes, part.number), TRIES):
             seats = 0

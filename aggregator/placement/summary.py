@@ -9,12 +9,17 @@ from typing import NamedTuple
 
 from aggregator.ledger.asks import node_closed, unschedulable
 from aggregator.ledger.model import Device, Node
+from aggregator.ledger.partitions import is_there, slices
 from aggregator.ledger.state import State
 from aggregator.ledger.words import Lifecycle, Mode, Reach
-from aggregator.placement.layout import Layout, Seat, seated, seats_of
+from aggregator.placement.layout import Layout, Seat, bits, seated, seats_of
+from schemas.device import DeviceKind
+from schemas.mig import SLICES
 
 RELATION = "relation"
 """The condition that removes a free device on account of another one."""
+DIVIDED = "divided"
+"""The condition that removes a free GPU because of its partitions; more of them may be made on it."""
 
 
 class Masks(NamedTuple):
@@ -24,18 +29,36 @@ class Masks(NamedTuple):
     driver: int
     out: int
     """Seats that are in nobody's way: absent or retired, and not held. A whole group is whole without them."""
+    divide: int = 0
+    """GPUs on which partitions may be made."""
+    slices: int = 0
+    """What those take that were made for claims: `SLICES` bits for each seat."""
 
 
 class Summary:
     """A node, as of its last change."""
 
-    __slots__ = ("closed", "devices", "filters", "layout", "masks", "node", "reasons", "selected", "special", "taints")
+    __slots__ = (
+        "closed",
+        "devices",
+        "filters",
+        "layout",
+        "masks",
+        "node",
+        "planned",
+        "reasons",
+        "selected",
+        "special",
+        "taints",
+    )
 
     def __init__(self, node: str, layout: Layout, devices: tuple[Device, ...]) -> None:
         self.node = node
         self.layout = layout
         self.devices = devices
         """By seat."""
+        self.planned: list[tuple[int, Device]] = []
+        """Partitions that were made for claims, or are to be, behind the seats of their GPUs."""
         self.masks = Masks(0, 0, 0)
         """For a tenant that has nothing here, and that tolerates nothing."""
         self.special: dict[str, Masks] = {}
@@ -63,8 +86,9 @@ class Summary:
         node = state.nodes[self.node]
         masks, special, reasons = _view(state, node, self, tolerations)
         mine = special.get(tenant)
-        if mine is not None and RELATION in reasons:
-            reasons[RELATION] &= ~(mine.passthrough & ~masks.passthrough)
+        if mine is not None:
+            for word in {RELATION, DIVIDED} & reasons.keys():
+                reasons[word] &= ~(mine.passthrough & ~masks.passthrough)
         return reasons
 
 
@@ -87,6 +111,7 @@ def summarise(state: State, name: str, layouts: Layouts) -> Summary:
     devices = tuple(seated(state, name))
     layout = layouts.of(seats_of(state, devices))
     made = Summary(name, layout, devices)
+    made.planned = _planned(state, name, devices)
     node = state.nodes[name]
     marks = [*node.taints.values(), *(mark for device in devices for mark in device.taints.values())]
     made.taints = frozenset(mark.rule for mark in marks)
@@ -94,6 +119,12 @@ def summarise(state: State, name: str, layouts: Layouts) -> Summary:
     made.closed = closed.reason if closed else ""
     made.masks, made.special, made.reasons = _view(state, node, made, ())
     return made
+
+
+def _planned(state: State, name: str, devices: tuple[Device, ...]) -> list[tuple[int, Device]]:
+    found = [device for device in state.devices_of(name) if device.planned and is_there(device)]
+    places = {device.id: at for at, device in enumerate(devices)} if found else {}
+    return [(places[device.parent], device) for device in found if device.parent in places]
 
 
 def _view(
@@ -116,15 +147,24 @@ def _view(
             out |= 1 << at
     holds = _Holds(summary)
     blocked, driver = holds.blocked(""), holds.blocked_driver()
-    masks = Masks(free & ~blocked, free & ~driver, out)
+    divide = free & summary.layout.gpus & ~holds.blocked_to_divide()
+    masks = Masks(free & ~blocked, free & ~driver, out, divide, _slices(summary))
     special = {}
     if free & blocked:
-        reasons[RELATION] = free & blocked
+        parts = free & blocked & holds.in_parts()
+        reasons |= {word: seats for word, seats in ((RELATION, free & blocked & ~parts), (DIVIDED, parts)) if seats}
         for tenant in holds.tenants:
-            mine = Masks(free & ~holds.blocked(tenant), masks.driver, out)
+            mine = masks._replace(passthrough=free & ~holds.blocked(tenant))
             if mine != masks:
                 special[tenant] = mine
     return masks, special, reasons
+
+
+def _slices(summary: Summary) -> int:
+    found = 0
+    for at, device in summary.planned:
+        found |= slices(device) << SLICES * at
+    return found
 
 
 class _Holds:
@@ -136,6 +176,10 @@ class _Holds:
         """Held, or in use outside Muster: blocks its whole and its parts."""
         self.passed = self.driven = self.loose = 0
         """Held for passthrough; held with the host's driver; in nobody's hands, and not known to be idle."""
+        self.shared = 0
+        """What the host's driver keeps for who holds a part of it that has no PCI function of its own."""
+        self.divided = 0
+        """GPUs with partitions that were made for claims, and are not known to be gone."""
         self.tenants: dict[str, int] = {}
         for at, device in enumerate(summary.devices):
             bit = 1 << at
@@ -151,21 +195,47 @@ class _Holds:
                 self.loose |= 0 if device.reach is Reach.ABSENT else bit
             elif device.reach is not Reach.ABSENT and device.lifecycle not in (Lifecycle.FREE, Lifecycle.RETIRED):
                 self.loose |= bit
+            if self.layout.shared[at] and self.held & bit:
+                self.shared |= self.layout.shared[at]
+        for at, device in summary.planned:
+            if device.lifecycle is not Lifecycle.FREE:
+                self.divided |= 1 << at
+                if device.hold is not None or device.lifecycle is Lifecycle.FOREIGN:
+                    self.shared |= 1 << at
+        for at in bits(self.shared):
+            if summary.devices[at].reach is Reach.ABSENT:
+                self.shared &= ~(1 << at)
 
     def blocked(self, tenant: str) -> int:
         """Give what the relations forbid to pass through to a tenant."""
-        others = (self.passed & ~self.tenants.get(tenant, 0)) | self.driven | self.loose
-        return self._near(others)
+        others = (self.passed & ~self.tenants.get(tenant, 0)) | self.driven | self.loose | self.shared
+        return self._near(others) | self.divided
 
     def blocked_driver(self) -> int:
         """Give what the relations forbid to give with the host's driver."""
-        return self._near(self.passed)
+        return self._near(self.passed) | self.divided
+
+    def blocked_to_divide(self) -> int:
+        """Give what the relations forbid to make partitions on: what is beside a device that was passed through."""
+        fellows = self.layout.fellows
+        return sum(1 << at for at in bits(self.layout.gpus) if fellows[at] & self.passed) if self.passed else 0
+
+    def in_parts(self) -> int:
+        """Give the GPUs whose partitions somebody has."""
+        found, layout = self.divided, self.layout
+        for at in bits(self.held):
+            if layout.seats[at].kind is DeviceKind.GPU_PARTITION:
+                found |= layout.shared[at]
+        return found
 
     def _near(self, others: int) -> int:
         found = 0
         if not (others or self.held):
             return found
-        for at, (fellows, family) in enumerate(zip(self.layout.fellows, self.layout.family, strict=True)):
-            if fellows & others or family & self.held:
+        layout = self.layout
+        for at, (fellows, family) in enumerate(zip(layout.fellows, layout.family, strict=True)):
+            shared = layout.shared[at]
+            beside = layout.fellows[shared.bit_length() - 1] if shared else fellows
+            if beside & others or family & self.held:
                 found |= 1 << at
         return found

@@ -26,7 +26,7 @@ SCENARIOS: Final[dict[str, Scenario]] = {
     "002": Scenario(
         "a server with six V100 in four IOMMU groups: exactly four tenants", "aggregator.demo.shared_gpus", "002.toml"
     ),
-    "003": Scenario("one GPU, two NICs, two workers", "aggregator.demo.two_workers", "003.toml"),
+    "003": Scenario("one GPU, two NICs whole and in parts, two workers", "aggregator.demo.two_workers", "003.toml"),
     "004": Scenario(
         "the life of a claim: 64 parallel provisions, one that fails, a clean", "aggregator.demo.claim_life", "004.toml"
     ),

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Final
 
 from collectors.claims.order import Order, wrong_with
-from collectors.simulated.node import SimulatedNode
+from collectors.simulated.node import VFIO, SimulatedNode
 from schemas.claims import DeviceReport, Step
 from schemas.device import DeviceKind, Document, part_key
 from schemas.evidence import (
@@ -32,8 +32,6 @@ class SimulatedClaims:
     def __init__(self, node: SimulatedNode, *, clock: Callable[[], int] = time.time_ns) -> None:
         self._node = node
         self._clock = clock
-        self._drivers: dict[str, str] = {}
-        """By address, where it is not the one that the documents tell."""
         self._documents: dict[str, Document] = {}
         self._revision = -1
 
@@ -56,23 +54,24 @@ class SimulatedClaims:
         if used and order.step is not Step.PREPARE:
             return _failed(order, f"it is in use by qemu/{4711 + len(device.device)}")
         self._drive(order)
+        document = self._find(device.part) or document
         return DeviceReport(
             device.device,
             done=True,
             part=device.part,
             group=_group(document),
-            driver=self._drivers.get(device.address, str(document.capabilities.get("driver", ""))),
+            driver=str(document.capabilities.get("driver", "")),
             evidence=self._evidence(order, document) if order.step is Step.CLEAN else "",
         )
 
     def _drive(self, order: Order) -> None:
         """Bind what is given away for passthrough to vfio, the whole group, and give it back when it is cleaned."""
         device = order.device
-        for address in {device.address, *device.members} if device.address else set():
-            if order.step is Step.PREPARE and device.mode == "passthrough":
-                self._drivers[address] = "vfio-pci"
-            elif order.step is Step.CLEAN:
-                self._drivers.pop(address, None)
+        addresses = {device.address, *device.members} if device.address else set()
+        if order.step is Step.PREPARE and device.mode == "passthrough":
+            self._node.bind(addresses, VFIO)
+        elif order.step is Step.CLEAN:
+            self._node.bind(addresses, "")
 
     def _evidence(self, order: Order, document: Document) -> str:
         lies = self._node.effects.claims

@@ -22,6 +22,15 @@ SIMULATED: dict[str, Value] = {"simulated": True}
 
 def describe(hardware: Hardware, effects: Effects) -> Iterator[Document]:
     """Yield the documents of all devices that are there; what a fault took away is left out."""
+    for document in _described(hardware, effects):
+        driver = effects.drivers.get(document.slot.address)
+        if driver is None:
+            yield document
+        else:
+            yield msgspec.structs.replace(document, capabilities=document.capabilities | {"driver": driver})
+
+
+def _described(hardware: Hardware, effects: Effects) -> Iterator[Document]:
     yield _node(hardware)
     yield from _processors(hardware)
     yield from _switches(hardware)

@@ -41,6 +41,8 @@ class Effects(msgspec.Struct, kw_only=True):
     reset_causes: dict[int, str] = msgspec.field(default_factory=dict)
     """By DPU, why it was reset last; what is over stays true."""
     bmc_dead: bool = False
+    drivers: dict[str, str] = msgspec.field(default_factory=dict)
+    """By address, the driver that a claim's hooks gave a function instead of its own."""
     claims: set[str] = msgspec.field(default_factory=set)
     """What goes wrong with the steps of claims: names of faults."""
     silent: bool = False

@@ -1,6 +1,9 @@
 """One simulated node: moves its physics on, and says what a real node with these devices would say."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from typing import Final
+
+import msgspec
 
 from collectors.simulated import drift
 from collectors.simulated.documents import describe
@@ -17,6 +20,8 @@ from schemas.device import Document
 from schemas.errors import ConfigError
 from schemas.rows import Event, LogRecord, Parcel
 from schemas.verbosity import Level
+
+VFIO: Final = "vfio-pci"
 
 
 class SimulatedNode:
@@ -38,6 +43,7 @@ class SimulatedNode:
         self.machine = Machine(hardware, light=light)
         self.effects = Effects()
         self._readings = Readings(hardware, self.machine, light=light)
+        self._drivers: dict[str, str] = {}
         self._resets: dict[int, str] = {}
         """By DPU, why it was reset last."""
         self._drifts: set[drift.Standing] = set()
@@ -88,6 +94,18 @@ class SimulatedNode:
         """Let something go wrong, counted from the next step. Raises ConfigError when it cannot happen here."""
         self._check(fault)
         self._waiting.append(fault)
+
+    def bind(self, addresses: Iterable[str], driver: str) -> None:
+        """Give functions another driver than their own; "": their own again. NVIDIA's no longer reads what it lost."""
+        drivers = self._drivers.copy()
+        for address in addresses:
+            drivers.pop(address, None)
+            if driver:
+                drivers[address] = driver
+        if drivers != self._drivers:
+            self._drivers = drivers
+            self.effects = msgspec.structs.replace(self.effects, drivers=drivers)
+            self.documents_revision += 1
 
     def clear(self, name: str) -> int:
         """End all faults of a kind at the next step, whatever their duration; give how many. Raises ConfigError."""
@@ -142,6 +160,7 @@ class SimulatedNode:
                 self._say(fault, now_ns, events, records, recovery=True)
         self.effects = effects_of(self._active)
         self.effects.reset_causes = self._resets.copy()
+        self.effects.drivers = self._drivers.copy()
         events += self._drifted(now_ns)
         self.documents_revision += 1
         self._next_change = min(map(_when, self._active), default=0.0)

@@ -100,13 +100,16 @@ class Readings:
 
     def _gpu_parcels(self, effects: Effects, clock: Clock, level: Level) -> Iterator[Parcel]:
         lost = effects.gpus_lost
+        if effects.drivers:
+            places = self._hardware.layout.gpus
+            lost = lost | {gpu for gpu, place in enumerate(places) if place.address in effects.drivers}
         present = [gpu for gpu in range(len(self._gpu_keys)) if gpu not in lost] if lost else None
         columns = self._busy_columns()
         if not self._light:
             columns |= self._health_columns(effects)
         yield from self._tables["gpu"].parcels(self._hardware.id, self._gpu_keys, columns, clock, level, present)
         if not self._light and self._machine.gpu_plan.links:
-            yield from self._link_parcels(effects, clock, level)
+            yield from self._link_parcels(effects, clock, level, lost)
 
     def _busy_columns(self) -> dict[str, list[Any]]:
         """Give the columns of `gpu` that every model and profile reports."""
@@ -152,16 +155,13 @@ class Readings:
             columns["nvlink_transmit_bytes_total"] = columns["nvlink_receive_bytes_total"]
         return columns
 
-    def _link_parcels(self, effects: Effects, clock: Clock, level: Level) -> Iterator[Parcel]:
-        """Yield the rows of the NVLinks. A link that is down stands still."""
+    def _link_parcels(self, effects: Effects, clock: Clock, level: Level, lost: set[int]) -> Iterator[Parcel]:
+        """Yield the rows of the NVLinks of GPUs that can be read. A link that is down stands still."""
         hardware, machine = self._hardware, self._machine
         if level < Level.STANDARD:
             return
         pairs = [
-            (gpu, link)
-            for gpu, links in enumerate(machine.gpu_plan.links)
-            if gpu not in effects.gpus_lost
-            for link in range(links)
+            (gpu, link) for gpu, links in enumerate(machine.gpu_plan.links) if gpu not in lost for link in range(links)
         ]
         columns: dict[str, list[Any]] = {"active": [pair not in effects.links_down for pair in pairs]}
         if level >= Level.DETAILED:

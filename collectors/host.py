@@ -15,7 +15,7 @@ from typing import ClassVar, Final
 
 from collectors._dbus import DBusError
 from collectors._statvfs import StatVfs
-from collectors.contract import Context, Emit
+from collectors.contract import Context, Emit, Objection
 from collectors.host_boot import BootSection
 from collectors.host_cpu import CpuSection
 from collectors.host_disk import DiskSection
@@ -72,6 +72,7 @@ class HostCollector:
         self._config = config
         self._context = context
         self._clock = clock
+        self._statvfs = statvfs
         self._slow_due = float("-inf")
         root = context.root
         self._network = NetworkSection(root, config)
@@ -125,7 +126,16 @@ class HostCollector:
 
     def describe(self) -> Iterable[Document]:
         """Give the node, its processors and its memory modules."""
-        return list(describe_machine(self._context.root))
+        return list(describe_machine(self._context.root, self._config.disk_path, self._statvfs))
+
+    def check_options(self, *, attempt: bool) -> Iterator[Objection]:
+        """Give what is wrong with the path of disks; whether it is there is looked at only when that may be tried."""
+        path = self._config.disk_path
+        if attempt and path and not (self._context.root / path.lstrip("/")).exists():
+            yield Objection(
+                "disk_path",
+                f"there is no {path}: no claim would get disk of this node. Name the folder of disks, or ''",
+            )
 
     def watch(self, emit: Emit, stopping: threading.Event) -> None:
         """Hear of links from the kernel and of units from systemd, and emit at once what changed."""

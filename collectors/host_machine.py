@@ -7,8 +7,10 @@ from typing import Final
 
 from collectors._dmi import read_dmi
 from collectors._procfs import names, number_after, read_bytes, read_text
+from collectors._statvfs import StatVfs
 from collectors.host_modules import Modules, read_modules
 from collectors.host_processors import Cpu, describe_processor, read_processors
+from collectors.host_room import disk_bytes
 from collectors.node_identity import read_host_name, read_machine_id
 from schemas.device import DeviceKind, Document, Part, Value
 
@@ -33,17 +35,20 @@ _CHASSIS: Final = {
 """Source: SMBIOS 3.7, 7.4.1."""
 
 
-def describe_machine(root: Path) -> Iterator[Document]:
-    """Give the documents of the node, its processors and its memory modules, as far as this root tells them."""
+def describe_machine(root: Path, disk_path: str = "", statvfs: StatVfs = os.statvfs) -> Iterator[Document]:
+    """Give the documents of the node, its processors and its memory modules, as far as this root tells them.
+
+    `disk_path`: where the disks of virtual machines and containers lie; "" for nowhere.
+    """
     cpus = read_processors(root)
     modules = read_modules(root)
-    yield _node(root, cpus, modules)
+    yield _node(root, cpus, modules, disk_bytes(root, disk_path, statvfs))
     for cpu in cpus:
         yield describe_processor(root, cpu)
     yield from modules.documents
 
 
-def _node(root: Path, cpus: list[Cpu], modules: Modules) -> Document:
+def _node(root: Path, cpus: list[Cpu], modules: Modules, disk: int | None) -> Document:
     dmi = read_dmi(root)
     system = _os_release(root)
     machine_id = read_machine_id(root)
@@ -69,6 +74,7 @@ def _node(root: Path, cpus: list[Cpu], modules: Modules) -> Document:
         "bios_date": dmi.bios_date,
         "bios_release": dmi.bios_release,
         "memory_bytes": None if memory is None else memory * 1024,
+        "disk_bytes": disk,
         "memory_slots": modules.slots,
         "memory_slots_used": modules.used,
         "processors": len(cpus) or None,

@@ -109,6 +109,10 @@ class HostConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     this list are read in a thread of their own. What is mounted at `/` is read whatever its type."""
     file_system_timeout_seconds: Seconds = 0.25
     """How long all file systems that may hang are waited for, together, before they count as unavailable."""
+    disk_path: Annotated[str, Meta(pattern=r"\A(/.*)?\Z")] = "/var/lib"
+    """Where the disks of virtual machines and containers lie, nova's `instances_path` say: the size of its file system
+    is the disk that the node offers to claims (`disk_bytes`). One over the network, or in memory, counts for none;
+    with an empty path the node offers none."""
     interfaces_include: tuple[str, ...] = ("*",)
     """Network interfaces to read."""
     interfaces_exclude: tuple[str, ...] = ("lo", "veth*", "cali*", "lxc*", "ifb*", "dummy*")

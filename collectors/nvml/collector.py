@@ -24,6 +24,7 @@ from collectors.nvml.keeping import Hung, Keep
 from collectors.nvml.library import (
     Asker,
     GpuLostError,
+    Missing,
     Nvml,
     ResetRequiredError,
     initialize,
@@ -88,12 +89,13 @@ class NvmlCollector:
         self._binding = binding
         self._nvml: Nvml = None
         self._keep: Keep | None = None
-        self._missing: set[str] = set()
+        self._missing: Missing = set()
         self._gpus: list[Gpu] = []
         self._partitions: dict[str, list[Partition]] = {}
         self._users: dict[str, list[User] | None] = {}
         self._problems: list[str] = []
         self._driven: frozenset[str] = frozenset()
+        """Addresses of the GPUs that the driver had at the start."""
         self._found: deque[Event] = deque(maxlen=_MOST_FOUND)
         self._changes = Changes()
         self._medium_due = self._slow_due = float("-inf")
@@ -215,11 +217,11 @@ class NvmlCollector:
     def _look_again(self) -> None:
         """Notice GPUs that came and went. Raises NewProcessError for one that came: the library never shows it."""
         now = driven(self._context.root)
-        before, self._driven = self._driven, now
-        if now - before:
-            raise NewProcessError(f"the driver has GPUs that it had not before: {', '.join(sorted(now - before))}")
+        more = now - self._driven
+        if more:
+            raise NewProcessError(f"the driver has GPUs that it had not before: {', '.join(sorted(more))}")
         for gpu in list(self._gpus):
-            if gpu.lost and gpu.identity.address in before - now:
+            if gpu.lost and gpu.identity.address in self._driven - now:
                 self._gpus = [one for one in self._gpus if one is not gpu]
                 self._changes.forget(gpu)
                 self._kept().kept.gpus.pop(gpu.identity.uuid, None)

@@ -6,7 +6,7 @@ from typing import Any, Final
 import msgspec
 
 from collectors._dmi import usable
-from collectors.nvml.library import Asker, GpuLostError, Nvml, Outcome, driver_gone, outcome_of
+from collectors.nvml.library import Asker, GpuLostError, Missing, Nvml, Outcome, driver_gone, outcome_of
 from collectors.nvml.readings import GpuReader
 from schemas.device import pci_address
 from schemas.errors import NewProcessError
@@ -86,7 +86,7 @@ class Found(msgspec.Struct):
     """One sentence for each GPU that is counted and cannot be asked."""
 
 
-def enumerate_gpus(nvml: Nvml, missing: set[str]) -> Found:
+def enumerate_gpus(nvml: Nvml, missing: Missing) -> Found:
     """Give the GPUs that the driver shows. Raises NewProcessError when it is gone."""
     found = Found()
     for index in range(_count(nvml)):

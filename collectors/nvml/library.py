@@ -12,6 +12,8 @@ from schemas.errors import NewProcessError, StartupError
 
 Nvml = Any
 """The binding: the module `pynvml`, or what a test hands in."""
+Missing = set[tuple[str, tuple[Any, ...]]]
+"""Calls that the library has not, each with its arguments: they choose the version of some."""
 
 
 class Outcome(Enum):
@@ -136,12 +138,12 @@ class Asker:
 
     __slots__ = ("_missing", "denied", "failed", "handle", "nvml", "unsupported")
 
-    def __init__(self, nvml: Nvml, handle: object, missing: set[str]) -> None:
+    def __init__(self, nvml: Nvml, handle: object, missing: Missing) -> None:
         """Ask through `handle`. `missing`: calls that the library has not, one set for all devices."""
         self.nvml = nvml
         self.handle = handle
         self._missing = missing
-        self.unsupported: set[tuple[str, tuple[Any, ...]]] = set()
+        self.unsupported: Missing = set()
         self.denied: set[str] = set()
         """Calls that this process may not make; they are made again, for rights may be given."""
         self.failed = 0
@@ -172,12 +174,12 @@ class Asker:
                 return answer
         return None
 
-    def lacks(self, name: str) -> bool:
+    def lacks(self, name: str, *args: Any) -> bool:
         """Whether the library has no such call."""
-        return name in self._missing
+        return (name, args) in self._missing
 
     def _call(self, name: str, args: tuple[Any, ...], key: tuple[str, tuple[Any, ...]]) -> Any:
-        if name in self._missing or key in self.unsupported:
+        if key in self._missing or key in self.unsupported:
             return None
         nvml = self.nvml
         try:
@@ -185,7 +187,7 @@ class Asker:
         except nvml.NVMLError as error:
             self.refused(error, key)
         except (nvml.NVMLLibraryMismatchError, AttributeError):
-            self._missing.add(name)
+            self._missing.add(key)
         except UnicodeDecodeError:
             self.failed += 1
         return None
@@ -201,7 +203,7 @@ class Asker:
         if outcome is Outcome.RESET:
             raise ResetRequiredError(_words(error))
         if code == 13:
-            self._missing.add(key[0])
+            self._missing.add(key)
         elif outcome is Outcome.UNSUPPORTED:
             if code == INVALID_ARGUMENT:
                 self._must_be_there(key[0])

@@ -86,7 +86,7 @@ class Links:
             state = self._asker.ask("nvmlDeviceGetNvLinkState", link)
             if state is not None:
                 found[link] = bool(state)
-            elif not link and self._asker.lacks("nvmlDeviceGetNvLinkState"):
+            elif not link and self._asker.lacks("nvmlDeviceGetNvLinkState", 0):
                 break
         return found
 

@@ -12,7 +12,7 @@ import msgspec
 
 from collectors.nvml.gpus import Gpu
 from collectors.nvml.keeping import Keep
-from collectors.nvml.library import Asker
+from collectors.nvml.library import Asker, Missing
 from schemas.device import Value
 from schemas.mig import Place
 
@@ -114,7 +114,7 @@ def words_of(profiles: list[Profile]) -> dict[str, Value]:
     }
 
 
-def partitions_of(gpu: Gpu, keep: Keep, missing: set[str]) -> list[Partition]:
+def partitions_of(gpu: Gpu, keep: Keep, missing: Missing) -> list[Partition]:
     """Give the partitions that there are now. Raises GpuLostError, NewProcessError."""
     if not gpu.divided:
         keep.partitions_are(set(), gpu.identity.uuid)
@@ -129,7 +129,7 @@ def _key(gpu: Gpu, gpu_instance: int, compute_instance: int) -> str:
     return f"{gpu.identity.uuid}/{gpu_instance}/{compute_instance}"
 
 
-def _partitions(gpu: Gpu, keep: Keep, missing: set[str]) -> Iterator[Partition]:
+def _partitions(gpu: Gpu, keep: Keep, missing: Missing) -> Iterator[Partition]:
     asker = gpu.asker
     names = {profile.number: profile.name for profile in profiles_of(gpu)}
     for index in range(asker.ask("nvmlDeviceGetMaxMigDeviceCount") or 0):

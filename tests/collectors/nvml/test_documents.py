@@ -1,6 +1,5 @@
 """What is described of GPUs: identity, capability words, topology, who uses them."""
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +13,7 @@ from schemas.capabilities_gpu import GPU_WORDS
 from schemas.device import DeviceKind
 from tests.collectors.nvml.help import machine
 from tests.fakes.nvml import FakeNvml, MigInstance, Process
+from tests.needs import REPOSITORY
 
 _WORDS = {word.name: word for word in (*PCI_WORDS, *GPU_WORDS)}
 
@@ -172,7 +172,5 @@ def test_nothing_of_the_library_is_loaded_where_there_is_no_gpu() -> None:
         "try: made.start()\n"
         "except NoDataError as error: print(error, 'pynvml' in sys.modules)\n"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=dict(os.environ)
-    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=REPOSITORY)
     assert "There is no NVIDIA GPU here. False\n" == done.stdout

@@ -19,7 +19,17 @@ from aggregator.consumer import Announce, Following, Settle, settle_nothing, tel
 from aggregator.control import Control, ControlError
 from aggregator.cutting import cut_blocks
 from aggregator.documents import Documents
-from aggregator.inventory_facts import Run, Said, begin_run, facts, follow_alert, load_run, read_document, withdraw_held
+from aggregator.inventory_facts import (
+    Run,
+    Said,
+    begin_run,
+    facts,
+    follow_alert,
+    load_run,
+    read_document,
+    speaks,
+    withdraw_held,
+)
 from aggregator.inventory_progress import CLASSES
 from aggregator.ledger.entries import Entry, NodeReached
 from aggregator.ledger.facts import Adopt, seen_dirty
@@ -42,7 +52,8 @@ from schemas.verbosity import RowClass
 _log = logging.getLogger("muster.inventory")
 ALERT: Final = "alert"
 TOPICS: Final = ("capability", "event", ALERT)
-READ_BYTES: Final = 1 << 20
+READ_BYTES: Final = 1 << 18
+"""Of a partition at once: some hundred documents, whose facts keep the event loop for some ten milliseconds."""
 SILENCE_SECONDS: Final = 30.0
 """A node that was not heard for so long is silent."""
 BEHIND_SECONDS: Final = 5.0
@@ -216,7 +227,8 @@ class Inventory:
         if not (self.tracker.changed or self.documents.changed or self._new_alerts):
             return
         change, progress = inventory_progress.change_of(self.tracker, self._log.id)
-        change.documents, change.alerts = self.documents.take_changes(), self._new_alerts
+        change.dropped, change.documents = self.documents.take_changes()
+        change.alerts = self._new_alerts
         self._new_alerts = {}
         keep = partial(inventory_progress.keep, log_id=self._log.id, change=change)
         await self._ledger.decide(_nothing, beside=keep)
@@ -313,7 +325,9 @@ class Inventory:
             _log.error("record_left_out place=%s publisher=%s", self._at, envelope.publisher)
         elif envelope.row_class is RowClass.CAPABILITY:
             try:
-                blocks = cut_blocks(check_batch(batch), envelope.first, missing)
+                blocks = check_batch(batch)
+                if missing != [(envelope.first, envelope.end)]:
+                    blocks = cut_blocks(blocks, envelope.first, missing)
                 self._documents_of(envelope, blocks, run)
             except WireError as error:
                 outcome = Outcome.QUARANTINED  # the store consumer keeps it aside
@@ -348,7 +362,8 @@ class Inventory:
                     self.status.stale += 1
                     continue
                 said = Said(envelope, run, block.subject, collector, device, read_document(text))
-                self._ledger.apply_now(partial(begin_run, said=said))
+                if not speaks(self._ledger.peek(), said):
+                    self._ledger.apply_now(partial(begin_run, said=said))
                 self.status.facts += self._ledger.apply_now(partial(facts, said=said, adopt=self._adopt))
 
     def _compare(self, envelope: Envelope) -> None:

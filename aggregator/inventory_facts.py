@@ -22,7 +22,7 @@ _log = logging.getLogger("muster.inventory")
 _EFFECTS: Final = frozenset(effect.value for effect in Effect)
 
 
-class Run(msgspec.Struct, frozen=True):
+class Run(msgspec.Struct, frozen=True, gc=False):
     """A run of a publisher, as the control database knows it."""
 
     epoch: str
@@ -32,7 +32,7 @@ class Run(msgspec.Struct, frozen=True):
     """It took over without the word of the one before."""
 
 
-class Said(msgspec.Struct, frozen=True):
+class Said(msgspec.Struct, frozen=True, gc=False):
     """A document, and who says it."""
 
     envelope: Envelope
@@ -50,6 +50,12 @@ class Said(msgspec.Struct, frozen=True):
             if system in state.nodes:
                 return system
         return self.subject or self.envelope.publisher
+
+
+def speaks(state: State, said: Said) -> bool:
+    """Tell whether the run of an envelope speaks for its node already, and the node is not silent."""
+    known = state.nodes.get(said.node(state))
+    return known is not None and known.live and known.epoch == said.envelope.epoch
 
 
 def begin_run(state: State, said: Said) -> tuple[list[Entry], None]:

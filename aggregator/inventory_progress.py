@@ -4,11 +4,10 @@ How far it is, which rows it has seen, the last words of publishers, which docum
 followed.
 """
 
-from collections.abc import Mapping
 from typing import Final
 
 import msgspec
-from sqlalchemy import Connection, delete, insert, select, tuple_
+from sqlalchemy import Connection, bindparam, delete, insert, select
 
 from aggregator.ledger.journal import move, positions
 from aggregator.ledger.tables import LEDGER_ALERT, LEDGER_DOCUMENT, LEDGER_SEEN, LEDGER_WORD
@@ -21,7 +20,7 @@ CLASSES: Final = frozenset({RowClass.CAPABILITY, RowClass.EVENT})
 """The classes that the consumer reads: of others it has no balance."""
 
 
-class Held(msgspec.Struct, frozen=True):
+class Held(msgspec.Struct, frozen=True, gc=False):
     """A document that a publisher holds, as far as we were told."""
 
     publisher: str
@@ -55,14 +54,17 @@ class Change(msgspec.Struct):
     words: list[Word] = []
     pasts: list[Past] = []
     settled: list[Run] = []
-    documents: dict[tuple[str, str, str], Held | None] = {}
-    """None: it is held no more."""
+    dropped: list[tuple[str, str, str]] = []
+    """Publisher, collector and device of documents that were held, and are no more or are held anew."""
+    documents: list[Held] = []
+    """New ones, and those in the place of others."""
     alerts: dict[str, int] = {}
 
 
 def change_of(tracker: Tracker, log_id: str) -> tuple[Change, Progress]:
     """Give what changed in a tracker since it was last asked: for the database, and for a tracker that follows it."""
     made = tracker.take_changes(log_id)
+    made.seen = _joined(made.seen)
     streams = {one.stream for one in made.seen}
     change = Change(
         {(one.topic, one.partition): one.offset for one in made.positions},
@@ -76,6 +78,18 @@ def change_of(tracker: Tracker, log_id: str) -> tuple[Change, Progress]:
         made.settled,
     )
     return change, made
+
+
+def _joined(seen: list[Seen]) -> list[Seen]:
+    """Give the same with what follows one another in one: a document is a batch of its own, and they come in order."""
+    joined: list[Seen] = []
+    for one in seen:
+        last = joined[-1] if joined else None
+        if last is not None and (last.end, last.outcome) == (one.first, one.outcome) and last.stream == one.stream:
+            joined[-1] = Seen(one.stream, last.first, one.end, one.outcome)
+        else:
+            joined.append(one)
+    return joined
 
 
 def load(connection: Connection, log_id: str) -> Kept:
@@ -97,6 +111,11 @@ def load(connection: Connection, log_id: str) -> Kept:
 
 
 _HELD: Final = Held.__struct_fields__
+_FORGET: Final = delete(LEDGER_DOCUMENT).where(
+    LEDGER_DOCUMENT.c.publisher == bindparam("one"),
+    LEDGER_DOCUMENT.c.collector == bindparam("its"),
+    LEDGER_DOCUMENT.c.device == bindparam("this"),
+)
 
 
 def keep(connection: Connection, log_id: str, change: Change) -> None:
@@ -122,7 +141,10 @@ def keep(connection: Connection, log_id: str, change: Change) -> None:
     if rows:
         connection.execute(insert(LEDGER_SEEN), rows)
     _keep_words(connection, change)
-    _keep_documents(connection, change.documents)
+    if change.dropped:
+        connection.execute(_FORGET, [dict(zip(("one", "its", "this"), key, strict=True)) for key in change.dropped])
+    if change.documents:
+        connection.execute(insert(LEDGER_DOCUMENT), [msgspec.structs.asdict(held) for held in change.documents])
     if change.alerts:
         connection.execute(delete(LEDGER_ALERT).where(LEDGER_ALERT.c.fingerprint.in_(list(change.alerts))))
         connection.execute(
@@ -148,16 +170,3 @@ def _keep_words(connection: Connection, change: Change) -> None:
         kept = {"word": known.word, "past": known.past} if known else {"word": None, "past": None}
         rows.append({"publisher": publisher, **kept, **values})
     connection.execute(insert(LEDGER_WORD), rows)
-
-
-def _keep_documents(connection: Connection, documents: Mapping[tuple[str, str, str], Held | None]) -> None:
-    if not documents:
-        return
-    table = LEDGER_DOCUMENT.c
-    keys = list(documents)
-    for begin in range(0, len(keys), 200):
-        these = tuple_(table.publisher, table.collector, table.device).in_(keys[begin : begin + 200])
-        connection.execute(delete(LEDGER_DOCUMENT).where(these))
-    rows = [msgspec.structs.asdict(held) for held in documents.values() if held is not None]
-    if rows:
-        connection.execute(insert(LEDGER_DOCUMENT), rows)

@@ -31,7 +31,7 @@ class DeviceKind(Enum):
     """The machine itself, as the parent of everything in it."""
 
 
-class Slot(msgspec.Struct, frozen=True, omit_defaults=True):
+class Slot(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """Where a device sits. "" means not known. A slot outlives the parts that sit in it."""
 
     path: str = ""
@@ -44,7 +44,7 @@ class Slot(msgspec.Struct, frozen=True, omit_defaults=True):
     """The PCI address of this boot, in normal form."""
 
 
-class Part(msgspec.Struct, frozen=True, omit_defaults=True):
+class Part(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """What a device is, wherever it sits. "" means that the device did not say.
 
     A serial number or UUID is one device's alone; what says a number that others say too, says none.
@@ -73,7 +73,7 @@ def part_key(part: Part, node: str, slot: Slot) -> str:
 Value = bool | int | float | str | list[str]
 
 
-class Document(msgspec.Struct, frozen=True, omit_defaults=True):
+class Document(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """The capability document of one device, as one collector sees it.
 
     Several collectors may describe one device; documents that share a merge key are one device.

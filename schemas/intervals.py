@@ -69,6 +69,9 @@ class Intervals:
             firsts.append(first)
             ends.append(end)
             return end - first
+        if first == ends[-1]:
+            ends[-1] = end
+            return end - first
         low = bisect_left(ends, first)  # the first interval that touches or follows
         high = bisect_right(firsts, end)  # one past the last interval that touches or precedes
         if low == high:

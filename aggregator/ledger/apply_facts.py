@@ -1,5 +1,6 @@
 """What facts do to the state: nodes, devices, how collectors see them, and what they are marked with."""
 
+import sys
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -76,10 +77,11 @@ def _node_reached(state: State, entry: NodeReached) -> None:
 
 def _device_seen(state: State, entry: DeviceSeen) -> None:
     assert entry.device not in state.devices
-    device = Device(entry.device, entry.node, entry.kind, lifecycle=FIRST_SIGHT[entry.cause], first=state.sequence)
-    device.boot = state.nodes[entry.node].boot
+    node = state.nodes[entry.node]
+    device = Device(entry.device, node.id, entry.kind, lifecycle=FIRST_SIGHT[entry.cause], first=state.sequence)
+    device.boot = node.boot
     state.devices[device.id] = device
-    state.nodes[entry.node].devices[device.id] = None
+    node.devices[device.id] = None
     state.index(device)
     state.touch(device)
 
@@ -87,7 +89,8 @@ def _device_seen(state: State, entry: DeviceSeen) -> None:
 def _viewed(state: State, entry: Viewed) -> None:
     device = state.devices[entry.device]
     state.unindex(device)
-    device.views[entry.view.source] = entry.view
+    view = state.sharing.view(entry.view, state.nodes[device.node].publisher)
+    device.views[sys.intern(view.source)] = view
     _seen(state, device)
 
 
@@ -103,7 +106,7 @@ def _view_changed(state: State, entry: ViewChanged) -> None:
         state.touch(device)
         return
     state.unindex(device)
-    device.views[entry.source] = view
+    device.views[entry.source] = state.sharing.view(view, state.nodes[device.node].publisher)
     _seen(state, device)
 
 
@@ -138,8 +141,11 @@ def _seen(state: State, device: Device) -> None:
     if device.reach is Reach.ABSENT:
         device.reach = Reach.LIVE
     state.derive(device)
-    place = (device.node, device.slot.path or device.slot.address, part_key(device))
-    sights = state.sights.setdefault(device.id, [])
+    place = (device.node, device.slot.path or device.slot.address, sys.intern(part_key(device)))
+    sights = state.sights.get(device.id)
+    if sights is None:
+        state.sights[device.id] = [Sight(device.id, *place, since=state.sequence)]
+        return
     if sights and sights[-1].until is None:
         last = sights[-1]
         if (last.node, last.path, last.part) == place:
@@ -208,11 +214,7 @@ def _proved(state: State, entry: Proved) -> None:
 
 
 def _joined(state: State, entry: Joined) -> None:
-    device = state.devices[entry.device]
-    state.unindex(device)
-    device.parent = entry.parent
-    state.index(device)
-    state.touch(device)
+    state.join(state.devices[entry.device], entry.parent)
 
 
 FACTS: Final[dict[type[Any], Callable[[State, Any], None]]] = {

@@ -9,5 +9,5 @@ gives the same state.
 import msgspec
 
 
-class LedgerEntry(msgspec.Struct, array_like=True, frozen=True):
+class LedgerEntry(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """The base of all entries."""

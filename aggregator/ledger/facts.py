@@ -10,7 +10,6 @@ nobody could ever be given it, `free` only by a recorded policy, else `dirty`.
 """
 
 import hashlib
-from base64 import b32encode
 from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
@@ -38,7 +37,7 @@ from aggregator.ledger.state import State, encode_profile
 from aggregator.ledger.transitions import allowed
 from aggregator.ledger.words import Effect, Lifecycle, Reach
 from schemas.capabilities import NODE_OF_DPU_WORDS
-from schemas.device import DeviceKind, Document, Value
+from schemas.device import DeviceKind, Document, Part, Value
 from schemas.mig import read_place
 
 CONFLICT: Final = "conflict"
@@ -49,9 +48,11 @@ PART_LABELS: Final = ("vendor", "model", "part_number")
 """What of its making can, so that a service goes only where it can run (R001-17)."""
 _SLOT_KEY: Final = "pci:"
 """Keys that name a place, good within one boot; all others name a part."""
+_LETTERS: Final = "abcdefghijklmnopqrstuvwxyz234567"
+"""Of ids: those of RFC 4648, 6 (base32), in small."""
 
 
-class Sighting(msgspec.Struct, frozen=True):
+class Sighting(msgspec.Struct, frozen=True, gc=False):
     """A document, and who says it."""
 
     node: str
@@ -87,10 +88,12 @@ def observe(state: State, sighting: Sighting, adopt: Adopt = seen_dirty) -> list
     entries: list[Entry] = []
     if sighting.node not in state.nodes:
         entries.append(NodeSeen(sighting.node))
-    profile, number, new = _profile(state, sighting.document)
-    if new:
+    profile, own = split(sighting.document)
+    number = state.numbers.get(encode_profile(profile))
+    if number is None:
+        number = len(state.profiles)
         entries.append(ProfileDefined(number, profile))
-    view = _view(sighting, number)
+    view = state.sharing.view(_view(sighting, number, own), sighting.publisher)
     device, replaced = _find(state, sighting.node, view, profile)
     if replaced is not None:
         entries += _gone(state, replaced, view.source, f"another part is in its slot: {view.serial or view.uuid}")
@@ -118,19 +121,16 @@ def withdraw(state: State, node: str, source: str, why: str) -> list[Entry]:
 
 def split(document: Document) -> tuple[Profile, dict[str, Value]]:
     """Tell what a document says of the making of a device from what it says of this one."""
-    part = msgspec.structs.replace(document.part, serial="", uuid="")
-    shared = {name: value for name, value in document.capabilities.items() if name not in OWN}
-    own = {name: value for name, value in document.capabilities.items() if name in OWN}
+    told = document.part
+    part = Part(told.vendor, told.model, told.part_number, "", "", told.revision, told.firmware)
+    shared: dict[str, Value] = {}
+    own: dict[str, Value] = {}
+    for name, value in document.capabilities.items():
+        (own if name in OWN else shared)[name] = value
     return Profile(document.kind, part, shared, document.unsupported), own
 
 
-def _profile(state: State, document: Document) -> tuple[Profile, int, bool]:
-    profile, _ = split(document)
-    number = state.numbers.get(encode_profile(profile))
-    return profile, len(state.profiles) if number is None else number, number is None
-
-
-def _view(sighting: Sighting, profile: int) -> View:
+def _view(sighting: Sighting, profile: int, own: dict[str, Value]) -> View:
     document = sighting.document
     return View(
         sighting.publisher,
@@ -141,8 +141,8 @@ def _view(sighting: Sighting, profile: int) -> View:
         document.part.serial,
         document.part.uuid,
         document.parent,
-        list(document.merge_keys),
-        split(document)[1],
+        document.merge_keys,
+        own,
     )
 
 
@@ -232,12 +232,14 @@ def device_id(state: State, sighting: Sighting, view: View) -> str:
     document = sighting.document
     identity = view.uuid or view.serial or f"{sighting.node} {view.slot.path or view.source}"
     seed = f"{identity} {sighting.node} {document.part.vendor} {document.part.model}"
-    digest = b32encode(hashlib.blake2b(seed.encode(), digest_size=20).digest()).decode().lower()
-    for length in range(7, len(digest) + 1):
-        name = f"{document.kind.value}-{digest[:length]}"
-        if name not in state.devices:
+    digest = hashlib.blake2b(seed.encode(), digest_size=20).digest()
+    number = int.from_bytes(digest, "big")
+    letters = ""
+    for shift in range(155, -1, -5):
+        letters += _LETTERS[number >> shift & 31]
+        if len(letters) >= 7 and (name := f"{document.kind.value}-{letters}") not in state.devices:
             return name
-    return f"{document.kind.value}-{digest}-{state.sequence}"
+    return f"{document.kind.value}-{letters}-{state.sequence}"
 
 
 # --- what is new ------------------------------------------------------------------------------------------------------

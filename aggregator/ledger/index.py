@@ -4,6 +4,7 @@ Most keys have one device: it is kept bare, not in a collection of its own. What
 tables with names for keys take a fraction of one large table of pairs.
 """
 
+import sys
 from collections.abc import Callable, Collection, Hashable, Iterable
 from typing import Generic, TypeVar, overload
 
@@ -204,11 +205,22 @@ class Index:
                 self.by_key.remove(node, key, name)
             if view.parent:
                 self.apart.remove(node, _whole(view), name)
-        self.by_part.remove(part_key(device), name)
-        self.by_slot.remove(node, device.slot.path, name)
+        if device.views:
+            self.by_part.remove(part_key(device), name)
+            self.by_slot.remove(node, device.slot.path, name)
         if device.group is not None:
             self.groups.remove(node, device.group, name)
         self.parts.remove(device.parent, name)
+
+    def join(self, device: Device, parent: str) -> None:
+        """Let a device be a part of another, or with "" of none, and be found so."""
+        self.parts.remove(device.parent, device.id)
+        device.parent = parent
+        if parent:
+            self.parts.add(parent, device.id)
+        for view in device.views.values():
+            if view.parent:
+                (self.apart.remove if parent else self.apart.add)(device.node, _whole(view), device.id)
 
     @classmethod
     def of(cls, devices: Iterable[Device], *, facts: bool) -> "Index":
@@ -229,7 +241,9 @@ class Index:
         return twin
 
     def _add_facts(self, device: Device) -> None:
-        """Let a device be found by what documents say."""
+        """Let a device be found by what documents say; one that none speaks of is not."""
+        if not device.views:
+            return
         node, name = device.node, device.id
         for source, view in device.views.items():
             self.by_source.put(node, source, name)
@@ -237,7 +251,7 @@ class Index:
                 self.by_key.add(node, key, name)
             if view.parent and not device.parent:
                 self.apart.add(node, _whole(view), name)
-        self.by_part.add(part_key(device), name)
+        self.by_part.add(sys.intern(part_key(device)), name)  # its stay has it too
         if device.slot.path:
             self.by_slot.add(node, device.slot.path, name)
 

@@ -59,7 +59,7 @@ class Lead(msgspec.Struct, frozen=True):
     """Of the last entry, as of taking the lead."""
 
 
-class Written(msgspec.Struct, frozen=True, array_like=True):
+class Written(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """An entry as it stands in the ledger."""
 
     sequence: int
@@ -67,7 +67,7 @@ class Written(msgspec.Struct, frozen=True, array_like=True):
     entry: Entry
 
 
-class _Row(msgspec.Struct, array_like=True, frozen=True):
+class _Row(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """An entry in a row of the table: its sequence follows from its place."""
 
     after_ns: int
@@ -123,7 +123,7 @@ def append(connection: Connection, lead: Lead, written: Sequence[Written]) -> No
         raise LeadLostError("another instance leads the ledger now")
     body = _encoder.encode([_Row(one.time_ns - first.time_ns, one.entry) for one in written])
     row = {"first": first.sequence, "last": last.sequence, "time_ns": first.time_ns, "body": body}
-    connection.execute(insert(LEDGER_ENTRIES).values(**row))
+    connection.execute(insert(LEDGER_ENTRIES), row)  # not `values`: the first statement's would be kept with it
 
 
 def read(connection: Connection, after: int, most: int = 1 << 62, *, until: int | None = None) -> Iterator[Written]:

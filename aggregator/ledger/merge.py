@@ -1,25 +1,29 @@
 """One device out of the views of several collectors."""
 
 from collections.abc import Iterable
+from typing import Final
 
 from aggregator.ledger.model import Device, Profile, View
+from aggregator.ledger.sharing import Sharing
 from schemas.device import DeviceKind, Part, Slot, Value
 
 _BUS = "pci"
 """The collector that sees every function, and of each only what the bus tells: others know better what it is."""
+_NO_PART: Final = Part()
+_NO_SLOT: Final = Slot()
 
 
 def _rank(view: View) -> tuple[bool, str]:
     return (view.collector != _BUS, view.source)
 
 
-def merge(device: Device, profiles: list[Profile]) -> None:
+def merge(device: Device, profiles: list[Profile], sharing: Sharing | None = None) -> None:
     """Derive kind, part, slot and capabilities from a device's views. What no view tells any more of its part stays.
 
     A specialised collector's word goes before the bus's; between two specialised ones the later by name wins, which is
-    the same on every replay.
+    the same on every replay. With `sharing`, what other devices have as well is not made again.
     """
-    for view in merge_capabilities(device, profiles):
+    for view in merge_capabilities(device, profiles, sharing):
         profile = profiles[view.profile]
         if profile.kind is not DeviceKind.PCI_FUNCTION:
             device.kind = profile.kind
@@ -27,10 +31,15 @@ def merge(device: Device, profiles: list[Profile]) -> None:
         device.slot = merge_slot(device.slot, view.slot)
 
 
-def merge_capabilities(device: Device, profiles: list[Profile]) -> list[View]:
+def merge_capabilities(device: Device, profiles: list[Profile], sharing: Sharing | None = None) -> list[View]:
     """Derive capabilities and profiles from a device's views; give those, the strongest word last."""
     views = _ranked(device.views.values())
     device.profiles = tuple([view.profile for view in views])
+    if sharing is not None:
+        device.profiles = sharing.profiles(device.profiles)
+        if len(views) == 1:
+            device.capabilities = sharing.capabilities(views[0], profiles)
+            return views
     capabilities: dict[str, Value] = {}
     for view in views:
         capabilities |= profiles[view.profile].capabilities
@@ -56,6 +65,8 @@ def _ranked(views: Iterable[View]) -> list[View]:
 
 def merge_part(known: Part, shared: Part, view: View) -> Part:
     """Give a part as one view more tells it; what that does not tell stays as it was known."""
+    if known == _NO_PART and not (view.serial or view.uuid):
+        return shared
     return Part(
         vendor=shared.vendor or known.vendor,
         model=shared.model or known.model,
@@ -69,6 +80,8 @@ def merge_part(known: Part, shared: Part, view: View) -> Part:
 
 def merge_slot(known: Slot, seen: Slot) -> Slot:
     """Give a slot as one view more tells it; what that does not tell stays as it was known."""
+    if known in (_NO_SLOT, seen):
+        return seen
     return Slot(
         path=seen.path or known.path, location=seen.location or known.location, address=seen.address or known.address
     )

@@ -2,6 +2,8 @@
 
 Times are nanoseconds since 1970 by the leader's clock, as recorded; they are shown and never compared to decide.
 What a device can do is split: what many devices have in common is a `Profile`, kept once; its own stays with it.
+
+There are a million of these, and none is part of a cycle: `gc=False` keeps the collector of garbage from walking them.
 """
 
 from collections.abc import Iterable
@@ -34,7 +36,7 @@ OWN: Final = (
 """Capabilities that say where a device is and what is done with it, not what it is: kept with the device."""
 
 
-class Profile(msgspec.Struct, frozen=True, array_like=True):
+class Profile(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """What devices of one making have in common."""
 
     kind: DeviceKind
@@ -44,7 +46,7 @@ class Profile(msgspec.Struct, frozen=True, array_like=True):
     unsupported: list[str] = []
 
 
-class View(msgspec.Struct, array_like=True, frozen=True):
+class View(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """A device as one collector of one publisher sees it."""
 
     publisher: str
@@ -71,7 +73,7 @@ def view_source(publisher: str, collector: str, document: str) -> str:
     return f"{publisher}\n{collector}\n{document}"
 
 
-class Taint(msgspec.Struct, array_like=True, frozen=True):
+class Taint(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """Why a device should not be given away, or should be left."""
 
     rule: str
@@ -97,7 +99,7 @@ def mark_key(rule: str, alert: str = "") -> str:
     return f"{rule}\n{alert}" if alert else rule
 
 
-class Evidence(msgspec.Struct, array_like=True, frozen=True):
+class Evidence(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """Why a device may be free: the last proof that it is clean."""
 
     sequence: int
@@ -110,7 +112,7 @@ class Evidence(msgspec.Struct, array_like=True, frozen=True):
     """The typed document, as JSON (`aggregator.ledger.evidence`)."""
 
 
-class Hold(msgspec.Struct, array_like=True, frozen=True):
+class Hold(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """Who has a device, or had it last: kept until it is free again."""
 
     claim: str
@@ -123,7 +125,7 @@ class Hold(msgspec.Struct, array_like=True, frozen=True):
     """`Held.expected`."""
 
 
-class Device(msgspec.Struct, array_like=True):
+class Device(msgspec.Struct, array_like=True, gc=False):
     """A part in a slot of a node."""
 
     id: str
@@ -191,7 +193,7 @@ def renamed_part(part: str, old: str, new: str) -> str:
     return f"slot:{new}:{part.removeprefix(f'slot:{old}:')}" if part.startswith(f"slot:{old}:") else part
 
 
-class Node(msgspec.Struct, array_like=True):
+class Node(msgspec.Struct, array_like=True, gc=False):
     """A machine with an agent."""
 
     id: str
@@ -228,7 +230,7 @@ class Node(msgspec.Struct, array_like=True):
     """When it was called silent, by the ledger's time; 0 while it is live, and where that is not known."""
 
 
-class Held(msgspec.Struct, array_like=True, frozen=True):
+class Held(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """A device of a claim."""
 
     device: str
@@ -244,7 +246,7 @@ class Held(msgspec.Struct, array_like=True, frozen=True):
     """With `profile`: the GPU."""
 
 
-class Claim(msgspec.Struct, array_like=True):
+class Claim(msgspec.Struct, array_like=True, gc=False):
     """A lease on devices and amounts."""
 
     id: str
@@ -346,7 +348,7 @@ class Tenant(msgspec.Struct, array_like=True):
     """How many devices of each making (`Device.profiles`)."""
 
 
-class Use(msgspec.Struct, array_like=True, frozen=True):
+class Use(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """A device that somebody has outside Muster, as a record that was handed in says."""
 
     node: str
@@ -403,7 +405,7 @@ class Divergence(msgspec.Struct, array_like=True, frozen=True):
         return f"{self.kind}:{self.node}:{self.device}:{self.claim}:{self.about}"
 
 
-class Sight(msgspec.Struct, array_like=True, frozen=True):
+class Sight(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """One stay of a part in a slot, for history."""
 
     device: str

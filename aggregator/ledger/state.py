@@ -24,6 +24,7 @@ from aggregator.ledger.model import (
     UseRecord,
     Variant,
 )
+from aggregator.ledger.sharing import Sharing
 from aggregator.ledger.transitions import transition
 from aggregator.ledger.words import LIVE_CLAIMS, Lifecycle, Reach
 from schemas.digest import blake2b
@@ -85,6 +86,7 @@ class State:
         self.numbers: dict[bytes, int] = {}
         """Profile, encoded -> its number."""
         self.found = Index()
+        self.sharing = Sharing()
         self.tenants: dict[str, Tenant] = {}
         self.claims_on: dict[str, dict[str, None]] = {}
         """Node -> live claims that hold something there."""
@@ -158,7 +160,7 @@ class State:
         holder = self.claims.get(device.hold.claim) if device.hold else None
         live = holder is not None and holder.state in LIVE_CLAIMS
         before = device.profiles
-        merge(device, self.profiles)
+        merge(device, self.profiles, self.sharing)
         if live and holder is not None and before != device.profiles:  # the tenant's count is by profile
             counts = self.tenants[holder.tenant].profiles
             _add(counts, before, -1)
@@ -175,6 +177,14 @@ class State:
         """Undo `index`, before what it went by changes."""
         if self.indexed:
             self.found.remove(device)
+
+    def join(self, device: Device, parent: str) -> None:
+        """Make a device a part of another; with "" of none."""
+        if self.indexed:
+            self.found.join(device, parent)
+        else:
+            device.parent = parent
+        self.touch(device)
 
     def hold(self, claim: Claim, sign: int = 1) -> None:
         """Let a claim hold its devices and amounts (`sign` 1), or let them go (-1): its nodes change by that."""

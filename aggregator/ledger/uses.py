@@ -63,9 +63,8 @@ def outside(state: State, device: Device) -> str:
 
 def awaited(state: State, node: str, address: str, device: str) -> list[Entry]:
     """Bind what records say of a place to the device that is first seen there; [] when none says anything."""
-    names = _names(state, node)
     entries: list[Entry] = []
-    for name in names:
+    for name in _names(state, node) if state.awaited else ():
         for source in state.awaited.get((name, address), {}):
             record = state.records[source]
             use = record.uses[f"{name} {address}"]
@@ -77,7 +76,7 @@ def awaited(state: State, node: str, address: str, device: str) -> list[Entry]:
 
 def awaited_user(state: State, node: str, address: str) -> str:
     """Say who has whatever is first seen at a place, by records; "" for nobody."""
-    if not address:
+    if not (address and state.awaited):
         return ""
     names = _names(state, node)
     return ", ".join(

@@ -14,6 +14,14 @@ from tests.needs import unmet
 
 STRUCTURES = {
     "nvmlAccountingStats_t": "c_nvmlAccountingStats_t",
+    "nvmlC2cModeInfo_v1_t": "c_nvmlC2cModeInfo_v1_t",
+    "nvmlDeviceAddressingMode_v1_t": "c_nvmlDeviceAddressingMode_t",
+    "nvmlEccBankRemapperStatus_v1_t": "c_nvmlEccBankRemapperStatus_v1_t",
+    "nvmlGpmMetric_t": "c_nvmlGpmMetric_t",
+    "nvmlGpmMetricsGet_t": "c_nvmlGpmMetricsGet_t",
+    "nvmlGpmSupport_t": "c_nvmlGpmSupport_t",
+    "nvmlRemappedRowsInfo_v2_t": "c_nvmlRemappedRowsInfo_v2_t",
+    "nvmlSystemDriverBranchInfo_v1_t": "c_nvmlSystemDriverBranchInfo_v1_t",
     "nvmlBAR1Memory_t": "c_nvmlBAR1Memory_t",
     "nvmlComputeInstanceInfo_t": "c_nvmlComputeInstanceInfo_t",
     "nvmlComputeInstanceProfileInfo_t": "c_nvmlComputeInstanceProfileInfo_t",
@@ -51,7 +59,10 @@ STRUCTURES = {
     "nvmlUtilization_t": "c_nvmlUtilization_t",
     "nvmlViolationTime_t": "c_nvmlViolationTime_t",
 }
-RENAMED = {("nvmlExcludedDeviceInfo_t", "pci"): "pciInfo"}
+RENAMED = {
+    ("nvmlExcludedDeviceInfo_t", "pci"): "pciInfo",
+    ("nvmlRemappedRowsInfo_v2_t", "bfailureOccurred"): "bFailureOccurred",
+}
 VERSIONS = {
     "Memory, 2": "nvmlMemory_v2",
     "Temperature, 1": "nvmlTemperature_v1",
@@ -65,6 +76,8 @@ VERSIONS = {
     "ProcessDetailList, 1": "nvmlProcessDetailList_v1",
     "GpuInstanceProfileInfo, 2": "nvmlGpuInstanceProfileInfo_v2",
     "ComputeInstanceProfileInfo, 2": "nvmlComputeInstanceProfileInfo_v2",
+    "DeviceAddressingMode, 1": "nvmlDeviceAddressingMode_v1",
+    "SystemDriverBranchInfo, 1": "SystemDriverBranchInfo_v1",
     "EccSramErrorStatus, 1": "nvmlEccSramErrorStatus_v1",
 }
 

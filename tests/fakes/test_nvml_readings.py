@@ -474,3 +474,47 @@ def test_every_function_refuses_before_init_and_none_reaches_past_null(fake_nvml
     for function in sorted(exported() - harmless - {"nvmlShutdown"}):
         assert 2 == getattr(raw, function)(*[None] * 6), function
     assert 0 == raw.nvmlShutdown()
+
+
+def test_metrics_between_two_samples(nvml: ModuleType, fake_nvml: FakeNvml) -> None:
+    gpu, handle = fake_nvml.gpus[0], nvml.nvmlDeviceGetHandleByIndex(0)
+    gpu.update({"gpm.2": 87.5, "gpm.5": 12.25, "gpm.2.1": 3.5})
+    assert 1 == nvml.nvmlGpmQueryDeviceSupport(handle).isSupportedDevice
+    samples = [nvml.nvmlGpmSampleAlloc() for _ in range(4)]
+    for sample in samples[:2]:
+        nvml.nvmlGpmSampleGet(handle, sample)
+    for sample in samples[2:]:
+        nvml.nvmlGpmMigSampleGet(handle, 1, sample)
+    get = nvml.c_nvmlGpmMetricsGet_t(version=1, numMetrics=3, sample1=samples[0], sample2=samples[1])
+    for at, metric in enumerate((2, 5, 400)):
+        get.metrics[at].metricId = metric
+    nvml.nvmlGpmMetricsGet(get)
+    assert (87.5, 12.25, 3) == (get.metrics[0].value, get.metrics[1].value, get.metrics[2].nvmlReturn)
+    get.sample1, get.sample2 = samples[2:]
+    nvml.nvmlGpmMetricsGet(get)
+    assert (3.5, 3) == (get.metrics[0].value, get.metrics[1].nvmlReturn)
+    for one, two in ((samples[0], samples[2]), (samples[1], samples[0])):
+        get.sample1, get.sample2 = one, two
+        with pytest.raises(nvml.NVMLError_InvalidArgument):
+            nvml.nvmlGpmMetricsGet(get)
+    for sample in samples:
+        nvml.nvmlGpmSampleFree(sample)
+    gpu.set("gpm.supported", value=False)
+    assert 0 == nvml.nvmlGpmQueryDeviceSupport(handle).isSupportedDevice
+
+
+def test_what_newer_drivers_tell(nvml: ModuleType, gpu: Gpu, fake_nvml: FakeNvml) -> None:
+    handle = nvml.nvmlDeviceGetHandleByIndex(GPU)
+    assert fake_nvml.get("driver.branch") == nvml.nvmlSystemGetDriverBranch().branch
+    assert gpu.get("c2c.enabled") == nvml.nvmlDeviceGetC2cModeInfoV(handle).isC2cEnabled
+    assert gpu.get("addressing_mode") == nvml.nvmlDeviceGetAddressingMode(handle)
+    rows = nvml.c_nvmlRemappedRowsInfo_v2_t()
+    nvml.nvmlDeviceGetRemappedRows_v2(handle, byref(rows))
+    kinds = ("corrected", "corrected_inactive", "uncorrected", "uncorrected_inactive", "pending", "failure")
+    assert [gpu.get(f"remapped.{kind}") for kind in kinds] == [getattr(rows, name) for name, _ in rows._fields_]
+    banks = nvml.c_nvmlEccBankRemapperStatus_v1_t()
+    nvml.nvmlDeviceGetBankRemapperStatus_v1(handle, byref(banks))
+    states = (banks.activeRemappings, banks.inactiveRemappings, banks.bPending)
+    groups = (banks.histogram.maxSpareGroupCount, banks.histogram.noSpareGroupCount)
+    names = ("active", "inactive", "pending", "spare", "none")
+    assert tuple(gpu.get(f"bank_remapped.{name}") for name in names) == (*states, *groups)

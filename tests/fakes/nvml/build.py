@@ -14,7 +14,8 @@ SOURCES = Path(__file__).resolve().parent / "c"
 """The library's C sources; `abi/nvml.h` is the part of NVML's interface that they offer."""
 
 _CACHE = REPOSITORY / ".cache" / "fake-nvml"
-_FLAGS = ["-std=gnu11", "-O2", "-g", "-fPIC", "-fvisibility=hidden", "-Wall", "-Wextra", "-Werror"]
+_FLAGS = ["-std=gnu11", "-O2", "-g", "-fPIC", "-fvisibility=hidden", "-Wall", "-Wextra"]
+_FLAGS += ["-Werror=implicit-function-declaration", "-Werror=incompatible-pointer-types", "-Werror=return-type"]
 
 
 def library(missing: Iterable[str] = ()) -> Path:
@@ -29,7 +30,7 @@ def compile_sources(include: Path, into: Path) -> None:
     """Compile each source against the `nvml.h` in `include`; the objects come to lie in `into`.
 
     Raises:
-        AssertionError: The compiler has something to say; its words are the message.
+        AssertionError: The compiler refuses them; its words are the message.
     """
     compiler = shutil.which("gcc") or shutil.which("cc")
     if compiler is None:

@@ -1,6 +1,9 @@
 """Which functions a driver does not have yet: the binding is newer than many a driver in the field."""
 
 DRIVER_520_LACKS = (
+    "nvmlDeviceGetAddressingMode",
+    "nvmlDeviceGetBankRemapperStatus_v1",
+    "nvmlDeviceGetC2cModeInfoV",
     "nvmlDeviceGetCurrentClocksEventReasons",
     "nvmlDeviceGetFanSpeedRPM",
     "nvmlDeviceGetGpuFabricInfo",
@@ -13,6 +16,7 @@ DRIVER_520_LACKS = (
     "nvmlDeviceGetOfaUtilization",
     "nvmlDeviceGetPciInfoExt",
     "nvmlDeviceGetPlatformInfo",
+    "nvmlDeviceGetRemappedRows_v2",
     "nvmlDeviceGetRepairStatus",
     "nvmlDeviceGetRunningProcessDetailList",
     "nvmlDeviceGetSramEccErrorStatus",
@@ -21,6 +25,7 @@ DRIVER_520_LACKS = (
     "nvmlSystemGetConfComputeCapabilities",
     "nvmlSystemGetConfComputeGpusReadyState",
     "nvmlSystemGetConfComputeState",
+    "nvmlSystemGetDriverBranch",
 )
 """Functions of the fake that the nvml.h of CUDA 11.8 (driver branch 520) does not declare.
 

@@ -91,7 +91,7 @@ class Gpu:
         self._changed = changed
 
     def get(self, key: str) -> Value:
-        """Give what a key holds, or None. Numbers come as numbers."""
+        """Give what a key holds, or None. Whole numbers come as numbers, all else as text."""
         text = self._state.get(self._prefix + key)
         if text is None:
             return None

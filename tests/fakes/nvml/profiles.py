@@ -51,6 +51,7 @@ def system() -> dict[str, str]:
     """Give the keys of the machine as a whole."""
     return {
         "driver.version": "570.124.06",
+        "driver.branch": "r570_00",
         "driver.generation": "1",
         "nvml.version": "12.570.124.06",
         "cuda.version": "12080",
@@ -124,6 +125,10 @@ def h100(slot: int, gpus: int) -> dict[str, str]:
         "affinity.memory.node": "2" if second else "1",
         "affinity.memory.socket": "2" if second else "1",
         "events.supported": EVENTS,
+        "c2c.enabled": 0,
+        "addressing_mode": 1,  # HMM
+        "gpm.supported": 1,
+        **dict.fromkeys(("gpm.1", "gpm.2", "gpm.3", "gpm.5", "gpm.10", "gpm.20", "gpm.21"), "0.0"),
         **_readings(),
         **_errors(),
         **_links(),

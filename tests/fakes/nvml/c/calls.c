@@ -2,6 +2,7 @@
 #define _GNU_SOURCE
 #include "state.h"
 
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -61,7 +62,7 @@ static nvmlReturn_t act_faults(const char *function, const struct target *target
         return NVML_SUCCESS;
     act_sleep(function, target);
     if (fault("crash", function, target))
-        *(volatile int *)0 = 0; /* SIGSEGV, as a driver's library does it */
+        raise(SIGSEGV);
     const char *code = fault("return", function, target);
     const char *until = fault("until", function, target); /* the fault ends when so many calls have been made */
     if (!code || (until && state_count(function, 0) > strtoull(until, NULL, 10)))

@@ -67,6 +67,22 @@ EXPORT nvmlReturn_t nvmlDeviceGetGspFirmwareMode(nvmlDevice_t device, unsigned i
     return code == NVML_SUCCESS ? as_uint(of(&gpu, "gsp.default"), standard) : code;
 }
 
+EXPORT nvmlReturn_t nvmlDeviceGetC2cModeInfoV(nvmlDevice_t device, nvmlC2cModeInfo_v1_t *info)
+{
+    BEGIN_DEVICE(gpu, device);
+    return as_uint(of(&gpu, "c2c.enabled"), info ? &info->isC2cEnabled : NULL);
+}
+
+EXPORT nvmlReturn_t nvmlDeviceGetAddressingMode(nvmlDevice_t device, nvmlDeviceAddressingMode_t *mode)
+{
+    BEGIN_DEVICE(gpu, device);
+    if (!mode)
+        return NVML_ERROR_INVALID_ARGUMENT;
+    if (mode->version != NVML_STRUCT_VERSION(DeviceAddressingMode, 1))
+        return NVML_ERROR_ARGUMENT_VERSION_MISMATCH;
+    return as_uint(of(&gpu, "addressing_mode"), &mode->value);
+}
+
 /* ------------------------------------------------------------------------------------------- PCI */
 
 EXPORT nvmlReturn_t nvmlDeviceGetPciInfo_v3(nvmlDevice_t device, nvmlPciInfo_t *pci)

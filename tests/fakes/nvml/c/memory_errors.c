@@ -96,6 +96,31 @@ EXPORT nvmlReturn_t nvmlDeviceGetRemappedRows(nvmlDevice_t device, unsigned int 
     return code == NVML_SUCCESS ? as_uint(of(&gpu, "remapped.failure"), failed) : code;
 }
 
+EXPORT nvmlReturn_t nvmlDeviceGetRemappedRows_v2(nvmlDevice_t device, nvmlRemappedRowsInfo_v2_t *info)
+{
+    BEGIN_DEVICE(gpu, device);
+    if (!info)
+        return NVML_ERROR_INVALID_ARGUMENT;
+    info->corrInactiveRemaps = uint_or(of(&gpu, "remapped.corrected_inactive"), 0);
+    info->uncInactiveRemaps = uint_or(of(&gpu, "remapped.uncorrected_inactive"), 0);
+    info->bPending = uint_or(of(&gpu, "remapped.pending"), 0);
+    info->bFailureOccurred = uint_or(of(&gpu, "remapped.failure"), 0);
+    nvmlReturn_t code = as_uint(of(&gpu, "remapped.corrected"), &info->corrActiveRemaps);
+    return code == NVML_SUCCESS ? as_uint(of(&gpu, "remapped.uncorrected"), &info->uncActiveRemaps) : code;
+}
+
+EXPORT nvmlReturn_t nvmlDeviceGetBankRemapperStatus_v1(nvmlDevice_t device, nvmlEccBankRemapperStatus_v1_t *status)
+{
+    BEGIN_DEVICE(gpu, device);
+    if (!status)
+        return NVML_ERROR_INVALID_ARGUMENT;
+    status->inactiveRemappings = uint_or(of(&gpu, "bank_remapped.inactive"), 0);
+    status->bPending = uint_or(of(&gpu, "bank_remapped.pending"), 0);
+    status->histogram.maxSpareGroupCount = uint_or(of(&gpu, "bank_remapped.spare"), 0);
+    status->histogram.noSpareGroupCount = uint_or(of(&gpu, "bank_remapped.none"), 0);
+    return as_uint(of(&gpu, "bank_remapped.active"), &status->activeRemappings);
+}
+
 EXPORT nvmlReturn_t nvmlDeviceGetRowRemapperHistogram(nvmlDevice_t device, nvmlRowRemapperHistogramValues_t *values)
 {
     BEGIN_DEVICE(gpu, device);

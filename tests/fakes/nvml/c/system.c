@@ -44,6 +44,16 @@ EXPORT nvmlReturn_t nvmlSystemGetDriverVersion(char *version, unsigned int lengt
     return as_text(lookup("driver.version"), version, length);
 }
 
+EXPORT nvmlReturn_t nvmlSystemGetDriverBranch(nvmlSystemDriverBranchInfo_t *info, unsigned int length)
+{
+    BEGIN();
+    if (!info)
+        return NVML_ERROR_INVALID_ARGUMENT;
+    if (info->version != NVML_STRUCT_VERSION(SystemDriverBranchInfo, 1))
+        return NVML_ERROR_ARGUMENT_VERSION_MISMATCH;
+    return as_text(lookup("driver.branch"), info->branch, length);
+}
+
 EXPORT nvmlReturn_t nvmlSystemGetNVMLVersion(char *version, unsigned int length)
 {
     BEGIN();

@@ -21,6 +21,10 @@
 #define NVML_MAX_GPU_PERF_PSTATES 16
 #define NVML_GPU_INSTANCE_PROFILE_COUNT 0x12
 #define NVML_COMPUTE_INSTANCE_PROFILE_COUNT 0x9
+#define NVML_SYSTEM_DRIVER_VERSION_BUFFER_SIZE 80
+#define NVML_GPM_METRIC_MAX 477
+#define NVML_GPM_METRICS_GET_VERSION 1
+#define NVML_GPM_SUPPORT_VERSION 1
 
 typedef enum {
     NVML_SUCCESS = 0,
@@ -71,6 +75,7 @@ typedef struct nvmlDevice_st *nvmlDevice_t;
 typedef struct nvmlGpuInstance_st *nvmlGpuInstance_t;
 typedef struct nvmlComputeInstance_st *nvmlComputeInstance_t;
 typedef struct nvmlEventSet_st *nvmlEventSet_t;
+typedef struct nvmlGpmSample_st *nvmlGpmSample_t;
 
 /* Enumerations of which the fake names no member: the state file holds their numbers. */
 typedef unsigned int nvmlAffinityScope_t, nvmlBrandType_t, nvmlBusType_t, nvmlClockId_t, nvmlClockType_t,
@@ -171,6 +176,67 @@ typedef struct {
     unsigned int bTpcRepairPending;
 } nvmlRepairStatus_v1_t;
 typedef nvmlRepairStatus_v1_t nvmlRepairStatus_t;
+
+typedef struct nvmlRemappedRowsInfo_v2_t {
+    unsigned int corrActiveRemaps;
+    unsigned int corrInactiveRemaps;
+    unsigned int uncActiveRemaps;
+    unsigned int uncInactiveRemaps;
+    unsigned int bPending;
+    unsigned int bFailureOccurred;
+} nvmlRemappedRowsInfo_v2_t;
+
+typedef struct {
+    unsigned int maxSpareGroupCount;
+    unsigned int noSpareGroupCount;
+} nvmlEccBankRemapperHistogram_v1_t;
+
+typedef struct {
+    unsigned int activeRemappings;
+    unsigned int inactiveRemappings;
+    unsigned int bPending;
+    nvmlEccBankRemapperHistogram_v1_t histogram;
+} nvmlEccBankRemapperStatus_v1_t;
+
+typedef struct {
+    unsigned int version;
+    char branch[NVML_SYSTEM_DRIVER_VERSION_BUFFER_SIZE];
+} nvmlSystemDriverBranchInfo_v1_t;
+typedef nvmlSystemDriverBranchInfo_v1_t nvmlSystemDriverBranchInfo_t;
+
+typedef struct {
+    unsigned int isC2cEnabled;
+} nvmlC2cModeInfo_v1_t;
+
+typedef struct {
+    unsigned int version;
+    unsigned int value;
+} nvmlDeviceAddressingMode_v1_t;
+typedef nvmlDeviceAddressingMode_v1_t nvmlDeviceAddressingMode_t;
+
+typedef struct {
+    unsigned int metricId;
+    nvmlReturn_t nvmlReturn;
+    double value;
+    struct {
+        char *shortName;
+        char *longName;
+        char *unit;
+    } metricInfo;
+} nvmlGpmMetric_t;
+
+typedef struct {
+    unsigned int version;
+    unsigned int numMetrics;
+    nvmlGpmSample_t sample1;
+    nvmlGpmSample_t sample2;
+    nvmlGpmMetric_t metrics[NVML_GPM_METRIC_MAX];
+} nvmlGpmMetricsGet_t;
+
+typedef struct {
+    unsigned int version;
+    unsigned int isSupportedDevice;
+} nvmlGpmSupport_t;
 
 typedef struct nvmlUtilization_st {
     unsigned int gpu;

@@ -252,7 +252,7 @@ class NvmlCollector:
         """Leave the GPU alone that the process before was asking when it was ended."""
         uuid = keep.asked()
         keep.asking("")
-        if not uuid:
+        if not uuid or keep.before.boot != keep.boot:  # with the machine everything was ended
             return
         hung = keep.kept.hung.setdefault(uuid, Hung(0, 0))
         hung.times += 1

@@ -2,7 +2,7 @@
 
 import logging
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -115,9 +115,12 @@ class Watching:
 
     def _run(self) -> None:
         try:
-            self._collector.watch(self.items.extend, self._stopping)
+            self._collector.watch(self._take, self._stopping)
         except (NewProcessError, NoDataError) as error:
             self.error = error
+
+    def _take(self, items: Iterable[Item]) -> None:
+        self.items.extend(items)
 
     @property
     def events(self) -> list[Event]:

@@ -40,7 +40,7 @@ def _devices(rig: Rig) -> set[str]:
 
 def _told(rig: Rig) -> list[str]:
     blocks = [parcel.block for parcel in rig.intake.parcels("nvml") if parcel.block.measurement == EVENT]
-    return [type_ for block in blocks for type_ in block.strings["type"]]
+    return [str(type_) for block in blocks for type_ in block.strings["type"]]
 
 
 def test_eight_gpus_are_rows_and_documents(fake_nvml: FakeNvml, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import logging
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from collectors.nvml import NvmlCollector
 from collectors.nvml.collector import NvmlConfig
 from collectors.nvml.presence import look
 from schemas.errors import NewProcessError, NoDataError, StartupError
-from schemas.rows import Reading, Severity
+from schemas.rows import Event, Item, Severity
 from tests.collectors.nvml.help import Machine, machine
 from tests.fakes.nvml import Answer, FakeNvml, Process
 from tests.needs import REPOSITORY
@@ -261,12 +262,11 @@ def test_driver_that_goes_under_the_collector_needs_a_new_process_and_is_told(fa
     with machine(fake_nvml) as made:
         made.items()
         fake_nvml.all_return(code)
-        found = []
+        found: list[Item] = []
         with pytest.raises(NewProcessError, match="unloaded or reloaded"):
             found.extend(made.collector.collect())
         fake_nvml.all_return(0)
-    collected = [item for item in found if not isinstance(item, Reading)]
-    assert [] == found or ["nvml.driver.gone"] == [item.type for item in collected]  # type: ignore[union-attr]
+    assert ["nvml.driver.gone"] == [item.type for item in found if isinstance(item, Event)]
 
 
 def test_next_process_tells_what_driver_there_is_now(fake_nvml: FakeNvml, tmp_path: Path) -> None:
@@ -303,6 +303,8 @@ def test_gpu_whose_reader_never_came_back_is_left_alone_for_longer_each_time(
 ) -> None:
     _boot(tmp_path)
     uuid = str(fake_nvml.gpus[5].uuid)
+    with machine(fake_nvml, root=tmp_path / "root", state_dir=tmp_path):
+        pass
     for times, seconds in ((1, 60), (2, 120), (3, 240)):
         (tmp_path / "asked").write_text(uuid)  # as a process that was killed leaves it
         with machine(fake_nvml, root=tmp_path / "root", state_dir=tmp_path) as made:
@@ -313,6 +315,16 @@ def test_gpu_whose_reader_never_came_back_is_left_alone_for_longer_each_time(
             assert 7 == len(_devices(made))
             made.later(1)
             assert 8 == len(_devices(made))
+
+
+def test_gpu_that_was_asked_when_the_machine_went_down_is_not_to_blame(fake_nvml: FakeNvml, tmp_path: Path) -> None:
+    _boot(tmp_path)
+    with machine(fake_nvml, root=tmp_path / "root", state_dir=tmp_path):
+        pass
+    (tmp_path / "asked").write_text(str(fake_nvml.gpus[5].uuid))
+    (tmp_path / "root/proc/sys/kernel/random/boot_id").write_text("another-boot")
+    with machine(fake_nvml, root=tmp_path / "root", state_dir=tmp_path) as made:
+        assert 8 == len(_devices(made))
 
 
 def test_gpu_that_answers_leaves_no_mark(fake_nvml: FakeNvml, tmp_path: Path) -> None:
@@ -333,25 +345,25 @@ def _after(made: Machine) -> list[tuple[str, str]]:
 
 def test_changes_are_told_once(fake_nvml: FakeNvml) -> None:
     gpu = fake_nvml.gpus[0]
+    changes: tuple[tuple[Callable[[], None], str], ...] = (
+        (lambda: gpu.set("remapped.pending", 1), "nvml.row_remap.pending"),
+        (lambda: gpu.set("remapped.failure", 1), "nvml.row_remap.failed"),
+        (lambda: gpu.set_ecc(location="dram", uncorrected=True, volatile=2), "nvml.ecc.uncorrected"),
+        (lambda: gpu.set("recovery_action", 4), "nvml.gpu.recovery_action"),
+        (lambda: gpu.set("recovery_action", 0), "nvml.gpu.recovery_action"),
+        (lambda: gpu.set("power.limit.enforced", 500_000), "nvml.power_limit.changed"),
+        (lambda: gpu.set_link(4, state=0), "nvml.nvlink.down"),
+        (lambda: gpu.set_link(4, state=1), "nvml.nvlink.up"),
+        (lambda: gpu.set("fabric.state", 2), "nvml.fabric.changed"),
+        (lambda: gpu.set_processes("compute", [Process(7, 1)]), "nvml.gpu.taken"),
+        (lambda: gpu.set_processes("compute", []), "nvml.gpu.left"),
+    )
     with machine(fake_nvml) as made:
         made.items()
         assert [] == _after(made)
-        name = made.device(0)
-        for change, expected in (
-            (lambda: gpu.set("remapped.pending", 1), "nvml.row_remap.pending"),
-            (lambda: gpu.set("remapped.failure", 1), "nvml.row_remap.failed"),
-            (lambda: gpu.set_ecc(location="dram", uncorrected=True, volatile=2), "nvml.ecc.uncorrected"),
-            (lambda: gpu.set("recovery_action", 4), "nvml.gpu.recovery_action"),
-            (lambda: gpu.set("recovery_action", 0), "nvml.gpu.recovery_action"),
-            (lambda: gpu.set("power.limit.enforced", 500_000), "nvml.power_limit.changed"),
-            (lambda: gpu.set_link(4, state=0), "nvml.nvlink.down"),
-            (lambda: gpu.set_link(4, state=1), "nvml.nvlink.up"),
-            (lambda: gpu.set("fabric.state", 2), "nvml.fabric.changed"),
-            (lambda: gpu.set_processes("compute", [Process(7, 1)]), "nvml.gpu.taken"),
-            (lambda: gpu.set_processes("compute", []), "nvml.gpu.left"),
-        ):
+        for change, expected in changes:
             change()
-            assert [(expected, name)] == _after(made)
+            assert [(expected, made.device(0))] == _after(made)
             assert [] == _after(made)
 
 

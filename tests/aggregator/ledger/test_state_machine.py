@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import Phase, settings
 from hypothesis import strategies as st
@@ -16,15 +17,17 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invar
 from aggregator.ledger import claims, cleaning
 from aggregator.ledger.apply import apply
 from aggregator.ledger.asks import Ask, NotGrantedError, Pick, objections
-from aggregator.ledger.entries import NodeReached, NodeRun, Passed, QuotaSet
+from aggregator.ledger.entries import NodeReached, NodeRun, Passed, Proved, QuotaSet
 from aggregator.ledger.facts import withdraw
 from aggregator.ledger.model import Device, Held, Quota
 from aggregator.ledger.shelf import Shelf
 from aggregator.ledger.state import State, decode_kept, encode_kept
 from aggregator.ledger.transitions import TransitionError
 from aggregator.ledger.words import LIVE_CLAIMS, ClaimState, Lifecycle, Mode, Reach
-from schemas.device import DeviceKind, Document
+from schemas.claims import Made
+from schemas.device import DeviceKind, Document, Part
 from schemas.errors import MusterError
+from schemas.mig import read_plan
 from tests.aggregator.ledger.copies import copied, shelved
 from tests.aggregator.ledger.worlds import Book, begin, document, readback
 
@@ -33,12 +36,19 @@ QUOTA = 4
 LIFECYCLES_IN_USE = {Lifecycle.PROVISIONING, Lifecycle.ASSIGNED, Lifecycle.SUSPECT}
 
 
+PLACES = ["1g:{0,1,2,3}:1", "2g:{0,2}:2", "4g:{0}:4"]
+PLANS = ["1g@0:1", "1g@1:1", "1g@2:1", "2g@0:2", "2g@2:2", "4g@0:4", "4g@1:4"]
+
+
 def fleet() -> list[Document]:
-    """Two GPUs in one group and one by itself, a port with two functions, a drive; bus addresses stand for slots."""
+    """Two GPUs in one group and one by itself, two of them divisible, a port with two functions, a drive.
+
+    Bus addresses stand for slots.
+    """
     return [
         document(DeviceKind.GPU, "0000:01:00.0", serial="G1", group=1),
-        document(DeviceKind.GPU, "0000:02:00.0", serial="G2", group=1),
-        document(DeviceKind.GPU, "0000:03:00.0", group=3),
+        document(DeviceKind.GPU, "0000:02:00.0", serial="G2", group=1, mig_placements=PLACES),
+        document(DeviceKind.GPU, "0000:03:00.0", group=3, mig_placements=PLACES),
         document(DeviceKind.NIC, "0000:04:00.0", serial="N1", group=4),
         document(DeviceKind.VF, "0000:04:00.1", parent="pci:0000:04:00.0", group=5),
         document(DeviceKind.VF, "0000:04:00.2", parent="pci:0000:04:00.0", group=6),
@@ -76,8 +86,9 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @staticmethod
     def _renamed(one: Document, serial: str) -> Document:
-        address = one.device.removeprefix("pci:")
-        return document(one.kind, address, serial=serial, parent=one.parent, group=one.capabilities["iommu_group"])  # type: ignore[arg-type]
+        keys = [f"serial:{serial}"] if serial else []
+        part = msgspec.structs.replace(one.part, serial=serial)
+        return msgspec.structs.replace(one, merge_keys=[*keys, one.device], part=part)
 
     def attempt(self, decision: Callable[[], Any]) -> Any:
         """Decide; a refusal changes nothing (9)."""
@@ -101,7 +112,25 @@ class LedgerMachine(RuleBasedStateMachine):
     def ask(self, picks: list[int], mode: Mode, tenant: str, vcpus: int, key: str) -> Any:
         devices = list(self.state.devices)
         chosen = [Pick(devices[index % len(devices)], mode) for index in picks]
-        if len({pick.device for pick in chosen}) < len(chosen):
+        return self._asked(chosen, tenant, vcpus, key)
+
+    @rule(
+        target=granted,
+        parts=st.lists(st.tuples(st.integers(0, 3), st.sampled_from(PLANS)), min_size=1, max_size=3, unique=True),
+        whole=st.lists(st.integers(0, 13), max_size=1),
+        tenant=st.sampled_from(["t1", "t2"]),
+    )
+    def ask_for_parts(self, parts: list[tuple[int, str]], whole: list[int], tenant: str) -> Any:
+        """Partitions to be made, on up to four GPUs, and now and then something else with them."""
+        devices = list(self.state.devices)
+        gpus = [one.id for one in self.state.devices.values() if "mig_placements" in one.capabilities]
+        if not gpus:
+            return multiple()
+        chosen = [Pick(gpus[at % len(gpus)], Mode.DRIVER, profile=plan) for at, plan in parts]
+        return self._asked([*chosen, *(Pick(devices[at % len(devices)]) for at in whole)], tenant, 0, "")
+
+    def _asked(self, chosen: list[Pick], tenant: str, vcpus: int, key: str) -> Any:
+        if len({(pick.device, pick.profile) for pick in chosen}) < len(chosen):
             return multiple()
         amounts = {"n1": {"vcpus": vcpus}} if vcpus else {}
         ask = Ask(tenant, "job", chosen, amounts, 60.0, key=key, request=f"{chosen} {amounts}")
@@ -139,7 +168,8 @@ class LedgerMachine(RuleBasedStateMachine):
     def confirm(self, claim: str, first: bool) -> None:
         found = self.state.claims[claim]
         names = [held.device for held in found.devices][: 1 if first else None]
-        self.attempt(lambda: claims.confirm(self.state, claim, found.epoch, names))
+        made = {name: Made(f"MIG-{name}", at, 0, 1) for at, name in enumerate(names)}
+        self.attempt(lambda: claims.confirm(self.state, claim, found.epoch, names, made))
 
     @rule(claim=granted)
     def give_back(self, claim: str) -> None:
@@ -193,24 +223,48 @@ class LedgerMachine(RuleBasedStateMachine):
     def replaced(self, index: int, serial: str) -> None:
         """Something sits in a slot: the same part, another one, or one that does not say who it is."""
         device = self._device(index)
+        if not device.slot.address:
+            self.described(device, again=bool(serial))
+            return
         group = device.group
         parent = next(iter(device.views.values())).parent
-        seen = document(device.kind, device.slot.address, serial=serial, parent=parent, group=group)
+        seen = document(device.kind, device.slot.address, serial=serial, parent=parent, group=group, **_places(device))
         self.book.see(seen, device.node)
+
+    def described(self, device: Device, *, again: bool) -> None:
+        """A partition is seen where one is planned: the one that was made, or another."""
+        gpu = self.state.devices[device.parent]
+        plan = read_plan(device.planned)
+        if not gpu.views or plan is None:
+            return
+        uuid = f"MIG-{device.id}{'.2' if again else ''}"
+        told = {"mig_placement": str(plan.place)}
+        source = next(iter(gpu.views.values())).document
+        kind = DeviceKind.GPU_PARTITION
+        self.book.see(Document(f"mig:{uuid}", kind, [], source, part=Part(uuid=uuid), capabilities=told), device.node)  # type: ignore[arg-type]
 
     @rule(index=st.integers(0, 30))
     def vanished(self, index: int) -> None:
         device = self._device(index)
-        self.book.write(withdraw(self.state, device.node, next(iter(device.views)), "unplugged"))
+        if device.views:
+            self.book.write(withdraw(self.state, device.node, next(iter(device.views)), "unplugged"))
 
     @rule(index=st.integers(0, 30), used=st.booleans())
     def in_use(self, index: int, used: bool) -> None:
         device = self._device(index)
+        if not device.slot.address:
+            return
         view = next(iter(device.views.values()))
         more: dict[str, str] = {"in_use_by": "qemu 4711"} if used else {}
         self.book.see(
             document(
-                device.kind, device.slot.address, serial=view.serial, parent=view.parent, group=device.group, **more
+                device.kind,
+                device.slot.address,
+                serial=view.serial,
+                parent=view.parent,
+                group=device.group,
+                **more,
+                **_places(device),
             ),
             device.node,
         )
@@ -251,11 +305,27 @@ class LedgerMachine(RuleBasedStateMachine):
         live = [(self.state.claims[claim].tenant, held) for claim, held in self._live()]
         for tenant, held in live:
             for other_tenant, other in live:
-                same = self.state.devices[held.device].group == self.state.devices[other.device].group
+                same = self._group(held) == self._group(other)
                 if held is other or held.node != other.node or not same:
                     continue
                 if Mode.PASSTHROUGH in (held.mode, other.mode):
                     assert (tenant, held.mode) == (other_tenant, other.mode)
+
+    def _group(self, held: Held) -> int | None:
+        return self.state.devices[held.parent or held.device].group
+
+    @invariant()
+    def places(self) -> None:
+        """Partitions of one GPU that somebody has, or that are not known to be gone, lie side by side."""
+        taken: dict[tuple[str, int], str] = {}
+        for device in self.state.devices.values():
+            plan = read_plan(device.planned)
+            if plan is None or device.lifecycle is Lifecycle.FREE:
+                continue
+            for at in range(plan.place.start, plan.place.start + plan.place.size):
+                assert (device.parent, at) not in taken, (device, taken[device.parent, at])
+                taken[device.parent, at] = device.id
+            assert self.state.devices[device.parent].hold is None
 
     @invariant()
     def whole_or_parts(self) -> None:
@@ -287,6 +357,11 @@ class LedgerMachine(RuleBasedStateMachine):
                 assert device.evidence is not None
                 assert device.evidence.sequence > self.used[device.id]
                 assert device.evidence.sequence > device.released
+        for name in self.used.keys() - self.state.devices.keys():  # partitions that were made end with their clean
+            proofs = [one.sequence for one in self.book.written if getattr(one.entry, "device", "") == name
+                      and isinstance(one.entry, Proved)]  # fmt: skip
+            assert proofs
+            assert proofs[-1] > self.used[name]
 
     @invariant()
     def same_part(self) -> None:
@@ -295,7 +370,7 @@ class LedgerMachine(RuleBasedStateMachine):
             device = self.state.devices[held.device]
             assert device.hold is not None
             assert device.hold.part == held.part
-            serial = device.part.serial
+            serial = "" if device.planned else device.part.serial
             assert not serial or not held.part.startswith("serial:") or held.part.endswith(serial)
 
     @invariant()
@@ -340,9 +415,13 @@ class LedgerMachine(RuleBasedStateMachine):
         assert self.state.found.by_part == fresh.found.by_part
 
 
+def _places(device: Device) -> dict[str, Any]:
+    return {"mig_placements": device.capabilities["mig_placements"]} if "mig_placements" in device.capabilities else {}
+
+
 TestLedgerMachine = LedgerMachine.TestCase
 TestLedgerMachine.settings = settings(
-    max_examples=60, stateful_step_count=40, deadline=None, phases=[Phase.explicit, Phase.reuse, Phase.generate]
+    max_examples=80, stateful_step_count=40, deadline=None, phases=[Phase.explicit, Phase.reuse, Phase.generate]
 )
 
 

@@ -22,9 +22,9 @@ from aggregator.ledger.snapshot import (
 from aggregator.ledger.state import State, encode_kept
 
 SLICE_SECONDS: Final = 0.002
-_FEW_NODES: Final = 16
+_FEW_NODES: Final = 8
 """So many may be left for the last go."""
-_FEW_CLAIMS: Final = 256
+_FEW_CLAIMS: Final = 128
 _ROUNDS: Final = 20
 """Of a state that changes faster than it is copied, the rest is done in one go then, however long that takes."""
 
@@ -36,16 +36,20 @@ class Copy(msgspec.Struct, frozen=True):
     time_ns: int
     rest: bytes
     """Of `State.keep`, all that is of no node and no claim."""
-    nodes: list[bytes]
-    claims: list[bytes]
+    node_order: list[str]
+    nodes: dict[str, bytes]
+    """By id; more than there are, for some went while it was made."""
+    claim_order: list[str]
+    claims: dict[str, bytes]
 
     def parts(self) -> list[bytes]:
         """Give parts 1 and on, not compressed."""
-        return join_parts(self.nodes, NODES_A_PART) + join_parts(self.claims, CLAIMS_A_PART)
+        nodes = join_parts([self.nodes[name] for name in self.node_order], NODES_A_PART)
+        return nodes + join_parts([self.claims[name] for name in self.claim_order], CLAIMS_A_PART)
 
     def head(self, base: int) -> bytes:
         """Give part 0, not compressed."""
-        nodes, claims = -(-len(self.nodes) // NODES_A_PART), -(-len(self.claims) // CLAIMS_A_PART)
+        nodes, claims = -(-len(self.node_order) // NODES_A_PART), -(-len(self.claim_order) // CLAIMS_A_PART)
         return encode_head(base, nodes, claims, self.rest)
 
 
@@ -57,26 +61,37 @@ class Copying:
         self._touched: set[str] = set(state.nodes)
         state.listeners.append(self._touched)
         self._nodes: dict[str, bytes] = {}
-        self._claims: dict[str, tuple[int, bytes]] = {}
-        """By id, with the version."""
-        self._rounds = 0
-        self._round: list[str] = []
+        self._claims: dict[str, bytes] = {}
+        self._nodes_left: list[str] = []
+        """Of this round."""
+        self._claims_left: list[str] = list(state.claims)
+        self._since = state.sequence
+        """Claims that changed after it are not in this round, or were copied too early."""
+        self._rounds = self._claim_rounds = 0
 
     def step(self, seconds: float = SLICE_SECONDS) -> Copy | None:
         """Encode for about so long; give the copy, of this very moment, once all is encoded."""
         until = time.perf_counter() + seconds
+        idle = True
         while time.perf_counter() < until:
-            if self._round:
-                for _ in range(min(4, len(self._round))):
-                    self._copy_node(self._round.pop())
+            if self._nodes_left:
+                for _ in range(min(4, len(self._nodes_left))):
+                    self._copy_node(self._nodes_left.pop())
             elif len(self._touched) > _FEW_NODES and self._rounds < _ROUNDS:
-                self._round = list(self._touched)
+                self._nodes_left = list(self._touched)
                 self._touched.clear()
                 self._rounds += 1
-            elif len(stale := self._stale_claims(_FEW_CLAIMS)) == _FEW_CLAIMS:
-                self._copy_claims(stale)
-            else:
+            elif self._claims_left:
+                self._copy_claims(self._claims_left[-32:])
+                del self._claims_left[-32:]
+            elif self._claim_rounds < _ROUNDS and len(stale := self._stale_claims()) > _FEW_CLAIMS:
+                self._claims_left, self._since = stale, self.state.sequence
+                self._claim_rounds += 1
+            elif idle:
                 return self._finish()
+            else:
+                return None  # the last go has a slice of its own
+            idle = False
         return None
 
     def stop(self) -> None:
@@ -90,30 +105,21 @@ class Copying:
 
     def _copy_claims(self, names: list[str]) -> None:
         for name in names:
-            claim = self.state.claims[name]
-            self._claims[name] = (claim.version, encode_claim(claim))
+            claim = self.state.claims.get(name)
+            if claim is not None:
+                self._claims[name] = encode_claim(claim)
 
-    def _stale_claims(self, most: int) -> list[str]:
-        """Give claims that are not copied as they are now, at most so many."""
-        found: list[str] = []
-        for name, claim in self.state.claims.items():
-            known = self._claims.get(name)
-            if known is None or known[0] != claim.version:
-                found.append(name)
-                if len(found) >= most:
-                    break
-        return found
+    def _stale_claims(self) -> list[str]:
+        since = self._since
+        return [claim.id for claim in self.state.claims.values() if claim.version > since]
 
     def _finish(self) -> Copy:
         for name in self._touched:
             self._copy_node(name)
-        state = self.state
-        self._copy_claims(self._stale_claims(len(state.claims) + 1))
+        self._copy_claims(self._stale_claims())
         self.stop()
+        state = self.state
+        rest = encode_kept(state.keep(whole=False))
         return Copy(
-            state.sequence,
-            state.time_ns,
-            encode_kept(state.keep(whole=False)),
-            [self._nodes[name] for name in state.nodes],
-            [self._claims[name][1] for name in state.claims],
+            state.sequence, state.time_ns, rest, list(state.nodes), self._nodes, list(state.claims), self._claims
         )

@@ -1,7 +1,8 @@
-"""What keeps the ledger small and quick to start, in the background: snapshots, and rows that are joined.
+"""What keeps the ledger small and quick to start, in the background: snapshots, taken and thinned, and rows that are joined.
 
-A snapshot is due when reading the entries since the last one would take about as long as reading it. So a restart, and
-any past state, cost a bounded time whatever the age of the ledger, and a year of a fleet stays below a gigabyte.
+A snapshot is due when reading the entries since the last one takes a good part of the time of reading it; old ones are
+thinned, to three times that distance at most. So a restart, and any past state, cost a bounded time whatever the age of
+the ledger, and a year of a fleet stays below a gigabyte.
 """
 
 import asyncio
@@ -18,6 +19,7 @@ from aggregator.ledger import journal, snapshots
 from aggregator.ledger.copying import Copy, Copying
 from aggregator.ledger.journal import LeadLostError
 from aggregator.ledger.ledger import Ledger, LedgerBusyError
+from aggregator.ledger.thinning import DAY_NS, Listed, spare
 from collectors.failpoint import failpoint
 from schemas.errors import MusterError
 
@@ -26,6 +28,10 @@ JOIN_ENTRIES: Final = 32_768
 """In one joined row."""
 SNAPSHOT_ENTRIES: Final = 10_000
 """At least so many between two snapshots."""
+_SHARE: Final = 8
+"""Of a large fleet a snapshot is due when there is an entry for every so many devices."""
+THIN: Final = 3
+"""Of old snapshots one is let go when its neighbours are at most so many of these distances apart."""
 _CHECK_SECONDS: Final = 5.0
 _PAUSE_SECONDS: Final = 0.003
 """Between two slices of a copy."""
@@ -41,6 +47,8 @@ class KeepingStatus(msgspec.Struct):
     """Of the newest; 0: none."""
     snapshot_bytes: int = 0
     snapshot_seconds: float = 0.0
+    thinned: int = 0
+    """Snapshots that were let go."""
     joined_rows: int = 0
     failures: int = 0
     last_error: str = ""
@@ -49,10 +57,22 @@ class KeepingStatus(msgspec.Struct):
 class Keeping:
     """Keeps one ledger. For its event loop."""
 
-    def __init__(self, ledger: Ledger, *, least: int = SNAPSHOT_ENTRIES, join: int = JOIN_ENTRIES) -> None:
+    def __init__(
+        self,
+        ledger: Ledger,
+        *,
+        least: int = SNAPSHOT_ENTRIES,
+        join: int = JOIN_ENTRIES,
+        recent_ns: int = DAY_NS,
+    ) -> None:
+        """`recent_ns`: younger snapshots are not thinned."""
         self._ledger = ledger
         self._least = least
         self._join = join
+        self._recent_ns = recent_ns
+        self._listed: dict[int, Listed] = {}
+        """What was read of snapshots: that does not change."""
+        self._to_thin = True
         self._newest: int | None = None
         self.status = KeepingStatus()
 
@@ -74,6 +94,8 @@ class Keeping:
             self._newest = self.status.snapshot_sequence = found[-1] if found else 0
         if self._ledger.durable - self._newest >= self.interval:
             await self.snapshot()
+        if self._to_thin:
+            await self.thin()
         more = True
         while more:
             more = await self.join()
@@ -81,7 +103,7 @@ class Keeping:
     @property
     def interval(self) -> int:
         """Entries from one snapshot to the next."""
-        return max(self._least, len(self._ledger.peek().devices) // 4)
+        return max(self._least, len(self._ledger.peek().devices) // _SHARE)
 
     async def snapshot(self) -> bool:
         """Take a snapshot of now; False when the ledger was read anew meanwhile, and nothing was kept."""
@@ -93,9 +115,22 @@ class Keeping:
             return True
         size = await self._write(copy)
         self._newest = self.status.snapshot_sequence = copy.sequence
+        self._to_thin = True
         self.status.snapshots += 1
         self.status.snapshot_bytes, self.status.snapshot_seconds = size, time.monotonic() - began
         return True
+
+    async def thin(self) -> None:
+        """Let the old snapshots go that no answer needs (`thinning`)."""
+        self._listed = await self._ledger.database.read(partial(snapshots.listed, known=self._listed))
+        now_ns = self._ledger.peek().time_ns
+        listed = [self._listed[sequence] for sequence in sorted(self._listed)]
+        for sequence in spare(listed, now_ns, most=THIN * self.interval, recent_ns=self._recent_ns):
+            failpoint("ledger.thin.chosen")
+            await self._ledger.maintain(partial(_forget, sequence=sequence))
+            failpoint("ledger.thin.forgotten")
+            self.status.thinned += 1
+        self._to_thin = False
 
     async def join(self) -> bool:
         """Join the oldest rows that are not joined yet; False when they are too few."""
@@ -146,6 +181,11 @@ class Keeping:
         self.status.last_error = str(error)
         if isinstance(error, ControlError):
             self._newest = None
+
+
+def _forget(connection: Connection, lead: journal.Lead, sequence: int) -> None:
+    journal.renew_lead(connection, lead)
+    snapshots.forget(connection, sequence)
 
 
 def _write_parts(connection: Connection, lead: journal.Lead, copy: Copy, parts: list[tuple[int, bytes]]) -> None:

@@ -7,7 +7,7 @@ compressed against the same part of an older snapshot, their base, from which th
 import contextlib
 import gc
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 import zstandard
@@ -19,6 +19,7 @@ from aggregator.ledger.shelf import Shelf
 from aggregator.ledger.snapshot import Reading, SnapshotError
 from aggregator.ledger.state import State
 from aggregator.ledger.tables import LEDGER_SNAPSHOT
+from aggregator.ledger.thinning import Listed
 
 _log = logging.getLogger("muster.ledger")
 CHAIN: Final = 16
@@ -95,6 +96,21 @@ def complete(connection: Connection) -> list[int]:
     table = LEDGER_SNAPSHOT.c
     question = select(table.sequence).where(table.part == 0).order_by(table.sequence)
     return [int(row.sequence) for row in connection.execute(question)]
+
+
+def listed(connection: Connection, known: Mapping[int, Listed]) -> dict[int, Listed]:
+    """Give all complete snapshots whose part 0 can be read, by sequence; those of `known` are not read again."""
+    table = LEDGER_SNAPSHOT.c
+    question = select(table.sequence, table.time_ns).where(table.part == 0)
+    found: dict[int, Listed] = {}
+    for row in connection.execute(question).all():
+        if row.sequence in known:
+            found[row.sequence] = known[row.sequence]
+            continue
+        with contextlib.suppress(SnapshotError):
+            head = Reading(_unpack(_body(connection, row.sequence, 0), None)).head
+            found[row.sequence] = Listed(row.sequence, row.time_ns, head.base)
+    return found
 
 
 def read(connection: Connection, sequence: int, *, lazy: bool = False) -> Reading:

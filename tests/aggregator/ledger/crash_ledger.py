@@ -1,4 +1,4 @@
-"""Decides, keeps snapshots and joins rows as fast as it can, and tells every sequence once it is durable.
+"""Decides, keeps and thins snapshots, and joins rows as fast as it can, and tells every sequence once it is durable.
 
 python -m tests.aggregator.ledger.crash_ledger PATH
 """
@@ -18,7 +18,7 @@ async def main(path: Path) -> None:
     async with opened(path) as ledger:
         if not ledger.durable:
             await settle(ledger)
-        keeping = Keeping(ledger, least=7, join=16)
+        keeping = Keeping(ledger, least=7, join=16, recent_ns=0)
         for number in itertools.count():
             await write(ledger, RatioSet("vcpus", 1.0 + number), RatioSet("disk_bytes", float(ledger.durable)))
             sys.stdout.write(f"{ledger.durable}\n")

@@ -1,4 +1,4 @@
-"""SIGKILL at any step of a commit, a snapshot or a joining: what was told is there, and the state is the entries'."""
+"""SIGKILL at any step of what is written: what was told is there, and the state is what the entries add up to."""
 
 import os
 import signal
@@ -19,6 +19,8 @@ POINTS = (
     "ledger.snapshot.packed",
     "ledger.snapshot.parts",
     "ledger.snapshot.written",
+    "ledger.thin.chosen",
+    "ledger.thin.forgotten",
     "ledger.join.read",
     "ledger.join.written",
 )

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Iterator
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -13,12 +14,13 @@ from aggregator.ledger import claims, cleaning, journal, snapshots
 from aggregator.ledger.asks import Ask, Pick
 from aggregator.ledger.copying import Copying
 from aggregator.ledger.entries import Entry, NodeOrdered, NodeReplaced, RatioSet, Tainted
-from aggregator.ledger.keeping import Keeping
+from aggregator.ledger.keeping import THIN, Keeping
 from aggregator.ledger.ledger import Ledger
 from aggregator.ledger.model import Taint
 from aggregator.ledger.snapshot import FORM, encode_head
 from aggregator.ledger.state import State, encode_kept
 from aggregator.ledger.tables import LEDGER_SNAPSHOT
+from aggregator.ledger.thinning import DAY_NS
 from aggregator.ledger.words import Effect
 from aggregator.migrate import LEDGER
 from schemas.device import DeviceKind
@@ -93,19 +95,19 @@ def database(tmp_path: Path) -> Iterator[SqliteControl]:
     asyncio.run(made.close())
 
 
-async def opened(database: SqliteControl) -> tuple[Ledger, Keeping]:
+async def opened(database: SqliteControl, recent_ns: int = DAY_NS) -> tuple[Ledger, Keeping]:
     ledger = Ledger(database, "here")
     await ledger.open()
-    return ledger, Keeping(ledger, least=5, join=8)
+    return ledger, Keeping(ledger, least=5, join=8, recent_ns=recent_ns)
 
 
-async def filled(database: SqliteControl) -> tuple[Ledger, dict[int, str]]:
+async def filled(database: SqliteControl, recent_ns: int = DAY_NS) -> tuple[Ledger, dict[int, str]]:
     """A ledger with snapshots and joined rows in it; give the hash of the state at every sequence."""
     book = Book()
     fleet(book)
     for change in changes(book):
         book.write(change)
-    ledger, keeping = await opened(database)
+    ledger, keeping = await opened(database, recent_ns)
     hashes = {}
     for one in book.written:
         await ledger.decide(lambda _, entry=one.entry: ([entry], None))  # type: ignore[misc]
@@ -113,6 +115,7 @@ async def filled(database: SqliteControl) -> tuple[Ledger, dict[int, str]]:
         await keeping.tend()
     assert keeping.status.snapshots > 3
     assert keeping.status.joined_rows > 8
+    assert (keeping.status.thinned > 3) is (recent_ns == 0)
     return ledger, hashes
 
 
@@ -122,6 +125,23 @@ def test_any_past_state_is_what_it_was(database: SqliteControl) -> None:
         for sequence, digest in hashes.items():
             state = await database.read(partial(snapshots.load, until=sequence))
             assert digest == state.digest(), sequence
+        await ledger.close()
+
+    asyncio.run(run())
+
+
+def test_any_past_state_is_what_it_was_over_thinned_snapshots(database: SqliteControl) -> None:
+    """Whether it is read at once or as it is asked for; and no answer replays more than it may."""
+
+    async def run() -> None:
+        ledger, hashes = await filled(database, recent_ns=0)
+        left = await database.read(snapshots.complete)
+        assert all(later - earlier <= THIN * 5 for earlier, later in pairwise(left))
+        for sequence, digest in hashes.items():
+            assert digest == (await database.read(partial(snapshots.load, until=sequence))).digest(), sequence
+            past = await database.read(partial(snapshots.load_past, until=sequence))
+            past.whole()
+            assert digest == past.digest(), sequence
         await ledger.close()
 
     asyncio.run(run())

@@ -19,6 +19,7 @@ from tests.bench import (
     bench_agent,
     bench_durability,
     bench_expression,
+    bench_nvml,
     bench_placement_peers,
     bench_start,
     bench_syslog,
@@ -31,6 +32,7 @@ LINES: dict[str, Callable[[], list[Line]]] = {
     "durability": lambda: bench_durability.lines(6.0, 3),
     "syslog": lambda: bench_syslog.lines(10.0),
     "expression": lambda: bench_expression.lines(100_000, 3),
+    "nvml": lambda: bench_nvml.lines(200),
     "placement_peers": bench_placement_peers.lines,
 }
 PRINTED: dict[str, tuple[str, ...]] = {

@@ -2,7 +2,7 @@
 
     python -m tests.bench.bench_nvml [--rounds 300]
 
-The library is the fake of `tests/fakes/nvml`, which answers from memory: what is measured is the collector, the binding,
+The library is the fake of `tests/fakes/nvml`, which answers from memory: measured are the collector, the binding,
 the packing, and the little that the fake takes, but no driver. Bar: at most 2 ms a batch beside the library's own time.
 The median of the rounds counts.
 """

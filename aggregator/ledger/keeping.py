@@ -1,4 +1,4 @@
-"""What keeps the ledger small and quick to start, in the background: snapshots, taken and thinned, and rows that are joined.
+"""What keeps the ledger small and quick to start, in the background: snapshots, taken and thinned; rows are joined.
 
 A snapshot is due when reading the entries since the last one takes a good part of the time of reading it; old ones are
 thinned, to three times that distance at most. So a restart, and any past state, cost a bounded time whatever the age of
@@ -103,7 +103,7 @@ class Keeping:
     @property
     def interval(self) -> int:
         """Entries from one snapshot to the next."""
-        return max(self._least, len(self._ledger.peek().devices) // _SHARE)
+        return interval(len(self._ledger.peek().devices), self._least)
 
     async def snapshot(self) -> bool:
         """Take a snapshot of now; False when the ledger was read anew meanwhile, and nothing was kept."""
@@ -181,6 +181,11 @@ class Keeping:
         self.status.last_error = str(error)
         if isinstance(error, ControlError):
             self._newest = None
+
+
+def interval(devices: int, least: int = SNAPSHOT_ENTRIES) -> int:
+    """Give how many entries there are from one snapshot of so many devices to the next."""
+    return max(least, devices // _SHARE)
 
 
 def _forget(connection: Connection, lead: journal.Lead, sequence: int) -> None:

@@ -19,6 +19,7 @@ from tests.bench import (
     bench_agent,
     bench_durability,
     bench_expression,
+    bench_ledger,
     bench_nvml,
     bench_placement_peers,
     bench_start,
@@ -32,13 +33,14 @@ LINES: dict[str, Callable[[], list[Line]]] = {
     "durability": lambda: bench_durability.lines(6.0, 3),
     "syslog": lambda: bench_syslog.lines(10.0),
     "expression": lambda: bench_expression.lines(100_000, 3),
+    "ledger": lambda: bench_ledger.lines(500, 12),
+    "ledger_restart": lambda: bench_ledger.restart_lines(10_000, 100_000),
     "nvml": lambda: bench_nvml.lines(200),
     "placement_peers": bench_placement_peers.lines,
 }
 PRINTED: dict[str, tuple[str, ...]] = {
     "log": ("tests.bench.bench_log", "--seconds", "2"),
     "store": ("tests.bench.bench_store", "--quick"),
-    "ledger": ("tests.bench.bench_ledger", "--nodes", "500", "--days", "12"),
     "syslog_parser": ("tests.bench.bench_syslog_parser", "--messages", "20000", "--rounds", "3"),
     "fleet": ("tests.bench.bench_fleet", "--nodes", "1000", "--seconds", "30"),
 }

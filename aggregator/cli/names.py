@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from aggregator.cli.client import Client
+from aggregator.cli.client import Client, ServerError
 from aggregator.cli.words import WordError
 from schemas.errors import near_names
 
@@ -11,6 +11,14 @@ from schemas.errors import near_names
 def host_names(client: Client) -> dict[str, str]:
     """Give what to call each node, by id: its host name, or the id where it has none or shares it with another."""
     return names_of(client.get("/v1/nodes"))
+
+
+def node_names(client: Client) -> dict[str, str]:
+    """Give what to call each node, by id; {} for who may not list nodes."""
+    try:
+        return host_names(client)
+    except ServerError:
+        return {}
 
 
 def names_of(views: Sequence[dict[str, Any]]) -> dict[str, str]:

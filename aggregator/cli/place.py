@@ -1,6 +1,7 @@
 """`muster place`: claim devices by what they are; and if there is no place, see why not."""
 
 import argparse
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,8 @@ import msgspec
 
 from aggregator.cli import add_examples, add_output_option, add_server_options
 from aggregator.cli.client import ServerError, client_of
-from aggregator.cli.render import Table, show
+from aggregator.cli.names import node_names
+from aggregator.cli.render import Table, folded, show
 from aggregator.cli.words import WordError
 from collectors.process import EXIT_FAILED
 
@@ -72,7 +74,8 @@ def run(options: argparse.Namespace) -> int:
     elif answer.status >= 400:
         raise ServerError(str(told.get("detail") or told))
     placed = bool(told.get("placed", True))
-    show(told, options.output, placed_tables(told))
+    names = node_names(client) if options.output == "table" and placed and not options.wide else {}
+    show(told, options.output, placed_tables(told, names))
     return 0 if placed else EXIT_FAILED
 
 
@@ -137,25 +140,25 @@ def _number(place: str, text: str) -> int:
     return int(text)
 
 
-def placed_tables(told: dict[str, Any]) -> list[Table]:
-    """Make the tables of a claim, of what would be claimed, or of a refusal."""
+def placed_tables(told: dict[str, Any], names: Mapping[str, str]) -> list[Table]:
+    """Make the tables of a claim, of what would be claimed, or of a refusal; `names`: what to call nodes, by id."""
     if not told.get("placed", True):
         return refusal_tables(told)
     if "instances" in told:
         table = Table(["instance", "node", "device", "mode"])
         for number, instance in enumerate(told["instances"], 1):
             for one in instance["devices"] or [{"device": None, "mode": None}]:
-                table.add(number, instance["node"], one["device"], one["mode"])
+                table.add(number, names.get(instance["node"], instance["node"]), one["device"], one["mode"])
         return [table]
     table = Table(["device", "node", "mode", "address"], title=f"claim {told['id']}, {told['state']}", empty="amounts")
     for held in told["devices"]:
-        table.add(held["device"], held["node"], held["mode"], held["address"])
+        table.add(held["device"], names.get(held["node"], held["node"]), held["mode"], held["address"])
     return [table]
 
 
 def refusal_tables(told: dict[str, Any]) -> list[Table]:
     """Make the tables of a refusal: what each condition removed, and what would have to change."""
-    counts = Table(["condition", "of", "removed", "left"], title=told["message"], empty=told["message"])
+    counts = Table(["condition", "of", "removed", "left"], title=folded(told["message"]), empty=folded(told["message"]))
     for one in told.get("conditions", ()):
         counts.add(one["condition"], one["of"], one["removed"], one["left"])
     tables = [counts]

@@ -71,6 +71,13 @@ def _cut(cell: str) -> str:
     return cell if len(cell) <= CELL_WIDTH else f"{cell[: CELL_WIDTH - 1]}…"
 
 
+def folded(text: str) -> str:
+    """Give a text in lines that fit the terminal."""
+    import textwrap
+
+    return "\n".join(textwrap.fill(line, max(40, screen_width())) for line in text.splitlines())
+
+
 def screen_width() -> int:
     """Give the width of the terminal; 80 where there is none."""
     return shutil.get_terminal_size((80, 24)).columns

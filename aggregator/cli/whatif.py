@@ -1,12 +1,14 @@
 """`muster whatif`: what becomes of a request once something changes; nothing is changed."""
 
 import argparse
+from collections.abc import Mapping
 from typing import Any
 
 from aggregator.cli import add_examples, add_output_option, add_server_options
 from aggregator.cli.client import client_of
+from aggregator.cli.names import node_names
 from aggregator.cli.place import add_request_options, request_of
-from aggregator.cli.render import Table, show
+from aggregator.cli.render import Table, folded, show
 from aggregator.cli.words import WordError
 
 _EPILOG = """examples:
@@ -40,8 +42,10 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Ask, and show both outcomes beside each other."""
     body = {"request": request_of(options), "edits": edits_of(options), "as_of": options.as_of}
-    told = client_of(options).post("/v1/whatif", body)
-    show(told, options.output, whatif_table(told))
+    client = client_of(options)
+    told = client.post("/v1/whatif", body)
+    names = node_names(client) if options.output == "table" and not options.wide else {}
+    show(told, options.output, whatif_tables(told, names))
     return 0
 
 
@@ -68,13 +72,16 @@ def edits_of(options: argparse.Namespace) -> list[dict[str, Any]]:
     return made
 
 
-def whatif_table(told: dict[str, Any]) -> Table:
-    """Make the table of both outcomes."""
-    table = Table(["", "place", "fits", "where, or why not"])
+def whatif_tables(told: dict[str, Any], names: Mapping[str, str]) -> list[Table]:
+    """Make the table of both outcomes, and below it why not; `names`: what to call nodes, by id."""
+    table = Table(["", "place", "fits", "where"])
+    reasons = []
     for word in ("before", "after"):
         one = told[word]
-        nodes = sorted({instance["node"] for instance in one.get("instances", ())})
-        table.add(word, one["placed"], one["fits"], ", ".join(nodes) if one["placed"] else one["message"])
+        nodes = sorted({names.get(instance["node"], instance["node"]) for instance in one.get("instances", ())})
+        table.add(word, one["placed"], one["fits"], ", ".join(nodes) or "-")
+        if not one["placed"]:
+            reasons.append(Table([], empty=folded(f"{word}: {one['message']}")))
     for claim in told["displaced"]:
         table.add("displaced", None, None, claim)
-    return table
+    return [table, *reasons]

@@ -192,7 +192,7 @@ def _add_node(hypothesis: Hypothesis, edit: AddNode) -> None:
     for number in range(1, edit.count + 1):
         own = [device for device in like.devices if not state.devices[device].planned]
         names = {device: f"{device}+{number}" for device in own}
-        node = Node(f"{like.id}+{number}", f"{like.name or like.id}+{number}", boot=like.boot)
+        node = Node(f"{like.id}+{number}", f"{like.name or like.id}+{number}", boot=like.boot, shown=state.generation)
         node.totals, node.labels = dict(like.totals), dict(like.labels)
         state.nodes[node.id] = node
         hypothesis.touched.add(node.id)

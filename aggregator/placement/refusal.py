@@ -76,7 +76,8 @@ def refuse(limited: Chooser) -> Refusal:
         quota = [_left(resolved, variant, left) for variant, left in limited.left.items()]
     left = nodes[-1].left if nodes else len(chooser.index.nodes)
     conditions += [Condition(objection.reason, NODES, left, 0) for objection in quota]
-    message = _message(resolved, conditions, near, quota)
+    called = (chooser.state.nodes[near.node].name or near.node) if near else ""
+    message = _message(resolved, conditions, near, quota, called)
     return Refusal(message, conditions, near.node if near else "", near.missing if near else 0, quota)
 
 
@@ -86,7 +87,10 @@ def _left(resolved: Resolved, variant: str, left: int) -> Objection:
     return Objection(f"quota.devices:{variant}".removesuffix(":"), message)
 
 
-def _message(resolved: Resolved, conditions: list[Condition], near: Nearest | None, quota: list[Objection]) -> str:
+def _message(
+    resolved: Resolved, conditions: list[Condition], near: Nearest | None, quota: list[Objection], called: str
+) -> str:
+    """Say it in a line; `called` names the nearest node for people."""
     if quota:
         return "; ".join(objection.message for objection in quota)
     if near is None:
@@ -96,7 +100,7 @@ def _message(resolved: Resolved, conditions: list[Condition], near: Nearest | No
     )
     instances = f"{resolved.request.instances} times " if resolved.request.instances > 1 else ""
     short = f", which is short of {near.missing}" if near.missing else ""
-    return f"no place for this {instances}now: removed by {told or 'nothing'}; nearest is node {near.node}{short}"
+    return f"no place for this {instances}now: removed by {told or 'nothing'}; nearest is node {called}{short}"
 
 
 # --- devices ----------------------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from aggregator.ledger import claims, cleaning
-from aggregator.ledger.entries import NodeSeen, QuotaSet, Tainted, VariantSet
+from aggregator.ledger.entries import CheckpointShown, GenerationBegun, NodeSeen, QuotaSet, Tainted, VariantSet
 from aggregator.ledger.model import Quota, Variant
 from aggregator.placement.edits import (
     AddAmount,
@@ -150,6 +150,20 @@ def test_irreducible_leaves_out_the_earlier_of_two_that_do_equally_well() -> Non
 
 
 # --- what if ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_node_that_is_added_is_known_whatever_the_ledgers_generation(book: Book) -> None:
+    generation = 1_795_000_000
+    book.write([GenerationBegun(generation), *(CheckpointShown(node, generation) for node in book.state.nodes)])
+    answer = what_if(Placer(), book.state, [AddNode("n3", 2)], asked(Need("V100", count=3)))
+    assert (1, 3) == (answer.before.fits, answer.after.fits)
+
+
+def test_a_refusal_calls_the_nearest_node_by_its_name(book: Book) -> None:
+    cordon(book, "n3")
+    refusal = refused(book, asked(Need("V100", count=3)))
+    assert "n3" == refusal.nearest
+    assert "nearest is node host-n3" in refusal.message
 
 
 def test_what_if_compares_and_changes_nothing(book: Book) -> None:

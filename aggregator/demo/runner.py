@@ -1,7 +1,10 @@
 """Plays a scenario: checks what it needs, starts what it plays on, and leaves nothing taken and nothing behind."""
 
+import contextlib
 import importlib
+import signal
 import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final, TextIO
 
@@ -22,14 +25,14 @@ def run(name: str, out: TextIO) -> bool:
     scenario = SCENARIOS[name]
     say = Narration(out)
     say.tell(f"Scenario {name}: {scenario.title}. All nodes are simulated.")
-    with tempfile.TemporaryDirectory(prefix="muster-demo-") as folder:
+    with _in_order(say) as ended, tempfile.TemporaryDirectory(prefix="muster-demo-") as folder:
         say.chapter("What this needs")
         checks = list(check_needs(Path(folder)))
         say.lines(f"{one.level.value:<5} {one.name}: {one.found}" for one in checks)
         lacking = missing(checks)
         if lacking:
             raise NeedsError(*lacking)
-        _on_stage(scenario, Path(folder), say)
+        _on_stage(scenario, Path(folder), say, ended)
     say.chapter("The end")
     for claim in say.failed:
         say.tell(f"Did not hold: {claim}.")
@@ -37,7 +40,32 @@ def run(name: str, out: TextIO) -> bool:
     return not say.failed
 
 
-def _on_stage(scenario: Scenario, folder: Path, say: Narration) -> None:
+@contextlib.contextmanager
+def _in_order(say: Narration) -> Iterator[Callable[[], None]]:
+    """Say that it was interrupted, at the end; give what keeps a second Ctrl-C from disturbing the end.
+
+    Who was interrupted is about to exit, and is not interrupted again.
+    """
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def ended() -> None:
+        for number in before:
+            signal.signal(number, signal.SIG_IGN)
+
+    interrupted = False
+    try:
+        yield ended
+    except KeyboardInterrupt:
+        interrupted = True
+        say.chapter("Interrupted")
+        say.tell("All that was started has ended, and the folder is removed.")
+        raise
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, signal.SIG_IGN if interrupted else handler)
+
+
+def _on_stage(scenario: Scenario, folder: Path, say: Narration, ended: Callable[[], None]) -> None:
     """Play, clean up whatever became of it, and end what was started."""
     stage = Stage(folder, FLEETS / scenario.fleet)
     try:
@@ -50,6 +78,7 @@ def _on_stage(scenario: Scenario, folder: Path, say: Narration) -> None:
     except MusterError as error:
         say.expect(condition=False, claim=f"the scenario ends in order: {error}")
     finally:
+        ended()
         stage.stop()
     if say.failed:
         for log in sorted(stage.logs.glob("*.log")):

@@ -89,7 +89,7 @@ class Stage:
 
     def _is_ready(self) -> bool:
         try:
-            return self._client.raw("GET", "/readyz").status == 200
+            return all(self._client.raw("GET", path).status == 200 for path in ("/readyz", "/v1/devices?limit=1"))
         except ServerError:
             return False
 
@@ -100,7 +100,12 @@ class Stage:
             self._supervisor.poll()
             if self._supervisor.failed:
                 raise DemoError(self._supervisor.failed)
-            found = condition()
+            try:
+                found = condition()
+            except ServerError as error:  # what is busy for a moment may answer the next time
+                if not error.passing:
+                    raise
+                found = None
             if found:
                 return found
             if time.monotonic() >= deadline:

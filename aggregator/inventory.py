@@ -6,6 +6,7 @@ changes nothing. A node that was not heard for a while is silent, unless it is u
 partition, by the time at which the log took what we have not read yet.
 """
 
+import asyncio
 import logging
 import time
 from collections.abc import Callable
@@ -125,6 +126,8 @@ class Inventory:
         """Publisher -> its latest run that was read of."""
         self._heard: dict[str, tuple[float, int]] = {}
         """Publisher -> when it was last heard, by our clock, and its partition."""
+        self._state: State | None = None
+        """The ledger's state that facts went into; another one lacks those that are not on disk."""
         self._following = Following(log, self.name, announce, _log)
         self._at: tuple[str, int, int] | None = None
         """Place of the record that is being taken."""
@@ -186,6 +189,7 @@ class Inventory:
         self._latest.clear()
         self._runs.clear()
         self.known = True
+        self._state = self._ledger.peek()
         now = self._clock()
         for node in self._ledger.peek().nodes.values():  # nobody was heard before, because nobody listened
             if node.publisher:
@@ -226,6 +230,8 @@ class Inventory:
         """Commit what was read since the last time, with its facts. Raises what keeps it from it; then read anew."""
         if not (self.tracker.changed or self.documents.changed or self._new_alerts):
             return
+        if self._ledger.peek() is not self._state:
+            raise LedgerBusyError("the ledger was read from disk again: facts that were not on disk are taken anew")
         change, progress = inventory_progress.change_of(self.tracker, self._log.id)
         change.dropped, change.documents = self.documents.take_changes()
         change.alerts = self._new_alerts
@@ -257,6 +263,8 @@ class Inventory:
             for record, batch in batches:
                 self._at = (topic, partition, record.offset)
                 self._take(record, batch, partition)
+                if batch.body:
+                    await asyncio.sleep(0)  # a fleet that describes itself anew must not keep the loop to itself
             self._at = None
         self.tracker.move(topic, partition, records[-1].offset + 1)
         return True

@@ -2,20 +2,21 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 import msgspec
 import pytest
-from sqlalchemy import insert, update
+from sqlalchemy import Connection, insert, update
 
+from aggregator.control import ControlError
 from aggregator.control_sqlite import SqliteControl
 from aggregator.inventory import ALERT, Inventory
 from aggregator.ledger import marks
 from aggregator.ledger.ledger import Ledger
 from aggregator.ledger.model import Taint
 from aggregator.ledger.words import Effect, Reach
-from aggregator.log import Entry, Log, partition_of, topic_of
+from aggregator.log import Entry, Log, Record, partition_of, topic_of
 from aggregator.log_sqlite import SqliteLog
 from aggregator.migrate import LEDGER
 from aggregator.tables import EPOCH
@@ -149,8 +150,8 @@ def _envelope(record: bytes) -> Envelope:
 
 
 @contextlib.asynccontextmanager
-async def rig(folder: Path) -> AsyncIterator[Rig]:
-    log = SqliteLog(folder / "log.db", partitions=PARTITIONS)
+async def rig(folder: Path, kind: type[SqliteLog] = SqliteLog) -> AsyncIterator[Rig]:
+    log = kind(folder / "log.db", partitions=PARTITIONS)
     control, database = SqliteControl(folder / "control.db"), SqliteControl(folder / "ledger.db", schema=LEDGER)
     control.open()
     database.open()
@@ -454,3 +455,52 @@ async def test_a_record_that_meets_a_defect_of_ours_is_left_out_the_second_time(
         await running
         assert {"S2": "live"} == one.devices()
         assert 1 == one.inventory.status.unreadable
+
+
+class Interrupted(SqliteLog):
+    """A log that lets something happen once, between two looks at it."""
+
+    between: Callable[[], Awaitable[None]] | None = None
+
+    async def read(self, topic: str, partition: int, offset: int, max_bytes: int) -> list[Record]:
+        """See `Log`."""
+        found = await super().read(topic, partition, offset, max_bytes)
+        if partition == PARTITIONS - 1 and topic == "alert" and self.between is not None:
+            between, self.between = self.between, None
+            await between()
+        return found
+
+
+async def test_facts_that_another_decisions_failure_took_along_are_taken_again(tmp_path: Path) -> None:
+    """Applied and not yet written when the disk refused somebody else's decision: no position may pass them."""
+
+    def refuse(_: Connection) -> None:
+        raise ControlError("the disk is full")
+
+    async with rig(tmp_path, Interrupted) as one:
+        assert isinstance(one.log, Interrupted)
+
+        async def fail() -> None:
+            assert {"S1": "live"} == one.devices()  # applied
+            with pytest.raises(ControlError):
+                await one.ledger.decide(lambda _: ([], None), beside=refuse)
+            for _ in range(1000):
+                if one.ledger.ready:
+                    break
+                await asyncio.sleep(0.01)
+            assert {} == one.devices()  # and gone
+            happened.set()
+
+        happened = asyncio.Event()
+        place = ("capability", partition_of("n1", PARTITIONS))
+        await one.log.append([Entry(*place, Node("n1").document(gpu(1)))])
+        one.log.between = fail
+        running = asyncio.create_task(one.inventory.run())
+        await asyncio.wait_for(happened.wait(), 30)
+        for _ in range(1000):
+            if one.inventory.committed.positions.get(place, 0):
+                break
+            await asyncio.sleep(0.01)
+        one.inventory.stop()
+        await running
+        assert {"S1": "live"} == one.devices()

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Callable, Iterator
-from ctypes import CDLL, byref, c_uint, c_uint8, c_ulonglong, create_string_buffer
+from ctypes import CDLL, byref, c_uint, c_ulonglong, create_string_buffer
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -422,6 +423,20 @@ def test_the_machine_and_its_handles(nvml: ModuleType, fake_nvml: FakeNvml) -> N
     assert ("GPU-excluded", "00000000:AB:00.0") == (excluded.uuid, excluded.pci.busId)
 
 
+@pytest.mark.parametrize("gpus", [0, 1, 16])
+def test_machines_of_other_sizes(tmp_path: Path, gpus: int) -> None:
+    with FakeNvml.build(tmp_path, gpus=gpus) as fake, fake.binding() as pynvml:
+        pynvml.nvmlInit()
+        handles = [pynvml.nvmlDeviceGetHandleByIndex(at) for at in range(pynvml.nvmlDeviceGetCount())]
+        addresses = {pynvml.nvmlDeviceGetPciInfo(handle).busId for handle in handles}
+        assert gpus == len(handles) == len(addresses) == len({pynvml.nvmlDeviceGetUUID(handle) for handle in handles})
+
+
+def test_more_gpus_than_there_is_room_for_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="65 GPUs"):
+        FakeNvml.build(tmp_path, gpus=65)
+
+
 def test_confidential_computing_of_the_machine(nvml: ModuleType, fake_nvml: FakeNvml) -> None:
     with fake_nvml.change():
         for at, key in enumerate(("cpu", "gpu", "environment", "feature", "devtools", "ready"), start=1):
@@ -447,8 +462,7 @@ def test_functions_that_the_binding_has_no_name_for_are_called_as_in_c(nvml: Mod
     assert "GPU is lost" == nvml.nvmlErrorString(nvml.NVML_ERROR_GPU_IS_LOST)
     text = create_string_buffer(4)
     assert nvml.NVML_ERROR_INSUFFICIENT_SIZE == raw.nvmlDeviceGetName(handle, text, c_uint(4))
-    guid = (c_uint8 * 1)()
-    assert nvml.NVML_ERROR_INVALID_ARGUMENT == raw.nvmlDeviceGetGpuFabricInfo(handle, None), bytes(guid)
+    assert nvml.NVML_ERROR_INVALID_ARGUMENT == raw.nvmlDeviceGetGpuFabricInfo(handle, None)
 
 
 def exported() -> set[str]:

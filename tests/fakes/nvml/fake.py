@@ -15,6 +15,9 @@ from tests.fakes.nvml.control import Control
 from tests.fakes.nvml.gpu import ANY, Gpu, Value, as_written
 from tests.fakes.nvml.mig import MigInstance, lay_out
 
+MOST_GPUS = 64
+"""As many as an event set of the library has room for: `c/events.c`."""
+
 GPU_IS_LOST = 15
 RESET_REQUIRED = 16
 DRIVER_NOT_LOADED = 9
@@ -26,6 +29,8 @@ class FakeNvml:
     """A machine with GPUs, seen through NVML by every process whose `LD_LIBRARY_PATH` is that of `env`."""
 
     def __init__(self, folder: Path, *, gpus: int = 8, missing: Iterable[str] = ()) -> None:
+        if gpus > MOST_GPUS:
+            raise ValueError(f"{gpus} GPUs: an event set of the fake has room for {MOST_GPUS}")
         self.folder = folder / "nvml"
         self.folder.mkdir()
         self.library = self.folder / "libnvidia-ml.so.1"

@@ -2,6 +2,25 @@
 
 Made by hand after the public data sheets and the MIG user guide, in NVML's units (mW, mJ, MHz, bytes, degrees Celsius,
 percent, nanoseconds of violation). Source: NVIDIA Multi-Instance GPU User Guide, H100 profiles.
+
+What such a GPU does not have is no key here, so that NVML answers "not supported". A script may set it all the same:
+
+| keys | are read as |
+|---|---|
+| `fan.count`, `fan.<n>.speed`, `.target`, `.rpm`, `fan.min`, `fan.max` | fans, in percent |
+| `retired.0`, `retired.1` (`address,time;...`), `retired.pending`, `.pending.sbe`, `.pending.dbe` | retired pages |
+| `ecc.<volatile or aggregate>.<corrected or uncorrected>.<l1, l2, register, texture, texture_shm, cbu>` | ECC |
+| `nvlink.<n>.crc_flit`, `crc_data`, `replay`, `recovery`, `counter0`, `counter1`, `speed_mbps` | links before Hopper |
+| `nvlink.<n>.tx_bytes`, `rx_bytes`, `recovery_events`, `recovery_failed`, `symbol_errors`, ... | Hopper and after |
+| `power.module.instant`, `power.module.average` | power of the whole module |
+| `platform.chassis_serial`, `.slot`, `.tray`, `.host`, `.peer_type`, `.module_id`, `.ib_guid` | place in a rack |
+| `c2c.count`, `c2c.<n>.status`, `.bandwidth`, `.replay`, ... | chip to chip links |
+| `bank_remapped.active`, `.inactive`, `.spare`, `.none`, `.pending` | remapped banks |
+| `process.utilization` (`pid,time,sm,memory,encoder,decoder;...`), `samples.<type>` (`time,value;...`) | samples |
+| `gpm.<metric>`, `gpm.<metric>.<GPU instance>` | metrics between two samples |
+| `field.<id>.latency` | microseconds that a field says it took |
+
+Of the machine: `process.<pid>.name`, `excluded.count`, `excluded.<n>.uuid`, `.bus`. The C sources have all names.
 """
 
 import uuid
@@ -107,8 +126,8 @@ def h100(slot: int, gpus: int) -> dict[str, str]:
         "gsp.default": 1,
         "bus_type": 2,
         "irq": 200 + slot,
-        "pci.domain": 0,
-        "pci.bus": 0x1B + 0x10 * slot,
+        "pci.domain": slot // 8,
+        "pci.bus": 0x1B + 0x10 * (slot % 8),
         "pci.device": 0,
         "pci.device_id": 0x233010DE,
         "pci.subsystem_id": 0x16C110DE,

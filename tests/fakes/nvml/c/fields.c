@@ -1,8 +1,8 @@
 /*
  * nvmlDeviceGetFieldValues: many values in one call, each with a return code of its own.
  *
- * Most fields are the same state that a function of its own also reads, so that both ways agree. A script can override any
- * one: `field.82` or, for one scope, `field.138.3`, as `uint:61`, `ull:5`, `double:0.5`, `sll:-2`, `int:-2` or `!3`.
+ * Most fields are the same state that a function of its own also reads, so that both ways agree. A script can override
+ * any one: `field.82` or, for one scope, `field.138.3`, as `uint:61`, `ull:5`, `double:0.5`, `sll:-2`, `int:-2` or `!3`.
  */
 #define _GNU_SOURCE
 #include "state.h"
@@ -277,9 +277,10 @@ static nvmlReturn_t read_field(const struct target *gpu, nvmlFieldValue_t *field
             return of_all_links(gpu, known->key, field);
         if (known->scope == LINK || known->scope == LINK_OR_ALL)
             return convert(of_link(gpu, known->key, field->scopeId), known->type, &field->value);
+        if (known->scope == POWER && field->scopeId > 2)
+            return NVML_ERROR_INVALID_ARGUMENT;
         if (known->scope == POWER)
-            return field->scopeId > 2 ? NVML_ERROR_INVALID_ARGUMENT
-                                      : convert(of(gpu, known->key, powers[field->scopeId]), known->type, &field->value);
+            return convert(of(gpu, known->key, powers[field->scopeId]), known->type, &field->value);
         return convert(of(gpu, "%s", known->key), known->type, &field->value);
     }
     return of_family(gpu, field);

@@ -1,6 +1,6 @@
 /*
- * GPU performance metrics: what happened between two samples. `gpm.<metric>` of a GPU, `gpm.<metric>.<gi>` of one of its
- * GPU instances, is what any two samples give; a script that wants other values in between sets them in between.
+ * GPU performance metrics: what happened between two samples. `gpm.<metric>` of a GPU, `gpm.<metric>.<gi>` of one of
+ * its GPU instances, is what any two samples give; a script that wants other values in between sets them in between.
  */
 #define _GNU_SOURCE
 #include "state.h"

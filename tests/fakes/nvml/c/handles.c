@@ -1,6 +1,6 @@
 /*
- * Handles: numbers in the shape of pointers. From the lowest bit: slot + 1 (8 bits), GPU instance (8), compute instance
- * (8), generation of the MIG layout (16), kind (4). A handle of an earlier MIG layout is an invalid argument, as in NVML.
+ * Handles: numbers in the shape of pointers. From the lowest bit: slot + 1 (8 bits), GPU instance (8), compute
+ * instance (8), generation of the MIG layout (16), kind (4). A handle of an earlier layout is an invalid argument.
  */
 #include "state.h"
 
@@ -13,7 +13,8 @@ enum kind { GPU = 1, MIG = 2, GPU_INSTANCE = 3, COMPUTE_INSTANCE = 4 };
 static void *make(enum kind kind, unsigned slot, unsigned gi, unsigned ci)
 {
     uint64_t layout = kind == GPU ? 0 : uint_or(lookup("gpu.%u.mig.generation", slot), 0) & 0xffff;
-    return (void *)(uintptr_t)((uint64_t)kind << 40 | layout << 24 | (uint64_t)ci << 16 | (uint64_t)gi << 8 | (slot + 1));
+    uint64_t number = (uint64_t)kind << 40 | layout << 24 | (uint64_t)ci << 16 | (uint64_t)gi << 8 | (slot + 1);
+    return (void *)(uintptr_t)number;
 }
 
 nvmlDevice_t gpu_handle(unsigned slot) { return make(GPU, slot, 0, 0); }

@@ -1,9 +1,10 @@
 /*
  * MIG: mode, profiles, possible placements, GPU instances, compute instances, MIG devices.
  *
- * Keys of a GPU: `mig.mode`, `mig.mode.pending`, `mig.max`, `mig.generation`, `mig.devices` (`gi,ci;...` in the order of
- * their index), `mig.profile.<number>.*` with `placements` (`start,size;...`), `mig.compute_profile.<number>.*`, `mig.gi`
- * (`id,profile id,start,size;...`), `mig.ci` (`gi,id,profile id,start,size;...`), and `mig.<gi>.<ci>.*` for each device.
+ * Keys of a GPU: `mig.mode`, `mig.mode.pending`, `mig.max`, `mig.generation`, `mig.devices` (`gi,ci;...` in the order
+ * of their index), `mig.profile.<number>.*` with `placements` (`start,size;...`), `mig.compute_profile.<number>.*`,
+ * `mig.gi` (`id,profile id,start,size;...`), `mig.ci` (`gi,id,profile id,start,size;...`), and `mig.<gi>.<ci>.*` for
+ * each device.
  */
 #include "state.h"
 

@@ -187,7 +187,7 @@ nvmlReturn_t code_of(const char *value)
 
 CONVERT(as_uint, unsigned int, strtoull(value, NULL, 0))
 CONVERT(as_int, int, strtoll(value, NULL, 0))
-CONVERT(as_ull, unsigned long long, *value == '-' ? (unsigned long long)strtoll(value, NULL, 0) : strtoull(value, NULL, 0))
+CONVERT(as_ull, unsigned long long, strtoull(value, NULL, 0)) /* "-1" is the greatest of them, as strtoull has it */
 CONVERT(as_double, double, strtod(value, NULL))
 
 nvmlReturn_t as_text(const char *value, char *out, unsigned int length)

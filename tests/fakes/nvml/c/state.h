@@ -42,11 +42,11 @@ void state_leave(int *entered);
             return answer_;                                                                                            \
     } while (0)
 
-#define BEGIN_DEVICE(found, handle)                                                                                   \
+#define BEGIN_DEVICE(found, handle)                                                                                    \
     struct target found;                                                                                               \
     __attribute__((cleanup(state_leave))) int entered_ = 0;                                                            \
     do {                                                                                                               \
-        nvmlReturn_t answer_ = state_enter_device(__func__, handle, &found, &entered_);                               \
+        nvmlReturn_t answer_ = state_enter_device(__func__, handle, &found, &entered_);                                \
         if (answer_ != NVML_SUCCESS)                                                                                   \
             return answer_;                                                                                            \
     } while (0)

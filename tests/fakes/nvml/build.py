@@ -4,6 +4,7 @@ import hashlib
 import shutil
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
@@ -55,7 +56,15 @@ def _objects() -> Path:
         with tempfile.TemporaryDirectory(dir=_CACHE) as temporary:
             compile_sources(SOURCES / "abi", Path(temporary))
             _take(Path(temporary), folder)
+        _forget_old(folder)
     return folder
+
+
+def _forget_old(current: Path) -> None:
+    """Remove what was compiled of other sources, more than a day ago: no test that runs now can need it."""
+    for folder in _CACHE.iterdir():
+        if folder != current and time.time() - folder.stat().st_mtime > 86_400:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _take(made: Path, place: Path) -> None:

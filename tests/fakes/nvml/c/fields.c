@@ -2,7 +2,7 @@
  * nvmlDeviceGetFieldValues: many values in one call, each with a return code of its own.
  *
  * Most fields are the same state that a function of its own also reads, so that both ways agree. A script can override
- * any one: `field.82` or, for one scope, `field.138.3`, as `uint:61`, `ull:5`, `double:0.5`, `sll:-2`, `int:-2` or `!3`.
+ * any one: `field.82` or, for one scope, `field.138.3`, as `uint:61`, `ull:5`, `double:0.5`, `sll:-2`, `int:-2`, `!3`.
  */
 #define _GNU_SOURCE
 #include "state.h"

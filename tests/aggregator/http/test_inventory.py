@@ -11,6 +11,7 @@ import pytest
 
 from aggregator.app import make_app
 from aggregator.control_sqlite import SqliteControl
+from aggregator.ledger.keeping import Keeping
 from aggregator.ledger_service import LedgerService
 from aggregator.log_sqlite import SqliteLog
 from aggregator.migrate import LEDGER
@@ -96,6 +97,26 @@ async def test_past_is_as_it_was(site: Site) -> None:
     status, problem = await site.ask("GET", "/v1/devices?as_of=99999")
     assert (410, "ledger.gone") == (status, problem["code"])
     assert 400 == (await site.ask("GET", "/v1/devices?as_of=tuesday"))[0]
+
+
+@pytest.mark.parametrize("kept", [False, True])
+async def test_past_is_listed_page_by_page(site: Site, kept: bool) -> None:
+    """Over a snapshot, of which devices are made as pages come to them, and over entries alone."""
+    if kept:
+        await Keeping(site.book.ledger).snapshot()
+    _, listed = await site.ask("GET", "/v1/devices")
+    for one in listed["devices"]:
+        await site.ask("POST", f"/v1/devices/{one['id']}/taints", {"rule": "later"})
+    found: list[Any] = []
+    after = ""
+    while after or not found:
+        _, page = await site.ask("GET", f"/v1/devices?as_of={listed['sequence']}&limit=1&after={after}")
+        found += page["devices"]
+        after = page["next"]
+    assert listed["devices"] == found
+    node = found[-1]["node_name"]
+    _, there = await site.ask("GET", f"/v1/devices?as_of={listed['sequence']}&node={node}")
+    assert [one for one in found if one["node_name"] == node] == there["devices"]
 
 
 async def test_history_of_a_device_goes_back_page_by_page(site: Site) -> None:

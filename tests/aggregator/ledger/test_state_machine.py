@@ -161,6 +161,9 @@ class LedgerMachine(RuleBasedStateMachine):
         assert ClaimState.INVALID is found.state
         names = {objection.device for objection in changed}
         for held in found.devices:
+            if held.parent:  # of a partition that was to be made nothing is left
+                assert held.device not in self.state.devices
+                continue
             expected = Lifecycle.DIRTY if held.device in names else Lifecycle.FREE
             assert expected is self.state.devices[held.device].lifecycle
 

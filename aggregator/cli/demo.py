@@ -15,7 +15,8 @@ _EPILOG: Final = """examples:
   muster demo            which there are
   muster demo 002
 
-It has a folder and processes of its own, and touches nothing else.
+It takes up to a minute, has a folder and processes of its own, and touches
+nothing else. Ctrl-C ends it at any time; then, too, nothing is left.
 exit status: 0 when all that was expected held, else 1; 78 when this machine
 lacks something that it needs: the message says what"""
 

@@ -17,6 +17,7 @@ LOCATIONS: Final = {"CPU1 SLOT1", "CPU1 SLOT2", "CPU2 SLOT1", "CPU2 SLOT2"}
 LIFE: Final = ["free", "reserved", "provisioning", "assigned", "dirty", "cleaning", "free"]
 UNDONE: Final = ["free", "reserved", "provisioning", "dirty", "cleaning", "free"]
 _GIB: Final = 1 << 30
+_ANSWERS: Final = {201: "granted", 409: "refused"}
 
 
 def play(stage: Stage, say: Narration) -> None:
@@ -34,12 +35,12 @@ def _servers(stage: Stage, say: Narration) -> None:
     say.asked("Which GPUs are there, and where?")
     gpus = stage.known("64 GPUs", GPUS, kind="gpu")
     nodes = Counter(one["node_name"] for one in gpus)
+    say.came(f"Those of {min(nodes)}, and so on:")
     for one in [gpu for gpu in gpus if gpu["node_name"] == min(nodes)]:
         told = one["capabilities"]
         place = f"{one['slot']['location']}  {one['slot']['address']}  {one['slot']['path']}"
         identity = f"{told['pci_vendor_id']}:{told['pci_device_id']} rev {one['part']['revision']}"
-        say.lines([f"{one['node_name']}  {place}  {identity}  {told['driver']}"])
-    say.lines(["and so on"])
+        say.lines([f"{place}  {identity}  {told['driver']}"])
     say.expect(len(nodes) == SERVERS and set(nodes.values()) == {4}, "64 GPUs, four in each of sixteen servers")
     places = {(one["node"], one["slot"]["location"]) for one in gpus}
     say.expect({place for _, place in places} == LOCATIONS and len(places) == GPUS,
@@ -71,7 +72,7 @@ def _sixty_four(stage: Stage, say: Narration) -> list[str]:
     told = stage.at_once("POST", wanted)
     granted = [answer for status, answer in told if status == 201]
     statuses = Counter(status for status, _ in told)
-    say.came(", ".join(f"{number} times {status}" for status, number in sorted(statuses.items())) + ".")
+    say.came(", ".join(f"{number} {_ANSWERS.get(status, status)}" for status, number in sorted(statuses.items())) + ".")
     say.expect(statuses == {201: GPUS, 409: ASKED - GPUS}, "64 are granted, 16 are refused")
     held = Counter(device["device"] for claim in granted for device in claim["devices"])
     say.expect(len(held) == GPUS and set(held.values()) == {1}, "no GPU went to two")
@@ -98,7 +99,10 @@ def _destroyed(stage: Stage, say: Narration, name: str) -> dict[str, Any]:
     say.came(" -> ".join(life))
     say.expect(life[-len(LIFE) :] == LIFE, "dirty first, then cleaned, and only then free")
     ground, proof = device["evidence"]["ground"], device["evidence"]["readback"]
-    say.lines(f"{field}: {proof[field]}" for field in ("reset_seen", "processes", "memory_check", "memory_used_bytes"))
+    say.lines([
+        f"reset seen: {'yes' if proof['reset_seen'] else 'no'}, processes on it: {proof['processes']}",
+        f"memory check: {proof['memory_check']}, memory in use: {proof['memory_used_bytes']} bytes",
+    ])  # fmt: skip
     whole = ground == "evidence" and proof["reset_seen"] and proof["memory_check"] == "passed"
     say.expect(whole, "with evidence: its reset was seen, its memory was checked")
     state, user = _assignable(stage, device)

@@ -68,7 +68,7 @@ def _metadata(stage: Stage, say: Narration, ports: list[_Device], functions: lis
     say.tell(f"Nodes of the cloud ask http://{HOST}{PATH}; the simulated one has this service on loopback.")
     say.asked("Which VNICs does the node have? First without the service's header.")
     status = _without_header(stage.metadata_port(node))
-    say.came(f"{status}.")
+    say.came(f"{status} {http.client.responses.get(status, '')}.")
     say.expect(status == http.client.FORBIDDEN, "without its header the service refuses")
     say.asked(f"Again, with {', '.join(f'{name}: {value}' for name, value in HEADERS.items())}.")
     vnics = parse_vnics(stage.vnics(node))

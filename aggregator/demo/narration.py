@@ -41,8 +41,8 @@ class Narration:
         self._write(_filled(text, "  < "))
 
     def lines(self, lines: Iterable[str]) -> None:
-        """Show lines as they are."""
-        self._write("".join(f"    {line}\n" for line in lines))
+        """Show lines as they are, however long."""
+        self._write("".join(f"    {line}".rstrip() + "\n" for line in lines))
 
     def expect(self, condition: object, claim: str) -> None:
         """Say whether what was expected is so; what is not makes the demonstration fail, and it goes on."""

@@ -109,7 +109,7 @@ def device_view(state: State, device: Device) -> DeviceView:
         device.parent,
         [other.id for other in together(state, device)],
         [other.id for other in excludes(state, device)],
-        device.capabilities,
+        dict(device.capabilities),
         sorted({name for number in device.profiles for name in state.profiles[number].unsupported}),
         EvidenceView.of(device.evidence) if device.evidence else None,
         device.first,

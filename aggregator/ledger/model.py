@@ -6,7 +6,7 @@ What a device can do is split: what many devices have in common is a `Profile`, 
 There are a million of these, and none is part of a cycle: `gc=False` keeps the collector of garbage from walking them.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 import msgspec
@@ -155,8 +155,8 @@ class Device(msgspec.Struct, array_like=True, gc=False):
     """Ledger sequence of the first sight."""
     changed: int = 0
     """Ledger sequence of the last change."""
-    capabilities: dict[str, Value] = {}
-    """Of all views, merged; derived."""
+    capabilities: Mapping[str, Value] = {}
+    """Of all views, merged; derived. Shared with others: never changed in place."""
     profiles: tuple[int, ...] = ()
     """Of all views, in the order of their sources: equal for devices of one making; derived."""
     planned: str = ""

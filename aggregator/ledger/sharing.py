@@ -6,7 +6,8 @@ shared or not, and what is shared is never changed in place.
 """
 
 import sys
-from typing import Final
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
 
 import msgspec
 
@@ -17,11 +18,41 @@ _MOST: Final = 1 << 15
 """So many are remembered; with more makings in more kinds of slots than that, remembering begins anew."""
 
 
+class Capabilities(Mapping[str, Value]):
+    """What a device can do that one view tells of: what its making has, and its own on top. Not to be changed."""
+
+    __slots__ = ("_making", "_own")
+
+    def __init__(self, making: dict[str, Value], own: dict[str, Value]) -> None:
+        self._making = making
+        self._own = own
+
+    def __getitem__(self, name: str) -> Value:
+        return self._own[name] if name in self._own else self._making[name]
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """See `Mapping`."""
+        found = self._own.get(name)
+        return self._making.get(name, default) if found is None else found
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._own or name in self._making
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._making | self._own)
+
+    def __len__(self) -> int:
+        return len(self._making | self._own)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self._making | self._own!r})"
+
+
 class _Like(msgspec.Struct, gc=False):
     """What was said last of a device of one making in one kind of slot."""
 
     view: View
-    capabilities: dict[str, Value] | None = None
+    capabilities: Capabilities | None = None
     """Of a device that is seen by this view alone; None until somebody asks."""
 
 
@@ -60,13 +91,13 @@ class Sharing:
             self._alike[key] = _Like(shared)
         return shared
 
-    def capabilities(self, view: View, profiles: list[Profile]) -> dict[str, Value]:
+    def capabilities(self, view: View, profiles: list[Profile]) -> Capabilities:
         """Give what a device can do that is seen by this view alone."""
         like = self._alike.get((view.profile, view.slot))
         if like is None or like.view.own is not view.own:
-            return profiles[view.profile].capabilities | view.own
+            return Capabilities(profiles[view.profile].capabilities, view.own)
         if like.capabilities is None:
-            like.capabilities = profiles[view.profile].capabilities | view.own
+            like.capabilities = Capabilities(profiles[view.profile].capabilities, view.own)
         return like.capabilities
 
     def profiles(self, numbers: tuple[int, ...]) -> tuple[int, ...]:

@@ -5,7 +5,7 @@ What follows from the rest is left out, and what nearly all devices have in comm
 small, so that no thread keeps the interpreter for longer than a few milliseconds over one.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final, TypeVar
 
 import msgspec
@@ -25,6 +25,7 @@ from aggregator.ledger.model import (
     part_key,
     view_source,
 )
+from aggregator.ledger.sharing import Capabilities
 from aggregator.ledger.state import Kept, State
 from aggregator.ledger.words import Lifecycle, Reach
 from schemas.device import DeviceKind, Part, Slot, Value
@@ -331,7 +332,7 @@ def _device(node: Node, one: _Device, profiles: list[Profile]) -> Device:
 
 def _merged(
     told: list[_View], views: dict[str, View], profiles: list[Profile]
-) -> tuple[Part, Slot, dict[str, Value], tuple[int, ...]]:
+) -> tuple[Part, Slot, Mapping[str, Value], tuple[int, ...]]:
     """Give what `merge` derives; of one view, as most devices have, in a fraction of the time."""
     if len(told) == 1:
         (view,) = told
@@ -340,7 +341,7 @@ def _merged(
         return (
             Part(part.vendor, part.model, part.part_number, view.serial, view.uuid, part.revision, part.firmware),
             view.slot,
-            {**profile.capabilities, **view.own},
+            Capabilities(profile.capabilities, view.own),
             (view.profile,),
         )
     device = Device("", "", DeviceKind.PCI_FUNCTION, views)

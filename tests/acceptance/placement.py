@@ -378,13 +378,14 @@ def wrong(muster: Muster) -> None:
     ):
         status, told = place(muster, **body)
         check(status == 400 and f"'{word}'" in told["detail"], f"{told['code']}: {told['detail'].splitlines()[0]}")
-    for body in (
+    contradictions: tuple[dict[str, Any], ...] = (
         {"package": "gpu_large", "amounts": {"vcpus": 1}},
         {"needs": [{"variant": "H100", "profile": "1g.10gb", "mode": "passthrough"}]},
         {"needs": [{"variant": "V100"}], "instances": 2, "per_node": 3},
         {"needs": [{"variant": "V100", "mode": "driver"}], "isolation": "whole-group"},
-    ):
-        status, told = place(muster, **body)
+    )
+    for asked in contradictions:
+        status, told = place(muster, **asked)
         check((status, told["code"]) == (400, "placement.contradiction"), f"contradiction: {told['detail']}")
 
 

@@ -5,7 +5,7 @@ checked node by node, on those that would be taken.
 """
 
 from collections.abc import Iterator
-from heapq import merge
+from heapq import heapify, heappop, heapreplace, merge
 from operator import itemgetter
 from typing import Final, NamedTuple
 
@@ -97,8 +97,8 @@ class Chooser:
         if self.request.instances > 1:
             return self._gang()
         best: Chosen | None = None
-        for bound, group in self._promising():
-            if best is not None and bound > best.solution.rank:
+        for bound, first, group in self._promising():
+            if best is not None and (bound, first) > (best.solution.rank, best.node):
                 break
             found = group.solver.solve(group.masks)
             if isinstance(found, Failure) or (best is not None and found.rank > best.solution.rank):
@@ -108,11 +108,25 @@ class Chooser:
                 best = Chosen(name, group.solver.plan, found)
         return None if best is None else [best]
 
-    def _promising(self) -> list[tuple[int, Group]]:
-        return sorted(
-            ((promise, group) for promise, group in self.promised() if promise >= 0 and not group.solver.hopeless),
-            key=itemgetter(0),
-        )
+    def _promising(self) -> Iterator[tuple[int, str, Group]]:
+        """Yield groups behind a rank that none is better than, and the id of their first node: the lowest first.
+
+        A closer bound is looked for only where the cheap one does not settle it.
+        """
+        waiting = [
+            (promise, group.nodes[0][0] if len(group.nodes) == 1 else min(one[0] for one in group.nodes), at, group)
+            for at, (promise, group) in enumerate(self.promised())
+            if promise >= 0 and not group.solver.hopeless
+        ]
+        heapify(waiting)
+        while waiting:
+            promise, first, at, group = waiting[0]
+            bound = group.solver.bound(group.masks)
+            if bound > promise:
+                heapreplace(waiting, (bound, first, at, group))
+            else:
+                heappop(waiting)
+                yield promise, first, group
 
     def groups(self) -> Iterator[Group]:
         """Yield all nodes, those together that are seen alike; without those that never can."""

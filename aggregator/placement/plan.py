@@ -50,6 +50,9 @@ class Plan:
         self.root: Final = request.affinity.pcie_root
         self.own_roots: Final = request.affinity.pcie_root is not Affinity.NONE
         """Whether it matters that a device has its root for itself."""
+        self.numa_places: Final = _by(layout, "numa") if self.numa is not Affinity.NONE else ()
+        self.root_places: Final = _by(layout, "root", apart=True) if self.own_roots else ()
+        """Seats on each NUMA node, and below each root; one without a root has its own."""
         self.nvlink: Final = request.affinity.nvlink
         self.strategy: Final[Strategy] = request.strategy
         self.whole = request.isolation is Isolation.WHOLE_GROUP
@@ -105,6 +108,16 @@ def _union(masks: Iterable[int]) -> int:
     for mask in masks:
         found |= mask
     return found
+
+
+def _by(layout: Layout, name: str, *, apart: bool = False) -> tuple[int, ...]:
+    """Give the seats in each place; those of which it is not known together, or each by itself."""
+    found: dict[object, int] = {}
+    for at, seat in enumerate(layout.seats):
+        place = getattr(seat, name)
+        key = ("seat", at) if apart and place is None else place
+        found[key] = found.get(key, 0) | 1 << at
+    return tuple(found.values())
 
 
 def make_plan(

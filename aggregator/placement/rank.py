@@ -30,6 +30,13 @@ def pack(topology: tuple[int, int, int, int], stranded: tuple[int, int, int], fi
     return rank
 
 
+def pack_fill(fill: int, strategy: Strategy) -> int:
+    """Pack how full a node is, as `pack` does, behind the best of everything else."""
+    if strategy is Strategy.LEAST_STRANDED:
+        return min(fill, MOST)
+    return (min(fill, MOST) if strategy is Strategy.PACK else max(0, MOST - fill)) << 3 * WIDTH
+
+
 def topology_of(rank: int) -> tuple[int, int, int, int]:
     """Give back the topology that a rank was made of."""
     top = rank >> 4 * WIDTH

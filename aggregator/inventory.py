@@ -20,6 +20,7 @@ from aggregator.consumer import Announce, Following, Settle, settle_nothing, tel
 from aggregator.control import Control, ControlError
 from aggregator.cutting import cut_blocks
 from aggregator.documents import Documents
+from aggregator.hearing import Hearing
 from aggregator.inventory_facts import (
     Run,
     Said,
@@ -32,7 +33,7 @@ from aggregator.inventory_facts import (
     withdraw_held,
 )
 from aggregator.inventory_progress import CLASSES
-from aggregator.ledger.entries import Entry, NodeReached
+from aggregator.ledger.entries import Entry
 from aggregator.ledger.facts import Adopt, seen_dirty
 from aggregator.ledger.journal import LeadLostError
 from aggregator.ledger.ledger import Ledger, LedgerBusyError
@@ -54,11 +55,11 @@ _log = logging.getLogger("muster.inventory")
 ALERT: Final = "alert"
 TOPICS: Final = ("capability", "event", ALERT)
 READ_BYTES: Final = 1 << 18
-"""Of a partition at once: some hundred documents, whose facts keep the event loop for some ten milliseconds."""
+"""Of a partition at once: some hundred documents."""
 SILENCE_SECONDS: Final = 30.0
 """A node that was not heard for so long is silent."""
-BEHIND_SECONDS: Final = 5.0
-"""While we are so far behind in a partition, nobody in it is called silent."""
+_TOGETHER: Final = 32
+"""Batches that are taken in one go; one of a document costs some tenth of a millisecond."""
 _CHECK_SECONDS: Final = 1.0
 _SETTLE_SECONDS: Final = 60.0
 
@@ -107,9 +108,7 @@ class Inventory:
         self._ledger = ledger
         self._control = control
         self._adopt = adopt
-        self._silence_s = silence_s
         self._clock = clock
-        self._wall_ns = wall_ns
         self._resend = resend
         self._settle_runs = settle
         self._settled_at = clock()
@@ -124,8 +123,9 @@ class Inventory:
         self._runs: dict[tuple[str, str], Run] = {}
         self._latest: dict[str, Run] = {}
         """Publisher -> its latest run that was read of."""
-        self._heard: dict[str, tuple[float, int]] = {}
-        """Publisher -> when it was last heard, by our clock, and its partition."""
+        self._spoke: dict[str, str] = {}
+        """Publisher -> its run that spoke for a node when we began."""
+        self.hearing = Hearing(silence_s, clock, wall_ns)
         self._state: State | None = None
         """The ledger's state that facts went into; another one lacks those that are not on disk."""
         self._following = Following(log, self.name, announce, _log)
@@ -133,8 +133,6 @@ class Inventory:
         """Place of the record that is being taken."""
         self._poison: set[tuple[str, int, int]] = set()
         """Places of records that could not be taken: a defect of ours each, and left out the next time."""
-        self.behind: dict[int, float] = {}
-        """Partition -> seconds that we are behind in it; only those where we are."""
         self.status = InventoryStatus()
         self.ready = False
 
@@ -190,10 +188,10 @@ class Inventory:
         self._runs.clear()
         self.known = True
         self._state = self._ledger.peek()
-        now = self._clock()
-        for node in self._ledger.peek().nodes.values():  # nobody was heard before, because nobody listened
-            if node.publisher:
-                self._heard.setdefault(node.publisher, (now, -1))
+        self.hearing.begin(self._ledger.peek())
+        self._spoke = {}
+        for node in self._ledger.peek().nodes.values():
+            self._spoke.setdefault(node.publisher, node.epoch)
         self.status.last_error = ""
         self.ready = True
 
@@ -251,7 +249,7 @@ class Inventory:
             self.tracker.move(topic, partition, error.begin if offset < error.begin else error.end)
             return True
         if topic != ALERT:
-            self._note_lateness(partition, records)
+            self.hearing.note_lateness(partition, records)
         if not records:
             return False
         if topic == ALERT:
@@ -260,21 +258,14 @@ class Inventory:
         else:
             batches = [(record, batch) for record in records if (batch := self._opened(record)) is not None]
             await self._know_runs({(one.envelope.publisher, one.envelope.epoch) for _, one in batches})
-            for record, batch in batches:
+            for number, (record, batch) in enumerate(batches, 1):
                 self._at = (topic, partition, record.offset)
                 self._take(record, batch, partition)
-                if batch.body:
+                if not number % _TOGETHER:
                     await asyncio.sleep(0)  # a fleet that describes itself anew must not keep the loop to itself
             self._at = None
         self.tracker.move(topic, partition, records[-1].offset + 1)
         return True
-
-    def _note_lateness(self, partition: int, records: list[Record]) -> None:
-        late = (self._wall_ns() - records[0].appended_ns) / 1e9 if records else 0.0
-        if late > BEHIND_SECONDS:
-            self.behind[partition] = late
-        else:
-            self.behind.pop(partition, None)
 
     def _opened(self, record: Record) -> Batch | None:
         self.status.records += 1
@@ -290,10 +281,7 @@ class Inventory:
         for publisher, epoch in sorted(named):
             if publisher not in self._latest:
                 word = self.tracker.words.get(publisher)
-                current = next(
-                    (one.epoch for one in self._ledger.peek().nodes.values() if one.publisher == publisher),
-                    word.epoch if word else "",
-                )
+                current = self._spoke.get(publisher, word.epoch if word else "")
                 if current:
                     self._latest[publisher] = await self._run(publisher, current)
             await self._run(publisher, epoch)
@@ -310,11 +298,11 @@ class Inventory:
     def _take(self, record: Record, batch: Batch, partition: int) -> None:
         envelope = batch.envelope
         run = self._runs.get((envelope.publisher, envelope.epoch)) or Run(envelope.epoch, "", 0, unverified=False)
-        self._heard[envelope.publisher] = (self._clock(), partition)
+        self.hearing.hear(envelope.publisher, partition)
         if envelope.account is not None:
             told = told_word(envelope.publisher, envelope.epoch, record.appended_ns, envelope.account)
             self.tracker.recall([narrow(told, CLASSES)])
-        if envelope.documents and partition not in self.behind and self._is_latest(envelope, run):
+        if envelope.documents and partition not in self.hearing.behind and self._is_latest(envelope, run):
             self._compare(envelope)
         if not envelope.rows:
             return
@@ -398,17 +386,7 @@ class Inventory:
 
     async def check_silence(self) -> None:
         """Record which nodes fell silent, and which speak again; of partitions where we are behind nothing is told."""
-        now = self._clock()
-        entries: list[Entry] = []
-        for node in self._ledger.peek().nodes.values():
-            if not node.publisher:
-                continue
-            heard, partition = self._heard.get(node.publisher, (now, -1))
-            silent = now - heard >= self._silence_s and partition not in self.behind
-            if silent and node.live:
-                entries.append(NodeReached(node.id, live=False, why=f"not heard for {now - heard:.0f} s"))
-            elif not silent and not node.live and now - heard < self._silence_s:
-                entries.append(NodeReached(node.id, live=True))
+        entries = self.hearing.news(self._ledger.peek())
         if entries:
             await self._ledger.decide(lambda _: (entries, None))
 

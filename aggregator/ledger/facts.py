@@ -347,10 +347,8 @@ def _gone(state: State, device: Device, source: str, why: str) -> list[Entry]:
 
 def _parts(state: State, node: str, view: View, name: str) -> list[Entry]:
     """Join parts that were seen before what they are a part of."""
-    apart = sorted(
-        (state.devices[part] for part in state.found.apart.get((node, view.source))), key=lambda part: part.first
-    )
-    return [Joined(part.id, name) for part in apart]
+    apart = [state.devices[part] for part in state.found.apart.get((node, view.source))]
+    return [Joined(part.id, name) for part in sorted(apart, key=lambda part: part.first)]
 
 
 def _joined(state: State, node: str, view: View, name: str, device: Device | None) -> list[Entry]:

@@ -257,7 +257,7 @@ async def test_while_we_are_behind_nobody_in_that_partition_goes_stale(tmp_path:
         one.now += 60
         await one.log.append([Entry("event", partition_of("n1", PARTITIONS), near.heartbeat())])
         await one.inventory.read_all()
-        assert [partition_of("n1", PARTITIONS)] == list(one.inventory.behind)
+        assert [partition_of("n1", PARTITIONS)] == list(one.inventory.hearing.behind)
         one.now += 60
         await one.inventory.check_silence()
         assert {"S1": "live", "S2": "stale"} == one.devices()

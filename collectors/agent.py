@@ -247,7 +247,8 @@ class Agent:
 def _claims(config: AgentConfig, identity: NodeIdentity) -> NodeClaims | None:
     """Give the part that works for claims; None when nobody knows what this node promised: it then does nothing."""
     try:
-        return NodeClaims(config.data_dir, identity.boot_id, config.claims)
+        library = next((one.options.get("library", "") for one in config.collectors if one.name == "nvml"), "")
+        return NodeClaims(config.data_dir, identity.boot_id, config.claims, library=str(library))
     except CheckpointError as error:
         _log.critical("claims_refused error=%s", error)
         return None

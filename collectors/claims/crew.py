@@ -46,13 +46,20 @@ class Crew:
         perform: Perform,
         *,
         root: str = "/",
+        lender: str = "",
+        library: str = "",
         say: Callable[[], None] = lambda: None,
     ) -> None:
-        """`say`: tells the aggregator what there is to report; may take its time, and never raises."""
+        """Prepare; `lender` and `library` are those of an `Order`.
+
+        `say`: tells the aggregator what there is to report; may take its time, and never raises.
+        """
         self._worker = worker
         self._options = options
         self._perform = perform
         self._root = root
+        self._lender = lender
+        self._library = library
         self._say = say
         self._saying = threading.Lock()
         self._lock = threading.Lock()
@@ -117,6 +124,8 @@ class Crew:
             root=self._root,
             output_bytes=self._options.output_bytes,
             reset=self._options.reset,
+            lender=self._lender,
+            library=self._library,
         )
         report = self._perform(order)
         _log.info(

@@ -24,13 +24,18 @@ class NodeClaims:
         *,
         perform: Perform = in_a_process,
         root: str = "/",
+        library: str = "",
     ) -> None:
-        """Read the checkpoint. Raises CheckpointError when there is one that cannot be read."""
+        """Read the checkpoint. Raises CheckpointError when there is one that cannot be read.
+
+        `library`: path of NVIDIA's management library, "" for the system's.
+        """
         self.say: Callable[[], None] = lambda: None
         """Called, on a thread of the crew's, when there is something to report."""
         file = CheckpointFile(data_dir / "agent" / "claims.json")
         self.worker = Worker(file, boot, by_hand=by_hand(options), changed=self._changed)
-        self._crew = Crew(self.worker, options, perform, root=root, say=self._say)
+        lender = str(data_dir / "agent" / "collectors" / "nvml")  # its `Context.state_dir`
+        self._crew = Crew(self.worker, options, perform, root=root, lender=lender, library=library, say=self._say)
         self._desk = Desk(desk_path(data_dir), self.worker)
 
     def start(self) -> None:

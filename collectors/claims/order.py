@@ -32,6 +32,10 @@ class Order(msgspec.Struct, array_like=True, frozen=True):
     root: str = "/"
     output_bytes: int = 4096
     reset: bool = True
+    lender: str = ""
+    """Folder of the collector that has all GPUs open, and lends them; "" for none."""
+    library: str = ""
+    """Path of NVIDIA's management library; "": the system's."""
 
 
 def order_of(step: ClaimStep, device: ClaimDevice) -> Order:

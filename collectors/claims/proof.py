@@ -26,6 +26,7 @@ from schemas.evidence import (
     VfReadback,
     readback_of,
 )
+from schemas.mig import read_place, read_plan
 
 
 class Seen(msgspec.Struct, frozen=True):
@@ -35,17 +36,31 @@ class Seen(msgspec.Struct, frozen=True):
     order: Order
     reading: Reading
     reset_seen: bool
+    before: object = None
+    """What `note` gave before the hook."""
 
 
 Reader = Callable[[Seen], dict[str, object]]
 """Gives the fields of a kind's document beside those that all have."""
 
 
-def evidence_of(root: Path, order: Order, clock: Callable[[], int] = time.time_ns) -> tuple[Reading, Readback]:
-    """Reset the device where that can be seen, read it, and give its evidence."""
+def note(root: Path, order: Order) -> object:
+    """Take down, before the hook, what the evidence of a kind of device is compared with; None for most."""
+    if order.device.kind != DeviceKind.GPU.value:
+        return None
+    from collectors.nvml import evidence
+
+    found = evidence.shown(root, order.device.address, order.library)
+    return None if found is None else found.marks
+
+
+def evidence_of(
+    root: Path, order: Order, clock: Callable[[], int] = time.time_ns, *, before: object = None
+) -> tuple[Reading, Readback]:
+    """Reset the device where that can be seen, read it, and give its evidence. `before`: what `note` gave."""
     reset = order.reset and reset_function(root, order.device.address)
     reading = read_device(root, order.device)
-    seen = Seen(root, order, reading, reset)
+    seen = Seen(root, order, reading, reset, before)
     kind = readback_of(DeviceKind(order.device.kind), planned=bool(order.device.profile))
     fields = {
         "device": order.device.device,
@@ -91,12 +106,33 @@ def _nvme(seen: Seen) -> dict[str, object]:
 
 
 def _gpu(seen: Seen) -> dict[str, object]:
-    return {"reset_seen": seen.reset_seen, "processes": len(seen.reading.users), "memory_check": UNSUPPORTED}
+    """Ask NVIDIA's driver, where it has the GPU; a reset by the operator's hook is seen by what counts anew."""
+    from collectors.nvml import evidence
+
+    users = len(seen.reading.users)
+    found = evidence.shown(seen.root, seen.order.device.address, seen.order.library)
+    if found is None or found.processes is None:
+        return {"reset_seen": seen.reset_seen, "processes": users, "memory_check": UNSUPPORTED}
+    before = seen.before if isinstance(seen.before, evidence.Marks) else None
+    return {
+        "reset_seen": seen.reset_seen or found.reset_since(before),
+        "processes": max(users, found.processes),
+        "memory_check": found.memory_check,
+        "memory_used_bytes": found.memory_used_bytes,
+    }
 
 
 def _partition(seen: Seen) -> dict[str, object]:
-    """Nothing below `/sys` tells of partitions."""
-    return {"gone": False, "processes": len(seen.reading.users), "memory_check": UNSUPPORTED}
+    """Ask NVIDIA's driver what is in the partition's place on its GPU, and how the memory of that is."""
+    from collectors.nvml import evidence
+
+    users = len(seen.reading.users)
+    plan = read_plan(seen.order.device.profile)
+    found = evidence.shown(seen.root, seen.order.device.parent, seen.order.library)
+    if plan is None or found is None or found.partitions is None:
+        return {"gone": False, "processes": users, "memory_check": UNSUPPORTED}
+    taken = [place for place in map(read_place, found.partitions) if place is None or place.mask & plan.place.mask]
+    return {"gone": not taken, "processes": users, "memory_check": found.memory_check}
 
 
 def _vf(seen: Seen) -> dict[str, object]:

@@ -10,11 +10,13 @@ from pathlib import Path
 
 import msgspec
 
+from collectors._lending import lent
 from collectors.claims.hooks import run_hook
 from collectors.claims.order import Order, environment, wrong_with
-from collectors.claims.proof import evidence_of
+from collectors.claims.proof import evidence_of, note
 from collectors.claims.readback import Reading, keeps_for_others, read_device
 from schemas.claims import DeviceReport, Step
+from schemas.device import DeviceKind
 from schemas.evidence import encode_readback
 
 
@@ -43,17 +45,24 @@ def perform(order: Order, *, lifeline: int = -1) -> DeviceReport:
     wrong = wrong_with(order)
     if wrong:
         return _failed(order, wrong)
+    with lent(order.lender if order.device.kind == DeviceKind.GPU.value else "") as refused:
+        return _failed(order, refused) if refused else _perform(order, lifeline)
+
+
+def _perform(order: Order, lifeline: int) -> DeviceReport:
     root = Path(order.root)
+    noted: object = None
     if order.step is Step.CLEAN:
         before = read_device(root, order.device)
         if before.in_use:
             return _failed(order, f"it is in use by {', '.join(before.users)}: nothing was done", before)
+        noted = note(root, order)
     if order.hook is not None:
         outcome = run_hook(order.hook, environment(order), order.output_bytes, lifeline=lifeline)
         if outcome.problem:
             return _failed(order, f"hook {order.name}: {outcome.problem}")
     if order.step is Step.CLEAN:
-        reading, document = evidence_of(root, order)
+        reading, document = evidence_of(root, order, before=noted)
         if reading.problem:
             return _failed(order, reading.problem)
         return _report(order, reading, evidence=encode_readback(document))

@@ -14,6 +14,7 @@ from typing import Annotated, ClassVar, Final
 import msgspec
 from msgspec import Meta
 
+from collectors._lending import Lending
 from collectors.contract import Context, Emit
 from collectors.metrics_gpu import GPU_METRICS, NVLINK_METRICS, NVML_METRICS
 from collectors.nvml.changes import Changes
@@ -37,12 +38,13 @@ from collectors.nvml.readings import memory_of
 from collectors.nvml.users import User, users_of
 from collectors.nvml.watch import Watch
 from schemas.device import Document
-from schemas.errors import NewProcessError, NoDataError, PartialCollectError
+from schemas.errors import NewProcessError, NoDataError, PartialCollectError, StartupError
 from schemas.events import EventSpec
 from schemas.metrics import MetricSpec
 from schemas.rows import Event, FieldValue, Item, Reading, Severity
 from schemas.verbosity import Level
 
+_LENT: Final = "a claim's step has the GPUs; they are read again after it"
 _MOST_FOUND: Final = 1000
 """Changes that wait for the watch; beyond, the oldest are let go."""
 _HUNG_S: Final = 60
@@ -50,6 +52,12 @@ _HUNG_S: Final = 60
 _MOST_HUNG_S: Final = 3600
 
 Seconds = Annotated[float, Meta(gt=0)]
+
+
+class LentError(NewProcessError):
+    """A claim's step wants the GPUs, and gets them when this process has ended."""
+
+    code = "collector.lent"
 
 
 class NvmlConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -87,6 +95,7 @@ class NvmlCollector:
         self._clock = clock
         self._wall_ns = wall_ns
         self._binding = binding
+        self._lending = Lending(context.state_dir)
         self._nvml: Nvml = None
         self._keep: Keep | None = None
         self._missing: Missing = set()
@@ -109,6 +118,15 @@ class NvmlCollector:
         missing = self.probe()
         if missing:
             raise NoDataError(missing)
+        if not self._lending.use():
+            raise StartupError(_LENT)
+        try:
+            self._open()
+        except BaseException:
+            self.stop()
+            raise
+
+    def _open(self) -> None:
         nvml = self._binding(self._config.library)
         initialize(nvml)
         self._nvml = nvml
@@ -119,7 +137,6 @@ class NvmlCollector:
         self._enumerate()
         self._greet(self._keep, facts_of(nvml).driver)
         if not (self._gpus or self._problems):
-            self.stop()
             raise NoDataError("NVIDIA's driver is loaded, and shows no GPU")
 
     def collect(self) -> Iterator[Item]:
@@ -127,6 +144,7 @@ class NvmlCollector:
 
         Raises PartialCollectError when some do not answer, NewProcessError when only a new process can go on.
         """
+        self._lend()
         now, level = self._clock(), self._context.level()
         medium, slow = now >= self._medium_due, now >= self._slow_due
         if medium:
@@ -159,6 +177,7 @@ class NvmlCollector:
         A lost GPU has none, as if it were gone. Raises PartialCollectError at the end when rights are lacking.
         """
         keep = self._kept()
+        self._lend()
         self._look_again()
         describer = Describer(self._context.root, self._gpus, facts_of(self._nvml), names=self._config.name_programs)
         denied: set[str] = set()
@@ -185,8 +204,11 @@ class NvmlCollector:
 
     def watch(self, emit: Emit, stopping: threading.Event) -> None:
         """Wait for what the driver tells, and hand on what readings found. Raises NewProcessError."""
+        watch = Watch(self._nvml, lambda: self._gpus, self._found, self._lend)
         try:
-            Watch(self._nvml, lambda: self._gpus, self._found).run(emit, stopping)
+            watch.run(emit, stopping)
+        except LentError:
+            raise
         except NewProcessError as error:
             emit([_gone(error)])
             raise
@@ -202,6 +224,12 @@ class NvmlCollector:
             keep.close()
         if nvml is not None:
             shut_down(nvml)
+        self._lending.let_go()
+
+    def _lend(self) -> None:
+        """Let the GPUs go when a claim's step asks for them. Raises LentError: only its end closes all for certain."""
+        if self._lending.asked():
+            raise LentError(_LENT)
 
     # --- which GPUs there are ----------------------------------------------------------------------------------------
 

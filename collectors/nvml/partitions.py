@@ -19,6 +19,8 @@ from schemas.mig import Place
 _MEBI: Final = 1 << 20
 _MOST_PROFILES: Final = 32
 """More than any library knows; beyond its own it says that the number is not valid."""
+_MOST_INSTANCES: Final = 16
+"""More GPU instances of one profile no GPU has."""
 _WORD: Final = re.compile(r"\d+(?:c\.\d+)?g\.\d+gb\S*")
 
 
@@ -192,3 +194,28 @@ def _attributes(own: Asker) -> dict[str, Value]:
         "multiprocessors": told.multiprocessorCount,
         "copy_engines": told.sharedCopyEngineCount,
     }
+
+
+def partition_places(gpu: Gpu) -> frozenset[str] | None:
+    """Give the places, `<start>:<size>`, that GPU instances take, those without a compute instance too.
+
+    None when this process may not ask. Raises GpuLostError, NewProcessError.
+    """
+    from ctypes import byref, c_uint
+
+    mode, asker, nvml = mode_of(gpu), gpu.asker, gpu.asker.nvml
+    if mode is None or not mode[0]:
+        return frozenset()
+    found = set()
+    for profile in profiles_of(gpu):
+        count = c_uint(0)
+        room = (nvml.c_nvmlGpuInstance_t * _MOST_INSTANCES)()
+        if asker.hand("nvmlDeviceGetGpuInstances", (profile.number,), profile.number, room, byref(count)) is None:
+            return None
+        for instance in room[: count.value]:
+            try:
+                info = nvml.nvmlGpuInstanceGetInfo(instance)
+            except nvml.NVMLError:
+                return None
+            found.add(str(Place(info.placement.start, info.placement.size)))
+    return frozenset(found)

@@ -35,8 +35,14 @@ _WANTED: Final = _READ | _XID | _STORM | _RETIRED | _RETIREMENT_FAILED | _POISON
 class Watch:
     """The event set of all GPUs."""
 
-    def __init__(self, nvml: Nvml, gpus: Callable[[], list[Gpu]], found: "deque[Event]") -> None:
-        """Prepare. `gpus` gives those that are there now, `found` is what readings noticed."""
+    def __init__(
+        self, nvml: Nvml, gpus: Callable[[], list[Gpu]], found: "deque[Event]", each: Callable[[], None]
+    ) -> None:
+        """Prepare. `gpus` gives those that are there now, `found` is what readings noticed; `each` is called each turn.
+
+        What `each` raises ends the watch.
+        """
+        self._each = each
         self._nvml = nvml
         self._gpus = gpus
         self._found = found
@@ -50,6 +56,7 @@ class Watch:
         """Wait and emit until `stopping`. Raises NewProcessError when the driver is gone."""
         try:
             while not stopping.is_set():
+                self._each()
                 self._hand_on(emit)
                 if self._pause:
                     stopping.wait(self._pause)

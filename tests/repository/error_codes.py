@@ -19,6 +19,7 @@ CODES: dict[str, str] = {
     "SimulationError": "cli.simulation",
     "WordError": "cli.word",
     "ContractError": "collector.contract",
+    "LentError": "collector.lent",
     "NewProcessError": "collector.new_process",
     "NoDataError": "collector.no_data",
     "PartialCollectError": "collector.partial",

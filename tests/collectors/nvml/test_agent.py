@@ -7,6 +7,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from collectors._lending import lent
 from collectors.status import CollectorSetup, State
 from schemas.device import decode_document
 from schemas.rows import EVENT
@@ -96,6 +97,20 @@ def test_driver_that_is_reloaded_is_gone_on_with_in_a_new_process(fake_nvml: Fak
         rig.until(lambda: '"driver_version":"575.51.03"' in "".join(rig.intake.documents("nvml")[-1]))
         assert 8 == len(_devices(rig))
         assert (0, 0) == (rig.status("nvml").timeouts, rig.status("nvml").crashes), "nothing was killed for it"
+
+
+def test_step_of_a_claim_gets_the_gpus_and_gives_them_back(fake_nvml: FakeNvml, tmp_path: Path) -> None:
+    """A GPU that we had open could be neither reset nor handed over."""
+    with _agent(fake_nvml, tmp_path) as rig:
+        before = rig.status("nvml").helper_pid
+        assert before is not None
+        with lent(str(tmp_path / "state" / "nvml")) as refused:
+            assert "" == refused
+            rig.until(lambda: not Path(f"/proc/{before}").exists())
+            rig.until(lambda: "a claim's step has the GPUs" in rig.status("nvml").last_error)
+        rig.until(lambda: State.RUNNING is rig.status("nvml").state)
+        assert "nvml.driver.gone" not in _told(rig)
+        assert 8 == len(rig.intake.documents("nvml")[-1]), "nobody took them for gone meanwhile"
 
 
 @pytest.mark.parametrize("code", [9, 18, 999])

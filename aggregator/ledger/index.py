@@ -5,13 +5,12 @@ tables with names for keys take a fraction of one large table of pairs.
 """
 
 import sys
-from collections.abc import Callable, Collection, Hashable, Iterable
+from collections.abc import Collection, Hashable, Iterable
 from typing import Generic, TypeVar, overload
 
 from aggregator.ledger.model import Device, View, part_key, view_source
 
 K = TypeVar("K", bound=Hashable)
-V = TypeVar("V")
 
 
 class Ids(Generic[K]):
@@ -25,6 +24,8 @@ class Ids(Generic[K]):
     def add(self, key: K, device: str) -> None:
         """Let a device be found by a key. Nothing happens when it is."""
         found = self._found.setdefault(key, device)
+        if found is device:  # most are alone
+            return
         if isinstance(found, dict):
             found[device] = None
         elif found != device:
@@ -76,11 +77,17 @@ class IdOf(Generic[K]):
 
     def put(self, node: str, key: K, device: str) -> None:
         """Let a device be found by a key, and no other."""
-        _of(self._nodes, node, dict)[key] = device
+        found = self._nodes.get(node)
+        if found is None:
+            found = self._nodes[node] = {}
+        found[key] = device
 
     def add(self, node: str, key: K, device: str) -> None:
         """Let a device be found by a key, unless another is."""
-        _of(self._nodes, node, dict).setdefault(key, device)
+        found = self._nodes.get(node)
+        if found is None:
+            found = self._nodes[node] = {}
+        found.setdefault(key, device)
 
     def remove(self, node: str, key: K, device: str) -> None:
         """Let a device be found by a key no more. Nothing happens when it is not."""
@@ -126,7 +133,10 @@ class IdsOf(Generic[K]):
 
     def add(self, node: str, key: K, device: str) -> None:
         """Let a device be found by a key. Nothing happens when it is."""
-        _of(self._nodes, node, Ids).add(key, device)
+        found = self._nodes.get(node)
+        if found is None:
+            found = self._nodes[node] = Ids()
+        found.add(key, device)
 
     def remove(self, node: str, key: K, device: str) -> None:
         """Let a device be found by a key no more. Nothing happens when it is not."""
@@ -154,13 +164,6 @@ class IdsOf(Generic[K]):
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self._nodes!r})"
-
-
-def _of(nodes: dict[str, V], node: str, make: Callable[[], V]) -> V:
-    found = nodes.get(node)
-    if found is None:
-        found = nodes[node] = make()
-    return found
 
 
 class Index:

@@ -11,8 +11,9 @@ from aggregator.cli.client import Client, client_of
 from aggregator.cli.drain import add_wait_option, claims_table, wait_for_leaving
 from aggregator.cli.fence import add_fence_word, fence
 from aggregator.cli.names import names_of, node_id
-from aggregator.cli.render import Table, show
+from aggregator.cli.render import Table, number, show
 from aggregator.cli.words import age, ago_ns, seconds_of, shorten
+from aggregator.ledger.words import AMOUNTS
 from collectors.process import EXIT_FAILED
 
 _EPILOG = """examples:
@@ -26,6 +27,7 @@ _EPILOG = """examples:
   muster nodes decommission gpu-17  it will not come back: its tokens end, rows
                                     stranded with it count as lost, its claims
                                     are orphans
+  muster nodes room                 what claims hold of each, and what is left
   muster nodes orphans              claims on nodes that are gone, or silent
   muster nodes reinstate gpu-17     undo that, or a replacement
   muster nodes replace OLD NEW      a board was swapped: devices and claims of
@@ -67,6 +69,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
             add_yes_option(deed)
         _own_options(name, deed)
     add_fence_word(deeds)
+    add_word(deeds, "room", "what claims hold of vCPUs, memory and disk, and what is left", "muster nodes room")
     add_word(deeds, "orphans", "list the claims on nodes that are decommissioned or silent", "muster nodes orphans")
 
 
@@ -91,6 +94,9 @@ def run(options: argparse.Namespace) -> int:
         show(found, options.output, orphans_table(found))
         return 0
     views = client.get("/v1/nodes")
+    if options.deed == "room":
+        show({view["node"]["id"]: amounts_of(view) for view in views}, options.output, room_table(views))
+        return 0
     if options.deed == "fence":
         id_ = node_id(views, options.node)
         return fence(client, options, id_, names_of(views)[id_])
@@ -111,6 +117,26 @@ def nodes_table(views: list[dict[str, Any]], now_ns: int) -> Table:
         node = view["node"]
         heard = age(view["silent_s"]) if view["silent_s"] is not None else ago_ns(node["last_heard_ns"], now_ns)
         table.add(shorten(node["host_name"] or "-", 16), state_of(view), heard, node["agent_version"], node["id"])
+    return table
+
+
+def amounts_of(view: dict[str, Any]) -> dict[str, dict[str, int]]:
+    """Give what is consumed and what remains on a node, by amount; {} of one of which nobody knows."""
+    amounts: dict[str, dict[str, int]] = (view.get("life") or {}).get("amounts", {})
+    return amounts
+
+
+def room_table(views: list[dict[str, Any]]) -> Table:
+    """Make the table of what claims hold of each node, and what is left."""
+    table = Table(["node", "vcpus left", "of", "memory left", "of", "disk left", "of"],
+                  empty="no nodes yet: start an agent with 'muster-agent', or 'muster up' on this machine")  # fmt: skip
+    for view in sorted(views, key=lambda view: view["node"]["host_name"] or view["node"]["id"]):
+        amounts = amounts_of(view)
+        row = [shorten(view["node"]["host_name"] or view["node"]["id"], 16)]
+        for name in AMOUNTS:
+            unit = "bytes" if name.endswith("_bytes") else ""
+            row += [number(amounts.get(name, {}).get(word), unit) for word in ("left", "limit")]
+        table.add(*row)
     return table
 
 

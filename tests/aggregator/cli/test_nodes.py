@@ -26,6 +26,26 @@ def test_tables_fit_80_columns(run: Run) -> None:
         assert max(map(len, run(*words)[1].splitlines())) <= 80
 
 
+def test_room_shows_what_is_left_of_each_amount_and_nothing_where_nobody_knows(run: Run, stub: Stub) -> None:
+    """R001-4: consumed against remaining. Absent is not zero."""
+    [view] = stub.find("GET", "/v1/nodes", None)
+    amounts = {
+        "vcpus": {"total": 8, "limit": 16, "used": 10, "left": 6},
+        "memory_bytes": {"total": 1 << 34, "limit": 1 << 34, "used": 1 << 34, "left": 0},
+    }
+    stub.answers["GET /v1/nodes"] = [
+        view | {"life": {"amounts": amounts}},
+        view | {"node": view["node"] | {"id": "2", "host_name": "unheard"}, "life": None},
+    ]
+    status, out, _ = run("nodes", "room")
+    rows = [line.split() for line in out.splitlines()[1:]]
+    assert status == 0
+    assert ["rack1-gpu3", "6", "16", "0", "B", "16.0", "GiB", "-", "-"] == rows[0]
+    assert ["unheard", *["-"] * 6] == rows[1]
+    assert max(map(len, out.splitlines())) <= 80
+    assert json.loads(run("nodes", "room", "-o", "json")[1]) == {NODE: amounts, "2": {}}
+
+
 def test_no_nodes_says_how_to_get_one(run: Run, stub: Stub) -> None:
     stub.answers["GET /v1/nodes"] = []
     assert "muster up" in run("nodes")[1]

@@ -226,13 +226,11 @@ class Index:
                 (self.apart.remove if parent else self.apart.add)(device.node, _whole(view), device.id)
 
     @classmethod
-    def of(cls, devices: Iterable[Device], *, facts: bool) -> "Index":
-        """Find these devices. Without `facts`: groups and parts alone, which is what questions ask for."""
+    def of(cls, devices: Iterable[Device]) -> "Index":
+        """Find these devices."""
         made = cls()
         for device in devices:
-            made.relate(device)
-            if facts:
-                made._add_facts(device)
+            made.add(device)
         return made
 
     def copy(self) -> "Index":

@@ -332,10 +332,10 @@ class State:
             state.build_index()
         return state
 
-    def build_index(self, *, facts: bool = True) -> None:
-        """Let everything be found. Without `facts` only what questions ask for: no facts may be taken then."""
-        self.found = Index.of(self.devices.values(), facts=facts)
-        self.indexed |= facts
+    def build_index(self) -> None:
+        """Let everything be found."""
+        self.found = Index.of(self.devices.values())
+        self.indexed = True
 
     def digest(self) -> str:
         """Give the hash of the state: equal states, equal hashes, whatever way led there."""

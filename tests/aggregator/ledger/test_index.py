@@ -41,7 +41,7 @@ def test_ids_are_found_by_key_in_the_order_in_which_they_came(steps: Sequence[tu
 
 def test_copy_changes_on_its_own() -> None:
     book = _family()
-    before, twin = Index.of(book.state.devices.values(), facts=True), book.state.found.copy()
+    before, twin = Index.of(book.state.devices.values()), book.state.found.copy()
     for device in list(book.state.devices.values()):
         twin.remove(device)
     assert before.by_source == book.state.found.by_source
@@ -77,7 +77,7 @@ def test_part_that_is_gone_for_good_waits_no_more_than_it_is_found() -> None:
     book = _family()
     first, _ = book.state.devices.values()
     book.write(withdraw(book.state, "n1", next(iter(first.views)), "unplugged"))
-    fresh = Index.of(book.state.devices.values(), facts=True)
+    fresh = Index.of(book.state.devices.values())
     assert (fresh.apart, fresh.by_source, fresh.by_slot) == (
         book.state.found.apart,
         book.state.found.by_source,

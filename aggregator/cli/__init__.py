@@ -13,6 +13,8 @@ from collectors.process import EXIT_CONFIG, EXIT_FAILED
 
 EXIT_USAGE: Final = 2
 
+_FEW: Final = 12
+"""Words that are listed when none is like the one that was written; of more, --help has them."""
 WIDE: Final = "wide"
 """The output that is a table with nothing left out."""
 _EXITS: Final = """exit status:
@@ -49,6 +51,7 @@ COMMANDS: Final[dict[str, Command]] = {
     "claims": Command("list claims; ask for devices, provision, renew, release", "aggregator.cli.claims"),
     "clean": Command("clean devices, vouch for them, retire them", "aggregator.cli.clean"),
     "nodes": Command("list nodes; cordon, drain, maintain, name, replace them, let one go", "aggregator.cli.nodes"),
+    "drain": Command("tell what is on a node to leave; nothing new goes there", "aggregator.cli.drain"),
     "adopt": Command("bring devices that are in use already under Muster", "aggregator.cli.adopt"),
     "reconcile": Command("show where two views of the fleet do not agree", "aggregator.cli.reconcile"),
     "export": Command("hand the inventory on: nova, Triton, CSV, JSON; check a nova.conf", "aggregator.cli.export"),
@@ -160,7 +163,11 @@ class _Parser(argparse.ArgumentParser):
         if wrong is not None:
             from schemas.errors import near_names
 
-            message += near_names(wrong[1], re.findall(r"'([^']+)'", wrong[2]))
+            known = re.findall(r"'([^']+)'", wrong[2])
+            near = near_names(wrong[1], known)
+            told = near if near or len(known) > _FEW else f" There is: {', '.join(known)}."
+            place = message[: wrong.start()]
+            message = f"{place if '-' in place else ''}there is no {wrong[1]!r}.{told}"
         self.exit(EXIT_USAGE, f"{self.prog}: {message}\n'{self.prog} --help' has the words and examples\n")
 
 

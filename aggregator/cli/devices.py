@@ -12,7 +12,7 @@ from aggregator.cli.query import clock_time
 from aggregator.cli.render import CELL_WIDTH, Table, show
 from aggregator.cli.words import shorten
 from aggregator.ledger.givable import GIVEN, never_given
-from aggregator.ledger.words import Lifecycle
+from aggregator.ledger.words import Lifecycle, Reach
 from schemas.device import DeviceKind
 
 _EPILOG = """examples:
@@ -39,9 +39,12 @@ states:
   foreign      in use, but not through Muster ('muster adopt' says by whom)
   host         the machine's own, or what it needs: its root disk, its uplink
   retired      taken out for good
-reach: live; stale: its node is silent; absent: its node speaks and it is gone;
-unverified: it has not shown since a boot that it is the same part"""
+and behind it, unless the device is there:
+  stale        its node is silent
+  absent       its node speaks, and it is gone
+  unverified   it has not shown since a boot that it is the same part"""
 _PAGE = 5000
+_LIVE = Reach.LIVE.value
 _UNCUT = CELL_WIDTH
 
 
@@ -115,7 +118,7 @@ def devices_table(devices: list[dict[str, Any]], *, wide: bool = False) -> Table
     """Make the table of devices; a wide one has ids, serial numbers and places too, and cuts nothing off."""
     more = ["kind", "node id", "variant", "serial", "uuid", "path"] if wide else []
     table = Table(
-        ["device", "node", "model", "address", "group", "state", "reach", "claim", "marks", *more],
+        ["device", "node", "model", "address", "group", "state", "claim", "marks", *more],
         empty="no devices: the agents' collectors have not described any yet, or none fits",
     )
     for one in devices:
@@ -126,8 +129,7 @@ def devices_table(devices: list[dict[str, Any]], *, wide: bool = False) -> Table
             shorten(model if wide else one["variant"] or model, _UNCUT if wide else 24),
             one["slot"].get("address", "") or one["slot"].get("location", "") or "-",
             "-" if group is None else str(group),
-            one["lifecycle"],
-            one["reach"],
+            one["lifecycle"] if one["reach"] == _LIVE else f"{one['lifecycle']}, {one['reach']}",
             one["claim"] or "-",
             ",".join(dict.fromkeys(taint["rule"] for taint in one["taints"])) or "-",
             *(_more(one) if wide else ()),

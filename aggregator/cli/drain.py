@@ -1,4 +1,4 @@
-"""Waits until what should leave a node has left, and shows what is still there."""
+"""`muster drain`, which is `muster nodes drain`: what should leave a node is told to, waited for, and shown."""
 
 import argparse
 import sys
@@ -6,12 +6,37 @@ import time
 from typing import Any, Final
 from urllib.parse import quote
 
+from aggregator.cli import add_examples, add_output_option, add_server_options
 from aggregator.cli.client import Client
 from aggregator.cli.render import Table, show
 from aggregator.cli.words import seconds_of, shorten
 from collectors.process import EXIT_FAILED
 
 _ASK_SECONDS: Final = 0.5
+_EPILOG: Final = """examples:
+  muster drain gpu-17 --why 'new kernel'
+  muster drain gpu-17 --why 'new kernel' --wait 2h
+  muster nodes uncordon gpu-17           it is open again
+
+Nothing new goes to the node; those who have claims there are told to leave."""
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare what the command takes."""
+    add_examples(parser, _EPILOG)
+    add_server_options(parser)
+    add_output_option(parser)
+    parser.add_argument("node", metavar="NODE", help="its id or host name")
+    parser.add_argument("--why", default="", help="the reason; those concerned are told")
+    add_wait_option(parser)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Drain it."""
+    from aggregator.cli import nodes  # which has this word below it, and so imports us
+
+    options.deed = "drain"
+    return nodes.run(options)
 
 
 def add_wait_option(parser: argparse.ArgumentParser) -> None:

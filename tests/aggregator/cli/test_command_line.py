@@ -99,3 +99,22 @@ def test_a_word_that_is_none_is_answered_with_the_nearest(capsys: pytest.Capture
         main(["quer"])
     assert 2 == left.value.code
     assert "Did you mean 'query'?" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["devics"], "there is no 'devics'. Did you mean 'devices'?"),
+        (["export", "yaml"], "there is no 'yaml'. There is: nova, triton, csv, json."),
+        (["devices", "--kind", "gup"], "there is no 'gup'. Did you mean 'gpu'?"),
+    ],
+)
+def test_a_word_that_there_is_not_is_answered_in_a_line(
+    words: list[str], told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as end:
+        main(words)
+    first = capsys.readouterr().err.splitlines()[0]
+    assert 2 == end.value.code
+    assert first.endswith(told)
+    assert len(first) <= 80

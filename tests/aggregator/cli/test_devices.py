@@ -79,3 +79,11 @@ def test_devices_of_which_a_filter_cannot_be_told_are_said(run: Run, stub: Stub)
     assert (0, 2) == (status, len(out.splitlines()))
     assert "3 devices do not say what --where asks about" in err
     assert "" == run("devices")[2]
+
+
+def test_a_device_that_is_not_there_says_so_behind_its_state(run: Run, stub: Stub) -> None:
+    stub.answers["GET /v1/devices"] = {"devices": [GPU, GPU | {"reach": "absent"}], "next": "", "sequence": 7}
+    _, here, gone = run("devices")[1].splitlines()
+    assert "dirty, absent" in gone
+    assert "dirty" in here
+    assert "live" not in here

@@ -92,3 +92,14 @@ def test_no_server_fails_and_says_how_to_start_one(run: Run, stub: Stub) -> None
     status, _, err = run("nodes", "--server", "unix:///nonexistent/muster.sock")
     assert status == 1
     assert "muster up" in err
+
+
+def test_drain_is_a_command_of_its_own_and_the_same(run: Run, stub: Stub) -> None:
+    stub.answers[f"POST /v1/nodes/{NODE}/drain"] = {"node": NODE, "claims": []}
+    words = ("drain", "rack1-gpu3", "--why", "new kernel")
+    long = run("nodes", *words)
+    asked = stub.asked[:]
+    stub.asked.clear()
+    assert long == run(*words)
+    assert asked == stub.asked
+    assert "new kernel" in str(asked)

@@ -81,6 +81,7 @@ class FleetNode:
         )
         self.worker = Worker(checkpoint, node.boot_id, changed=lambda: setup.work(node.id))
         self._claims = SimulatedClaims(node)
+        self._claims.restore(checkpoint.message())
         self._doing: list[tuple[float, Job, Order]] = []
         self.session = ControlSession(
             token=token,

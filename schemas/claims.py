@@ -78,7 +78,7 @@ class Made(msgspec.Struct, array_like=True, frozen=True):
     gpu_instance: int
     compute_instance: int
     generation: int
-    """How often a partition was made under these ids on this GPU, this one included."""
+    """Which making under these ids on this GPU it is: 1, and higher for each later one."""
 
 
 class DeviceReport(msgspec.Struct, array_like=True, frozen=True):

@@ -5,8 +5,8 @@ A GPU tells its profiles with their possible placements, `<profile>:{<starts>}:<
 whose slices overlap do not. A place gives its slices of compute with those of memory.
 
 A partition that is to be made is named by its plan, `<profile>@<start>:<size>`, on a GPU. One that is there has a UUID,
-and the ids of its GPU instance and compute instance. The driver gives all of them again, so its generation counts: how
-often a partition was made under these ids.
+and the ids of its GPU instance and compute instance. The driver gives all of them again, so its generation counts:
+which making under these ids it is.
 
 Sources: NVIDIA Multi-Instance GPU user guide, "GPU instance placements"; NVML API reference,
 `nvmlDeviceGetGpuInstancePossiblePlacements_v2`.
@@ -106,7 +106,7 @@ def partition_slot(gpu: Slot, place: Place) -> Slot:
 def partition_uuid(uuid: str, generation: int) -> str:
     """Give what tells a partition from every other for good: the driver's UUID, which it may give again.
 
-    `generation`: how often a partition was made under its ids on its GPU, this one included.
+    `generation`: which making under its ids on its GPU it is: 1, and higher for each later one.
     """
     return uuid if generation == 1 else f"{uuid}.{generation}"
 

@@ -9,12 +9,14 @@ from typing import Final
 
 from collectors.claims.order import Order, wrong_with
 from collectors.simulated.node import VFIO, SimulatedNode
-from schemas.claims import DeviceReport, Step
+from collectors.simulated.partitions import made as ids_of
+from schemas.claims import Checkpoint, DeviceReport, Step
 from schemas.device import DeviceKind, Document, part_key
 from schemas.evidence import (
     FunctionReadback,
     GpuReadback,
     NvmeReadback,
+    PartitionReadback,
     Readback,
     VfReadback,
     encode_readback,
@@ -45,14 +47,17 @@ class SimulatedClaims:
         """Do a step, and say what became of it."""
         effects, device = self._node.effects, order.device
         wrong = wrong_with(order)
-        document = self._find(device.part)
+        part = device.family if device.profile else device.part
+        document = self._find(part)
         if wrong or document is None:
-            return _failed(order, wrong or f"there is no part {device.part} on {self._node.name}")
+            return _failed(order, wrong or f"there is no part {part} on {self._node.name}")
         if f"{order.step.value}_fails" in effects.claims:
             return _failed(order, f"hook {device.kind}.{order.step.value}: exit status 1: simulated")
         used = "device_in_use" in effects.claims
         if used and order.step is not Step.PREPARE:
             return _failed(order, f"it is in use by qemu/{4711 + len(device.device)}")
+        if device.profile:
+            return self._divide(order, document)
         self._drive(order)
         document = self._find(device.part) or document
         return DeviceReport(
@@ -63,6 +68,28 @@ class SimulatedClaims:
             driver=str(document.capabilities.get("driver", "")),
             evidence=self._evidence(order, document) if order.step is Step.CLEAN else "",
         )
+
+    def restore(self, kept: Checkpoint) -> None:
+        """Make again what the node keeps for claims: the machine that it stands for was not rebooted."""
+        for claim in kept.claims:
+            for device in claim.devices:
+                gpu = self._find(device.family) if device.profile else None
+                if gpu is not None:
+                    self._node.divide(self._node.hardware.gpus.index(gpu.device), device.profile, claim.sequence)
+
+    def _divide(self, order: Order, document: Document) -> DeviceReport:
+        """Make a partition, leave it, or destroy it, as `nvidia-smi mig` would in a hook."""
+        device, gpu = order.device, self._node.hardware.gpus.index(document.device)
+        made = None
+        if order.step is Step.PREPARE:
+            found = self._node.divide(gpu, device.profile, order.sequence)
+            if isinstance(found, str):
+                return _failed(order, found)
+            made = ids_of(self._node.hardware, found)
+        elif order.step is Step.CLEAN and "evidence_bad" not in self._node.effects.claims:
+            self._node.unite(gpu, device.profile)
+        evidence = self._evidence(order, document) if order.step is Step.CLEAN else ""
+        return DeviceReport(device.device, done=True, part=device.part, evidence=evidence, made=made)
 
     def _drive(self, order: Order) -> None:
         """Bind what is given away for passthrough to vfio, the whole group, and give it back when it is cleaned."""
@@ -84,7 +111,16 @@ class SimulatedClaims:
     def _readback(self, order: Order, document: Document, part: str, clean: int) -> Readback:
         told = {"device": order.device.device, "part": part, "clean": clean, "read_ns": self._clock()}
         hook, spoilt = f"{order.device.kind}.clean", "evidence_bad" in self._node.effects.claims
-        match readback_of(DeviceKind(order.device.kind)):
+        match readback_of(DeviceKind(order.device.kind), planned=bool(order.device.profile)):
+            case kind if kind is PartitionReadback:
+                return PartitionReadback(
+                    **told,  # type: ignore[arg-type]
+                    hook=hook,
+                    in_use=False,
+                    gone=not spoilt,
+                    processes=0,
+                    memory_check="passed",
+                )
             case kind if kind is NvmeReadback:
                 status = "failed" if spoilt else "completed"
                 return NvmeReadback(

@@ -13,6 +13,7 @@ from collectors.simulated.effects import Effects
 from collectors.simulated.hardware import DRIVER, VENDOR, Hardware
 from collectors.simulated.identity import uuid
 from collectors.simulated.models import CUBE_MESH
+from collectors.simulated.partitions import describe_partition
 from collectors.simulated.topology import FIRST_VF_OFFSET, Place
 from schemas.capabilities import MAX_GROUP_MEMBERS
 from schemas.device import DeviceKind, Document, Part, Slot, Value
@@ -37,6 +38,9 @@ def _described(hardware: Hardware, effects: Effects) -> Iterator[Document]:
     for index in range(hardware.type.gpu.count):
         if index not in effects.gpus_lost:
             yield _gpu(hardware, index, effects)
+    for partition in effects.partitions:
+        if partition.gpu not in effects.gpus_lost:
+            yield describe_partition(hardware, partition)
     for index in range(hardware.type.nvme.count):
         yield from _drive(hardware, index, effects)
     yield from _network(hardware, effects)
@@ -178,7 +182,7 @@ def _gpu(hardware: Hardware, index: int, effects: Effects) -> Document:
         "power_limit_watts": model.limit_watts,
         "max_sm_clock_hertz": model.max_clock_hertz,
         "ecc": True,
-        **_partitions(model.mig),
+        **_partitions(model.mig, enabled=any(one.gpu == index for one in effects.partitions)),
         **_links(hardware, index, effects),
     }
     return Document(
@@ -192,13 +196,13 @@ def _gpu(hardware: Hardware, index: int, effects: Effects) -> Document:
     )
 
 
-def _partitions(mig: tuple[str, ...]) -> dict[str, Value]:
+def _partitions(mig: tuple[str, ...], *, enabled: bool) -> dict[str, Value]:
     """Give what a GPU can be divided into: profiles, and where each may be placed."""
     if not mig:
         return {"mig": False}
     return {
         "mig": True,
-        "mig_mode": "disabled",
+        "mig_mode": "enabled" if enabled else "disabled",
         "mig_profiles": [entry.partition(":")[0] for entry in mig],
         "mig_placements": list(mig),
     }

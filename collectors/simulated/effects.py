@@ -3,6 +3,7 @@
 import msgspec
 
 from collectors.simulated.faults_dpu import Stage
+from collectors.simulated.partitions import Partition
 
 
 class Effects(msgspec.Struct, kw_only=True):
@@ -43,6 +44,8 @@ class Effects(msgspec.Struct, kw_only=True):
     bmc_dead: bool = False
     drivers: dict[str, str] = msgspec.field(default_factory=dict)
     """By address, the driver that a claim's hooks gave a function instead of its own."""
+    partitions: tuple[Partition, ...] = ()
+    """Of GPUs, as claims had them made."""
     claims: set[str] = msgspec.field(default_factory=set)
     """What goes wrong with the steps of claims: names of faults."""
     silent: bool = False

@@ -12,12 +12,14 @@ from collectors.simulated.fault_log import events_of, records_of
 from collectors.simulated.faults import Active, check_fault, effects_of, schedule
 from collectors.simulated.hardware import Hardware
 from collectors.simulated.machine import Machine
+from collectors.simulated.partitions import Partition, why_not
 from collectors.simulated.physics_dpu import running
 from collectors.simulated.readings import Readings
 from collectors.simulated.spec import Fault, Profile
 from collectors.simulated.tables import Clock, event_parcel, log_parcels
 from schemas.device import Document
 from schemas.errors import ConfigError
+from schemas.mig import read_plan
 from schemas.rows import Event, LogRecord, Parcel
 from schemas.verbosity import Level
 
@@ -47,6 +49,7 @@ class SimulatedNode:
         self._resets: dict[int, str] = {}
         """By DPU, why it was reset last."""
         self._drifts: set[drift.Standing] = set()
+        self._partitions: tuple[Partition, ...] = ()
         self._waiting: list[Fault] = []
         self._active: list[Active] = []
         self._next_change = 0.0
@@ -107,6 +110,30 @@ class SimulatedNode:
             self.effects = msgspec.structs.replace(self.effects, drivers=drivers)
             self.documents_revision += 1
 
+    def divide(self, gpu: int, plan: str, generation: int) -> Partition | str:
+        """Make a partition; the same again changes nothing. Why not, as a text, when the driver would refuse."""
+        for one in self._partitions:
+            if (one.gpu, str(one.plan), one.generation) == (gpu, plan, generation):
+                return one
+        problem = why_not(self.hardware, self._partitions, gpu, plan)
+        found = read_plan(plan)
+        if problem or found is None:
+            return problem
+        made = Partition(gpu, found, generation)
+        self._divided((*self._partitions, made))
+        return made
+
+    def unite(self, gpu: int, plan: str) -> None:
+        """Destroy a partition. Nothing happens when it is not there."""
+        left = tuple(one for one in self._partitions if (one.gpu, str(one.plan)) != (gpu, plan))
+        if left != self._partitions:
+            self._divided(left)
+
+    def _divided(self, partitions: tuple[Partition, ...]) -> None:
+        self._partitions = partitions
+        self.effects = msgspec.structs.replace(self.effects, partitions=partitions)
+        self.documents_revision += 1
+
     def clear(self, name: str) -> int:
         """End all faults of a kind at the next step, whatever their duration; give how many. Raises ConfigError."""
         kind = check_fault(Fault(fault=name))
@@ -161,6 +188,7 @@ class SimulatedNode:
         self.effects = effects_of(self._active)
         self.effects.reset_causes = self._resets.copy()
         self.effects.drivers = self._drivers.copy()
+        self.effects.partitions = self._partitions
         events += self._drifted(now_ns)
         self.documents_revision += 1
         self._next_change = min(map(_when, self._active), default=0.0)

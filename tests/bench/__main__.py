@@ -17,7 +17,9 @@ from collections.abc import Callable
 
 from tests.bench import (
     bench_agent,
+    bench_claims,
     bench_durability,
+    bench_event_to_placement,
     bench_expression,
     bench_inventory,
     bench_ledger,
@@ -39,6 +41,8 @@ LINES: dict[str, Callable[[], list[Line]]] = {
     "ledger_restart": lambda: bench_ledger.restart_lines(10_000, 100_000),
     "nvml": lambda: bench_nvml.lines(200),
     "placement_peers": bench_placement_peers.lines,
+    "claims": bench_claims.lines,
+    "event_to_placement": lambda: bench_event_to_placement.lines(100, 300, 0.4),
 }
 PRINTED: dict[str, tuple[str, ...]] = {
     "log": ("tests.bench.bench_log", "--seconds", "2"),

@@ -50,6 +50,7 @@ class Rows:
         self._wall_ns = wall_ns
         self._tables: dict[str, Table] = {}
         self._items: list[Event | Position] = []
+        self._further: dict[str, dict[int, str]] = {}
         self._last = 0
 
     def table(self, source: str) -> Table:
@@ -58,6 +59,10 @@ class Rows:
         if table is None:
             table = self._tables[source] = [[] for _ in Level]
         return table
+
+    def note(self, column: str, value: str, first: int) -> None:
+        """Give the rows from number `first` on a value in a further column, which few records have: `unit`, `peer`."""
+        self._further.setdefault(column, {}).update(dict.fromkeys(range(first, self.number), value))
 
     def add(self, item: Event | Position) -> None:
         """Let an event or a position go with the rows."""
@@ -85,17 +90,18 @@ class Rows:
         for source, table in self._tables.items():
             for level, rows in enumerate(table):
                 for at in range(0, len(rows), ROWS_A_BLOCK):
-                    block = _block(self._subject, source, rows[at : at + ROWS_A_BLOCK], now)
+                    block = _block(self._subject, source, rows[at : at + ROWS_A_BLOCK], now, self._further)
                     items.append(Parcel(RowClass.LOG, Level(level), block))
         items.extend(self._items)
         self._tables = {}
         self._items = []
+        self._further = {}
         self.number = self.bytes = 0
         return items
 
 
-def _block(subject: str, source: str, rows: list[Row], start: int) -> Block:
-    """Make columns of rows. A column in which nothing was reported is left out."""
+def _block(subject: str, source: str, rows: list[Row], start: int, further: dict[str, dict[int, str]]) -> Block:
+    """Make columns of rows; `further` ones by the rows' numbers. A column in which nothing was reported is left out."""
     number, message, severity, facility, host, app, process, message_id, data, time, sequence, device = zip(
         *rows, strict=True
     )
@@ -108,6 +114,7 @@ def _block(subject: str, source: str, rows: list[Row], start: int) -> Block:
         ("process_id", process),
         ("message_id", message_id),
         ("structured_data", data),
+        *((name, tuple(values.get(row) for row in number)) for name, values in further.items()),
     )
     numbers = (("severity", severity), ("facility", facility), ("source_time_ns", time), ("sequence", sequence))
     return Block(

@@ -137,6 +137,8 @@ LOG_METRICS: Final = (
     _column("log.structured_data", "RFC 5424 structured data, raw."),
     _column("log.source_time_ns", "The record's own time, ns since 1970.", Kind.GAUGE, Unit.COUNT),
     _column("log.sequence", "The source's own number of the record.", Kind.GAUGE, Unit.COUNT),
+    _column("log.unit", "The unit of systemd that wrote it, as journald says."),
+    _column("log.peer", "Who sent it, by the name in the certificate that the sender showed (TLS)."),
 )
 """The columns of the measurement `log`; its attribute `source` is the way the record came."""
 

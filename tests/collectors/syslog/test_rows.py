@@ -32,10 +32,11 @@ def test_one_block_a_level_and_source() -> None:
 
 def test_columns_are_those_that_are_declared() -> None:
     rows = filled([NOW], b'<13>1 2003-10-11T22:14:15.003Z h a p m [x y="z"] t')
+    rows.note("peer", "c", 0)
     (parcel,) = rows.take()
     assert isinstance(parcel, Parcel)
     columns = {*parcel.block.strings, *parcel.block.ints}
-    assert columns | {"sequence"} == {spec.field for spec in LOG_METRICS}
+    assert columns | {"sequence", "unit"} == {spec.field for spec in LOG_METRICS}
 
 
 def test_column_in_which_nothing_was_reported_is_left_out() -> None:
@@ -43,6 +44,16 @@ def test_column_in_which_nothing_was_reported_is_left_out() -> None:
     assert isinstance(parcel, Parcel)
     assert ["message"] == list(parcel.block.strings)
     assert ["severity", "facility"] == list(parcel.block.ints)
+
+
+def test_further_column_belongs_to_the_rows_it_was_noted_for_and_to_this_unit() -> None:
+    rows = filled([NOW], b"<13>a")
+    Parser(lambda: NOW).parse([b"<13>b", b"<0>c"], "udp", rows, Counts())
+    rows.note("peer", "sender", 1)
+    items = rows.take()
+    Parser(lambda: NOW).parse([b"<13>d"], "udp", rows, Counts())
+    found = {row["message"]: row.get("peer") for row in flat([*items, *rows.take()])}
+    assert {"a": None, "b": "sender", "c": "sender", "d": None} == found
 
 
 def test_order_of_arrival_is_kept_over_levels() -> None:

@@ -119,7 +119,7 @@ def configuration(muster: Muster, folder: Path) -> None:
     muster.child("collectors.main").send_signal(signal.SIGHUP)
 
     def without_syslog() -> bool:
-        return "reloaded collectors=['host', 'pci']" in muster.log()
+        return "reloaded collectors=['host', 'pci', 'nvml']" in muster.log()
 
     check(until("the reload", without_syslog), "SIGHUP reads the configuration again")
 

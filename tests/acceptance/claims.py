@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from collectors.transport import Transport
 from tests.acceptance.stage import FailedError, Muster, check, main, stage, until
 from tests.faults.rig import ask
 from tests.hammer.reader import Reader
@@ -31,6 +32,7 @@ def script(folder: Path) -> None:
         evidence(muster, ids)
         dead_node(muster, ids)
         tenants(muster, ids)
+        writes(muster, ids)
         muster.stop()
     reader = Reader().read(folder / "data" / "aggregator" / "ledger.db")
     check(reader.grants >= 5 and reader.problems == [], f"an independent reader of {reader.grants} grants: none twice")
@@ -152,6 +154,55 @@ def tenants(muster: Muster, ids: dict[str, list[str]]) -> None:
     check(call(muster, "GET", "/v1/claims", None, red)[1] == [], "its list is empty")
     check(call(muster, "GET", "/v1/usage", None, red)[1] == [], "and so is its usage")
     check(call(muster, "GET", "/v1/devices", None, red)[0] == 403, "device ids are not for it to read")
+
+
+def writes(muster: Muster, ids: dict[str, list[str]]) -> None:
+    """Repetitions, conditional writes, leases, quotas and amounts."""
+    gpu = ids["sim-0002/gpu"][3]
+    body = {"tenant": "green", "consumer": "job", "devices": [{"device": gpu}], "lease_seconds": 60.0}
+    first = sent(muster, "POST", "/v1/claims", body, {"Idempotency-Key": "k-1"})
+    again = sent(muster, "POST", "/v1/claims", body, {"Idempotency-Key": "k-1"})
+    check(first[1]["id"] == again[1]["id"], "a request that comes again with its Idempotency-Key is the same claim")
+    status, _ = sent(muster, "POST", "/v1/claims", {**body, "consumer": "other"}, {"Idempotency-Key": "k-1"})
+    check(status == 409, "another request under that key is refused")
+    path, read = f"/v1/claims/{first[1]['id']}", {"If-Match": f'"{first[1]["version"]}"'}
+    status, renewed = sent(muster, "POST", f"{path}/renew", {"lease_seconds": 7200.0}, read)
+    check(
+        status == 200 and renewed["left_seconds"] > 7000,
+        f"a lease is renewed: {renewed['left_seconds']:.0f} s",
+    )
+    status, _ = sent(muster, "DELETE", path, None, read)
+    check(status in (409, 412), "who has read an older claim changes nothing")
+    check(renewed["epoch"] == first[1]["epoch"], "a renewal leaves the epoch of the grant")
+    muster.ask("claims", "release", first[1]["id"], "--yes")
+    later = sent(muster, "POST", "/v1/claims", body, {})[1]
+    check(epoch(later) > epoch(first[1]), "a later grant of the same device has a higher one")
+    muster.ask("quota", "set", "green", "claims=1")
+    status, told = sent(muster, "POST", "/v1/place", {"tenant": "green", "consumer": "x", "amounts": {"vcpus": 1}}, {})
+    check(status == 409, f"no more than its quota: {told['detail']}")
+    muster.ask("quota", "set", "*", "vcpus=4")
+    status, told = sent(muster, "POST", "/v1/place", {"tenant": "lila", "consumer": "x", "amounts": {"vcpus": 5}}, {})
+    check(status == 409, f"nor than everybody's: {told['detail']}")
+    status, told = sent(muster, "POST", "/v1/place", {"tenant": "lila", "consumer": "x", "amounts": {"vcpus": 4}}, {})
+    check(status == 201 and [*told["amounts"].values()] == [{"vcpus": 4}], "amounts alone are a claim too")
+    for claim in (later["id"], told["id"]):
+        muster.ask("claims", "release", claim, "--yes")
+
+
+def epoch(claim: dict[str, Any]) -> tuple[int, ...]:
+    """Give the epoch of a claim: generation and sequence of its grant."""
+    return tuple(int(number) for number in claim["epoch"].split("."))
+
+
+def sent(muster: Muster, method: str, path: str, body: object, headers: dict[str, str]) -> tuple[int, Any]:
+    """Ask over the local socket, with headers."""
+    transport = Transport([f"unix://{muster.data_dir / 'muster.sock'}"])
+    data = None if body is None else msgspec.json.encode(body)
+    try:
+        answer = transport.request(method, path, data, {"Content-Type": "application/json", **headers})
+    finally:
+        transport.close()
+    return answer.status, msgspec.json.decode(answer.body) if answer.body else None
 
 
 def fault(muster: Muster, node: str, name: str, *more: str) -> None:

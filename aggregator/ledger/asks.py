@@ -123,6 +123,7 @@ def node_closed(node: Node, tolerations: Sequence[str] = ()) -> Objection | None
 def objections(state: State, ask: Ask) -> Iterator[Objection]:
     """Yield every reason why `ask` cannot be granted as it is; none when it can."""
     modes = {pick.device: pick.mode for pick in ask.devices if not pick.profile}
+    driven = _driven(state, ask)
     divided: dict[str, int] = {}
     for pick in ask.devices:
         device = state.devices.get(pick.device)
@@ -134,7 +135,7 @@ def objections(state: State, ask: Ask) -> Iterator[Objection]:
             yield from _place(state, pick, device, divided)
         else:
             yield from _schedulable(state, ask, pick, device)
-            yield from _whole(state, ask, pick, device, modes)
+            yield from _whole(state, ask, pick, device, modes, driven)
     yield from _amounts(state, ask)
     yield from over_quota(state, ask)
 
@@ -147,7 +148,19 @@ def _schedulable(state: State, ask: Ask, pick: Pick, device: Device) -> Iterator
         yield Objection("device.replaced", f"{device.id} is not the part {pick.part} any more", device.node, device.id)
 
 
-def _whole(state: State, ask: Ask, pick: Pick, device: Device, modes: dict[str, Mode]) -> Iterator[Objection]:
+def _driven(state: State, ask: Ask) -> set[str]:
+    """Give what the host's driver has to keep for what is asked for, itself or a part of it."""
+    found = set()
+    for pick in ask.devices:
+        if pick.mode is Mode.DRIVER or pick.profile:
+            found.add(pick.device)
+            found |= {whole.id for whole in shared_whole(state, state.devices.get(pick.device))}
+    return found
+
+
+def _whole(
+    state: State, ask: Ask, pick: Pick, device: Device, modes: dict[str, Mode], driven: set[str]
+) -> Iterator[Objection]:
     """Object to a device, as it is, being given."""
     if device.planned:
         message = f"{device.id} is made for one claim, and ends with it"
@@ -159,16 +172,8 @@ def _whole(state: State, ask: Ask, pick: Pick, device: Device, modes: dict[str, 
         if partner.id in modes:
             message = f"{device.id} and {partner.id} cannot be given both: one is a part of the other"
             yield Objection("relation.excludes", message, device.node, partner.id)
-    if pick.mode is Mode.PASSTHROUGH:
-        yield from _modes(state, ask, device, modes)
-
-
-def _modes(state: State, ask: Ask, device: Device, modes: dict[str, Mode]) -> Iterator[Objection]:
-    """A group that is asked for in two modes at once would leave a host driver beside a tenant's device."""
-    driven = {pick.device for pick in ask.devices if pick.profile}
-    driven |= {whole.id for name in modes for whole in shared_whole(state, state.devices.get(name))}
-    for member in together(state, device):
-        if modes.get(member.id, Mode.PASSTHROUGH) is not Mode.PASSTHROUGH or member.id in driven:
+    for member in together(state, device) if pick.mode is Mode.PASSTHROUGH and driven else ():
+        if member.id in driven:  # it would leave a host driver beside a tenant's device
             message = f"{device.id} and {member.id} are in one IOMMU group and cannot be given in two modes"
             yield Objection("relation.together", message, device.node, member.id)
 

@@ -1,11 +1,17 @@
-"""Placement's bars (DESIGN part 9): `python -m tests.bench.bench_placement [--quick]`.
+"""Placement's bars (DESIGN part 9): `python -m tests.bench.bench_placement [--quick] [--peers]`.
 
 A fleet of 8-GPU nodes, half of them behind NVSwitch and half in a cube mesh, each with a random part of its GPUs held
 by claims, so that every occupancy occurs. Requests for 1, 2, 4 and 8 GPUs are granted in turn and now and then
 released, so that nodes change between requests as they do at work; "no" asks for 8 GPUs of which no node has so many
 left. Figures are CPU time of this process, the whole decision included: index kept up to date, choice, the ledger's own
-checks, entries made and applied; not the disk. The garbage collector is set as the server sets it. Peer: OpenStack
-Placement 16 on PostgreSQL, tuned as documented, 1,000 hosts of 8 GPUs (research, part 3.2).
+checks, entries made and applied; not the disk. The garbage collector is set as the server sets it.
+
+A second fleet has drives and ports beside its GPUs: requests for three kinds at once, near each other, each asked for
+the first time, with nothing known of it. On a third, GPUs are divided.
+
+Peers, with `--peers` in the same run: OpenStack Placement 12 and 16 on PostgreSQL, tuned as documented, 1,000 hosts of
+8 GPUs (`bench_placement_peers`); what they take is given as time, of which `CPU` is the part of a machine without other
+work.
 """
 
 import argparse
@@ -14,6 +20,9 @@ import random
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
+
+import msgspec
 
 from aggregator.ledger import claims
 from aggregator.ledger.apply import apply
@@ -23,13 +32,12 @@ from aggregator.ledger.facts import Sighting, observe
 from aggregator.ledger.model import Variant
 from aggregator.ledger.state import State
 from aggregator.placement.placing import NotPlacedError, Placer
-from aggregator.placement.request import Need, Request
+from aggregator.placement.request import Affinities, Affinity, Need, Request
 from collectors.simulated.models import CUBE_MESH
-from schemas.device import DeviceKind, Document, Part, Slot
+from schemas.device import DeviceKind, Document, Part, Slot, Value
+from tests.bench.bench_placement_peers import Answered, figures
 from tests.bench.measuring import Line, show
 
-PEER = {1: 0.41, 2: 0.59, 4: 0.88, 8: 1.39}
-"""Seconds."""
 HELD = 0.55
 """Share of the GPUs that are in use."""
 FREE = 0.05
@@ -53,10 +61,14 @@ class Fleet:
         for entry in entries:
             apply(self.state, self.state.sequence + 1, self.state.sequence, entry)
 
+    def documents(self, node: str, *, mesh: bool) -> list[Document]:
+        """Give what a node has."""
+        return [_gpu(node, number, mesh) for number in range(8)]
+
     def _node(self, node: str, *, mesh: bool) -> None:
         self.write([NodeSeen(node, node, {"vcpus": 128}), NodeRun(node, node, "e", "b")])
-        for number in range(8):
-            self.write(observe(self.state, Sighting(node, node, "bench", _gpu(node, number, mesh), "b"), _free))
+        for document in self.documents(node, mesh=mesh):
+            self.write(observe(self.state, Sighting(node, node, "bench", document, "b"), _free))
         devices = [device.id for device in self.state.devices_of(node)]
         held = [name for name in devices if self.random.random() < HELD]
         if held and self.random.random() > FREE:
@@ -79,6 +91,45 @@ class Fleet:
     def release(self, claim: str) -> None:
         """Give a claim back that no node was told of."""
         self.write(list(claims.release(self.state, claim, who="bench")[0]))
+
+
+class Mixed(Fleet):
+    """Nodes with eight drives and eight ports beside their GPUs, two of each below a root."""
+
+    def documents(self, node: str, *, mesh: bool) -> list[Document]:
+        """Give what a node has."""
+        kinds = {"nvme": (DeviceKind.NVME, "1e0f", "0007"), "nic": (DeviceKind.NIC, "15b3", "1021")}
+        more = [_beside(node, word, *ids, number) for word, ids in kinds.items() for number in range(8)]
+        return [*super().documents(node, mesh=mesh), *more]
+
+
+class Divided(Fleet):
+    """Nodes whose GPUs can be divided."""
+
+    def documents(self, node: str, *, mesh: bool) -> list[Document]:
+        """Give what a node has."""
+        told: dict[str, Value] = {"mig_placements": PLACEMENTS}
+        found = super().documents(node, mesh=mesh)
+        return [msgspec.structs.replace(one, capabilities=one.capabilities | told) for one in found]
+
+
+PLACEMENTS = [
+    "1g.10gb:{0,1,2,3,4,5,6}:1",
+    "1g.20gb:{0,2,4,6}:2",
+    "2g.20gb:{0,2,4}:2",
+    "3g.40gb:{0,4}:4",
+    "4g.40gb:{0}:4",
+    "7g.80gb:{0}:8",
+]
+
+
+def _beside(node: str, word: str, kind: DeviceKind, vendor: str, device: str, number: int) -> Document:
+    address = f"0000:{64 + 32 * (word == 'nic') + number:02x}:00.0"
+    told: dict[str, Value] = {"pci_vendor_id": vendor, "pci_device_id": device, "iommu_group": int(address[5:7], 16)}
+    told |= {"numa_node": number // 4, "pcie_root": f"0000:0{number // 2}:00.0"}
+    part = Part(word, word, serial=f"{node}-{word}-{number}")
+    slot = Slot(path=f"{word}/{number}", address=address)
+    return Document(f"{word}:{number}", kind, [f"pci:{address}"], slot=slot, part=part, capabilities=told)
 
 
 def _free(*_: object) -> str:
@@ -147,7 +198,11 @@ class Asking:
             self.fleet.release(claim)
 
 
-def measure(fleet: Fleet, nodes: int, times: int) -> list[Line]:
+Peers = dict[str, dict[int, Answered | None]]
+"""By version what Placement answered, by GPUs of one host."""
+
+
+def measure(fleet: Fleet, nodes: int, times: int, peers: Peers) -> list[Line]:
     """Measure one fleet."""
     lines = []
     p50, p99 = (5.0, 20.0) if nodes <= 1000 else (30.0, 30.0)
@@ -161,9 +216,10 @@ def measure(fleet: Fleet, nodes: int, times: int) -> list[Line]:
         asking.end()
         spent.sort()
         grants[count] = quantile(spent, 0.5)
-        peer = PEER[count] * 1e3 if nodes == 1000 else None
         lines += [
-            Line(f"{nodes} nodes: {count} GPUs p50", grants[count], "ms", p50, peer, "Placement" if peer else ""),
+            _beside_peers(
+                f"{nodes} nodes: {count} GPUs p50", grants[count], p50, peers if nodes == 1000 else {}, count
+            ),
             Line(f"{nodes} nodes: {count} GPUs p99", quantile(spent, 0.99), "ms", p99, note=f"worst {spent[-1]:.1f}"),
         ]
     lines += refusals(fleet, nodes, times, grants[8])
@@ -176,6 +232,62 @@ def measure(fleet: Fleet, nodes: int, times: int) -> list[Line]:
         asking.open = []
     lines.append(Line(f"{nodes} nodes: gang of 64 x 2 GPUs", quantile(sorted(spent), 0.5), "ms", 100.0))
     return lines
+
+
+def _beside_peers(what: str, ours: float, bar: float, peers: Peers, count: int) -> Line:
+    """Give a line with the newer peer's time, and what all said."""
+    said = {name: found.get(count) for name, found in peers.items()}
+    words = [f"{name} {f'{one.ms:.0f} ms, CPU {one.cpu_ms:.0f}' if one else 'no answer'}" for name, one in said.items()]
+    name, newest = list(said.items())[-1] if said else ("", None)
+    return Line(what, ours, "ms", bar, newest.ms if newest else None, name if newest else "", note="; ".join(words))
+
+
+def three_kinds(nodes: int = 1000) -> list[Line]:
+    """Ask for three kinds at once, near each other, for the first time each."""
+    fleet = Mixed(nodes)
+    fleet.write([VariantSet(Variant("CX7", DeviceKind.NIC, "15b3", "1021"))])
+    fleet.write([VariantSet(Variant("NVMe", DeviceKind.NVME, "1e0f", "0007"))])
+    fleet.placer.index(fleet.state)
+    gc.collect()
+    gc.freeze()
+    spent: list[float] = []
+    for gpus, ports, drives in ((1, 1, 1), (2, 2, 2), (4, 2, 4), (4, 4, 4), (8, 8, 8), (3, 1, 2), (2, 1, 4), (5, 2, 3)):
+        needs = [Need("H100", count=gpus), Need("CX7", count=ports), Need("NVMe", count=drives)]
+        for root in Affinity:
+            wanted = Request("t1", "vm", needs=needs, affinity=Affinities(pcie_root=root))
+            spent += timed_once(partial(_tried, fleet, wanted))
+    spent.sort()
+    return [
+        Line(f"{nodes} nodes: first request for three kinds p50", quantile(spent, 0.5), "ms", 20.0),
+        Line(f"{nodes} nodes: first request for three kinds, worst", spent[-1], "ms", 20.0),
+    ]
+
+
+def _tried(fleet: Fleet, wanted: Request) -> None:
+    with suppress(NotPlacedError):
+        fleet.placer.place(fleet.state, wanted)
+
+
+def partitions(nodes: int = 1000, times: int = 60) -> list[Line]:
+    """Ask for partitions to be made."""
+    fleet = Divided(nodes)
+    fleet.placer.index(fleet.state)
+    gc.collect()
+    gc.freeze()
+    spent: list[float] = []
+    needs = [Need("H100", profile="3g.40gb"), Need("H100", profile="1g.10gb", count=3)]
+    for wanted in (needs[:1], needs[1:], needs):
+        asking = Asking(fleet, Request("t1", "job", needs=wanted))
+        asking()
+        for _ in range(times):
+            spent += timed_once(asking)
+            asking.rest()
+        asking.end()
+    spent.sort()
+    return [
+        Line(f"{nodes} nodes: 1 to 4 partitions p50", quantile(spent, 0.5), "ms", 5.0),
+        Line(f"{nodes} nodes: 1 to 4 partitions p99", quantile(spent, 0.99), "ms", 20.0),
+    ]
 
 
 def timed_once(work: Callable[[], object]) -> list[float]:
@@ -229,13 +341,11 @@ def gangs(nodes: int = 1000) -> list[Line]:
     return [Line(f"{nodes} nodes: gang of 64 x 8 GPUs", quantile(sorted(spent), 0.5), "ms", 100.0)]
 
 
-def main() -> None:
-    """Print the table."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="1,000 nodes alone, and few requests")
-    options = parser.parse_args()
-    lines: list[Line] = []
-    for nodes, times in ((1_000, 60),) if options.quick else ((1_000, 400), (10_000, 100)):
+def lines(*, quick: bool = False, peers: bool = True) -> list[Line]:
+    """Give the lines of the table."""
+    theirs = {name: one.candidates for name, one in figures().items()} if peers else {}
+    found: list[Line] = []
+    for nodes, times in ((1_000, 60),) if quick else ((1_000, 400), (10_000, 100)):
         began = time.process_time()
         fleet = Fleet(nodes)
         made = time.process_time() - began
@@ -245,10 +355,18 @@ def main() -> None:
         gc.collect()
         gc.freeze()
         gc.set_threshold(50_000, 20, 50)
-        lines.append(Line(f"{nodes} nodes: index from nothing", indexed, "s", note=f"fleet made in {made:.1f} s"))
-        lines += measure(fleet, nodes, times)
-    lines += gangs()
-    show(lines)
+        found.append(Line(f"{nodes} nodes: index from nothing", indexed, "s", note=f"fleet made in {made:.1f} s"))
+        found += measure(fleet, nodes, times, theirs)
+    return [*found, *gangs(), *three_kinds(), *partitions()]
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="1,000 nodes alone, and few requests")
+    parser.add_argument("--peers", action="store_true", help="OpenStack Placement 12 and 16 in the same run: 3 minutes")
+    options = parser.parse_args()
+    show(lines(quick=options.quick, peers=options.peers))
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from sqlalchemy import Connection
 
 from aggregator.claim_carrier import Policy
 from aggregator.leases import Leases
-from aggregator.ledger.claims import Ask, Pick
+from aggregator.ledger.asks import Ask, Pick
 from aggregator.ledger.words import ClaimState, Lifecycle
 from tests.aggregator.claims.rig import World, gpus, world
 

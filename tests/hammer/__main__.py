@@ -163,7 +163,8 @@ def _gathered(
             raise HammerError("a client died; see above")
         if time.monotonic() - told >= TELL_SECONDS:
             told = time.monotonic()
-            done, rate = sum(tried), sum(tried) / (told - began)
+            done = sum(tried[:])
+            rate = done / (told - began)
             left = (wanted - done) / rate if rate else math.inf
             sys.stderr.write(f"{done} of {wanted} attempts, {rate:.0f}/s, about {left / 60:.0f} min left\n")
     return found

@@ -143,6 +143,47 @@ def test_it_finds_a_place_whenever_there_is_one_and_the_best(
     assert [pick.device for pick in placement.ask.devices] == [held.device for held in book.state.claims["new"].devices]
 
 
+@st.composite
+def varied(draw: st.DrawFn) -> list[Spec]:
+    """A node with some devices of each of four kinds, nearly all of them free."""
+    grouped, places = draw(st.booleans()), draw(st.booleans())
+    ends = st.sampled_from(["free"] * 14 + ["dirty", "held:t2:passthrough"])
+    found: list[Spec] = []
+    for variant, most in (("V100", 3), ("H100", 3), ("CX7", 3), ("VF", 3)):
+        for _ in range(draw(st.integers(2, most))):
+            spec = _spec(draw, variant, grouped, places)
+            found.append(Spec(**{**_fields(spec), "lifecycle": draw(ends), "taint": ""}))
+    port = next(at for at, spec in enumerate(found) if spec.variant == "CX7")
+    return [Spec(**{**_fields(one), "parent": port}) if one.variant == "VF" else one for one in found]
+
+
+@st.composite
+def many_kinds(draw: st.DrawFn) -> Request:
+    """A request for four or five kinds at once; two of five are of one variant, in two modes or one."""
+    variants = draw(st.permutations(["V100", "H100", "CX7", "VF"]))
+    variants += draw(st.lists(st.sampled_from(["V100", "VF"]), max_size=1))
+    needs = [Need(variant, count=draw(st.sampled_from([1, 1, 2])), mode=draw(modes)) for variant in variants]
+    nvlink = draw(st.sampled_from([Affinity.NONE, Affinity.PREFER]))
+    near = st.sampled_from([Affinity.PREFER, Affinity.PREFER, *Affinity])
+    affinity = Affinities(draw(near), draw(near), nvlink)
+    return Request("t1", "vm", needs=needs, affinity=affinity, strategy=draw(st.sampled_from(list(Strategy))))
+
+
+@settings(deadline=None, max_examples=60, suppress_health_check=list(HealthCheck))
+@given(st.lists(varied(), min_size=1, max_size=2), many_kinds())
+def test_of_more_than_three_kinds_too_and_within_five_percent(fleet: list[list[Spec]], request: Request) -> None:
+    book = world(fleet, {}, "")
+    expected = brute.best(book.state, request)
+    placer = Placer()
+    if expected is None:
+        with pytest.raises(NotPlacedError) as refused:
+            placer.place(book.state, request)
+        _explained(book, placer, request, refused.value)
+        return
+    found = placer.dry_run(book.state, request).instances[0].rank
+    assert expected <= found <= expected * 1.05
+
+
 def _explained(book: Book, placer: Placer, request: Request, refused: NotPlacedError) -> None:
     """The blockers removed make it succeed, and none is superfluous; there are none only when nothing would help."""
     blockers = placer.explain(book.state, request, refused.refusal)

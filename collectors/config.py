@@ -18,6 +18,8 @@ from schemas.verbosity import Level, level_of
 
 DEFAULT_COLLECTORS: Final = ("host", "pci", "nvml", "syslog")
 """What runs when the configuration names no collector."""
+OPTIONAL_COLLECTORS: Final = frozenset({"nvml"})
+"""Those of them that are for hardware which many machines have not: nothing is wrong where they find none."""
 LEVEL_WORDS: Final = tuple(level.word for level in Level)
 
 

@@ -21,7 +21,7 @@ from aggregator.cli.probing import Found, apart
 from aggregator.cli.render import number
 from aggregator.cli.version import BASE, Package
 from collectors.authority import Authority
-from collectors.config import socket_path
+from collectors.config import OPTIONAL_COLLECTORS, socket_path
 from collectors.node_identity import read_machine_id
 from schemas.errors import ConfigError
 
@@ -300,8 +300,9 @@ def check_collectors(found: Sequence[Found], wanted: Sequence[str], own: str) ->
         elif one.broken:
             level = Level.FAIL if one.distribution == own or one.name in wanted else Level.WARN
             yield Check(name, level, one.problem, f"reinstall or remove {one.distribution or 'its distribution'}")
-        elif one.name in wanted:
-            yield Check(name, Level.WARN, one.problem)
+        elif one.name in wanted and one.name not in OPTIONAL_COLLECTORS:
+            remedy = f"if it is not to run here: [collectors.{one.name}] enabled = false"
+            yield Check(name, Level.WARN, one.problem, remedy)
         else:
             yield Check(name, Level.OK, f"nothing for it here: {one.problem}")
     for name in wanted:

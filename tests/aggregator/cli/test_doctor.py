@@ -151,7 +151,8 @@ def test_collectors_matter_where_they_are_to_run() -> None:
         Found("mine", "m:C", "other", "1", "ImportError: x", broken=True),
         Found("syslog", "m:C", "rackmuster", "1", "no log"),
     ]
-    checks = check_collectors(found, ["host", "syslog", "gone"], "rackmuster")
+    checks = list(check_collectors(found, ["host", "nvml", "syslog", "gone"], "rackmuster"))
+    assert all(check.remedy for check in checks if check.level is not Level.OK)
     assert {check.name: check.level for check in checks} == {
         "collector host": Level.OK,
         "collector nvml": Level.OK,

@@ -97,7 +97,7 @@ class Need(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     mode: Mode | None = None
     """None: passthrough, or driver for a partition that is to be made."""
     profile: str = ""
-    """A MIG profile: one partition is made on each of `count` GPUs."""
+    """A MIG profile: `count` partitions of it are made for the claim, on whichever GPUs others lose least by it."""
 
 
 class Request(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -344,6 +344,15 @@ def gangs(nodes: int = 1000) -> list[Line]:
 def lines(*, quick: bool = False, peers: bool = True) -> list[Line]:
     """Give the lines of the table."""
     theirs = {name: one.candidates for name, one in figures().items()} if peers else {}
+    collecting = gc.get_threshold()
+    try:
+        return _ours(theirs, quick=quick)
+    finally:
+        gc.set_threshold(*collecting)
+        gc.unfreeze()
+
+
+def _ours(theirs: Peers, *, quick: bool) -> list[Line]:
     found: list[Line] = []
     for nodes, times in ((1_000, 60),) if quick else ((1_000, 400), (10_000, 100)):
         began = time.process_time()

@@ -78,9 +78,15 @@ def racks(muster: Muster) -> tuple[Rack, Rack]:
     return left, right
 
 
+def listed(muster: Muster, more: str = "") -> list[dict[str, Any]]:
+    """List devices over HTTP: asked again and again, a command line each time would take too long."""
+    found: list[dict[str, Any]] = call(muster, "GET", f"/v1/devices?limit=10000{more}")[1]["devices"]
+    return found
+
+
 def serials(muster: Muster) -> dict[str, str]:
     """Give the device of each serial number; of two the one that is there."""
-    found = [one for one in muster.ask("devices", "--all") if one["part"].get("model", "").startswith("ACME")]
+    found = [one for one in listed(muster) if one["part"].get("model", "").startswith("ACME")]
     found.sort(key=lambda one: one["reach"] != "absent")
     return {one["part"]["serial"]: one["id"] for one in found if one["part"].get("serial")}
 
@@ -110,7 +116,7 @@ def quiet(muster: Muster) -> tuple[int, int]:
 
 def entries(muster: Muster, device: str) -> list[dict[str, Any]]:
     """Give everything that happened to a device."""
-    found: list[dict[str, Any]] = muster.ask("devices", device, "--history")
+    found: list[dict[str, Any]] = call(muster, "GET", f"/v1/devices/{device}/history")[1]["entries"]
     return found
 
 
@@ -122,7 +128,7 @@ def kinds(muster: Muster, device: str) -> list[str]:
 def facts(muster: Muster, rack: Rack) -> int:
     """What nodes say becomes entries of one sequence; what they say again becomes nothing."""
     device = serials(muster)["A3"]
-    told = kinds(muster, device)
+    told = [one["kind"] for one in muster.ask("devices", device, "--history")]
     check(told[:2] == ["device.seen", "viewed"], f"a card that is described is two facts: {', '.join(told)}")
     before = quiet(muster)
     time.sleep(DESCRIBED)
@@ -248,7 +254,7 @@ def contradicted(muster: Muster, left: Rack, right: Rack) -> None:
 
 
 def _twins(muster: Muster, serial: str) -> list[dict[str, Any]]:
-    found = [one for one in muster.ask("devices", "--kind", "gpu") if one["part"].get("serial") == serial]
+    found = [one for one in listed(muster, "&kind=gpu") if one["part"].get("serial") == serial]
     return [one for one in found if one["taints"]] if len(found) == 2 else []
 
 
@@ -488,7 +494,7 @@ def claimed(muster: Muster) -> tuple[str, str]:
     muster.start("fleet", *FLEET, program="collectors.fleet_main")
 
     def gpus() -> list[dict[str, Any]]:
-        found = [one for one in muster.ask("devices", "--kind", "gpu") if one["part"]["vendor"] == "Simulated"]
+        found = [one for one in listed(muster, "&kind=gpu") if one["part"]["vendor"] == "Simulated"]
         return found if len(found) == 8 else []
 
     gpu = until("a simulated node", gpus)[0]

@@ -122,8 +122,7 @@ class GpuReader:
     def unsupported(self) -> list[str]:
         """Names of the metrics of `gpu` that this GPU lastingly does not report; meaningful after a full reading."""
         lacking = self._fast.unsupported | self._medium.unsupported | self._slow.unsupported
-        lacking |= _CALLED - self._seen
-        return sorted(f"gpu.{name}" for name in lacking)
+        return sorted(f"gpu.{name}" for name in (lacking | _CALLED) - self._seen)
 
     def read(self, level: Level, *, medium: bool, slow: bool) -> Iterator[Reading]:
         """Give the rows that are due: one of `gpu`, and those of its links, fans and memories.

@@ -25,7 +25,9 @@ def test_case_gives_what_its_expected_files_say(name: str, tmp_path: Path) -> No
     missing = (case / "missing").read_text().split() if (case / "missing").exists() else []
     with FakeNvml.build(tmp_path, gpus=0, missing=missing) as fake:
         fake._state.clear()
-        fake._state.update(line.split("=", 1) for line in (case / "state").read_text().splitlines())
+        for line in (case / "state").read_text().splitlines():
+            key, _, value = line.partition("=")
+            fake._state[key] = value
         fake._changed()
         with machine(fake) as made:
             documents = _lines(list(made.documents().values()))

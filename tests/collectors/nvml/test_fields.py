@@ -1,4 +1,4 @@
-"""Values by number: whatever type the driver gives them, the number that it means, and nothing for what means nothing."""
+"""Values by number: whatever type the driver gives them, the number that it means; nothing for what means nothing."""
 
 import struct
 

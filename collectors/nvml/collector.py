@@ -168,39 +168,32 @@ class NvmlCollector:
         keep.asking("")
         keep.save()
         silent = [*self._problems, *(f"{gpu.words}: {gpu.lost}" for gpu in self._gpus if gpu.lost)]
+        denied = sorted(set().union(*(gpu.asker.denied for gpu in self._gpus)))
+        if denied:
+            silent.append(f"not permitted: {', '.join(denied)}; run the agent as root, or with CAP_SYS_ADMIN")
         if silent:
             raise PartialCollectError("; ".join(silent[:8]), failed=len(silent))
 
     def describe(self) -> Iterator[Document]:
         """Give a document for every GPU and partition that answers; of one that needs a reset, what is known of it.
 
-        A lost GPU has none, as if it were gone. Raises PartialCollectError at the end when rights are lacking.
+        A lost GPU has none, as if it were gone. Raises NewProcessError when only a new process can go on.
         """
         keep = self._kept()
         self._lend()
         self._look_again()
         describer = Describer(self._context.root, self._gpus, facts_of(self._nvml), names=self._config.name_programs)
-        denied: set[str] = set()
         for gpu in list(self._gpus):
-            if gpu.reset_required:
-                yield describer.bare(gpu)
-            if not self._may_ask(gpu):
-                continue
-            keep.asking(gpu.identity.uuid)
-            try:
-                documents = list(self._documents(gpu, describer))
-            except GpuLostError as error:
-                self._lose(gpu, error)
-                continue
-            denied |= gpu.asker.denied
-            yield from documents
+            documents: list[Document] = []
+            if self._may_ask(gpu):
+                keep.asking(gpu.identity.uuid)
+                try:
+                    documents = list(self._documents(gpu, describer))
+                except GpuLostError as error:
+                    self._lose(gpu, error)
+            yield from [describer.bare(gpu)] if gpu.reset_required else documents
         keep.asking("")
         keep.save()
-        if denied:
-            raise PartialCollectError(
-                f"not permitted: {', '.join(sorted(denied))}; run the agent as root, or with CAP_SYS_ADMIN",
-                failed=len(denied),
-            )
 
     def watch(self, emit: Emit, stopping: threading.Event) -> None:
         """Wait for what the driver tells, and hand on what readings found. Raises NewProcessError."""

@@ -116,6 +116,7 @@ def test_without_rights_a_partition_is_known_and_its_place_is_not(fake_nvml: Fak
     fake_nvml.returns("nvmlDeviceGetGpuInstanceById", 4)
     with machine(fake_nvml) as made:
         (partition,) = _partitions(made)
+        made.items()
         assert "not permitted: nvmlDeviceGetGpuInstanceById" in made.partial
         assert "root" in made.partial
     assert "mig_placement" not in partition.capabilities

@@ -194,8 +194,9 @@ def test_gpu_that_needs_a_reset_is_described_as_that(fake_nvml: FakeNvml) -> Non
         told = made.document(1)
         assert (True, "NVIDIA H100 80GB HBM3") == (told.capabilities["reset_required"], told.part.model)
         fake_nvml.restore(1)
-        made.items()
         assert "reset_required" not in made.document(1).capabilities
+        fake_nvml.require_reset(1)
+        assert made.document(1).capabilities["reset_required"] is True, "whoever asks first finds out"
 
 
 def test_gpu_that_was_unplugged_is_gone_and_numbers_of_others_do_not_matter(
@@ -241,8 +242,18 @@ def test_rights_that_lack_are_named_with_what_is_lost(fake_nvml: FakeNvml) -> No
     fake_nvml.returns("nvmlDeviceGetSerial", 4)
     with machine(fake_nvml) as made:
         document = made.document()
+        assert 8 == len(made.rows())
         assert "not permitted: nvmlDeviceGetSerial; run the agent as root" in made.partial
     assert (["nvmlDeviceGetSerial"], "") == (document.capabilities["not_permitted"], document.part.serial)
+
+
+def test_lost_gpu_is_absent_whatever_may_not_be_asked(fake_nvml: FakeNvml, tmp_path: Path) -> None:
+    fake_nvml.returns("nvmlDeviceGetSerial", 4)
+    with machine(fake_nvml) as made:
+        assert 8 == len(made.documents())
+        fake_nvml.lose(3)
+        made.items()
+        assert (7, "") == (len(made.documents()), made.partial), "what was described before is not kept"
 
 
 def test_list_of_programs_that_never_fits_is_absent(fake_nvml: FakeNvml) -> None:

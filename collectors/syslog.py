@@ -1,9 +1,9 @@
-"""Logs: the kernel's, and those that programs and devices send as syslog over UDP, TCP and unix sockets.
+"""Logs: the kernel's, and those that programs and devices send as syslog over UDP, TCP, TLS and unix sockets.
 
 The kernel log is on from the start and is read without loss across restarts on one boot. Sockets are opened where the
 operator says. A relayed host stays in the column `host`; rows speak about the node that received them.
 
-Source: RFC 3164, RFC 5424, RFC 6587, the kernel's `Documentation/ABI/testing/dev-kmsg`.
+Source: RFC 3164, RFC 5424, RFC 5425, RFC 6587, the kernel's `Documentation/ABI/testing/dev-kmsg`.
 """
 
 import socket
@@ -22,6 +22,7 @@ from collectors.syslog_kmsg import KernelLog, open_kmsg, resume_after
 from collectors.syslog_listener import METRICS, Counts, Listener
 from collectors.syslog_loop import Loop
 from collectors.syslog_parser import Parser
+from collectors.syslog_refusals import EVENTS as STREAM_EVENTS
 from collectors.syslog_rows import Rows
 from collectors.syslog_sockets import open_tcp, open_udp, open_unix
 from collectors.syslog_streams import StreamListener
@@ -37,6 +38,7 @@ _EVENTS: Final = (
     EventSpec("syslog.listener.down", "No logs come in by a listener: it failed, or could not be opened.",
               (Severity.ERROR,), ("listener",)),
     EventSpec("syslog.listener.up", "Logs come in by a listener again.", (Severity.NOTICE,)),
+    *STREAM_EVENTS,
     EventSpec("log.gap", "Records of the kernel log were overwritten before they could be read.", (Severity.WARNING,),
               ("source", "lost", "after", "next")),
 )  # fmt: skip
@@ -79,6 +81,8 @@ class SyslogCollector:
             plan[f"udp:{address}"] = partial(self._open_udp, address)
         for address in each(config.tcp):
             plan[f"tcp:{address}"] = partial(self._open_tcp, address)
+        for address in each(config.tls):
+            plan[f"tls:{address}"] = partial(self._open_tls, address)
         for path in each(config.unix_datagram):
             plan[f"unix_datagram:{path}"] = partial(self._open_unix_datagram, path)
         for path in each(config.unix_stream):
@@ -94,7 +98,12 @@ class SyslogCollector:
         return DatagramListener(sock, "udp", self._parser, self._config.max_message_bytes, counts)
 
     def _open_tcp(self, address: str, counts: Counts) -> StreamListener:
-        return StreamListener(open_tcp(address), "tcp", self._parser, self._config, counts)
+        return StreamListener(open_tcp(address), f"tcp:{address}", self._parser, self._config, counts)
+
+    def _open_tls(self, address: str, counts: Counts) -> Listener:
+        from collectors.syslog_tls import TlsListener  # the library is of no use to those who speak no TLS
+
+        return TlsListener(open_tcp(address), f"tls:{address}", self._parser, self._config, counts)
 
     def _open_unix_datagram(self, path: str, counts: Counts) -> DatagramListener:
         sock = open_unix(path, socket.SOCK_DGRAM, self._config.unix_mode)
@@ -102,7 +111,7 @@ class SyslogCollector:
 
     def _open_unix_stream(self, path: str, counts: Counts) -> StreamListener:
         sock = open_unix(path, socket.SOCK_STREAM, self._config.unix_mode)
-        return StreamListener(sock, "unix", self._parser, self._config, counts)
+        return StreamListener(sock, f"unix_stream:{path}", self._parser, self._config, counts)
 
     def probe(self) -> str:
         """Give "" when there is a log to read, else what is missing."""

@@ -15,9 +15,11 @@ from schemas.errors import StartupError
 
 def objections_to(config: SyslogConfig, log: logging.Logger, *, attempt: bool) -> Iterator[Objection]:
     """Give what cannot work. `attempt` binds every address for a moment, all together, and so finds what is taken."""
-    for option, addresses in (("udp", each(config.udp)), ("tcp", each(config.tcp))):
+    for option, addresses in _addresses(config):
         for address in addresses:
             yield from (Objection(option, text) for text in _address(address))
+    if each(config.tls):
+        yield from _certificates(config)
     seen: set[str] = set()
     for option, paths in (("unix_datagram", each(config.unix_datagram)), ("unix_stream", each(config.unix_stream))):
         for path in paths:
@@ -27,6 +29,19 @@ def objections_to(config: SyslogConfig, log: logging.Logger, *, attempt: bool) -
             seen.add(path)
     if attempt:
         yield from _bound(config, log)
+
+
+def _addresses(config: SyslogConfig) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    return ("udp", each(config.udp)), ("tcp", each(config.tcp)), ("tls", each(config.tls))
+
+
+def _certificates(config: SyslogConfig) -> Iterator[Objection]:
+    from collectors.syslog_certificates import load_context  # the library is of no use to those who speak no TLS
+
+    try:
+        load_context(config)
+    except StartupError as error:
+        yield Objection("tls_certificate", str(error))
 
 
 def _address(address: str) -> Iterator[str]:
@@ -51,14 +66,14 @@ def _path(path: str) -> Iterator[str]:
 
 def _bound(config: SyslogConfig, log: logging.Logger) -> Iterator[Objection]:
     with contextlib.ExitStack() as held:
-        for option, addresses in (("udp", each(config.udp)), ("tcp", each(config.tcp))):
+        for option, addresses in _addresses(config):
             for address in addresses:
                 if any(_address(address)):
                     continue  # told already
                 try:
-                    opened = open_tcp(address) if option == "tcp" else open_udp(
+                    opened = open_udp(
                         address, config.udp_receive_buffer_bytes, log
-                    )  # fmt: skip
+                    ) if option == "udp" else open_tcp(address)  # fmt: skip
                 except StartupError as error:
                     yield Objection(option, str(error))
                 else:

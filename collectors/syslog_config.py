@@ -18,6 +18,23 @@ class SyslogConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """Where to listen on UDP, one address or a list: `127.0.0.1:5514`, `[::1]:5514`, `:514` for all of IPv4."""
     tcp: Addresses = ()
     """Where to listen on TCP, plain text; framing by RFC 6587. One address or a list."""
+    tls: Addresses = ()
+    """Where to listen for syslog over TLS (RFC 5425; port 6514 by custom), TLS 1.2 or later. One address or a list."""
+    tls_certificate: str = ""
+    """The file of this machine's certificate for `tls`, in PEM, with those between it and its authority behind it. It
+    and the other files are read anew within 15 s after they change; connections stay."""
+    tls_key: str = ""
+    """The file of the key of `tls_certificate`, in PEM, not encrypted; empty: it is in the same file."""
+    tls_clients: Literal["required", "optional", "none"] = "required"
+    """Whether senders must show a certificate that `tls_client_ca` vouches for: `required`; `optional`: one that is
+    shown must be good; `none`: nobody is asked, and whoever reaches the port may send."""
+    tls_client_ca: str = ""
+    """The file of the authorities that vouch for senders, in PEM; a sender's own certificate may be there as well."""
+    tls_client_names: Addresses = ()
+    """The senders that may send; empty: each with a good certificate. A name in the certificate (`db2.example.com`),
+    `*.example.com`, or a certificate's fingerprint (`sha-256:E1:2D:...`)."""
+    tls_handshake_seconds: Annotated[float, msgspec.Meta(ge=0.1, le=300)] = 10.0
+    """How long a sender may take over the TLS handshake."""
     unix_datagram: Addresses = ()
     """Paths of datagram sockets to make, such as programs write to at `/dev/log`."""
     unix_stream: Addresses = ()
@@ -30,7 +47,8 @@ class SyslogConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     max_message_bytes: Annotated[int, msgspec.Meta(ge=480, le=128 << 10)] = 64 << 10
     """Longer messages are cut to this, marked and counted; RFC 5424 asks for 480 at least and 2048 if possible."""
     max_connections: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 200
-    """How many connections a stream listener keeps; further ones are closed at once, and counted."""
+    """How many connections a stream listener keeps; further ones are closed at once, and counted. As many again may be
+    in the TLS handshake; one more, and the oldest of those is closed."""
     idle_timeout_seconds: Annotated[float, msgspec.Meta(ge=0)] = 3600.0
     """Close a connection on which nothing came for so long; 0 never does. A sender that wakes up on a closed connection
     loses a message, so keep it long; dead peers are found by TCP keepalive in minutes."""
@@ -42,8 +60,10 @@ class SyslogConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """How long to let messages gather after a reading; a first message never waits. 0 reads at once, and costs more."""
 
     def __post_init__(self) -> None:
-        for address in (*each(self.udp), *each(self.tcp)):
+        for address in (*each(self.udp), *each(self.tcp), *each(self.tls)):
             split_address(address)
+        if each(self.tls):
+            _check_tls(self)
         for path in (*each(self.unix_datagram), *each(self.unix_stream)):
             if not path.startswith("/") or len(path.encode()) > _LONGEST_PATH:
                 raise ValueError(f"{path!r} is not an absolute path of at most {_LONGEST_PATH} bytes")
@@ -51,6 +71,18 @@ class SyslogConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
 _LONGEST_PATH = 107
 """sockaddr_un holds 108 bytes with the final NUL."""
+
+
+def _check_tls(config: SyslogConfig) -> None:
+    if not config.tls_certificate:
+        raise ValueError("tls needs tls_certificate, the file of this machine's certificate")
+    if config.tls_clients != "none" and not config.tls_client_ca:
+        raise ValueError(
+            f'tls_clients = "{config.tls_clients}" needs tls_client_ca, the file of the authorities that vouch for '
+            'senders; tls_clients = "none" lets everybody send'
+        )
+    if config.tls_clients == "none" and each(config.tls_client_names):
+        raise ValueError('tls_client_names means nothing with tls_clients = "none": nobody shows a certificate')
 
 
 def each(addresses: Addresses) -> tuple[str, ...]:

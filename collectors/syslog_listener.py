@@ -26,6 +26,7 @@ class Counts(msgspec.Struct):
     refused_total: int = 0
     idle_closed_total: int = 0
     framing_errors_total: int = 0
+    tls_failures_total: int = 0
 
 
 def _metric(
@@ -70,6 +71,11 @@ METRICS: Final = (
     ),
     _metric("framing_errors_total", "Connections closed because a frame's length was none.", Category.ERROR),
     _metric(
+        "tls_failures_total",
+        "Connections closed because TLS failed; the event `syslog.client.refused` tells why.",
+        Category.ERROR,
+    ),
+    _metric(
         "listening",
         "Whether the listener is open.",
         Category.ERROR,
@@ -93,6 +99,9 @@ class Poller(Protocol):
 
     def remove(self, descriptor: int) -> None:
         """Call no more."""
+
+    def writable(self, descriptor: int, *, wanted: bool) -> None:
+        """Call as well, or no more, when there is room to write."""
 
 
 class Listener(Protocol):

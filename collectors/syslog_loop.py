@@ -127,6 +127,10 @@ class _Registrar:
     def add(self, descriptor: int, ready: Ready) -> None:
         self._selector.register(descriptor, selectors.EVENT_READ, (ready, self._name))
 
+    def writable(self, descriptor: int, *, wanted: bool) -> None:
+        events = selectors.EVENT_READ | (selectors.EVENT_WRITE if wanted else 0)
+        self._selector.modify(descriptor, events, self._selector.get_key(descriptor).data)
+
     def remove(self, descriptor: int) -> None:
         with contextlib.suppress(KeyError, ValueError):  # not registered now (accepting pauses), or the loop has ended
             self._selector.unregister(descriptor)

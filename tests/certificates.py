@@ -28,7 +28,7 @@ class Authority:
         der = x509.load_pem_x509_certificate(self.pem.encode()).public_bytes(serialization.Encoding.DER)
         self.fingerprint = hashlib.sha256(der).hexdigest()
 
-    def certificate(self, host: str = "127.0.0.1") -> tuple[Path, Path]:
+    def certificate(self, host: str = "127.0.0.1", *, expired: bool = False) -> tuple[Path, Path]:
         """Give the files of a certificate for a host, by name or address, and of its key."""
         key = ec.generate_private_key(ec.SECP256R1())
         try:
@@ -39,6 +39,12 @@ class Authority:
         made = self._builder(subject, key.public_key()).add_extension(
             x509.SubjectAlternativeName([alternative]), critical=False
         )
+        if expired:
+            past = datetime.datetime.now(datetime.UTC) - datetime.timedelta(minutes=1)
+            made = x509.CertificateBuilder(
+                self._name, subject, key.public_key(), x509.random_serial_number(),
+                past - datetime.timedelta(days=1), past, list(made._extensions),
+            )  # fmt: skip
         certificate, key_file = self._folder / f"{host}.pem", self._folder / f"{host}.key"
         certificate.write_bytes(self._sign(made))
         form, syntax = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8

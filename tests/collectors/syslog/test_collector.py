@@ -15,6 +15,7 @@ from collectors.syslog_config import SyslogConfig
 from schemas.errors import NoDataError, PartialCollectError, StartupError
 from schemas.metrics import Catalogue
 from schemas.rows import LOG_METRICS, Reading
+from tests.certificates import Authority
 from tests.collectors.syslog.harness import Running
 from tests.collectors.syslog.test_kmsg import machine, record
 from tests.ports import free_port
@@ -34,8 +35,13 @@ def test_it_watches_and_probes() -> None:
 
 
 def test_every_value_that_is_told_is_declared(tmp_path: Path) -> None:
+    certificate, key = Authority(tmp_path).certificate()
     config = SyslogConfig(
         udp=f"127.0.0.1:{free_port(socket.SOCK_DGRAM)}",
+        tls=f"127.0.0.1:{free_port()}",
+        tls_certificate=str(certificate),
+        tls_key=str(key),
+        tls_clients="none",
         tcp=f"127.0.0.1:{free_port()}",
         unix_datagram=str(tmp_path / "datagram"),
         unix_stream=str(tmp_path / "stream"),

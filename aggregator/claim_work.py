@@ -54,6 +54,7 @@ def _step(state: State, name: str, node: str) -> ClaimStep | None:
         claim.epoch.sequence,
         [claim_device(state, state.devices[one.device]) for one in held],
         claim.lease_seconds,
+        {node: amounts} if (amounts := claim.amounts.get(node)) and step is Step.PREPARE else {},
     )
 
 

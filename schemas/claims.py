@@ -68,6 +68,8 @@ class ClaimStep(msgspec.Struct, array_like=True, frozen=True):
     devices: list[ClaimDevice]
     lease_seconds: float = 3600.0
     """The claim's term: with it a lost ledger restores the claim from the node's checkpoint."""
+    amounts: dict[str, dict[str, int]] = {}
+    """What the claim holds beside devices, in base units, by node; kept for the same end, and nothing else."""
 
 
 class Made(msgspec.Struct, array_like=True, frozen=True):
@@ -122,6 +124,8 @@ class CheckpointClaim(msgspec.Struct, array_like=True, frozen=True):
     sequence: int
     lease_seconds: float
     devices: list[ClaimDevice]
+    amounts: dict[str, dict[str, int]] = {}
+    """What it holds beside devices, by node; {} as well from an agent that did not keep it yet."""
 
 
 class Checkpoint(msgspec.Struct, array_like=True, frozen=True):

@@ -168,7 +168,7 @@ def _claim_restored(state: State, entry: ClaimRestored) -> None:
         Epoch(entry.generation, entry.sequence),
         old.state if old is not None and live else ClaimState.ACTIVE,
         [*kept, *entry.devices],
-        old.amounts if old else {},
+        {**(old.amounts if old else {}), **entry.amounts},
         entry.lease_seconds,
         created_ns=old.created_ns if old else state.time_ns,
         until_ns=state.time_ns + int(entry.lease_seconds * _SECOND),

@@ -90,7 +90,7 @@ def unschedulable(state: State, device: Device, tolerations: Sequence[str] = ())
     elif reach is not Reach.LIVE:
         reason, message = f"reach.{reach.value}", f"{device.id} is {reach.value}"
     else:
-        return _marked(device, tolerations) or node_closed(node, tolerations)
+        return _marked(device, tolerations) or node_closed(state, node, tolerations)
     return Objection(reason, message, device.node, device.id)
 
 
@@ -102,7 +102,7 @@ def _marked(device: Device, tolerations: Sequence[str]) -> Objection | None:
     return None
 
 
-def node_closed(node: Node, tolerations: Sequence[str] = ()) -> Objection | None:
+def node_closed(state: State, node: Node, tolerations: Sequence[str] = ()) -> Objection | None:
     """Say why nothing new may go to a node; None when it may."""
     for reason, why in (("cordoned", node.cordoned), ("draining", node.draining)):
         if why:
@@ -113,11 +113,18 @@ def node_closed(node: Node, tolerations: Sequence[str] = ()) -> Objection | None
         return Objection("node.maintenance", f"node {node.name or node.id} is in maintenance", node.id)
     if not node.live:
         return Objection("reach.stale", f"node {node.name or node.id} is silent", node.id)
+    if node.shown != state.generation:  # whoever was given something there by the ledger that was lost has it still
+        return Objection("reach.unverified", unshown(node), node.id)
     for taint in node.taints.values():
         if taint.rule not in tolerations and taint.effect in (Effect.NO_SCHEDULE, Effect.DRAIN):
             message = f"node {node.name or node.id} is marked {taint.effect.value} by {taint.rule}: {taint.evidence}"
             return Objection(f"taint.{taint.rule}", message, node.id)
     return None
+
+
+def unshown(node: Node) -> str:
+    """Say of a node that nothing is known of what it gave, devices or amounts."""
+    return f"node {node.name or node.id} has not shown what it keeps since the ledger was lost or made anew"
 
 
 def objections(state: State, ask: Ask) -> Iterator[Objection]:
@@ -217,7 +224,7 @@ def _amounts(state: State, ask: Ask) -> Iterator[Objection]:
         if node is None:
             yield Objection("node.unknown", f"there is no node {name}", name)
             continue
-        closed = node_closed(node, ask.tolerations)
+        closed = node_closed(state, node, ask.tolerations)
         if closed is not None:
             yield closed
         for amount, number in amounts.items():

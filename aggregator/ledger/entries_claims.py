@@ -103,6 +103,8 @@ class ClaimRestored(LedgerEntry, frozen=True, tag=30):
     sequence: int
     devices: list[Held]
     lease_seconds: float
+    amounts: dict[str, dict[str, int]] = msgspec.field(default_factory=dict)
+    """What it holds of the nodes whose checkpoint it is, by node."""
 
 
 class Forgotten(LedgerEntry, frozen=True, tag=31):

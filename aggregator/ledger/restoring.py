@@ -22,7 +22,7 @@ from aggregator.ledger.model import Claim, Device, Held, Node
 from aggregator.ledger.partitions import hold_for, partitions, slices
 from aggregator.ledger.state import State
 from aggregator.ledger.transitions import allowed
-from aggregator.ledger.words import LIVE_CLAIMS, ClaimState, Epoch, Mode
+from aggregator.ledger.words import AMOUNTS, LIVE_CLAIMS, ClaimState, Epoch, Mode
 from schemas.claims import Checkpoint, CheckpointClaim, ClaimDevice
 from schemas.mig import read_plan
 
@@ -89,7 +89,8 @@ def restore(state: State, publisher: str, claim: CheckpointClaim) -> tuple[list[
     if back:
         whose = (found.tenant, found.consumer) if found is not None and live else (claim.tenant, claim.consumer)
         term = claim.lease_seconds if asks.MIN_LEASE <= claim.lease_seconds <= asks.MAX_LEASE else _TERM
-        entries.append(ClaimRestored(claim.claim, *whose, claim.generation, claim.sequence, back, term))
+        amounts = _amounts(state, publisher, claim, back[0].node)
+        entries.append(ClaimRestored(claim.claim, *whose, claim.generation, claim.sequence, back, term, amounts))
     return entries, restored
 
 
@@ -117,6 +118,17 @@ def _back(state: State, publisher: str, claim: CheckpointClaim, known: set[str])
                 parent = device.parent if one.profile else ""
                 back[device.id] = Held(device.id, device.node, mode, one.part, one.profile, dict(one.expected), parent)
     return list(back.values()), Restored(claim.claim, pending, "; ".join(conflicts))
+
+
+def _amounts(state: State, publisher: str, claim: CheckpointClaim, node: str) -> dict[str, dict[str, int]]:
+    """Give what the claim holds beside devices, by node; of a node that has another id now, it is that of `node`."""
+    found: dict[str, dict[str, int]] = {}
+    for name, amounts in claim.amounts.items():
+        there = state.nodes.get(name)
+        whose = name if there is not None and there.publisher == publisher and not there.retired else node
+        mine = found.setdefault(whose, {})
+        mine |= {amount: number for amount, number in amounts.items() if amount in AMOUNTS and number > 0}
+    return {name: amounts for name, amounts in found.items() if amounts}
 
 
 def _find(state: State, publisher: str, one: ClaimDevice) -> Device | None:

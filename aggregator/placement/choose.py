@@ -299,7 +299,7 @@ class Chooser:
         offers = []
         for name, summary in self.index.nodes.items():
             node = state.nodes[name]
-            if (summary.closed and node_closed(node, request.tolerations)) or not self.selected(name):
+            if (summary.closed and node_closed(state, node, request.tolerations)) or not self.selected(name):
                 continue
             left = self._left_permille(node)
             if left >= 0:

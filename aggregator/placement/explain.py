@@ -10,7 +10,7 @@ from typing import Final, TypeVar
 
 import msgspec
 
-from aggregator.ledger.asks import Objection
+from aggregator.ledger.asks import Objection, unshown
 from aggregator.ledger.model import Device, Node, Taint
 from aggregator.ledger.state import State
 from aggregator.ledger.words import Lifecycle, Reach
@@ -175,8 +175,7 @@ def _of_node(state: State, node: Node, rules: set[str]) -> Iterator[Blocker]:
     if not node.live:
         yield Blocker("reach.stale", f"node {name} is silent", NodeSpeaks(node.id), node.id)
     elif node.shown != state.generation:
-        message = f"node {name} has not shown what it keeps since the ledger was lost or made anew"
-        yield Blocker("reach.unverified", message, NodeSpeaks(node.id), node.id)
+        yield Blocker("reach.unverified", unshown(node), NodeSpeaks(node.id), node.id)
     for taint in _each_rule(node.taints.values(), rules):
         message = f"node {name} is marked by {taint.rule}: {taint.evidence}"
         yield Blocker(f"taint.{taint.rule}", message, RemoveTaint(node.id, taint.rule), node.id)

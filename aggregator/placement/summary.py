@@ -115,7 +115,7 @@ def summarise(state: State, name: str, layouts: Layouts) -> Summary:
     node = state.nodes[name]
     marks = [*node.taints.values(), *(mark for device in devices for mark in device.taints.values())]
     made.taints = frozenset(mark.rule for mark in marks)
-    closed = node_closed(node)
+    closed = node_closed(state, node)
     made.closed = closed.reason if closed else ""
     made.masks, made.special, made.reasons = _view(state, node, made, ())
     return made
@@ -133,7 +133,7 @@ def _view(
     free, out = 0, 0
     reasons: dict[str, int] = {}
     told = list(tolerations)
-    live = not node_closed(node, told) and node.shown == state.generation
+    live = not node_closed(state, node, told)
     for at, device in enumerate(summary.devices):
         if live and device.lifecycle is Lifecycle.FREE and device.reach is Reach.LIVE and not device.taints:
             free |= 1 << at

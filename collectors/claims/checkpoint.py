@@ -63,6 +63,8 @@ class KeptClaim(msgspec.Struct):
     sequence: int
     lease_seconds: float
     devices: dict[str, Kept] = {}
+    amounts: dict[str, dict[str, int]] = {}
+    """By node; {} as well where it was kept by an agent that did not know of amounts."""
 
 
 class _File(msgspec.Struct):
@@ -126,6 +128,7 @@ class CheckpointFile:
             claim = KeptClaim(step.tenant, step.consumer, step.generation, step.sequence, step.lease_seconds)
             self._file.claims[step.claim] = claim
         claim.devices[device.device] = Kept(device, boot)
+        claim.amounts |= step.amounts
         self.save()
 
     def forget(self, device: str) -> None:
@@ -151,6 +154,7 @@ class CheckpointFile:
                 claim.sequence,
                 claim.lease_seconds,
                 [kept.device for kept in claim.devices.values()],
+                dict(claim.amounts),
             )
             for name, claim in self._file.claims.items()
         ]

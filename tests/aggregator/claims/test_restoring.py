@@ -4,6 +4,7 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -65,6 +66,25 @@ async def test_lost_ledger_is_built_again_from_checkpoints_piece_by_piece(tmp_pa
         await it.until(lambda: it.lifecycles(one, two) == [FREE, FREE])
 
 
+async def test_amounts_come_back_with_the_claim_and_are_given_to_nobody_twice(tmp_path: Path) -> None:
+    """Of two nodes, each with its own; what is left of them may be given, and not more (used never exceeds total)."""
+    async with world(tmp_path / "one") as it:
+        (one,), (two,) = await it.add("n1", *gpus(1)), await it.add("n2", *gpus(1, "n2"))
+        await it.active(one, two, amounts={"n1": {"vcpus": 40}, "n2": {"vcpus": 20}})
+    async with world(tmp_path / "two") as it:
+        for node in ("n1", "n2"):
+            (tmp_path / "two" / f"{node}.json").write_bytes((tmp_path / "one" / f"{node}.json").read_bytes())
+            await it.add_known(node, *gpus(1, node))
+        await it.until(lambda: {one.shown for one in it.ledger.peek().nodes.values()} == {it.ledger.peek().generation})
+        assert [40, 20] == [it.ledger.peek().nodes[node].used["vcpus"] for node in ("n1", "n2")]
+        with pytest.raises(NotGrantedError, match="8 of 48 left"):
+            await it.claim(amounts={"n1": {"vcpus": 9}})
+        await it.claim(amounts={"n1": {"vcpus": 8}, "n2": {"vcpus": 28}})
+        (claim,) = (one for one in it.ledger.peek().claims.values() if one.devices)
+        await it.claiming.release(claim.id, "t")
+        await it.until(lambda: it.ledger.peek().nodes["n1"].used["vcpus"] == 8)
+
+
 async def test_ledger_that_was_set_back_learns_of_it_and_gives_the_device_to_nobody(tmp_path: Path) -> None:
     """An old copy of the file: the grant after it is lost, its node still has the device (invariant 1)."""
     folder = tmp_path / "it"
@@ -122,6 +142,16 @@ def test_claim_that_the_ledger_saw_ending_does_not_come_back_with_an_old_checkpo
     book.write([Forgotten(["c1"])])
     assert not restoring.lost(book.state, kept)
     assert Lifecycle.DIRTY is book.state.devices[gpu].lifecycle
+
+
+def test_node_brings_back_amounts_of_its_own_and_such_as_there_are() -> None:
+    """What it kept under an id that it no longer has is its own still; of other nodes' amounts it has no say."""
+    book, _, kept = _kept(grant=False)
+    begin(book, "n2")
+    amounts = {"n2": {"vcpus": 3}, "before": {"memory_bytes": 5, "magic": 7, "vcpus": -1}}
+    book.decide(restoring.restore(book.state, "n1", msgspec.structs.replace(kept, amounts=amounts)))
+    assert {"n1": {"vcpus": 3, "memory_bytes": 5}} == book.state.claims["c1"].amounts
+    assert {} == book.state.nodes["n2"].used
 
 
 def test_claim_that_only_the_lost_ledger_told_its_node_of_is_never_free_again_by_itself() -> None:

@@ -3,6 +3,7 @@
 import pytest
 
 from aggregator.ledger import restoring
+from aggregator.ledger.asks import Ask, objections
 from aggregator.placement.edits import NodeSpeaks
 from aggregator.placement.placing import NotPlacedError, Placer
 from aggregator.placement.request import Need
@@ -53,3 +54,22 @@ def test_an_index_that_was_there_before_follows(book: Book) -> None:
         book.decide(restoring.show(book.state, node))
         assert [node] == [one.node for one in placer.place(book.state, request).instances]
         book.decide(placer.grant(book.state, request, f"c-{node}"))
+
+
+def test_amounts_of_a_node_that_has_not_shown_what_it_keeps_are_given_to_nobody(book: Book) -> None:
+    """Whoever was given them by the ledger that was lost computes with them still."""
+    placer, request = Placer(), asked(amounts={"vcpus": 40})
+    ask = Ask("t1", "vm", amounts={"n1": {"vcpus": 40}})
+    assert ["reach.unverified"] == [one.reason for one in objections(book.state, ask)]
+    with pytest.raises(NotPlacedError) as refused:
+        placer.place(book.state, request)
+    refusal = refused.value.refusal
+    assert [("reach.unverified", 2, 0)] == [(one.condition, one.removed, one.left) for one in refusal.conditions]
+    assert 0 == what_if(placer, book.state, [], request).before.fits
+    (blocker,) = placer.explain(book.state, request, refusal) or []
+    assert ("reach.unverified", NodeSpeaks("n1")) == (blocker.reason, blocker.edit)
+    book.decide(restoring.show(book.state, "n2"))
+    assert ["n2"] == [one.node for one in placer.place(book.state, request).instances]
+    book.decide(placer.grant(book.state, request, "c1"))
+    with pytest.raises(NotPlacedError):
+        placer.grant(book.state, request, "c2")

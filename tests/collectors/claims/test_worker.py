@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 from collectors.claims.checkpoint import CheckpointError, CheckpointFile, EpochError
 from collectors.claims.worker import JobState, Worker
 from schemas.claims import ClaimDevice, ClaimReport, ClaimStep, DeviceReport, Step
+from schemas.digest import blake2b
 
 
 def device(name: str, *, family: str = "", members: tuple[str, ...] = (), mode: str = "passthrough") -> ClaimDevice:
@@ -69,6 +71,26 @@ def test_lower_epoch_is_refused_even_by_the_next_run_and_changes_nothing(tmp_pat
     assert JobState.FAILED is job.state
     assert job.report is not None
     assert "claim.epoch" in job.report.problem
+
+
+def test_amounts_are_kept_with_the_claim_and_a_file_from_before_them_is_read(tmp_path: Path) -> None:
+    """They are shown to a ledger that lost the claim, and go with its last device."""
+    amounts = {"n1": {"vcpus": 8, "memory_bytes": 1 << 36}}
+    file = CheckpointFile(tmp_path / "c")
+    both = msgspec.structs.replace(step(5, device("a"), device("b")), amounts=amounts)
+    for one in both.devices:
+        file.confirm(both, one, "b1")
+    file.forget("a")
+    (kept,) = CheckpointFile(tmp_path / "c").message().claims
+    assert amounts == kept.amounts
+    body = (tmp_path / "c").read_bytes().partition(b"\n")[0]
+    before = body.replace(b',"amounts":{"n1":{"vcpus":8,"memory_bytes":68719476736}}', b"")
+    assert body != before
+    (tmp_path / "old").write_bytes(before + b"\n" + blake2b(before, digest_size=16).hexdigest().encode() + b"\n")
+    (old,) = CheckpointFile(tmp_path / "old").message().claims
+    assert ({}, ["b"]) == (old.amounts, [one.device for one in old.devices])
+    file.forget("b")
+    assert [] == CheckpointFile(tmp_path / "c").message().claims
 
 
 def test_port_given_whole_later_fences_its_functions_and_the_other_way_round(tmp_path: Path) -> None:

@@ -52,8 +52,8 @@ class Context(msgspec.Struct, kw_only=True):
 class Collector(Protocol):
     """A source of telemetry, logs or events.
 
-    `__init__` does no I/O. `collect` yields what there is now; what was yielded before an exception stands. Any call, and
-    a watch, may raise NewProcessError when what it uses is spent in this process: the host then starts it in a new one.
+    `__init__` does no I/O. `collect` yields what there is now; what was yielded before an exception stands. Any call,
+    and a watch, may raise NewProcessError when what it uses is spent in this process: it is started in a new one then.
     """
 
     name: ClassVar[str]

@@ -16,10 +16,8 @@ from tests.needs import REPOSITORY
 
 pytestmark = pytest.mark.gpu
 
-_ASKED = ",".join(
-    ("uuid", "pci.bus_id", "name", "temperature.gpu", "power.draw", "power.limit", "memory.total", "memory.used",
-     "clocks.max.sm", "pcie.link.width.current")
-)  # fmt: skip
+_ASKED = ("uuid", "pci.bus_id", "name", "temperature.gpu", "power.draw", "power.limit", "memory.total", "memory.used",
+          "clocks.max.sm", "pcie.link.width.current")  # fmt: skip
 _READ = """
 import json, logging; from pathlib import Path; from collectors.contract import Context
 from collectors.nvml import NvmlCollector; from schemas.verbosity import Level
@@ -40,9 +38,9 @@ def _has_a_gpu() -> None:
 
 
 def _smi() -> list[dict[str, str]]:
-    command = ["nvidia-smi", f"--query-gpu={_ASKED}", "--format=csv,noheader,nounits"]
+    command = ["nvidia-smi", f"--query-gpu={','.join(_ASKED)}", "--format=csv,noheader,nounits"]
     done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
-    return [dict(zip(_ASKED.split(","), line.split(", "), strict=True)) for line in done.stdout.splitlines()]
+    return [dict(zip(_ASKED, line.split(", "), strict=True)) for line in done.stdout.splitlines()]
 
 
 def _ours() -> tuple[dict[str, Any], dict[str, Any]]:

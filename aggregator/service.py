@@ -36,6 +36,7 @@ from aggregator.opened import OpenedBatches
 from aggregator.ownership import INSTANCE, Owner
 from aggregator.quarantine import Quarantine
 from aggregator.query import MeasurementInfo, Query, Result
+from aggregator.readiness import not_ready
 from aggregator.retention import Limits, Retention
 from aggregator.settling import Settling
 from aggregator.store import Run
@@ -223,7 +224,8 @@ class Service:
     def status(self) -> dict[str, object]:
         """Give how the parts fare."""
         return {
-            "ready": self.ready,
+            "ready": not self.not_ready(),
+            "not_ready": self.not_ready(),
             "uptime_seconds": time.monotonic() - self.started,
             "ingest": self.ingest.status,
             "store": self.consumer.status,
@@ -234,10 +236,9 @@ class Service:
             "events_not_announced": self.announcer.failed,
         }
 
-    @property
-    def ready(self) -> bool:
-        """Whether the store follows the log, and nothing stands in the way of taking rows."""
-        return self.consumer.ready
+    def not_ready(self) -> dict[str, str]:
+        """Give the parts that are not ready, and why: {} when rows are taken, queries answered and devices given."""
+        return not_ready(self.log, self.consumer, self.ledger, self.inventory)
 
     async def query(self, query: Query) -> Result:
         """Answer a query, on a thread. Raises QueryError or StoreError."""

@@ -5,12 +5,15 @@ import fcntl
 import os
 import signal
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Final
 
 from aggregator.cli import add_examples
 from aggregator.up import ChildSpec, Supervisor
+from collectors.config import socket_path
+from collectors.log_output import has_room
 from collectors.main import begin_check, end_check
 from collectors.process import EXIT_CONFIG, start_logging
 from schemas.errors import ConfigError
@@ -25,6 +28,8 @@ the configuration read again.
 exit status: 0 when it was told to end, 78 when the configuration cannot be
 used, or Muster already runs on the data folder"""
 POLL_SECONDS: Final = 0.1
+LONG_SECONDS: Final = 5.0
+"""An aggregator that is not ready by then is said to be not ready yet, and why."""
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -145,9 +150,6 @@ def _has_terminal() -> bool:
 
 
 def _supervise(supervisor: Supervisor, signals: _Signals, data_dir: Path, listen: str, *, live: bool) -> None:
-    from collectors.config import socket_path
-    from collectors.log_output import has_room
-
     supervisor.poll()
     if live:
         from aggregator.cli.live_view import LiveView
@@ -158,12 +160,40 @@ def _supervise(supervisor: Supervisor, signals: _Signals, data_dir: Path, listen
                 view.update(supervisor.statuses())
                 time.sleep(POLL_SECONDS)
         return
-    told = False
-    while signals.obey(supervisor):
-        supervisor.poll()
-        if not told and socket_path(data_dir).exists() and has_room(sys.stdout.fileno()):
+    ended = threading.Event()
+    # asked by a thread: whoever hangs while it is asked must be found hanging meanwhile, and started again
+    threading.Thread(target=_tell_ready, args=(data_dir, listen, ended), name="ready", daemon=True).start()
+    try:
+        while signals.obey(supervisor):
+            supervisor.poll()
+            time.sleep(POLL_SECONDS)
+    finally:
+        ended.set()
+
+
+def _tell_ready(data_dir: Path, listen: str, ended: threading.Event) -> None:
+    """Say when everything works, and what is waited for when that takes long."""
+    from aggregator.cli.client import Client, ServerError
+
+    began, told = time.monotonic(), False
+    address = socket_path(data_dir)
+    while not ended.wait(POLL_SECONDS):
+        if not address.exists():
+            continue
+        try:
+            answer = Client(f"unix://{address}").raw("GET", "/readyz")
+        except ServerError:
+            continue
+        if answer.status == 200:
+            _say(f"muster: listening on {listen}; in another terminal try: muster query, muster top, muster balance."
+                 " Ctrl-C ends it\n")  # fmt: skip
+            return
+        if not told and time.monotonic() - began > LONG_SECONDS:
             told = True
-            sys.stdout.write(f"muster: listening on {listen}; in another terminal try: muster query, muster top,"
-                             " muster balance. Ctrl-C ends it\n")  # fmt: skip
-            sys.stdout.flush()
-        time.sleep(POLL_SECONDS)
+            _say(f"muster: listening on {listen}, and not ready yet: {answer.problem().get('detail', '')}\n")
+
+
+def _say(line: str) -> None:
+    if has_room(sys.stdout.fileno()):
+        sys.stdout.write(line)
+        sys.stdout.flush()

@@ -18,15 +18,14 @@ async def healthz() -> Response:
     return answer({"status": "ok"})
 
 
-@router.get("/readyz", summary="Whether it takes rows and answers queries", response_class=Response)
+@router.get("/readyz", summary="Whether it takes rows, answers queries and gives devices", response_class=Response)
 async def readyz(service: ServiceOf) -> Response:
-    """Answer 200 when the log takes rows and the store follows it, else 503 with what stands in the way."""
-    if service.log.last_failure:
-        return problem(503, "service.not_ready", f"the log takes nothing: {service.log.last_failure}", 1.0)
-    if service.ready:
+    """Answer 200 when log, store, ledger and inventory are ready, else 503; `not_ready` says which is not, and why."""
+    missing = service.not_ready()
+    if not missing:
         return answer({"status": "ready"})
-    reason = service.consumer.status.last_error or "starting"
-    return problem(503, "service.not_ready", f"the store: {reason}; rows are taken and wait in the log", 1.0)
+    detail = "; ".join(f"the {part}: {why}" for part, why in missing.items())
+    return problem(503, "service.not_ready", detail, 1.0, not_ready=missing)
 
 
 @router.get("/metrics", summary="Muster's own metrics", response_class=Response)

@@ -72,9 +72,9 @@ class Client:
 
 @pytest.fixture
 def service() -> Any:
-    log = SimpleNamespace(last_failure="")
+    parts = SimpleNamespace(missing={})
     config = SimpleNamespace(aggregator=SimpleNamespace(max_request_bytes=1 << 20, beyond_loopback=True))
-    return SimpleNamespace(tokens=Tokens(), fleet=Fleet(), config=config, log=log, ready=True)
+    return SimpleNamespace(tokens=Tokens(), fleet=Fleet(), config=config, parts=parts, not_ready=lambda: parts.missing)
 
 
 @pytest.fixture
@@ -147,11 +147,11 @@ async def test_a_tap_takes_patterns_only(service: Any, asked: str) -> None:
     assert (400, "query.invalid") == (status, answer["code"])
 
 
-async def test_an_aggregator_whose_log_takes_nothing_is_not_ready(client: Client, service: Any) -> None:
-    assert 200 == (await client.send("GET", "/readyz", [], stated="0"))[0]
-    service.log.last_failure = "SQLITE_FULL"
+async def test_an_aggregator_that_is_not_ready_says_which_of_its_parts_are_not(client: Client, service: Any) -> None:
+    assert (200, {"status": "ready"}) == await client.send("GET", "/readyz", [], stated="0")
+    service.parts.missing = {"log": "it takes nothing: SQLITE_FULL", "ledger": "it is being read"}
 
     status, answer = await client.send("GET", "/readyz", [], stated="0")
 
-    assert (503, "service.not_ready") == (status, answer["code"])
-    assert "SQLITE_FULL" in answer["detail"]
+    assert (503, "service.not_ready", service.parts.missing) == (status, answer["code"], answer["not_ready"])
+    assert "the log: it takes nothing: SQLITE_FULL; the ledger: it is being read" == answer["detail"]

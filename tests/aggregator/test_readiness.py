@@ -58,7 +58,7 @@ async def test_an_aggregator_becomes_ready_and_is_not_without_its_ledger(tmp_pat
     await service.start()
     try:
         deadline = time.monotonic() + 60
-        while service.not_ready() and time.monotonic() < deadline:
+        while service.not_ready() and time.monotonic() < deadline:  # noqa: ASYNC110 - it is in other hands
             await asyncio.sleep(0.01)
         assert service.status()["ready"]
         await service.ledger.close()  # as when another leads, or while it is read from disk again

@@ -27,7 +27,19 @@ import msgspec
 from collectors._values import CONVERT, MAX_TEXT, FaultError, plain
 from schemas.batch import MAX_ROWS, Block
 from schemas.metrics import MetricSpec, ValueType
-from schemas.rows import EVENT, EVENT_METRICS, LOG, LOG_METRICS, Event, FieldValue, LogRecord, Parcel, Position, Reading
+from schemas.rows import (
+    EVENT,
+    EVENT_METRICS,
+    LOG,
+    LOG_METRICS,
+    Event,
+    FieldValue,
+    LogRecord,
+    Parcel,
+    Position,
+    Reading,
+    Tally,
+)
 from schemas.verbosity import Level, RowClass, level_of_severity
 
 MAX_NAME: Final = 255
@@ -66,7 +78,7 @@ def _shapes(metrics: Iterable[MetricSpec]) -> dict[str, _Shape]:
 _EVENT_SHAPE: Final = _shapes(EVENT_METRICS)[EVENT]
 _LOG_SHAPE: Final = _shapes(LOG_METRICS)[LOG]
 _EVENT_FIELDS: Final = ("type", "message", "severity", "source_time_ns")
-_LOG_FIELDS: Final = tuple(_LOG_SHAPE.fields)
+_LOG_FIELDS: Final = tuple(name for name in _LOG_SHAPE.fields if name in LogRecord.__struct_fields__)
 
 _Column = list[FieldValue]
 _TableName = tuple[RowClass, Level, str, str]
@@ -129,6 +141,7 @@ class _Wire(msgspec.Struct, array_like=True):
     parcels: list[msgspec.Raw]
     positions: list[Position] = []
     documents: list[str] | None = None
+    tallies: list[Tally] = []
 
 
 class Packer:
@@ -144,6 +157,7 @@ class Packer:
         self._tables: dict[_TableName, _Table] = {}
         self._parcels: list[bytes] = []
         self._positions: dict[str, str] = {}
+        self._tallies: list[Tally] = []
         self._held_rows = 0
         self._held_bytes = 0
         self.rows = 0
@@ -180,6 +194,8 @@ class Packer:
                 self._event(item)
             elif isinstance(item, Position):
                 self._position(item)
+            elif isinstance(item, Tally):
+                self._tally(item)
             else:
                 raise FaultError("not_an_item", f"a {type(item).__name__} was yielded")
         except FaultError as error:
@@ -201,10 +217,10 @@ class Packer:
         if sum(map(len, self._parcels)) > MAX_DELIVERY_BYTES:  # a wide table, most of it absent
             self.fault("too_large", f"{self._held_rows} rows at once", self._held_rows)
             self._parcels, positions = [], []
-        delivery = _Wire([msgspec.Raw(raw) for raw in self._parcels], positions, documents)
-        self._tables, self._parcels, self._positions = {}, [], {}
+        delivery = _Wire([msgspec.Raw(raw) for raw in self._parcels], positions, documents, self._tallies)
+        self._tables, self._parcels, self._positions, self._tallies = {}, [], {}, []
         self._held_rows = self._held_bytes = 0
-        if not (delivery.parcels or positions or documents is not None):
+        if not (delivery.parcels or positions or documents is not None or delivery.tallies):
             return b""
         return _encoder.encode(delivery)
 
@@ -255,6 +271,11 @@ class Packer:
 
     def _position(self, item: Position) -> None:
         self._positions[plain(item.source)] = plain(item.value)
+
+    def _tally(self, item: Tally) -> None:
+        if min(item.folded, item.filtered) < 0:
+            raise FaultError("out_of_range", f"a tally of {item.folded} and {item.filtered} rows")
+        self._tallies.append(item)
 
     def _parcel(self, item: Parcel) -> None:
         block = item.block

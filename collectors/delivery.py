@@ -7,7 +7,7 @@ from typing import Protocol
 
 import msgspec
 
-from schemas.rows import Parcel, Position
+from schemas.rows import Parcel, Position, Tally
 from schemas.verbosity import Level
 
 
@@ -19,6 +19,8 @@ class Delivery(msgspec.Struct, array_like=True):
     """Committed in the same transaction as the parcels."""
     documents: list[str] | None = None
     """The full set of the collector's capability documents, when it changed; None when nothing was described."""
+    tallies: list[Tally] = []
+    """What the collector folded, or left out by itself."""
 
 
 class IntakeLike(Protocol):

@@ -131,7 +131,7 @@ class Handover:
             self._documents = digest
         if watched and _names_device(delivery):
             self._device_changed()
-        if not (delivery.parcels or delivery.positions or delivery.documents is not None):
+        if not (delivery.parcels or delivery.positions or delivery.tallies or delivery.documents is not None):
             return
         try:
             self._intake.take(self._name, delivery)

@@ -113,6 +113,10 @@ class Intake:
             self._watch_clock()
             if delivery.documents is not None:
                 self._take_documents(collector, delivery.documents)
+            for tally in delivery.tallies:
+                counts = self._counts.setdefault((tally.row_class, tally.level), Counts())
+                counts.folded += tally.folded
+                counts.filtered += tally.filtered
             if self._waiting_rows >= 2 * MAX_WAITING_ROWS and not delivery.positions:
                 self.unspooled += sum(len(parcel.block.rows) for parcel in delivery.parcels)
             else:

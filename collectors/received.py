@@ -5,7 +5,7 @@ import msgspec
 from collectors.delivery import Delivery
 from schemas.codec import check_block
 from schemas.errors import WireError
-from schemas.rows import Parcel, Position
+from schemas.rows import Parcel, Position, Tally
 
 
 class _Loose(msgspec.Struct, array_like=True):
@@ -14,6 +14,7 @@ class _Loose(msgspec.Struct, array_like=True):
     parcels: list[msgspec.Raw]
     positions: list[Position] = []
     documents: list[str] | None = None
+    tallies: list[Tally] = []
 
 
 _deliveries = msgspec.msgpack.Decoder(Delivery, strict=True)
@@ -61,4 +62,4 @@ def _salvage(data: bytes, note: str) -> tuple[Delivery | None, int, str]:
         except (*_GARBAGE, WireError):
             continue
         sound.append(parcel)
-    return Delivery(sound, [], loose.documents), len(loose.parcels) - len(sound), note
+    return Delivery(sound, [], loose.documents, loose.tallies), len(loose.parcels) - len(sound), note

@@ -2,26 +2,13 @@
 
 from collections.abc import Callable
 from itertools import pairwise
+from typing import Final
 
+from collectors.log_row import Row
+from collectors.log_storm import Folded, Storms
 from schemas.batch import Block
-from schemas.rows import LOG, Event, Item, Parcel, Position
+from schemas.rows import LOG, Event, Item, Parcel, Position, Tally
 from schemas.verbosity import Level, RowClass
-
-Row = tuple[
-    int,  # number within the unit, over all sources and levels
-    str | None,  # message
-    int,  # severity
-    int | None,  # facility
-    str | None,  # host
-    str | None,  # app
-    str | None,  # process_id
-    str | None,  # message_id
-    str | None,  # structured_data
-    int | None,  # source_time_ns
-    int | None,  # sequence
-    str,  # device
-]
-"""One record, in the order of the block's columns."""
 
 Table = list[list[Row]]
 """The rows of one source, one list a level."""
@@ -31,6 +18,8 @@ ROWS_A_UNIT = 500
 BYTES_A_UNIT = 1 << 17
 """A unit is full at either; with the largest read, four-fold escaped, a block stays below what the host takes."""
 
+REMEMBERED: Final = "storms"
+"""The position under which the host keeps what is folded and not told."""
 _ATTRIBUTES = ["source"]
 
 
@@ -41,16 +30,19 @@ class Rows:
     they came over levels and sources; no time is given twice. A wall clock that steps back by 1 s or more is followed.
     """
 
-    def __init__(self, subject: str, wall_ns: Callable[[], int]) -> None:
+    def __init__(self, subject: str, wall_ns: Callable[[], int], storms: Storms | None = None) -> None:
+        """Begin with nothing. With `storms`, copies of what comes again and again are folded before they go."""
         self.number = 0
         """How many rows there are."""
         self.bytes = 0
         """How many bytes they came as."""
         self._subject = subject
         self._wall_ns = wall_ns
+        self._storms = storms
         self._tables: dict[str, Table] = {}
-        self._items: list[Event | Position] = []
+        self._items: list[Event | Position | Tally] = []
         self._further: dict[str, dict[int, str]] = {}
+        self._counted: dict[str, dict[int, int]] = {}
         self._last = 0
 
     def table(self, source: str) -> Table:
@@ -64,8 +56,8 @@ class Rows:
         """Give the rows from number `first` on a value in a further column, which few records have: `unit`, `peer`."""
         self._further.setdefault(column, {}).update(dict.fromkeys(range(first, self.number), value))
 
-    def add(self, item: Event | Position) -> None:
-        """Let an event or a position go with the rows."""
+    def add(self, item: Event | Position | Tally) -> None:
+        """Let an event, a position or a tally go with the rows."""
         self._items.append(item)
 
     @property
@@ -79,10 +71,48 @@ class Rows:
         return self.number >= ROWS_A_UNIT or self.bytes >= BYTES_A_UNIT
 
     def take(self) -> list[Item]:
-        """Give everything as one unit, blocks first, and begin the next one."""
-        if not self.pending:
-            return []
+        """Give everything as one unit, blocks first, and begin the next one; what is folded is not in it."""
         now = self._wall_ns()
+        if self._storms is not None:
+            self._sift(self._storms, now)
+            self._tell(self._storms.due())
+            self._remember(self._storms)
+        return self._unit(now) if self.pending else []
+
+    def finish(self) -> list[Item]:
+        """Give what is left: nothing will follow."""
+        now = self._wall_ns()
+        if self._storms is not None:
+            self._sift(self._storms, now)
+            self._tell(self._storms.finish())
+            self._remember(self._storms)
+        return self._unit(now) if self.pending else []
+
+    def _sift(self, storms: Storms, now: int) -> None:
+        """Keep the rows that go on as they are."""
+        for source, table in self._tables.items():
+            for level, rows in enumerate(table):
+                if rows:
+                    table[level] = storms.sift(source, Level(level), rows, now)
+
+    def _tell(self, told: list[Folded]) -> None:
+        """Add the rows that stand for many."""
+        for one in told:
+            number = self.number
+            self.table(one.source)[one.level].append((number, *one.row[1:]))
+            self.number += 1
+            if one.copies > 1:
+                for column, value in (("copies", one.copies), ("first_time_ns", one.first_ns),
+                                      ("last_time_ns", one.last_ns)):  # fmt: skip
+                    self._counted.setdefault(column, {})[number] = value
+                self._items.append(Tally(RowClass.LOG, one.level, folded=one.copies - 1))
+
+    def _remember(self, storms: Storms) -> None:
+        text = storms.remember()
+        if text is not None:
+            self._items.append(Position(REMEMBERED, text))
+
+    def _unit(self, now: int) -> list[Item]:
         if self._last - 1_000_000_000 < now <= self._last:
             now = self._last + 1
         self._last = now + self.number
@@ -90,44 +120,50 @@ class Rows:
         for source, table in self._tables.items():
             for level, rows in enumerate(table):
                 for at in range(0, len(rows), ROWS_A_BLOCK):
-                    block = _block(self._subject, source, rows[at : at + ROWS_A_BLOCK], now, self._further)
+                    block = self._block(source, rows[at : at + ROWS_A_BLOCK], now)
                     items.append(Parcel(RowClass.LOG, Level(level), block))
         items.extend(self._items)
         self._tables = {}
         self._items = []
         self._further = {}
+        self._counted = {}
         self.number = self.bytes = 0
         return items
 
-
-def _block(subject: str, source: str, rows: list[Row], start: int, further: dict[str, dict[int, str]]) -> Block:
-    """Make columns of rows; `further` ones by the rows' numbers. A column in which nothing was reported is left out."""
-    number, message, severity, facility, host, app, process, message_id, data, time, sequence, device = zip(
-        *rows, strict=True
-    )
-    count = len(rows)
-    keys, index = _keys(device, source)
-    texts = (
-        ("message", message),
-        ("host", host),
-        ("app", app),
-        ("process_id", process),
-        ("message_id", message_id),
-        ("structured_data", data),
-        *((name, tuple(values.get(row) for row in number)) for name, values in further.items()),
-    )
-    numbers = (("severity", severity), ("facility", facility), ("source_time_ns", time), ("sequence", sequence))
-    return Block(
-        measurement=LOG,
-        subject=subject,
-        attributes=_ATTRIBUTES,
-        keys=keys,
-        rows=index,
-        start=start + number[0],
-        steps=[0, *(later - earlier for earlier, later in pairwise(number))],
-        ints={name: list(column) for name, column in numbers if column.count(None) < count},
-        strings={name: list(column) for name, column in texts if column.count(None) < count},
-    )
+    def _block(self, source: str, rows: list[Row], start: int) -> Block:
+        """Make columns of rows. A column in which nothing was reported is left out."""
+        number, message, severity, facility, host, app, process, message_id, data, time, sequence, device = zip(
+            *rows, strict=True
+        )
+        count = len(rows)
+        keys, index = _keys(device, source)
+        texts = (
+            ("message", message),
+            ("host", host),
+            ("app", app),
+            ("process_id", process),
+            ("message_id", message_id),
+            ("structured_data", data),
+            *((name, tuple(map(values.get, number))) for name, values in self._further.items()),
+        )
+        numbers = (
+            ("severity", severity),
+            ("facility", facility),
+            ("source_time_ns", time),
+            ("sequence", sequence),
+            *((name, tuple(map(values.get, number))) for name, values in self._counted.items()),
+        )
+        return Block(
+            measurement=LOG,
+            subject=self._subject,
+            attributes=_ATTRIBUTES,
+            keys=keys,
+            rows=index,
+            start=start + number[0],
+            steps=[0, *(later - earlier for earlier, later in pairwise(number))],
+            ints={name: list(column) for name, column in numbers if column.count(None) < count},
+            strings={name: list(column) for name, column in texts if column.count(None) < count},
+        )
 
 
 def _keys(devices: tuple[str, ...], source: str) -> tuple[list[list[str]], list[int]]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from enum import IntEnum
-from typing import Final
+from typing import Annotated, Final
 
 import msgspec
 
@@ -93,7 +93,18 @@ class Position(msgspec.Struct, frozen=True):
     value: str
 
 
-Item = Reading | Event | LogRecord | Parcel | Position
+class Tally(msgspec.Struct, array_like=True, frozen=True):
+    """Rows that were produced and do not travel: the collector itself folded them into others, or left them out."""
+
+    row_class: RowClass
+    level: Level
+    folded: Annotated[int, msgspec.Meta(ge=0)] = 0
+    """Merged into another row, which says for how many it stands."""
+    filtered: Annotated[int, msgspec.Meta(ge=0)] = 0
+    """Left out, as the operator asked."""
+
+
+Item = Reading | Event | LogRecord | Parcel | Position | Tally
 
 EVENT: Final = "event"
 """The measurement of events."""
@@ -137,6 +148,14 @@ LOG_METRICS: Final = (
     _column("log.structured_data", "RFC 5424 structured data, raw."),
     _column("log.source_time_ns", "The record's own time, ns since 1970.", Kind.GAUGE, Unit.COUNT),
     _column("log.sequence", "The source's own number of the record.", Kind.GAUGE, Unit.COUNT),
+    _column(
+        "log.copies",
+        "For how many records it stands, itself included: the last of them is shown. Absent for itself alone.",
+        Kind.GAUGE,
+        Unit.COUNT,
+    ),
+    _column("log.first_time_ns", "When the first of its copies came, ns since 1970.", Kind.GAUGE, Unit.COUNT),
+    _column("log.last_time_ns", "When the last of its copies came, ns since 1970.", Kind.GAUGE, Unit.COUNT),
     _column("log.unit", "The unit of systemd that wrote it, as journald says."),
     _column("log.peer", "Who sent it, by the name in the certificate that the sender showed (TLS)."),
 )

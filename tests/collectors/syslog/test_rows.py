@@ -36,7 +36,9 @@ def test_columns_are_those_that_are_declared() -> None:
     (parcel,) = rows.take()
     assert isinstance(parcel, Parcel)
     columns = {*parcel.block.strings, *parcel.block.ints}
-    assert columns | {"sequence", "unit"} == {spec.field for spec in LOG_METRICS}
+    assert columns | {"sequence", "unit", "copies", "first_time_ns", "last_time_ns"} == {
+        spec.field for spec in LOG_METRICS
+    }
 
 
 def test_column_in_which_nothing_was_reported_is_left_out() -> None:

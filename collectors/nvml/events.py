@@ -3,7 +3,7 @@
 from typing import Final
 
 from collectors.nvml.gpus import Gpu, Identity
-from collectors.nvml.xids import xid
+from collectors.xids import GPU_EVENTS, xid
 from schemas.events import EventSpec
 from schemas.rows import Event, FieldValue, Severity
 
@@ -13,20 +13,13 @@ _WHOLE: Final = 0xFFFFFFFF
 """The instance's number when an event is about the whole GPU."""
 
 EVENTS: Final = (
-    EventSpec(
-        "nvml.xid",
-        "The driver reported an error by its number. Those of programs are notices: they say nothing bad of the GPU.",
-        (_CRITICAL, _ERROR, _WARNING, _NOTICE),
-        ("xid", "cause", *_WHO, "gpu_instance", "compute_instance"),
-    ),
-    EventSpec("nvml.gpu.lost", "A GPU answers no more; the others go on.", (_CRITICAL,), (*_WHO, "reason")),
+    *GPU_EVENTS,
     EventSpec("nvml.gpu.back", "A GPU that was lost, or needed a reset, answers again.", (_NOTICE,), _WHO),
     EventSpec("nvml.gpu.hung", "Asking a GPU hung; it is left alone for a while.", (_CRITICAL,),
               (*_WHO, "times", "seconds")),
     EventSpec("nvml.gpu.new", "The driver has a GPU that it had not before.", (_NOTICE,), _WHO),
     EventSpec("nvml.gpu.gone", "The driver has a GPU no more: taken out, or bound to another driver.", (_WARNING,),
               _WHO),
-    EventSpec("nvml.gpu.reset_required", "A GPU answers nothing before it is reset.", (_CRITICAL,), (*_WHO, "reason")),
     EventSpec("nvml.gpu.recovery_action", "What the driver says that a GPU needs has changed.", (_CRITICAL, _NOTICE),
               (*_WHO, "action", "action_before")),
     EventSpec("nvml.gpu.unavailable", "The driver says that a GPU cannot be used.", (_CRITICAL,), _WHO),

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
-from collectors.nvml.xids import XIDS, Cause
+from collectors.xids import XIDS, Cause
 from schemas.errors import NewProcessError
 from schemas.events import check_events
 from schemas.rows import Reading, Severity

@@ -1,4 +1,7 @@
-"""What an Xid says: the number by which NVIDIA's driver names what went wrong.
+"""What an Xid says: the number by which NVIDIA's driver names what went wrong; and the events that two sources tell.
+
+NVML tells Xids, but not of a GPU that is gone, nor who was hit; the kernel log has the driver's own line of each. Both
+tell the same events, and the agent makes one of two (`joining`).
 
 Source: NVIDIA "Xid Errors" (docs.nvidia.com/deploy/xid-errors), the catalogue of 2025; in our own words.
 """
@@ -6,6 +9,7 @@ Source: NVIDIA "Xid Errors" (docs.nvidia.com/deploy/xid-errors), the catalogue o
 from enum import Enum
 from typing import Final, NamedTuple
 
+from schemas.events import EventSpec
 from schemas.rows import Severity
 
 
@@ -89,3 +93,34 @@ XIDS: Final[dict[int, Xid]] = {
 def xid(code: int) -> Xid:
     """Give what a number says; an unknown one is an error that nobody has words for."""
     return XIDS.get(code, Xid("an error that is not in our catalogue", Cause.DRIVER, _ERROR))
+
+
+_WHO: Final = ("address", "uuid")
+GPU_EVENTS: Final = (
+    EventSpec(
+        "nvml.xid",
+        "The driver reported an error by its number. Those of programs are notices: they say nothing bad of the GPU.",
+        (_CRITICAL, _ERROR, _WARNING, _NOTICE),
+        (
+            "xid",
+            "cause",
+            *_WHO,
+            "gpu_instance",
+            "compute_instance",
+            "process_id",
+            "process",
+            "text",
+            "unit",
+            "fatal",
+            "link",
+            "words",
+            "previous_xid",
+            "times",
+            "first_time_ns",
+            "last_time_ns",
+        ),
+    ),
+    EventSpec("nvml.gpu.lost", "A GPU answers no more; the others go on.", (_CRITICAL,), (*_WHO, "reason")),
+    EventSpec("nvml.gpu.reset_required", "A GPU answers nothing before it is reset.", (_CRITICAL,), (*_WHO, "reason")),
+)
+"""Told by NVML, by the kernel log, or by both: then once."""

@@ -22,8 +22,8 @@ from aggregator.ledger.entries import (
     Viewed,
     ViewGone,
 )
-from aggregator.ledger.merge import merge_capabilities
 from aggregator.ledger.model import Device, Node, Sight, View, mark_key, part_key
+from aggregator.ledger.sharing import Capabilities
 from aggregator.ledger.state import State, encode_profile
 from aggregator.ledger.transitions import FIRST_SIGHT
 from aggregator.ledger.words import Reach
@@ -99,10 +99,7 @@ def _view_changed(state: State, entry: ViewChanged) -> None:
     view = _changed(device.views[entry.source], entry)
     if _is_small(state, device, entry):
         device.views[entry.source] = view
-        if None in entry.own.values():
-            merge_capabilities(device, state.profiles)
-        else:
-            device.capabilities = {**device.capabilities, **entry.own}  # type: ignore[dict-item]  # no None among them
+        device.capabilities = Capabilities(state.profiles[view.profile].capabilities, view.own)
         state.touch(device)
         return
     state.unindex(device)
@@ -126,14 +123,22 @@ def _is_small(state: State, device: Device, entry: ViewChanged) -> bool:
 
 
 def _changed(view: View, entry: ViewChanged) -> View:
-    changes: dict[str, Any] = {
-        name: value
-        for name in ("profile", "slot", "parent", "keys", "serial", "uuid")
-        if (value := getattr(entry, name)) is not None
-    }
-    own = {**view.own, **entry.own}
-    changes["own"] = {name: value for name, value in own.items() if value is not None}
-    return msgspec.structs.replace(view, **changes)
+    own = view.own
+    if entry.own:
+        told = {**own, **entry.own}
+        own = {name: value for name, value in told.items() if value is not None}
+    return View(
+        view.publisher,
+        view.collector,
+        view.document,
+        view.profile if entry.profile is None else entry.profile,
+        view.slot if entry.slot is None else entry.slot,
+        view.serial if entry.serial is None else entry.serial,
+        view.uuid if entry.uuid is None else entry.uuid,
+        view.parent if entry.parent is None else entry.parent,
+        view.keys if entry.keys is None else entry.keys,
+        own,
+    )
 
 
 def _seen(state: State, device: Device) -> None:

@@ -1,16 +1,22 @@
 """What finds devices by what they say of themselves. Derived from them alone, and made for a million of them.
 
 Most keys have one device: it is kept bare, not in a collection of its own. What is of one node is kept together: small
-tables with names for keys take a fraction of one large table of pairs.
+tables with names for keys take a fraction of one large table of pairs, and are made when somebody first asks for
+something there, or changes it. So a leader that starts has little to make before it can decide, and a past state that
+is only listed makes none.
 """
 
 import sys
-from collections.abc import Collection, Hashable, Iterable
-from typing import Generic, TypeVar, overload
+from collections import defaultdict
+from collections.abc import Callable, Collection, Hashable, Iterable
+from operator import attrgetter
+from typing import Final, Generic, TypeVar, overload
 
 from aggregator.ledger.model import Device, View, part_key, view_source
+from aggregator.ledger.words import Reach
 
 K = TypeVar("K", bound=Hashable)
+T = TypeVar("T")
 
 
 class Ids(Generic[K]):
@@ -67,35 +73,130 @@ class Ids(Generic[K]):
         return f"{type(self).__name__}({self._found!r})"
 
 
-class IdOf(Generic[K]):
-    """(node, key) -> the one device."""
+class Place:
+    """What finds the devices of one node."""
 
-    __slots__ = ("_nodes",)
+    __slots__ = ("apart", "by_key", "by_slot", "by_source", "groups")
 
     def __init__(self) -> None:
-        self._nodes: dict[str, dict[K, str]] = {}
+        self.by_key: dict[str, str] = {}
+        self.by_source: dict[str, str] = {}
+        self.by_slot: Ids[str] = Ids()
+        self.groups: Ids[int] = Ids()
+        self.apart: Ids[str] = Ids()
 
-    def put(self, node: str, key: K, device: str) -> None:
-        """Let a device be found by a key, and no other."""
-        found = self._nodes.get(node)
+    @classmethod
+    def of(cls, devices: Iterable[Device]) -> "Place":
+        """Find these devices, all of one node."""
+        made = cls()
+        for device in devices:
+            made.add(device)
+        return made
+
+    def add(self, device: Device) -> None:
+        """Let a device be found; what no document speaks of is found by nothing that documents say."""
+        name, group, there = device.id, device.group, device.reach is not Reach.ABSENT
+        for source, view in device.views.items():
+            if there or source not in self.by_source:  # another one may be seen where it was
+                self.by_source[source] = name
+            for key in view.keys:
+                self.by_key.setdefault(key, name)
+            if view.parent and not device.parent:
+                self.apart.add(_whole(view), name)
+        if device.views and device.slot.path:
+            self.by_slot.add(device.slot.path, name)
+        if group is not None and not device.is_bridge:
+            self.groups.add(group, name)
+
+    def remove(self, device: Device) -> None:
+        """Undo `add`."""
+        name = device.id
+        for source, view in device.views.items():
+            _drop(self.by_source, source, name)
+            for key in view.keys:
+                _drop(self.by_key, key, name)
+            if view.parent:
+                self.apart.remove(_whole(view), name)
+        if device.views:
+            self.by_slot.remove(device.slot.path, name)
+        if device.group is not None:
+            self.groups.remove(device.group, name)
+
+    def copy(self) -> "Place":
+        """Give one that changes on its own."""
+        twin = Place()
+        twin.by_key, twin.by_source = self.by_key.copy(), self.by_source.copy()
+        twin.by_slot, twin.groups, twin.apart = self.by_slot.copy(), self.groups.copy(), self.apart.copy()
+        return twin
+
+
+class Places:
+    """Node -> what finds its devices; made of them when it is first asked for."""
+
+    __slots__ = ("_late", "_made")
+
+    def __init__(self) -> None:
+        self._made: dict[str, Place] = {}
+        self._late: dict[str, Collection[Device]] = {}
+        """What the rest is to be made of. Nothing that a device is found by changes while it is in here."""
+
+    def later(self, node: str, devices: Collection[Device]) -> None:
+        """Let a node's devices, all of them, be found. The collection is kept, and must not change."""
+        self._late[node] = devices
+
+    def get(self, node: str) -> Place | None:
+        """Give what finds a node's devices; None when it has none."""
+        found = self._made.get(node)
+        if found is None and node in self._late:
+            found = self._made[node] = Place.of(self._late[node])
+            del self._late[node]
+        return found
+
+    def own(self, node: str) -> Place:
+        """Give what finds a node's devices, to add one."""
+        found = self.get(node)
         if found is None:
-            found = self._nodes[node] = {}
-        found[key] = device
+            found = self._made[node] = Place()
+        return found
 
-    def add(self, node: str, key: K, device: str) -> None:
-        """Let a device be found by a key, unless another is."""
-        found = self._nodes.get(node)
-        if found is None:
-            found = self._nodes[node] = {}
-        found.setdefault(key, device)
+    def copy(self) -> "Places":
+        """Give one that changes on its own. The devices of which it is still to be made must not change any more."""
+        twin = Places()
+        twin._made, twin._late = {node: place.copy() for node, place in self._made.items()}, self._late.copy()
+        return twin
 
-    def remove(self, node: str, key: K, device: str) -> None:
-        """Let a device be found by a key no more. Nothing happens when it is not."""
-        found = self._nodes.get(node)
-        if found is not None and found.get(key) == device:
-            del found[key]
-            if not found:
-                del self._nodes[node]
+    def told(self, table: Callable[[Place], T]) -> dict[str, T]:
+        """Make what is not made yet, and give one table of each node, but for those that are empty."""
+        for node in list(self._late):
+            self.get(node)
+        return {node: found for node, place in self._made.items() if (found := table(place))}
+
+
+class _Of(Generic[T]):
+    """One table of every node."""
+
+    __slots__ = ("_places", "_table")
+
+    def __init__(self, places: Places, table: Callable[[Place], T]) -> None:
+        self._places = places
+        self._table = table
+
+    def __eq__(self, other: object) -> bool:
+        """Tell whether the same devices are found by the same keys, in whatever order."""
+        if not isinstance(other, _Of):
+            return NotImplemented
+        return self._places.told(self._table) == other._places.told(other._table)
+
+    __hash__ = None  # type: ignore[assignment]  # mutable
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self._places.told(self._table)!r})"
+
+
+class IdOf(_Of[dict[K, str]]):
+    """(node, key) -> the one device."""
+
+    __slots__ = ()
 
     @overload
     def get(self, place: tuple[str, K]) -> str | None: ...
@@ -105,115 +206,62 @@ class IdOf(Generic[K]):
 
     def get(self, place: tuple[str, K], default: str | None = None) -> str | None:
         """Give the device of a node and key; `default` when there is none."""
-        found = self._nodes.get(place[0])
-        return default if found is None else found.get(place[1], default)
-
-    def copy(self) -> "IdOf[K]":
-        """Give one that changes on its own."""
-        twin: IdOf[K] = IdOf()
-        twin._nodes = {node: found.copy() for node, found in self._nodes.items()}
-        return twin
-
-    def __eq__(self, other: object) -> bool:
-        return self._nodes == other._nodes if isinstance(other, IdOf) else NotImplemented
-
-    __hash__ = None  # type: ignore[assignment]  # mutable
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({self._nodes!r})"
+        found = self._places.get(place[0])
+        return default if found is None else self._table(found).get(place[1], default)
 
 
-class IdsOf(Generic[K]):
+class IdsOf(_Of[Ids[K]]):
     """(node, key) -> ids of devices, in the order in which they came to it."""
 
-    __slots__ = ("_nodes",)
-
-    def __init__(self) -> None:
-        self._nodes: dict[str, Ids[K]] = {}
-
-    def add(self, node: str, key: K, device: str) -> None:
-        """Let a device be found by a key. Nothing happens when it is."""
-        found = self._nodes.get(node)
-        if found is None:
-            found = self._nodes[node] = Ids()
-        found.add(key, device)
-
-    def remove(self, node: str, key: K, device: str) -> None:
-        """Let a device be found by a key no more. Nothing happens when it is not."""
-        found = self._nodes.get(node)
-        if found is not None:
-            found.remove(key, device)
-            if not found:
-                del self._nodes[node]
+    __slots__ = ()
 
     def get(self, place: tuple[str, K], default: Collection[str] = ()) -> Collection[str]:
         """Give the devices of a node and key; `default` when there are none. Not to be kept: see `Ids`."""
-        found = self._nodes.get(place[0])
-        return default if found is None else found.get(place[1], default)
-
-    def copy(self) -> "IdsOf[K]":
-        """Give one that changes on its own."""
-        twin: IdsOf[K] = IdsOf()
-        twin._nodes = {node: found.copy() for node, found in self._nodes.items()}
-        return twin
-
-    def __eq__(self, other: object) -> bool:
-        return self._nodes == other._nodes if isinstance(other, IdsOf) else NotImplemented
-
-    __hash__ = None  # type: ignore[assignment]  # mutable
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({self._nodes!r})"
+        found = self._places.get(place[0])
+        return default if found is None else self._table(found).get(place[1], default)
 
 
 class Index:
     """Everything that finds a device. Call `remove` before what it goes by changes, and `add` after that."""
 
-    def __init__(self) -> None:
-        self.by_key: IdOf[str] = IdOf()
+    def __init__(self, places: Places | None = None) -> None:
+        self._places = places = places or Places()
+        self.by_key: IdOf[str] = IdOf(places, _BY_KEY)
         """(node, merge key of a view) -> device."""
-        self.by_source: IdOf[str] = IdOf()
-        """(node, source of a view) -> device."""
+        self.by_source: IdOf[str] = IdOf(places, _BY_SOURCE)
+        """(node, source of a view) -> device; of several that were seen so the one that is there."""
         self.by_part: Ids[str] = Ids()
         """Part key -> devices; more than one is a conflict."""
-        self.by_slot: IdsOf[str] = IdsOf()
+        self.by_slot: IdsOf[str] = IdsOf(places, _BY_SLOT)
         """(node, path of the slot) -> devices that are or were there."""
-        self.groups: IdsOf[int] = IdsOf()
+        self.groups: IdsOf[int] = IdsOf(places, _GROUPS)
         """(node, IOMMU group) -> its endpoints."""
         self.parts: Ids[str] = Ids()
         """Device -> those that are a part of it."""
-        self.apart: IdsOf[str] = IdsOf()
+        self.apart: IdsOf[str] = IdsOf(places, _APART)
         """(node, source of a view) -> devices that say that they are a part of what is seen there, and are joined to
         nothing yet: most were seen before it."""
 
     def add(self, device: Device) -> None:
         """Let a device be found."""
-        self._add_facts(device)
-        self.relate(device)
+        self._places.own(device.node).add(device)
+        self._add_whole(device)
 
-    def relate(self, device: Device) -> None:
-        """Let what it is related to be found: its group, and what it is a part of. Questions need no more."""
-        group = device.group
-        if group is not None and not device.is_bridge:
-            self.groups.add(device.node, group, device.id)
-        if device.parent:
-            self.parts.add(device.parent, device.id)
+    def later(self, node: str, devices: Collection[Device]) -> None:
+        """Let a node's devices, all of them, be found, but not by part. They are kept, and must not become others."""
+        self._places.later(node, devices)
+        for device in devices:
+            if device.parent:
+                self.parts.add(device.parent, device.id)
 
     def remove(self, device: Device) -> None:
         """Undo `add`."""
-        node, name = device.node, device.id
-        for source, view in device.views.items():
-            self.by_source.remove(node, source, name)
-            for key in view.keys:
-                self.by_key.remove(node, key, name)
-            if view.parent:
-                self.apart.remove(node, _whole(view), name)
+        place = self._places.get(device.node)
+        if place is not None:
+            place.remove(device)
         if device.views:
-            self.by_part.remove(part_key(device), name)
-            self.by_slot.remove(node, device.slot.path, name)
-        if device.group is not None:
-            self.groups.remove(node, device.group, name)
-        self.parts.remove(device.parent, name)
+            self.by_part.remove(part_key(device), device.id)
+        self.parts.remove(device.parent, device.id)
 
     def join(self, device: Device, parent: str) -> None:
         """Let a device be a part of another, or with "" of none, and be found so."""
@@ -223,40 +271,48 @@ class Index:
             self.parts.add(parent, device.id)
         for view in device.views.values():
             if view.parent:
-                (self.apart.remove if parent else self.apart.add)(device.node, _whole(view), device.id)
+                apart = self._places.own(device.node).apart
+                (apart.remove if parent else apart.add)(_whole(view), device.id)
 
     @classmethod
     def of(cls, devices: Iterable[Device]) -> "Index":
-        """Find these devices."""
+        """Find these devices. What finds them within their node is made when somebody asks there."""
         made = cls()
+        by_node: dict[str, list[Device]] = defaultdict(list)
         for device in devices:
-            made.add(device)
+            by_node[device.node].append(device)
+            made._add_whole(device)
+        for node, here in by_node.items():
+            made._places.later(node, here)
         return made
 
     def copy(self) -> "Index":
-        """Give one that changes on its own."""
-        twin = Index()
-        twin.by_key, twin.by_source, twin.by_part = self.by_key.copy(), self.by_source.copy(), self.by_part.copy()
-        twin.by_slot, twin.groups = self.by_slot.copy(), self.groups.copy()
-        twin.parts, twin.apart = self.parts.copy(), self.apart.copy()
+        """Give one that changes on its own. Nothing that its devices are found by may change meanwhile."""
+        twin = Index(self._places.copy())
+        twin.by_part, twin.parts = self.by_part.copy(), self.parts.copy()
         return twin
 
-    def _add_facts(self, device: Device) -> None:
-        """Let a device be found by what documents say; one that none speaks of is not."""
-        if not device.views:
-            return
-        node, name = device.node, device.id
-        for source, view in device.views.items():
-            self.by_source.put(node, source, name)
-            for key in view.keys:
-                self.by_key.add(node, key, name)
-            if view.parent and not device.parent:
-                self.apart.add(node, _whole(view), name)
-        self.by_part.add(sys.intern(part_key(device)), name)  # its stay has it too
-        if device.slot.path:
-            self.by_slot.add(node, device.slot.path, name)
+    def _add_whole(self, device: Device) -> None:
+        """Let a device be found by what is not of one node."""
+        if device.views:
+            self.by_part.add(sys.intern(part_key(device)), device.id)  # its stay has it too
+        if device.parent:
+            self.parts.add(device.parent, device.id)
+
+
+_BY_KEY: Final[Callable[[Place], dict[str, str]]] = attrgetter("by_key")
+_BY_SOURCE: Final[Callable[[Place], dict[str, str]]] = attrgetter("by_source")
+_BY_SLOT: Final[Callable[[Place], Ids[str]]] = attrgetter("by_slot")
+_GROUPS: Final[Callable[[Place], Ids[int]]] = attrgetter("groups")
+_APART: Final[Callable[[Place], Ids[str]]] = attrgetter("apart")
 
 
 def _whole(view: View) -> str:
     """Give the source of the view of what a view says that its device is a part of."""
     return view_source(view.publisher, view.collector, view.parent)
+
+
+def _drop(table: dict[str, str], key: str, device: str) -> None:
+    """Let a device be found by a key no more. Nothing happens when it is not."""
+    if table.get(key) == device:
+        del table[key]

@@ -140,8 +140,7 @@ class Shelf(State):
         self.devices = devices
         for name in self.nodes:
             if name not in self._encoded:
-                for device in self.devices_of(name):
-                    self.found.relate(device)
+                self.found.later(name, list(self.devices_of(name)))
 
     def whole(self) -> None:
         """Make what is not made yet: from now on it is a state like any other. Raises SnapshotError."""
@@ -186,5 +185,4 @@ class Shelf(State):
             apply(self, written.sequence, written.time_ns, written.entry)
         self.sequence, self.time_ns, node.changed = sequence, time_ns, changed
         if self._settled:
-            for device in devices:
-                self.found.relate(device)
+            self.found.later(name, devices)

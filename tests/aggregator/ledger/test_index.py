@@ -5,12 +5,17 @@ from collections.abc import Sequence
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aggregator.ledger.entries import Joined
+from aggregator.ledger.apply import apply
+from aggregator.ledger.entries import Joined, ViewGone
 from aggregator.ledger.facts import withdraw
 from aggregator.ledger.index import Ids, Index
 from aggregator.ledger.state import State, decode_kept, encode_kept
 from schemas.device import DeviceKind
+from tests.aggregator.ledger.copies import copied, restored
+from tests.aggregator.ledger.test_shelf import at, worlds
 from tests.aggregator.ledger.worlds import Book, begin, document
+
+BOOK, MOMENTS = worlds()
 
 PORT, FIRST, SECOND = "0000:01:00.0", "0000:01:00.1", "0000:01:00.2"
 
@@ -83,3 +88,45 @@ def test_part_that_is_gone_for_good_waits_no_more_than_it_is_found() -> None:
         book.state.found.by_source,
         book.state.found.by_slot,
     )
+
+
+def tables(state: State) -> tuple[object, ...]:
+    """Everything that finds devices."""
+    found = state.found
+    return found.by_key, found.by_source, found.by_part, found.by_slot, found.groups, found.parts, found.apart
+
+
+@given(st.data())
+def test_what_is_found_does_not_depend_on_when_it_was_first_asked_for(data: st.DataObject) -> None:
+    """Made at once for a whole state, node by node as somebody asks, or entry by entry: the same."""
+    begin_at, end = sorted(data.draw(st.lists(st.sampled_from(MOMENTS), min_size=2, max_size=2)))
+    asked = data.draw(st.dictionaries(st.integers(begin_at, end), st.sampled_from([*BOOK.state.nodes])))
+    state = restored(copied(at(BOOK, begin_at)))
+    for one in BOOK.written[begin_at:end]:
+        if one.sequence in asked:
+            state.found.by_slot.get((asked[one.sequence], ""))
+        apply(state, one.sequence, one.time_ns, one.entry)
+    assert tables(at(BOOK, end)) == tables(state)
+
+
+def test_copy_of_what_nobody_asked_for_yet_changes_on_its_own() -> None:
+    state = restored(copied(BOOK.state))
+    twin = state.found.copy()
+    device = next(iter(state.devices.values()))
+    twin.remove(device)
+    assert tables(BOOK.state) == tables(state)
+    twin.add(device)
+    assert state.found.by_source == twin.by_source
+    assert state.found.by_part == twin.by_part
+
+
+def test_part_that_came_back_to_its_slot_is_the_one_found_there_after_a_restart_too() -> None:
+    book = Book()
+    begin(book)
+    first, second = (document(DeviceKind.GPU, PORT, serial=serial) for serial in ("A", "B"))
+    back = [book.see(one) for one in (first, second, first)][-1]
+    assert back is not None
+    source = next(iter(back.views))
+    state = restored(copied(book.state))
+    assert back.id == book.state.found.by_source.get(("n1", source)) == state.found.by_source.get(("n1", source))
+    assert [ViewGone(back.id, source, "unplugged")] == withdraw(state, "n1", source, "unplugged")

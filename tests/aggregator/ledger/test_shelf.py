@@ -120,7 +120,9 @@ def test_from_any_snapshot_to_any_moment_it_is_the_same_state() -> None:
                 shelf.claims_on,
                 list(shelf.devices),
             )
-            assert (state.found.groups, state.found.parts) == (shelf.found.groups, shelf.found.parts)
+            of, lazily = state.found, shelf.found
+            assert (of.groups, of.parts, of.apart) == (lazily.groups, lazily.parts, lazily.apart)
+            assert (of.by_key, of.by_source, of.by_slot) == (lazily.by_key, lazily.by_source, lazily.by_slot)
             assert [node.used for node in state.nodes.values()] == [node.used for node in shelf.nodes.values()]
 
 

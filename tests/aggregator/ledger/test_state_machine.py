@@ -4,7 +4,7 @@ The model is a few sets and sums of its own; it shares no code with what it chec
 specification's list (inventory, part 2.4).
 """
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable
 from typing import Any
 
@@ -416,6 +416,16 @@ class LedgerMachine(RuleBasedStateMachine):
         }
         assert self.state.found.groups == fresh.found.groups
         assert self.state.found.by_part == fresh.found.by_part
+        there: dict[tuple[str, str], list[str]] = defaultdict(list)
+        for device in self.state.devices.values():
+            for source in device.views if device.reach is not Reach.ABSENT else ():
+                there[device.node, source].append(device.id)
+        for found in (self.state.found, past.found, fresh.found):
+            # a part that went and came back in another slot is still known by what was said of it in the first
+            assert [] == [names for place, names in there.items() if found.by_source.get(place) not in names]
+            assert self.state.found.by_slot == found.by_slot
+            assert self.state.found.parts == found.parts
+            assert self.state.found.apart == found.apart
 
 
 def _places(device: Device) -> dict[str, Any]:

@@ -2,12 +2,14 @@
 
 import argparse
 import secrets
+from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote
 
 from aggregator.cli import add_examples, add_output_option, add_server_options, add_word
 from aggregator.cli.asking import add_yes_option, confirm
 from aggregator.cli.client import Client, ServerError, client_of
+from aggregator.cli.names import node_names
 from aggregator.cli.render import Table, show
 from aggregator.cli.words import age
 from collectors.process import EXIT_FAILED
@@ -70,7 +72,8 @@ def run(options: argparse.Namespace) -> int:
             show(claims, options.output, claims_table(claims))
         case "show":
             claim = client.get(_path(options.claim))
-            show(claim, options.output, one_table(claim))
+            names = node_names(client) if options.output == "table" and not options.wide else {}
+            show(claim, options.output, one_table(claim, names))
         case "create":
             return _ask(client, options)
         case "provision":
@@ -147,8 +150,8 @@ def claims_table(claims: list[dict[str, Any]]) -> Table:
     return table
 
 
-def one_table(claim: dict[str, Any]) -> Table:
-    """Make the table of one claim."""
+def one_table(claim: dict[str, Any], names: Mapping[str, str]) -> Table:
+    """Make the table of one claim; `names`: what to call nodes, by id."""
     table = Table([claim["id"], ""], empty="")
     left = claim["left_seconds"]
     for name, value in (
@@ -165,8 +168,9 @@ def one_table(claim: dict[str, Any]) -> Table:
             table.add(name, str(value))
     for one in claim["devices"]:
         confirmed = "confirmed" if one["confirmed"] else "not confirmed"
-        told = f"{one['mode']}, {one['lifecycle']}, {confirmed}, part {one['part']}, on {one['node']}"
+        where = names.get(one["node"], one["node"])
+        told = f"{one['mode']}, {one['lifecycle']}, {confirmed}, part {one['part']}, on {where}"
         table.add(one["device"], f"{one['address'] or '-'}: {told}")
     for node, amounts in claim["amounts"].items():
-        table.add(f"of {node}", ", ".join(f"{number} {name}" for name, number in amounts.items()))
+        table.add(f"of {names.get(node, node)}", ", ".join(f"{number} {name}" for name, number in amounts.items()))
     return table

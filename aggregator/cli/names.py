@@ -1,5 +1,6 @@
 """Nodes are shown by host name and known by id; people type either."""
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -24,8 +25,8 @@ def node_names(client: Client) -> dict[str, str]:
 def names_of(views: Sequence[dict[str, Any]]) -> dict[str, str]:
     """Give what to call each node of an answer of `/v1/nodes`, by id."""
     names = {view["node"]["id"]: view["node"]["host_name"] or view["node"]["id"] for view in views}
-    shared = {name for name in names.values() if list(names.values()).count(name) > 1} if len(names) < 1000 else set()
-    return {id_: id_ if name in shared else name for id_, name in names.items()}
+    count = Counter(names.values())
+    return {id_: name if count[name] == 1 else id_ for id_, name in names.items()}
 
 
 def node_id(views: Sequence[dict[str, Any]], named: str) -> str:

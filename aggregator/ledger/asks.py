@@ -106,25 +106,25 @@ def node_closed(state: State, node: Node, tolerations: Sequence[str] = ()) -> Ob
     """Say why nothing new may go to a node; None when it may."""
     for reason, why in (("cordoned", node.cordoned), ("draining", node.draining)):
         if why:
-            return Objection(f"node.{reason}", f"node {node.name or node.id} is {reason}: {why}", node.id)
+            return Objection(f"node.{reason}", f"node {state.called(node)} is {reason}: {why}", node.id)
     if node.retired:
-        return Objection("node.retired", f"node {node.name or node.id} is retired", node.id)
+        return Objection("node.retired", f"node {state.called(node)} is retired", node.id)
     if node.maintenance_until_ns is not None:
-        return Objection("node.maintenance", f"node {node.name or node.id} is in maintenance", node.id)
+        return Objection("node.maintenance", f"node {state.called(node)} is in maintenance", node.id)
     if not node.live:
-        return Objection("reach.stale", f"node {node.name or node.id} is silent", node.id)
+        return Objection("reach.stale", f"node {state.called(node)} is silent", node.id)
     if node.shown != state.generation:  # whoever was given something there by the ledger that was lost has it still
-        return Objection("reach.unverified", unshown(node), node.id)
+        return Objection("reach.unverified", unshown(state, node), node.id)
     for taint in node.taints.values():
         if taint.rule not in tolerations and taint.effect in (Effect.NO_SCHEDULE, Effect.DRAIN):
-            message = f"node {node.name or node.id} is marked {taint.effect.value} by {taint.rule}: {taint.evidence}"
+            message = f"node {state.called(node)} is marked {taint.effect.value} by {taint.rule}: {taint.evidence}"
             return Objection(f"taint.{taint.rule}", message, node.id)
     return None
 
 
-def unshown(node: Node) -> str:
+def unshown(state: State, node: Node) -> str:
     """Say of a node that nothing is known of what it gave, devices or amounts."""
-    return f"node {node.name or node.id} has not shown what it keeps since the ledger was lost or made anew"
+    return f"node {state.called(node)} has not shown what it keeps since the ledger was lost or made anew"
 
 
 def objections(state: State, ask: Ask) -> Iterator[Objection]:
@@ -232,7 +232,7 @@ def _amounts(state: State, ask: Ask) -> Iterator[Objection]:
             free = None if capacity is None else capacity - node.used.get(amount, 0)
             if free is None or number > free:
                 left = "how much there is of it is not known" if free is None else f"{max(0, free)} of {capacity} left"
-                message = f"node {node.name or node.id} cannot give {number} {amount}: {left}"
+                message = f"node {state.called(node)} cannot give {number} {amount}: {left}"
                 yield Objection(f"amount.{amount}", message, name)
 
 

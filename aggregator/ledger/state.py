@@ -3,6 +3,7 @@
 Entries change it, through `apply` alone.
 """
 
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any, Final
 
@@ -92,6 +93,8 @@ class State:
         """Node -> live claims that hold something there."""
         self.listeners: list[set[str]] = []
         """Each gets the ids of nodes as they change; who put it there empties it."""
+        self._names: tuple[int, Counter[str]] = (-1, Counter())
+        """How many nodes have a name, and as of which sequence."""
         self.indexed = True
         """False while many entries are replayed: what finds things is built once, at the end (`build_index`)."""
 
@@ -241,6 +244,13 @@ class State:
         if self.indexed:
             return list(self.found.by_slot.get((node, path), ()))
         return [device.id for device in self.devices_of(node) if device.slot.path == path]
+
+    def called(self, node: Node) -> str:
+        """Give what people call a node: its host name, with its id where another has it too; its id without one."""
+        if self._names[0] != self.sequence:
+            self._names = (self.sequence, Counter(one.name for one in self.nodes.values() if not one.retired))
+        others = self._names[1][node.name] - (0 if node.retired else 1)
+        return node.id if not node.name else f"{node.name} ({node.id})" if others > 0 else node.name
 
     def live_claims(self) -> Iterator[Claim]:
         """Yield the claims that hold something."""

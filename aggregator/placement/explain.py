@@ -56,6 +56,8 @@ class Blocker(msgspec.Struct, frozen=True):
     edit: AnyEdit
     node: str = ""
     device: str = ""
+    node_name: str = ""
+    """The node's host name; "" where it has none, or it is about no node."""
 
 
 def blockers(index: Index, resolved: Resolved, refusal: Refusal) -> list[Blocker] | None:
@@ -68,7 +70,12 @@ def blockers(index: Index, resolved: Resolved, refusal: Refusal) -> list[Blocker
     check = _Check(index.state, resolved, nodes)
     if not check(found):
         return None
-    return irreducible(found, check)
+    return [_named(index.state, blocker) for blocker in irreducible(found, check)]
+
+
+def _named(state: State, blocker: Blocker) -> Blocker:
+    node = state.nodes.get(blocker.node)
+    return blocker if node is None else msgspec.structs.replace(blocker, node_name=node.name)
 
 
 def irreducible(items: Sequence[T], works: Callable[[Sequence[T]], bool]) -> list[T]:
@@ -162,7 +169,7 @@ def _hardness(blocker: Blocker) -> int:
 
 
 def _of_node(state: State, node: Node, rules: set[str]) -> Iterator[Blocker]:
-    name = node.name or node.id
+    name = state.called(node)
     for word, why in (
         ("cordoned", node.cordoned),
         ("draining", node.draining),
@@ -175,7 +182,7 @@ def _of_node(state: State, node: Node, rules: set[str]) -> Iterator[Blocker]:
     if not node.live:
         yield Blocker("reach.stale", f"node {name} is silent", NodeSpeaks(node.id), node.id)
     elif node.shown != state.generation:
-        yield Blocker("reach.unverified", unshown(node), NodeSpeaks(node.id), node.id)
+        yield Blocker("reach.unverified", unshown(state, node), NodeSpeaks(node.id), node.id)
     for taint in _each_rule(node.taints.values(), rules):
         message = f"node {name} is marked by {taint.rule}: {taint.evidence}"
         yield Blocker(f"taint.{taint.rule}", message, RemoveTaint(node.id, taint.rule), node.id)
@@ -208,7 +215,7 @@ def _of_amounts(chooser: Chooser, node: Node) -> Iterator[Blocker]:
         for instance in range(1, instances + 1):
             short = number * instance - max(free, number * (instance - 1))
             if short > 0:
-                message = f"node {node.name or node.id} is short of {short} {amount}"
+                message = f"node {chooser.state.called(node)} is short of {short} {amount}"
                 yield Blocker(f"amount.{amount}", message, AddAmount(node.id, amount, short), node.id)
                 free += short
 

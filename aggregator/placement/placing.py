@@ -45,6 +45,8 @@ class Instance(msgspec.Struct, frozen=True):
     devices: list[Pick]
     rank: int
     """How good the choice is on its node (`rank`); lower is better, and only comparable within one request."""
+    node_name: str = ""
+    """The node's host name; "" where it has none."""
 
 
 class Placement(msgspec.Struct, frozen=True):
@@ -137,7 +139,10 @@ def text_of(request: Request) -> str:
 
 def _placement(index: Index, resolved: Resolved, chosen: list[Chosen], who: str, key: str) -> Placement:
     request = resolved.request
-    instances = [Instance(one.node, list(_picks(index, one)), one.solution.rank) for one in chosen]
+    instances = [
+        Instance(one.node, list(_picks(index, one)), one.solution.rank, index.state.nodes[one.node].name)
+        for one in chosen
+    ]
     amounts: dict[str, dict[str, int]] = {}
     for one in chosen:
         mine = amounts.setdefault(one.node, {})

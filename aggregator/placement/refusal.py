@@ -44,6 +44,8 @@ class Refusal(msgspec.Struct, frozen=True):
     """Devices that it is short of, by number."""
     quota: list[Objection] = []
     """Limits of the tenant that the request would exceed, wherever it went."""
+    nearest_name: str = ""
+    """Host name of the nearest node; "" where it has none."""
 
 
 class Nearest(msgspec.Struct, frozen=True, order=True):
@@ -76,9 +78,11 @@ def refuse(limited: Chooser) -> Refusal:
         quota = [_left(resolved, variant, left) for variant, left in limited.left.items()]
     left = nodes[-1].left if nodes else len(chooser.index.nodes)
     conditions += [Condition(objection.reason, NODES, left, 0) for objection in quota]
-    called = (chooser.state.nodes[near.node].name or near.node) if near else ""
-    message = _message(resolved, conditions, near, quota, called)
-    return Refusal(message, conditions, near.node if near else "", near.missing if near else 0, quota)
+    if near is None:
+        return Refusal(_message(resolved, conditions, near, quota, ""), conditions, quota=quota)
+    node = chooser.state.nodes[near.node]
+    message = _message(resolved, conditions, near, quota, chooser.state.called(node))
+    return Refusal(message, conditions, near.node, near.missing, quota, node.name)
 
 
 def _left(resolved: Resolved, variant: str, left: int) -> Objection:

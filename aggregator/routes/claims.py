@@ -101,6 +101,7 @@ def claim_view(state: State, claim: Claim, left: float | None) -> ClaimView:
             {
                 "device": held.device,
                 "node": held.node,
+                "node_name": state.nodes[held.node].name if held.node in state.nodes else "",
                 "mode": held.mode.value,
                 "part": held.part,
                 **_now(state, held),

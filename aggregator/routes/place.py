@@ -96,6 +96,7 @@ def shown(placement: Placement) -> list[dict[str, object]]:
     return [
         {
             "node": instance.node,
+            "node_name": instance.node_name,
             "devices": [
                 {"device": pick.device, "mode": pick.mode.value, **({"profile": pick.profile} if pick.profile else {})}
                 for pick in instance.devices
@@ -108,10 +109,11 @@ def shown(placement: Placement) -> list[dict[str, object]]:
 
 def refusal_view(refusal: Refusal, *, reads: bool) -> dict[str, object]:
     """Show a refusal to who may read, or to a tenant."""
+    near = {"node": refusal.nearest, "node_name": refusal.nearest_name, "missing": refusal.missing}
     view: dict[str, object] = {
         "message": refusal.message,
         "conditions": refusal.conditions,
-        "nearest": {"node": refusal.nearest, "missing": refusal.missing} if refusal.nearest else None,
+        "nearest": near if refusal.nearest else None,
     }
     if not reads:
         own = "; ".join(objection.message for objection in refusal.quota)

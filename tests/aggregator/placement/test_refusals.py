@@ -163,7 +163,23 @@ def test_a_refusal_calls_the_nearest_node_by_its_name(book: Book) -> None:
     cordon(book, "n3")
     refusal = refused(book, asked(Need("V100", count=3)))
     assert "n3" == refusal.nearest
-    assert "nearest is node host-n3" in refusal.message
+    assert refusal.message.endswith("nearest is node host-n3")
+    assert "host-n3" == refusal.nearest_name
+    (blocker,) = Placer().explain(book.state, asked(Need("V100", count=3)), refusal) or []
+    assert ("n3", "host-n3") == (blocker.node, blocker.node_name)
+    assert blocker.message.startswith("node host-n3 is cordoned")
+
+
+def test_a_name_that_two_nodes_have_is_told_with_the_id(book: Book) -> None:
+    cordon(book, "n3")
+    book.write([NodeSeen("n9", "host-n3", {})])
+    request = asked(Need("V100", count=3))
+    refusal = refused(book, request)
+    assert refusal.message.endswith("nearest is node host-n3 (n3)")
+    (blocker,) = Placer().explain(book.state, request, refusal) or []
+    assert blocker.message.startswith("node host-n3 (n3) is cordoned")
+    book.write([NodeSeen("n9", "another", {})])
+    assert refused(book, request).message.endswith("nearest is node host-n3")
 
 
 def test_what_if_compares_and_changes_nothing(book: Book) -> None:

@@ -5,9 +5,10 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
+from sqlalchemy import Connection
 
 from aggregator import usage
 from aggregator.claim_carrier import ClaimCarrier, Policy
@@ -32,6 +33,7 @@ from schemas.evidence import FunctionReadback, GpuReadback, NvmeReadback, Readba
 from schemas.rows import Event
 from tests.aggregator.ledger.worlds import document
 
+T = TypeVar("T")
 ADDRESS = "0000:{:02x}:00.0"
 
 
@@ -99,6 +101,18 @@ class FakeNode:
         return done
 
 
+class SlowControl(SqliteControl):
+    """A database on a disk that takes its time: for so long what was decided is seen, and not kept."""
+
+    seconds = 0.0
+
+    async def write(self, transaction: Callable[[Connection], T]) -> T:
+        """See `SqliteControl`."""
+        if self.seconds:
+            await asyncio.sleep(self.seconds)
+        return await super().write(transaction)
+
+
 class World:
     """Everything at once. For one event loop."""
 
@@ -118,7 +132,7 @@ class World:
 
     async def open(self) -> None:
         """Open the ledger, as an aggregator does at its start."""
-        self.database = SqliteControl(self.path, schema=LEDGER)
+        self.database = SlowControl(self.path, schema=LEDGER)
         self.database.open()
         self.ledger = Ledger(self.database, "test", note=usage.note)
         await self.ledger.open()
@@ -209,11 +223,12 @@ class World:
         return done
 
     async def until(self, condition: Callable[[], object], seconds: float = 10.0) -> None:
-        """Let everybody work until something is so."""
+        """Let everybody work until something is so, and is on disk: who opens the ledger again must find it."""
         async with asyncio.timeout(seconds):
             while not condition():
                 await self.pump()
                 await asyncio.sleep(0.005)
+            await self.ledger.settled()
 
     async def claim(self, *devices: str, tenant: str = "t", mode: Mode = Mode.PASSTHROUGH, **more: Any) -> Claim:
         """Claim devices."""

@@ -116,9 +116,11 @@ def _copy(source: Path, target: Path) -> None:
         one.backup(other)
 
 
-async def test_late_writer_with_an_old_lead_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("commit_seconds", [0.0, 0.05])
+async def test_late_writer_with_an_old_lead_is_refused(tmp_path: Path, commit_seconds: float) -> None:
     """Two ledgers on one file: the one that was overtaken writes nothing more, however long it slept."""
     async with world(tmp_path) as it:
+        it.database.seconds = commit_seconds
         (gpu,) = await it.add("n1", *gpus(1))
         database = SqliteControl(it.path, schema=LEDGER)
         database.open()

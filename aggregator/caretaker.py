@@ -16,7 +16,8 @@ from aggregator import reconcile
 from aggregator.ledger import nodes, uses
 from aggregator.ledger.entries import Agreed, Diverged, Entry
 from aggregator.ledger.ledger import Ledger
-from aggregator.ledger.model import Claim, Divergence
+from aggregator.ledger.model import Claim
+from aggregator.ledger.outside import Divergence
 from aggregator.ledger.state import State
 from aggregator.ledger.words import LIVE_CLAIMS, Effect
 from aggregator.reconcile import Kept

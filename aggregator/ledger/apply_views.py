@@ -6,7 +6,7 @@ from typing import Any, Final
 import msgspec
 
 from aggregator.ledger.entries import Agreed, Diverged, RecordDropped, UsesRecorded
-from aggregator.ledger.model import Use, UseRecord
+from aggregator.ledger.outside import Use, UseRecord
 from aggregator.ledger.state import State
 
 

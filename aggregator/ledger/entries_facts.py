@@ -3,7 +3,8 @@
 import msgspec
 
 from aggregator.ledger.entry import LedgerEntry
-from aggregator.ledger.model import Divergence, Evidence, Profile, Taint, Use, View
+from aggregator.ledger.model import Evidence, Profile, Taint, View
+from aggregator.ledger.outside import Divergence, Use
 from schemas.device import DeviceKind, Slot, Value
 
 

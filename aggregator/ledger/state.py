@@ -11,20 +11,8 @@ import msgspec
 
 from aggregator.ledger.index import Index
 from aggregator.ledger.merge import merge
-from aggregator.ledger.model import (
-    Claim,
-    Device,
-    Divergence,
-    Node,
-    Package,
-    Profile,
-    Quota,
-    Sight,
-    Tenant,
-    Use,
-    UseRecord,
-    Variant,
-)
+from aggregator.ledger.model import Claim, Device, Node, Package, Profile, Quota, Sight, Tenant, Variant
+from aggregator.ledger.outside import Divergence, Use, UseRecord
 from aggregator.ledger.sharing import Sharing
 from aggregator.ledger.transitions import transition
 from aggregator.ledger.words import LIVE_CLAIMS, Lifecycle, Reach

@@ -12,7 +12,8 @@ import msgspec
 
 from aggregator.ledger.claims import may_be_in_use
 from aggregator.ledger.entries import Entry, Passed, RecordDropped, UsesRecorded
-from aggregator.ledger.model import Device, Node, Use, UseRecord, View
+from aggregator.ledger.model import Device, Node, View
+from aggregator.ledger.outside import Use, UseRecord
 from aggregator.ledger.state import State
 from aggregator.ledger.transitions import allowed
 from aggregator.ledger.words import Reach

@@ -11,7 +11,8 @@ from aggregator.access import Action, Caller
 from aggregator.ledger import adoption, cleaning, uses
 from aggregator.ledger.asks import ClaimInvalidError
 from aggregator.ledger.entries import Entry
-from aggregator.ledger.model import Device, Use
+from aggregator.ledger.model import Device
+from aggregator.ledger.outside import Use
 from aggregator.ledger.state import State
 from aggregator.ledger.uses import RecordInvalidError
 from aggregator.routes.common import ServiceOf, allow, answer

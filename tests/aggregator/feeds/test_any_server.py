@@ -9,7 +9,8 @@ from aggregator.feeds.nova_check import check
 from aggregator.ledger import claims, uses
 from aggregator.ledger.asks import Ask, NotGrantedError, Pick
 from aggregator.ledger.entries import Passed, VariantSet
-from aggregator.ledger.model import Use, Variant
+from aggregator.ledger.model import Variant
+from aggregator.ledger.outside import Use
 from aggregator.ledger.relations import together
 from aggregator.ledger.words import Lifecycle, Reach
 from schemas.device import DeviceKind

@@ -10,7 +10,7 @@ from aggregator.ledger import claims, uses
 from aggregator.ledger.asks import Ask, Pick
 from aggregator.ledger.entries import Passed
 from aggregator.ledger.facts import withdraw
-from aggregator.ledger.model import Use
+from aggregator.ledger.outside import Use
 from schemas.device import DeviceKind
 from tests.aggregator.feeds.worlds import DRIVE, FUNCTIONS, PORT, V100, Server
 from tests.aggregator.ledger.worlds import document

@@ -8,7 +8,7 @@ from aggregator.feeds.nova_check import Check, check
 from aggregator.feeds.nova_conf import NovaConfError
 from aggregator.ledger import claims, uses
 from aggregator.ledger.asks import Ask, Pick
-from aggregator.ledger.model import Use
+from aggregator.ledger.outside import Use
 from schemas.device import DeviceKind
 from tests.aggregator.feeds.worlds import DRIVE, FUNCTIONS, PORT, Server
 from tests.aggregator.ledger.worlds import document

@@ -6,7 +6,8 @@ from aggregator.ledger import adoption, claims, uses
 from aggregator.ledger.asks import Ask, ClaimInvalidError, Pick
 from aggregator.ledger.entries import Proved
 from aggregator.ledger.facts import FIRST_SIGHT_POLICIES, Sighting, observe
-from aggregator.ledger.model import Device, Use
+from aggregator.ledger.model import Device
+from aggregator.ledger.outside import Use
 from aggregator.ledger.transitions import TransitionError
 from aggregator.ledger.words import Lifecycle
 from schemas.device import DeviceKind

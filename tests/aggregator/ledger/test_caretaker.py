@@ -8,7 +8,8 @@ import pytest
 from aggregator.caretaker import SETTLE_SECONDS, Caretaker, leave
 from aggregator.ledger import claims, nodes, uses
 from aggregator.ledger.entries import Entry
-from aggregator.ledger.model import Device, Use
+from aggregator.ledger.model import Device
+from aggregator.ledger.outside import Use
 from schemas.claims import Checkpoint
 from schemas.device import DeviceKind
 from schemas.events import AGGREGATOR_EVENTS, check_events

@@ -5,8 +5,9 @@ import pytest
 from aggregator.ledger import claims, cleaning, nodes, uses
 from aggregator.ledger.asks import Ask, ClaimInvalidError, NotGrantedError, Pick
 from aggregator.ledger.entries import NodeReached, NodeRun, NodeSeen
-from aggregator.ledger.model import Device, Use
+from aggregator.ledger.model import Device
 from aggregator.ledger.nodes import NodeUnknownError
+from aggregator.ledger.outside import Use
 from aggregator.ledger.state import State, decode_kept, encode_kept
 from aggregator.ledger.words import ClaimState, Lifecycle, Reach
 from aggregator.node_life import Amount, life

@@ -6,7 +6,8 @@ from aggregator import reconcile
 from aggregator.ledger import claims, cleaning, nodes, uses
 from aggregator.ledger.asks import Ask, Pick
 from aggregator.ledger.facts import withdraw
-from aggregator.ledger.model import Device, Divergence, Use
+from aggregator.ledger.model import Device
+from aggregator.ledger.outside import Divergence, Use
 from aggregator.ledger.words import Mode
 from aggregator.reconcile import KINDS, Kept
 from schemas.claims import Checkpoint, CheckpointClaim

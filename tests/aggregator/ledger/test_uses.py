@@ -5,7 +5,8 @@ import pytest
 from aggregator.ledger import claims, cleaning, uses
 from aggregator.ledger.asks import Ask, NotGrantedError, Pick
 from aggregator.ledger.facts import withdraw
-from aggregator.ledger.model import Device, Use
+from aggregator.ledger.model import Device
+from aggregator.ledger.outside import Use
 from aggregator.ledger.state import State, decode_kept, encode_kept
 from aggregator.ledger.uses import RecordInvalidError, RecordUnknownError
 from aggregator.ledger.words import Lifecycle

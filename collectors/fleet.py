@@ -23,11 +23,12 @@ from collectors.config import AgentConfig
 from collectors.enrolment import NodeToken, authority_of
 from collectors.fleet_channel import FleetChannel
 from collectors.fleet_costs import PHASES, Costs
+from collectors.fleet_describing import Describing
 from collectors.fleet_node import FleetNode, NodeSetup
 from collectors.fleet_senders import PooledSender, Senders
 from collectors.fleet_socket import FaultSocket
 from collectors.simulated.fleet import Fleet
-from collectors.spool import Filling, NewBatch, Spool, commit_together, open_spools
+from collectors.spool import Filling, Spool, commit_together, open_spools
 from collectors.spool_file import SpoolFile
 from collectors.transport import Transport
 from schemas.errors import SpoolError
@@ -41,8 +42,6 @@ LONGEST_TICK_SECONDS: Final = 0.5
 SPREAD_SECONDS: Final = 4.0
 """The first steps of a large fleet are spread over so long, so that its batches come evenly."""
 SPREAD_EACH: Final = 0.02
-DOCUMENTS_PER_SECOND: Final = 1000.0
-"""Of a large fleet, capability documents are sent so fast at most."""
 ROOM_PER_NODE: Final = 1 << 20
 """Every node has at least so much of the spool: its documents alone take a part of that."""
 HURRY_SECONDS: Final = 0.5
@@ -129,9 +128,7 @@ class FleetRun:
         self._working: set[int] = set()
         """Nodes that have something to do for claims."""
         self._asked: deque[Callable[[], None]] = deque()
-        self._describing: deque[FleetNode] = deque(self.nodes)
-        self._allowance = DOCUMENTS_PER_SECOND
-        self._allowed_at = self._started
+        self._describing = Describing(self.nodes, self._started)
         self._kept: list[Filling] = []
         self._retry_at = 0.0
         self._stopping = False
@@ -248,35 +245,10 @@ class FleetRun:
             if (filling := one.flush(now)) is not None:
                 fillings[one.node.id] = filling
         if self._documents:
-            self._describe(now, [one for one, _ in stepped], fillings)
+            for one, batches in self._describing.due(now, [one for one, _ in stepped]):
+                filling = fillings.setdefault(one.node.id, Filling(one.spool))
+                filling.batches = [*filling.batches, *batches]
         return fillings
-
-    def _describe(self, now: float, touched: list[FleetNode], fillings: dict[str, Filling]) -> None:
-        """Add the documents that are due: changes at once, whole sets of a large fleet one after the other."""
-        self._allowance += (now - self._allowed_at) * DOCUMENTS_PER_SECOND
-        self._allowance = min(self._allowance, DOCUMENTS_PER_SECOND)
-        self._allowed_at = now
-        for one in touched:
-            if one.all_documents_due:
-                if not one.queued:
-                    one.queued = True
-                    self._describing.append(one)
-            elif one.documents_due:
-                self._add(fillings, one, one.describe())
-        while self._describing and self._allowance > 0:
-            one = self._describing[0]
-            if not one.runs:
-                break  # it speaks first
-            self._describing.popleft()
-            one.queued = False
-            batches = one.describe()
-            self._allowance -= len(batches)
-            self._add(fillings, one, batches)
-
-    @staticmethod
-    def _add(fillings: dict[str, Filling], one: FleetNode, batches: list[NewBatch]) -> None:
-        filling = fillings.setdefault(one.node.id, Filling(one.spool))
-        filling.batches = [*filling.batches, *batches]
 
     def _commit(self, fillings: list[Filling]) -> bool:
         """Commit; on failure keep what could not be, and tell."""

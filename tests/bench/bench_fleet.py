@@ -237,7 +237,7 @@ def _conclude(
     balance = _settled(client)
     report = fleet.reports()[-1]
     documents = 0 if options.no_documents else report["nodes"] * DOCUMENTS_PER_NODE
-    described = 15.0 + documents / 1000.0  # seconds; see collectors.fleet.DOCUMENTS_PER_SECOND
+    described = 15.0 + documents / 1000.0  # seconds; see collectors.fleet_describing.DOCUMENTS_PER_SECOND
     steady = [one for one in samples if one.at >= described] or samples[-3:]
     seconds, rows = options.seconds, report["rows"]
     cpu = aggregator.cpu()

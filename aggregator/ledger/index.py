@@ -245,7 +245,7 @@ class Index:
     def add(self, device: Device) -> None:
         """Let a device be found."""
         self._places.own(device.node).add(device)
-        self._add_whole(device)
+        self._add_whole(device, sys.intern(part_key(device)))  # its stay has it too
 
     def later(self, node: str, devices: Collection[Device]) -> None:
         """Let a node's devices, all of them, be found, but not by part. They are kept, and must not become others."""
@@ -281,7 +281,7 @@ class Index:
         by_node: dict[str, list[Device]] = defaultdict(list)
         for device in devices:
             by_node[device.node].append(device)
-            made._add_whole(device)
+            made._add_whole(device, part_key(device))
         for node, here in by_node.items():
             made._places.later(node, here)
         return made
@@ -292,10 +292,10 @@ class Index:
         twin.by_part, twin.parts = self.by_part.copy(), self.parts.copy()
         return twin
 
-    def _add_whole(self, device: Device) -> None:
+    def _add_whole(self, device: Device, part: str) -> None:
         """Let a device be found by what is not of one node."""
         if device.views:
-            self.by_part.add(sys.intern(part_key(device)), device.id)  # its stay has it too
+            self.by_part.add(part, device.id)
         if device.parent:
             self.parts.add(device.parent, device.id)
 

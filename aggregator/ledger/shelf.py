@@ -28,8 +28,9 @@ from aggregator.ledger.entries import (
     ViewGone,
 )
 from aggregator.ledger.journal import Written
+from aggregator.ledger.making import Making
 from aggregator.ledger.model import Claim, Device, Sight, Tenant
-from aggregator.ledger.snapshot import Reading, make_devices
+from aggregator.ledger.snapshot import Reading
 from aggregator.ledger.state import State
 
 V = TypeVar("V")
@@ -101,6 +102,7 @@ class Shelf(State):
     def __init__(self) -> None:
         super().__init__()
         self._encoded: dict[str, msgspec.Raw] = {}
+        self._making = Making(self.profiles)
         self._waiting: dict[str, list[Written]] = {}
         self._settled = self._whole = False
         self.tenants = defaultdict(lambda: Tenant(""))  # what is counted while entries are applied is not read
@@ -112,7 +114,7 @@ class Shelf(State):
         assert isinstance(shelf, Shelf)
         nodes = {device: node for _, device, node in reading.places}
         shelf.devices, shelf.sights = Lazy[Device](shelf._make, nodes), Lazy[list[Sight]](shelf._make, nodes)
-        shelf._encoded = reading.encoded  # noqa: SLF001 - a second constructor
+        shelf._encoded, shelf._making = reading.encoded, reading.making  # noqa: SLF001 - a second constructor
         return shelf
 
     @property
@@ -177,7 +179,7 @@ class Shelf(State):
         node, sequence, time_ns = self.nodes[name], self.sequence, self.time_ns
         changed = node.changed
         devices = []
-        for device, sights in make_devices(self._encoded.pop(name), self.profiles):
+        for device, sights in self._making.encoded(self._encoded.pop(name)):
             self.devices[device.id], self.sights[device.id] = device, sights
             devices.append(device)
         for written in self._waiting.pop(name, ()):

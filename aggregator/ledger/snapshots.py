@@ -16,7 +16,8 @@ from sqlalchemy import Connection, delete, insert, select
 from aggregator.ledger import journal
 from aggregator.ledger.apply import apply
 from aggregator.ledger.shelf import Shelf
-from aggregator.ledger.snapshot import Reading, SnapshotError
+from aggregator.ledger.snapshot import Reading
+from aggregator.ledger.snapshot_form import SnapshotError
 from aggregator.ledger.state import State
 from aggregator.ledger.tables import LEDGER_SNAPSHOT
 from aggregator.ledger.thinning import Listed

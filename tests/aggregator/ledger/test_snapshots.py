@@ -17,7 +17,8 @@ from aggregator.ledger.entries import Entry, NodeOrdered, NodeReplaced, RatioSet
 from aggregator.ledger.keeping import THIN, Keeping
 from aggregator.ledger.ledger import Ledger
 from aggregator.ledger.model import Taint
-from aggregator.ledger.snapshot import FORM, encode_head
+from aggregator.ledger.snapshot import encode_head
+from aggregator.ledger.snapshot_form import FORM
 from aggregator.ledger.state import State, encode_kept
 from aggregator.ledger.tables import LEDGER_SNAPSHOT
 from aggregator.ledger.thinning import DAY_NS

@@ -13,6 +13,8 @@ from aggregator.expression.pattern import search_of
 from aggregator.expression.pattern_syntax import PatternError
 from collectors._smbios import parse_structure
 from collectors._uevents import parse_uevent
+from collectors.nvme import identify, logs
+from collectors.nvme.ocp import parse_ocp
 from collectors.pci_config import parse_config, parse_vpd
 from schemas.account import Account, Dropped, EpochAccount, StreamAccount
 from schemas.batch import Block, Envelope
@@ -21,6 +23,7 @@ from schemas.device import DeviceKind, Document, decode_document, encode_documen
 from schemas.errors import WireError
 from schemas.publish import Result, Status, decode_answer, decode_request, encode_answer, encode_request
 from schemas.verbosity import Level, RowClass
+from tests.collectors.nvme import made as nvme
 from tests.collectors.pci.made import config_space, slot_structure, vital_data
 
 
@@ -101,6 +104,28 @@ TARGETS: dict[str, Target] = {
     ),
     "pci_vpd": Target(parse_vpd, (vital_data(PN="MCX623106AN-CDAT", SN="MT2048X12345"),), ()),
     "uevent": Target(parse_uevent, (b"add@/devices/pci0000:00/0000:00:02.1\0ACTION=add\0SUBSYSTEM=pci\0",), ()),
+    "nvme_identify": Target(
+        lambda data: [
+            identify.parse_controller(data),
+            identify.parse_namespace(data),
+            identify.parse_active_list(data),
+        ],
+        (nvme.controller(), nvme.namespace()),
+        (),
+    ),
+    "nvme_descriptors": Target(identify.parse_uuid, (bytes((3, 16, 0, 0, *range(16), 1, 8, 0, 0, *range(8))),), ()),
+    "nvme_logs": Target(
+        lambda data: [
+            logs.parse_smart(data),
+            logs.parse_errors(data),
+            logs.parse_firmware(data),
+            logs.parse_self_test(data),
+            logs.parse_sanitize(data),
+            parse_ocp(data),
+        ],
+        (nvme.smart(), nvme.self_test_log((2, 7, 40)), nvme.ocp_log(), nvme.error_log((7, 0x281), size=4)),
+        (),
+    ),
     "smbios": Target(
         lambda data: (found := parse_structure(data, 9)) and (found.text(4), found.word(0x0D), found.byte(0x10)),
         (slot_structure("CPU1 SLOT4", "0000:01:00.0"),),

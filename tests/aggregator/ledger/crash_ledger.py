@@ -1,10 +1,13 @@
 """Decides, keeps and thins snapshots, and joins rows as fast as it can, and tells every sequence once it is durable.
 
-python -m tests.aggregator.ledger.crash_ledger PATH
+python -m tests.aggregator.ledger.crash_ledger PATH SECONDS
+
+After so many seconds it ends itself, by SIGALRM: the point at which it was to die was never reached.
 """
 
 import asyncio
 import itertools
+import signal
 import sys
 from pathlib import Path
 
@@ -27,4 +30,5 @@ async def main(path: Path) -> None:
 
 
 if __name__ == "__main__":
+    signal.alarm(int(sys.argv[2]))
     asyncio.run(main(Path(sys.argv[1])))

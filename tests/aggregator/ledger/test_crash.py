@@ -26,9 +26,12 @@ POINTS = (
 )
 
 
-def told_until_killed(path: Path, point: str) -> list[int]:
-    """Let it write until it reaches a point, where it is killed; "" is any moment."""
-    command = [sys.executable, "-m", "tests.aggregator.ledger.crash_ledger", str(path)]
+def told_until_killed(path: Path, point: str, seconds: int = 60) -> list[int]:
+    """Let it write until it reaches a point, where it is killed; "" is any moment.
+
+    It fails when the point is not reached in so many seconds.
+    """
+    command = [sys.executable, "-m", "tests.aggregator.ledger.crash_ledger", str(path), str(seconds)]
     environment = os.environ | ({"MUSTER_FAILPOINT": f"{point}:3"} if point else {})
     with subprocess.Popen(command, stdout=subprocess.PIPE, env=environment) as writer:
         assert writer.stdout is not None
@@ -37,7 +40,7 @@ def told_until_killed(path: Path, point: str) -> list[int]:
             told = [int(writer.stdout.readline()) for _ in range(23)]
             writer.send_signal(signal.SIGKILL)
         told += [int(line) for line in writer.stdout.read().split(b"\n")[:-1]]
-    assert writer.returncode == -signal.SIGKILL
+    assert writer.returncode == -signal.SIGKILL, f"{point or 'a moment'} was not reached in {seconds} s"
     return told
 
 
@@ -60,3 +63,8 @@ async def test_what_was_told_is_there_and_snapshots_agree_with_entries(tmp_path:
             for one in every[:sequence]:
                 apply(again, one.sequence, one.time_ns, one.entry)
             assert again.digest() == state.digest()
+
+
+def test_point_that_is_never_reached_is_told(tmp_path: Path) -> None:
+    with pytest.raises(AssertionError, match="nowhere was not reached in 3 s"):
+        told_until_killed(tmp_path / "ledger.db", "nowhere", seconds=3)

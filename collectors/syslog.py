@@ -1,7 +1,7 @@
-"""Logs: the kernel's, and those that programs and devices send as syslog over UDP, TCP, TLS and unix sockets.
+"""Logs: the kernel's, journald's, and those that programs and devices send as syslog by UDP, TCP, TLS and unix sockets.
 
-The kernel log is on from the start and is read without loss across restarts on one boot. Sockets are opened where the
-operator says. A relayed host stays in the column `host`; rows speak about the node that received them.
+The kernel log is on from the start. It and the journal are read without loss across restarts. Sockets are opened where
+the operator says. A relayed host stays in the column `host`; rows speak about the node that received them.
 
 Source: RFC 3164, RFC 5424, RFC 5425, RFC 6587, the kernel's `Documentation/ABI/testing/dev-kmsg`.
 """
@@ -17,6 +17,9 @@ from typing import Final
 from collectors.contract import Context, Emit, Objection
 from collectors.syslog_config import SyslogConfig, each
 from collectors.syslog_datagrams import DatagramListener
+from collectors.syslog_journal import Journal
+from collectors.syslog_journalctl import SOURCE as JOURNALD
+from collectors.syslog_journalctl import Where
 from collectors.syslog_kmsg import SOURCE as KMSG
 from collectors.syslog_kmsg import KernelLog, open_kmsg, resume_after
 from collectors.syslog_listener import METRICS, Counts, Listener
@@ -33,14 +36,15 @@ from schemas.rows import Event, Reading, Severity
 _RETRY = 30.0
 """After how many seconds a listener that could not be opened is tried again."""
 _STOP = 5.0
+_NOTHING: Final = "no log is configured: set kmsg = true, or an address to listen on"
 
 _EVENTS: Final = (
     EventSpec("syslog.listener.down", "No logs come in by a listener: it failed, or could not be opened.",
               (Severity.ERROR,), ("listener",)),
     EventSpec("syslog.listener.up", "Logs come in by a listener again.", (Severity.NOTICE,)),
     *STREAM_EVENTS,
-    EventSpec("log.gap", "Records of the kernel log were overwritten before they could be read.", (Severity.WARNING,),
-              ("source", "lost", "after", "next")),
+    EventSpec("log.gap", "Records of the kernel log or the journal were gone before they could be read; without `lost` "
+              "nobody knows how many.", (Severity.WARNING,), ("source", "lost", "after", "next")),
 )  # fmt: skip
 
 Opener = Callable[[Counts], Listener]
@@ -67,6 +71,8 @@ class SyslogCollector:
         self._open: dict[str, Listener] = {}
         self._failed: dict[str, str] = {}
         self._after: int | None = None
+        self._cursor = ""
+        self._journal = Where(context.root, config.journald_directory, config.journald_begin, kernel=not config.kmsg)
         self._retry_at = 0.0
         self._halt = threading.Event()
         self._idle = threading.Event()
@@ -77,6 +83,8 @@ class SyslogCollector:
         config, plan = self._config, dict[str, Opener]()
         if config.kmsg:
             plan[KMSG] = self._open_kmsg
+        if config.journald:
+            plan[JOURNALD] = self._open_journal
         for address in each(config.udp):
             plan[f"udp:{address}"] = partial(self._open_udp, address)
         for address in each(config.tcp):
@@ -92,6 +100,9 @@ class SyslogCollector:
     def _open_kmsg(self, counts: Counts) -> KernelLog:
         root = self._context.root
         return KernelLog(open_kmsg(root / "dev/kmsg"), root, self._after, counts)
+
+    def _open_journal(self, counts: Counts) -> Journal:
+        return Journal(self._journal, self._cursor, self._config.max_message_bytes, counts, self._context.log)
 
     def _open_udp(self, address: str, counts: Counts) -> DatagramListener:
         sock = open_udp(address, self._config.udp_receive_buffer_bytes, self._context.log)
@@ -116,14 +127,21 @@ class SyslogCollector:
     def probe(self) -> str:
         """Give "" when there is a log to read, else what is missing."""
         if not self._openers:
-            return "no log is configured: set kmsg = true, or an address to listen on"
-        if len(self._openers) > 1 or not self._config.kmsg:
+            return _NOTHING
+        if set(self._openers) - {KMSG, JOURNALD}:
             return ""
-        try:
-            open_kmsg(self._context.root / "dev/kmsg").close()
-        except (NoDataError, StartupError) as error:
-            return str(error)
-        return ""
+        missing = []
+        for name in self._openers:
+            try:
+                if name == JOURNALD:
+                    self._journal.program()
+                else:
+                    open_kmsg(self._context.root / "dev/kmsg").close()
+            except (NoDataError, StartupError) as error:
+                missing.append(str(error))
+            else:
+                return ""
+        return "; ".join(missing)
 
     def check_options(self, *, attempt: bool) -> Iterator[Objection]:
         """Give the addresses and paths that nothing can listen on."""
@@ -135,20 +153,24 @@ class SyslogCollector:
         """Open every listener. Raises StartupError when none can be, NoDataError when there is none to open."""
         self.stop()
         self._after = resume_after(self._context.positions, self._context.root)
+        self._cursor = self._journal.resume(self._context.positions)
         self._failed.clear()
-        absent = ""
+        absent: dict[str, str] = {}
+        failed = self._failed
         for name in self._openers:
             try:
                 self._open[name] = self._openers[name](self._counts[name])
-            except NoDataError as error:  # a machine without a kernel log (most containers): a fact, not a failure
-                absent = str(error)
+            except NoDataError as error:
+                absent[name] = str(error)
             except StartupError as error:
-                self._failed[name] = str(error)
+                failed[name] = str(error)
         if self._open:
+            # Without a kernel log (most containers) is a fact; without a journal that somebody asked for, a failure.
+            failed.update({name: reason for name, reason in absent.items() if name != KMSG})
             return
-        if self._failed:
-            raise StartupError("; ".join(self._failed.values()))
-        raise NoDataError(absent or "no log is configured: set kmsg = true, or an address to listen on")
+        if failed:
+            raise StartupError("; ".join([*failed.values(), *absent.values()]))
+        raise NoDataError("; ".join(absent.values()) or _NOTHING)
 
     def watch(self, emit: Emit, stopping: threading.Event) -> None:
         """Read all listeners until told to stop; then emit what has been received, and return."""
@@ -175,6 +197,8 @@ class SyslogCollector:
         listener = self._open.pop(name)
         if isinstance(listener, KernelLog):
             self._after = listener.last
+        elif isinstance(listener, Journal):
+            self._cursor = listener.last
         listener.close()
         self._failed[name] = f"{name} failed: {error.strerror or error}"
         rows.add(_down(name, self._failed[name]))

@@ -14,6 +14,14 @@ class SyslogConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
     kmsg: bool = True
     """Read the kernel log. Needs root or CAP_SYSLOG where `kernel.dmesg_restrict` is 1."""
+    journald: bool = False
+    """Read the journal of systemd, through `journalctl`: what services and programs of this machine log. The kernel's
+    records come by `kmsg` where that is on, else by the journal as well. Needs root or the group `systemd-journal`."""
+    journald_begin: Literal["now", "boot"] = "now"
+    """Where the very first start begins: with the newest record, or with the first of this boot, which may be millions
+    of records. Later starts go on where the last one ended."""
+    journald_directory: str = ""
+    """A folder of journal files to read instead of this machine's own: in a container, the host's."""
     udp: Addresses = ()
     """Where to listen on UDP, one address or a list: `127.0.0.1:5514`, `[::1]:5514`, `:514` for all of IPv4."""
     tcp: Addresses = ()
@@ -64,6 +72,8 @@ class SyslogConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
             split_address(address)
         if each(self.tls):
             _check_tls(self)
+        if self.journald_directory and not self.journald_directory.startswith("/"):
+            raise ValueError(f"journald_directory {self.journald_directory!r} is not an absolute path")
         for path in (*each(self.unix_datagram), *each(self.unix_stream)):
             if not path.startswith("/") or len(path.encode()) > _LONGEST_PATH:
                 raise ValueError(f"{path!r} is not an absolute path of at most {_LONGEST_PATH} bytes")

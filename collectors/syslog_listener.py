@@ -27,6 +27,7 @@ class Counts(msgspec.Struct):
     idle_closed_total: int = 0
     framing_errors_total: int = 0
     tls_failures_total: int = 0
+    suppressed_total: int = 0
 
 
 def _metric(
@@ -58,8 +59,14 @@ METRICS: Final = (
     _metric("truncated_total", "Messages that were cut: too long, or incomplete at the end.", Category.ERROR),
     _metric(
         "lost_total",
-        "Messages that the kernel dropped (UDP) or overwrote (kernel log) before they were read; absent where it "
-        "cannot be told.",
+        "Messages that were dropped (UDP), overwritten (kernel log) or vacuumed (journal) before they were read; "
+        "absent where it cannot be told.",
+        Category.ERROR,
+        Level.ESSENTIAL,
+    ),
+    _metric(
+        "suppressed_total",
+        "Messages that journald left out because a service wrote too many (its rate limit), as it says; journal only.",
         Category.ERROR,
         Level.ESSENTIAL,
     ),

@@ -17,6 +17,7 @@ from schemas.metrics import Catalogue
 from schemas.rows import LOG_METRICS, Reading
 from tests.certificates import Authority
 from tests.collectors.syslog.harness import Running
+from tests.collectors.syslog.test_journal import Fake
 from tests.collectors.syslog.test_kmsg import machine, record
 from tests.ports import free_port
 
@@ -42,13 +43,15 @@ def test_every_value_that_is_told_is_declared(tmp_path: Path) -> None:
         tls_certificate=str(certificate),
         tls_key=str(key),
         tls_clients="none",
+        journald=True,
         tcp=f"127.0.0.1:{free_port()}",
         unix_datagram=str(tmp_path / "datagram"),
         unix_stream=str(tmp_path / "stream"),
     )
     catalogue = Catalogue((*SyslogCollector.METRICS, *LOG_METRICS))
     told: set[str] = set()
-    with Running(config, machine(tmp_path, record(1))) as running:
+    Fake(machine(tmp_path, record(1)))
+    with Running(config, tmp_path) as running:
         for reading in running.collector.collect():
             assert catalogue.attributes(reading.measurement) == tuple(reading.attributes)
             told.update(reading.fields)

@@ -16,8 +16,9 @@ from sqlalchemy import Connection, insert, select, update
 
 from aggregator.ledger.journal import Lead, Written, renew_lead
 from aggregator.ledger.ledger import Ledger
-from aggregator.ledger.shown import entry_view
+from aggregator.ledger.shown import concerned, fields_of, kind_of
 from aggregator.ledger.state import State
+from aggregator.ledger.subjects import claim_of
 from aggregator.ledger.tables import LEDGER_PUBLISHED
 from aggregator.log import Entry, Log, partition_of
 from collectors.failpoint import failpoint
@@ -28,6 +29,7 @@ _log = logging.getLogger("muster.ledger")
 TOPIC: Final = "inventory"
 PAGE: Final = 500
 _WAIT_SECONDS: Final = 5.0
+_encoder: Final = msgspec.json.Encoder()
 
 
 class PublishingStatus(msgspec.Struct):
@@ -91,22 +93,14 @@ class LedgerPublisher:
         return True
 
     def _records(self, state: State, page: list[Written]) -> Iterable[Entry]:
-        for written in page:
-            view = entry_view(state, written)
-            data = msgspec.json.encode(view.data)
-            for node in view.nodes or [""]:
-                record = InventoryRecord(
-                    self._ledger.id,
-                    state.generation,
-                    view.sequence,
-                    view.time_ns,
-                    view.kind,
-                    node,
-                    [name for name in view.devices if _is_of(state, name, node)],
-                    view.claim,
-                    data,
-                )
-                yield Entry(TOPIC, partition_of(node, self._log.partitions), encode_inventory(record))
+        ledger, generation, partitions = self._ledger.id, state.generation, self._log.partitions
+        for sequence, time_ns, entry in ((one.sequence, one.time_ns, one.entry) for one in page):
+            nodes, devices = concerned(state, entry)
+            kind, claim, data = kind_of(entry), claim_of(entry), _encoder.encode(fields_of(entry))
+            for node in nodes or [""]:
+                theirs = [name for name in devices if _is_of(state, name, node)]
+                record = InventoryRecord(ledger, generation, sequence, time_ns, kind, node, theirs, claim, data)
+                yield Entry(TOPIC, partition_of(node, partitions), encode_inventory(record))
 
 
 def _is_of(state: State, device: str, node: str) -> bool:

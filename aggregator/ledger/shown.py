@@ -1,8 +1,10 @@
 """Entries as people and programs outside see them: by words, with the nodes and devices that they are about."""
 
 import re
+from collections.abc import Callable
 from enum import Enum
 from functools import cache
+from operator import attrgetter
 from typing import Any, Final
 
 import msgspec
@@ -13,6 +15,8 @@ from aggregator.ledger.state import State
 from aggregator.ledger.subjects import claim_of, subjects
 
 _WORD: Final = re.compile(r"(?<=[a-z])(?=[A-Z])")
+_PLAIN: Final = frozenset({str, int, float, bool, type(None)})
+"""Types of what is shown as it is: nearly all that entries hold."""
 
 
 class EntryView(msgspec.Struct, frozen=True):
@@ -31,14 +35,21 @@ class EntryView(msgspec.Struct, frozen=True):
 
 def kind_of(entry: Entry) -> str:
     """Give the word for what an entry is."""
-    return _WORD.sub(".", type(entry).__name__).lower()
+    return _kind(type(entry))
+
+
+@cache
+def _kind(kind: type[Entry]) -> str:
+    return _WORD.sub(".", kind.__name__).lower()
 
 
 def entry_view(state: State, written: Written) -> EntryView:
     """Show an entry. `state` is of any later moment: it says on which nodes devices are, and what claims hold."""
     nodes, devices = concerned(state, written.entry)
     entry = written.entry
-    return EntryView(written.sequence, written.time_ns, kind_of(entry), nodes, devices, claim_of(entry), _fields(entry))
+    return EntryView(
+        written.sequence, written.time_ns, kind_of(entry), nodes, devices, claim_of(entry), fields_of(entry)
+    )
 
 
 def concerned(state: State, entry: Entry) -> tuple[list[str], list[str]]:
@@ -46,43 +57,56 @@ def concerned(state: State, entry: Entry) -> tuple[list[str], list[str]]:
     nodes: set[str] = set()
     devices: set[str] = set()
     for name in subjects(entry):
-        claim = state.claims.get(name)
-        if name in state.devices:
+        if (device := state.devices.get(name)) is not None:
             devices.add(name)
+            nodes.add(device.node)
         elif name in state.nodes:
             nodes.add(name)
-        elif claim is not None:
-            devices.update(held.device for held in claim.devices)
+        elif (claim := state.claims.get(name)) is not None:
+            for held in claim.devices:
+                devices.add(held.device)
+                if (device := state.devices.get(held.device)) is not None:
+                    nodes.add(device.node)
             nodes.update(claim.amounts)
-    nodes.update(state.devices[name].node for name in devices if name in state.devices)
     return sorted(nodes), sorted(devices)
 
 
-def _fields(one: msgspec.Struct) -> dict[str, Any]:
+def fields_of(one: msgspec.Struct) -> dict[str, Any]:
+    """Give the fields of an entry, or of what is in one, by name; those that have their defaults are left out."""
+    names, values_of, defaults = _declared(type(one))
     found = {}
-    for name, default in _declared(type(one)):
-        value = getattr(one, name)
+    for name, value, default in zip(names, values_of(one), defaults, strict=True):
         if value != default:
-            found[name] = _plain(value)
+            found[name] = value if type(value) in _PLAIN else _plain(value)
     return found
 
 
 @cache
-def _declared(kind: type[msgspec.Struct]) -> tuple[tuple[str, Any], ...]:
-    """Give the fields of a Struct with their defaults: asking msgspec takes longer than all the rest."""
-    return tuple(
-        (field.name, field.default_factory() if callable(field.default_factory) else field.default)
-        for field in msgspec.structs.fields(kind)
-    )
+def _declared(kind: type[msgspec.Struct]) -> tuple[tuple[str, ...], Callable[[object], tuple[Any, ...]], list[Any]]:
+    """Give the names of a Struct's fields, what gives their values, and their defaults: asking for each takes longest.
+
+    Every entry of a fleet that describes itself goes through here.
+    """
+    fields = msgspec.structs.fields(kind)
+    names = tuple(field.name for field in fields)
+    defaults = [field.default_factory() if callable(field.default_factory) else field.default for field in fields]
+    if len(names) > 1:
+        return names, attrgetter(*names), defaults
+    return names, lambda one: tuple(getattr(one, name) for name in names), defaults
 
 
 def _plain(value: Any) -> Any:
-    if isinstance(value, msgspec.Struct):
-        return _fields(value)
+    kind = type(value)
+    if kind in _PLAIN:
+        return value
+    if kind is dict:
+        return {key: one if type(one) in _PLAIN else _plain(one) for key, one in value.items()}
+    if kind is list or kind is tuple:
+        return [one if type(one) in _PLAIN else _plain(one) for one in value]
     if isinstance(value, Enum):
         return value.value
-    if isinstance(value, dict):
-        return {key: _plain(one) for key, one in value.items()}
-    if isinstance(value, (list, tuple)):
+    if isinstance(value, msgspec.Struct):
+        return fields_of(value)
+    if isinstance(value, tuple):  # one with names
         return [_plain(one) for one in value]
     return value

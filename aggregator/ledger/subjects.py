@@ -8,15 +8,20 @@ from aggregator.ledger.model import Held
 
 _NAMES: Final = ("device", "claim", "node", "successor")
 _LISTS: Final = ("devices", "claims")
+_MORE: Final = frozenset({Confirmed, Diverged, UsesRecorded})
+"""Entries that name something by what is in them, too."""
 
 
 def subjects(entry: Entry) -> set[str]:
     """Give the ids of everything that an entry names."""
-    names, lists = _fields(type(entry))
+    kind = type(entry)
+    names, lists = _fields(kind)
     found = {getattr(entry, name) for name in names}
     for name in lists:
         found.update(_ids(getattr(entry, name)))
-    if isinstance(entry, Confirmed):
+    if kind not in _MORE:
+        pass
+    elif isinstance(entry, Confirmed):
         found.update(entry.ids.values())
     elif isinstance(entry, Diverged):
         found |= {entry.divergence.node, entry.divergence.device, entry.divergence.claim}

@@ -84,7 +84,7 @@ class Storms:
         resumable: Collection[str] = (),
         remembered: str = "",
     ) -> None:
-        """Fold copies beyond so many (at least 1) in so many seconds, by a monotonic clock.
+        """Fold copies beyond so many in so many seconds, by a monotonic clock; 0 folds nothing.
 
         `resumable` are the sources that can be read again, `remembered` is what `remember` gave at last.
         """
@@ -103,6 +103,8 @@ class Storms:
 
     def sift(self, source: str, level: Level, rows: list[Row], now_ns: int) -> list[Row]:
         """Give the rows that go on as they are; `rows` itself when all do. `now_ns` is when they came."""
+        if not self._copies:
+            return rows
         keys = _keys(rows)
         heat, warm = self._heat, self._warm
         kept: list[Row] | None = None

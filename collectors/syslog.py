@@ -15,18 +15,22 @@ from functools import partial
 from typing import Final
 
 from collectors.contract import Context, Emit, Objection
+from collectors.log_rules.catalogue import EVENTS as KERNEL_EVENTS
+from collectors.log_rules.teller import REMEMBERED as TOLD
+from collectors.log_rules.teller import Teller
+from collectors.log_storm import Storms
 from collectors.syslog_config import SyslogConfig, each
 from collectors.syslog_datagrams import DatagramListener
 from collectors.syslog_journal import Journal
 from collectors.syslog_journalctl import SOURCE as JOURNALD
 from collectors.syslog_journalctl import Where
 from collectors.syslog_kmsg import SOURCE as KMSG
-from collectors.syslog_kmsg import KernelLog, open_kmsg, resume_after
+from collectors.syslog_kmsg import Devices, KernelLog, open_kmsg, resume_after
 from collectors.syslog_listener import METRICS, Counts, Listener
 from collectors.syslog_loop import Loop
 from collectors.syslog_parser import Parser
 from collectors.syslog_refusals import EVENTS as STREAM_EVENTS
-from collectors.syslog_rows import Rows
+from collectors.syslog_rows import REMEMBERED, Rows
 from collectors.syslog_sockets import open_tcp, open_udp, open_unix
 from collectors.syslog_streams import StreamListener
 from schemas.errors import NoDataError, PartialCollectError, StartupError
@@ -36,6 +40,8 @@ from schemas.rows import Event, Reading, Severity
 _RETRY = 30.0
 """After how many seconds a listener that could not be opened is tried again."""
 _STOP = 5.0
+RESUMABLE: Final = ("kmsg", "journald")
+"""The sources that can be read again after a crash."""
 _NOTHING: Final = "no log is configured: set kmsg = true, or an address to listen on"
 
 _EVENTS: Final = (
@@ -43,6 +49,7 @@ _EVENTS: Final = (
               (Severity.ERROR,), ("listener",)),
     EventSpec("syslog.listener.up", "Logs come in by a listener again.", (Severity.NOTICE,)),
     *STREAM_EVENTS,
+    *KERNEL_EVENTS,
     EventSpec("log.gap", "Records of the kernel log or the journal were gone before they could be read; without `lost` "
               "nobody knows how many.", (Severity.WARNING,), ("source", "lost", "after", "next")),
 )  # fmt: skip
@@ -71,6 +78,8 @@ class SyslogCollector:
         self._open: dict[str, Listener] = {}
         self._failed: dict[str, str] = {}
         self._after: int | None = None
+        self._teller: Teller | None = None
+        self._folded = ""
         self._cursor = ""
         self._journal = Where(context.root, config.journald_directory, config.journald_begin, kernel=not config.kmsg)
         self._retry_at = 0.0
@@ -99,7 +108,7 @@ class SyslogCollector:
 
     def _open_kmsg(self, counts: Counts) -> KernelLog:
         root = self._context.root
-        return KernelLog(open_kmsg(root / "dev/kmsg"), root, self._after, counts)
+        return KernelLog(open_kmsg(root / "dev/kmsg"), root, self._after, counts, teller=self._teller)
 
     def _open_journal(self, counts: Counts) -> Journal:
         return Journal(self._journal, self._cursor, self._config.max_message_bytes, counts, self._context.log)
@@ -152,7 +161,11 @@ class SyslogCollector:
     def start(self) -> None:
         """Open every listener. Raises StartupError when none can be, NoDataError when there is none to open."""
         self.stop()
-        self._after = resume_after(self._context.positions, self._context.root)
+        positions, root = self._context.positions, self._context.root
+        self._after = resume_after(positions, root)
+        self._folded = positions.get(REMEMBERED, "")
+        if self._config.kernel_events:
+            self._teller = Teller(Devices(root).of_name, positions.get(TOLD, ""))
         self._cursor = self._journal.resume(self._context.positions)
         self._failed.clear()
         absent: dict[str, str] = {}
@@ -174,7 +187,8 @@ class SyslogCollector:
 
     def watch(self, emit: Emit, stopping: threading.Event) -> None:
         """Read all listeners until told to stop; then emit what has been received, and return."""
-        loop = Loop(Rows(self._context.subject, time.time_ns), emit, self._config.gather_seconds, self._lose)
+        rows = Rows(self._context.subject, time.time_ns, self._storms())
+        loop = Loop(rows, emit, self._config.gather_seconds, self._lose)
         self._halt.clear()
         self._idle.clear()
         try:
@@ -188,9 +202,20 @@ class SyslogCollector:
                 if self._failed and time.monotonic() >= self._retry_at:
                     self._retry(loop)
             loop.finish()
+            if left := rows.finish():
+                emit(left)
         finally:
             loop.close()
             self._idle.set()
+
+    def _storms(self) -> Storms | None:
+        """Give what folds copies; None when the operator wants every record, and nothing is left from before."""
+        config = self._config
+        if not config.storm_copies and not self._folded:
+            return None
+        return Storms(
+            config.storm_copies, config.storm_seconds, time.monotonic, resumable=RESUMABLE, remembered=self._folded
+        )
 
     def _lose(self, name: str, error: OSError, rows: Rows) -> None:
         """Close a listener that failed while it was read, to be opened anew."""

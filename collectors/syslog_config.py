@@ -64,6 +64,13 @@ class SyslogConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """How stream messages are told apart: `auto` (by each frame's first byte), `octet` or `line`."""
     time_zone: Literal["local", "utc"] = "local"
     """The zone of times that name none (RFC 3164): this machine's, or UTC."""
+    kernel_events: bool = True
+    """Make events of what the kernel log says of devices: Xid, AER, machine checks, drives, links, memory, hangs."""
+    storm_copies: Annotated[int, msgspec.Meta(ge=0, le=1_000_000)] = 50
+    """Fold copies of a record beyond about so many within `storm_seconds` into one that counts them; copies differ in
+    numbers and addresses alone. 0 keeps every record, as a relay of access logs may want."""
+    storm_seconds: Annotated[float, msgspec.Meta(ge=1, le=3600)] = 10.0
+    """How long copies are counted, and how often the count of those that were folded is told."""
     gather_seconds: Annotated[float, msgspec.Meta(ge=0, le=0.5)] = 0.01
     """How long to let messages gather after a reading; a first message never waits. 0 reads at once, and costs more."""
 

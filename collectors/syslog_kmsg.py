@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final, Protocol
 
+from collectors.log_rules.teller import Teller
 from collectors.syslog_listener import ALWAYS, Counts, Poller
 from collectors.syslog_parser import TAG
 from collectors.syslog_rows import Rows
@@ -126,8 +127,16 @@ def open_kmsg(path: Path) -> Reader:
 class KernelLog:
     """Reads records into rows, says how far it has read, and tells how many were lost."""
 
-    def __init__(self, reader: Reader, root: Path, after: int | None, counts: Counts, clocks: Clocks = _CLOCKS) -> None:
-        """Take up after sequence number `after`; None begins with the oldest record."""
+    def __init__(
+        self,
+        reader: Reader,
+        root: Path,
+        after: int | None,
+        counts: Counts,
+        clocks: Clocks = _CLOCKS,
+        teller: Teller | None = None,
+    ) -> None:
+        """Take up after sequence number `after`; None begins with the oldest record. `teller` makes events of lines."""
         self.counts = counts
         self.hurried = False
         self._reader = reader
@@ -136,13 +145,16 @@ class KernelLog:
         self._boot = boot_id(root)
         self._devices = Devices(root)
         self._wall_ns, self._monotonic_ns = clocks
+        self._teller = teller
 
     def attach(self, poller: Poller) -> None:
         """Ask to be called for records."""
         poller.add(self._reader.fileno(), self.read)
 
-    def tick(self, now: float, rows: Rows) -> None:
-        """Nothing is due."""
+    def tick(self, now: float, rows: Rows) -> None:  # noqa: ARG002 (what is held back has a clock of its own)
+        """Tell events that were held back and are due."""
+        if self._teller is not None:
+            self._teller.tell(rows)
 
     def read(self, rows: Rows) -> None:
         """Append up to a portion of what is there now, and the position after it."""
@@ -161,6 +173,8 @@ class KernelLog:
             if not record:
                 break
             self._take(record, rows, started_ns)
+        if self._teller is not None:
+            self._teller.tell(rows)
         if self._boot and self.last is not None and self.last != before:
             rows.add(Position(f"{SOURCE}:{self._boot}", str(self.last)))
 
@@ -190,6 +204,8 @@ class KernelLog:
         app = process = None
         if facility == 0:  # no program can write as facility 0: this is the kernel's own word
             app = "kernel"
+            if self._teller is not None:
+                device = self._teller.look(text, device, when)
         elif match := TAG.match(text):
             app, process = match[1], match[2] or None
             text = text[match.end() :]
@@ -227,7 +243,9 @@ class KernelLog:
         )
 
     def finish(self, rows: Rows) -> None:
-        """Nothing is ever incomplete."""
+        """Tell events that are held back."""
+        if self._teller is not None:
+            self._teller.finish(rows)
 
     def tell(self) -> dict[str, int]:
         """Give the counts; `lost_total` is what the kernel overwrote before it was read, by its own numbers."""
@@ -253,6 +271,10 @@ class Devices:
                 self._known.clear()
             known = self._known[properties] = self._find(properties.decode("ascii", "backslashreplace"))
         return known
+
+    def of_name(self, subsystem: str, name: str) -> str:
+        """Give the id of a device by its name in `/sys/class/<subsystem>`: the PCI function that it sits on."""
+        return self._behind(self._sys / "class" / subsystem / name, subsystem, name)
 
     def _find(self, properties: str) -> str:
         values = dict(line.strip().partition("=")[::2] for line in properties.splitlines())

@@ -8,6 +8,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+import msgspec
+
 from collectors.contract import Context
 from collectors.syslog import SyslogCollector
 from collectors.syslog_config import SyslogConfig
@@ -39,8 +41,16 @@ class Running:
     """`with Running(config) as running:` starts the collector and its watch; leaving stops both, the watch first."""
 
     def __init__(
-        self, config: SyslogConfig, root: Path = Path("/nonexistent"), positions: dict[str, str] | None = None
+        self,
+        config: SyslogConfig,
+        root: Path = Path("/nonexistent"),
+        positions: dict[str, str] | None = None,
+        *,
+        storms: bool = False,
     ) -> None:
+        """Every record is kept, whatever the configuration says, but with `storms`."""
+        if not storms:
+            config = msgspec.structs.replace(config, storm_copies=0)
         context = Context(subject="node-1", log=logging.getLogger("test"), root=root, positions=positions or {})
         self.collector = SyslogCollector(config, context)
         self.units: list[list[Item]] = []

@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
+from collectors.log_rules.teller import Teller
 from collectors.syslog_framing import Framer
-from collectors.syslog_kmsg import KernelLog, RecordedReader
+from collectors.syslog_kmsg import Devices, KernelLog, RecordedReader
 from collectors.syslog_listener import Counts
 from collectors.syslog_parser import Parser
 from collectors.syslog_rows import Rows
@@ -28,15 +29,24 @@ def result_of(case: Path) -> tuple[list[dict[str, Any]], Counts]:
     data = (case / "input.bin").read_bytes()
     if config.get("kind") == "kmsg":
         clocks = (lambda: now, lambda: int(config["monotonic"] * 1e9))
-        KernelLog(RecordedReader(data), Path("/nonexistent"), None, counts, clocks).read(rows)
+        teller = Teller(Devices(Path("/nonexistent")).of_name, clock=lambda: 0.0, wall_ns=lambda: now)
+        log = KernelLog(RecordedReader(data), Path("/nonexistent"), None, counts, clocks, teller)
+        log.read(rows)
+        log.finish(rows)
     else:
         framer = Framer(65536)
         frames = framer.feed(data) + framer.close(orderly=True)
         counts.messages_total = Parser(lambda: now, UTC).parse(frames, "tcp", rows, counts)
     items = rows.take()
     found = [{name: value for name, value in row.items() if name != "time"} for row in flat(items)]
-    found += [{"event": item.type, **item.detail} for item in items if isinstance(item, Event)]
+    found += [_event(item) for item in items if isinstance(item, Event)]
     return found, counts
+
+
+def _event(event: Event) -> dict[str, Any]:
+    """Give type, facts, and what is there of the rest."""
+    more = {"device": event.device, "says": event.message} if event.type != "log.gap" else {}
+    return {"event": event.type, **event.detail, **more, "event_severity": event.severity.name.lower()}
 
 
 @pytest.mark.parametrize("case", sorted(path for path in CASES.iterdir() if path.is_dir()), ids=lambda case: case.name)

@@ -259,5 +259,4 @@ def _same(expected: str, found: str) -> bool:
 
 
 def _shown(line: bytes, limit: int) -> str:
-    text = cut(line, limit) + (MARK if len(line) > limit else b"")
-    return text.decode("utf-8", "backslashreplace")
+    return (line if len(line) <= limit else cut(line, limit) + MARK).decode("utf-8", "backslashreplace")

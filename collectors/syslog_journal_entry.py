@@ -92,7 +92,7 @@ def read_record(line: bytes, limit: int) -> Record | None:
     """Read one line; None when it is no record. Text above `limit` bytes is cut and marked."""
     try:
         entry = _decoder.decode(line)
-    except (msgspec.DecodeError, RecursionError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
     severity = _SEVERITIES.get(_text(entry.priority) or "", _INFO)
     message, truncated = _message(entry.message, limit)

@@ -16,6 +16,8 @@ from collectors._uevents import parse_uevent
 from collectors.nvme import identify, logs
 from collectors.nvme.ocp import parse_ocp
 from collectors.pci_config import parse_config, parse_vpd
+from collectors.syslog_framing import Framer
+from collectors.syslog_journal_entry import oversized_record, read_record
 from schemas.account import Account, Dropped, EpochAccount, StreamAccount
 from schemas.batch import Block, Envelope
 from schemas.codec import check_batch, decode_batch, decode_body, encode_batch, encode_body
@@ -63,6 +65,21 @@ def _body_of(raw: bytes) -> object:
     import zstandard
 
     return decode_body(zstandard.ZstdCompressor().compress(raw))
+
+
+def _frames_of(data: bytes) -> object:
+    """Cut a stream into messages, at once and in pieces: the same messages, and no more bytes than came."""
+    whole, pieces = Framer(100), Framer(100)
+    found = whole.feed(data) + whole.close(orderly=True)
+    again = [one for at in range(0, len(data), 7) for one in pieces.feed(data[at : at + 7])]
+    assert whole.broken or found == again + pieces.close(orderly=True)
+    return found
+
+
+def _journal_of(data: bytes) -> object:
+    """Read a line of journalctl; whatever it is, what comes of it can be sent."""
+    record = read_record(data, 100)
+    return (record and (record.text or "").encode()), oversized_record(data).cursor.encode()
 
 
 _inventory = inventory_environment()
@@ -124,6 +141,15 @@ TARGETS: dict[str, Target] = {
             parse_ocp(data),
         ],
         (nvme.smart(), nvme.self_test_log((2, 7, 40)), nvme.ocp_log(), nvme.error_log((7, 0x281), size=4)),
+        (),
+    ),
+    "syslog_frames": Target(_frames_of, (b"25 <13>1 - web1 app - - - hi<14>a line\n", b"200 <13>" + b"x" * 300), ()),
+    "journal_record": Target(
+        _journal_of,
+        (
+            b'{"__CURSOR":"s=fe39;i=3;b=9cd8;m=63;t=66;x=8c","MESSAGE":[97,255,10],"PRIORITY":"3","_PID":["1","2"]}',
+            b'{"__CURSOR":"s=fe39;i=4;b=9c","MESSAGE":[null,"again"],"N_DROPPED":"12","__REALTIME_TIMESTAMP":"1795290"}',
+        ),
         (),
     ),
     "smbios": Target(

@@ -324,11 +324,28 @@ def test_another_hosts_name_is_kept_and_this_ones_is_not(tmp_path: Path) -> None
 
 
 def test_line_that_is_no_record_is_kept_and_counted(tmp_path: Path) -> None:
-    lines = (b"{garbage", b"-- No entries --", b"[1]", b"[" * 5000, b'{"MESSAGE":{"a":1}}', line(2))
+    lines = (
+        b"{garbage",
+        b"\xc1",
+        b"-- No entries --",
+        b"[1]",
+        b"[" * 5000,
+        b'{"MESSAGE":"\xc1"}',
+        b'{"MESSAGE":{"a":1}}',
+        line(2),
+    )
     with Fake(tmp_path, *lines).running(max_message_bytes=480) as running:
-        running.wait_for_rows(5)
-        assert 4 == running.counts("journald")["malformed_total"]
-    assert ["{garbage", "[1]", "[" * 480 + MARK.decode(), '{"MESSAGE":{"a":1}}', "m2"] == running.messages()
+        running.wait_for_rows(7)
+        assert 6 == running.counts("journald")["malformed_total"]
+    assert [
+        "{garbage",
+        "\\xc1",
+        "[1]",
+        "[" * 480 + MARK.decode(),
+        '{"MESSAGE":"\\xc1"}',
+        '{"MESSAGE":{"a":1}}',
+        "m2",
+    ] == running.messages()
 
 
 def test_record_of_megabytes_harms_no_other(tmp_path: Path) -> None:

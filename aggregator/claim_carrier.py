@@ -59,6 +59,8 @@ class Policy(msgspec.Struct, frozen=True):
     """Clean what was released by itself; else `muster clean` does."""
     remember_seconds: float = 86_400.0
     """How long a claim that is over is shown, and its Idempotency-Key gives it again."""
+    remember_most: int = 100_000
+    """Of more claims that are over the oldest are let go before that time."""
     usage_days: float = 400.0
     """How long the record is kept of what a claim had."""
 
@@ -261,11 +263,13 @@ class ClaimCarrier:
         """Let go of claims that are over for long; the ledger keeps their history, and usage what they had."""
         now = self._wall_ns()
         before = now - int(self._policy.remember_seconds * 1e9)
-        old = [
-            claim.id
+        over = sorted(
+            (claim.ended_ns, claim.id)
             for claim in state.claims.values()
-            if claim.state not in LIVE_CLAIMS and claim.ended_ns is not None and claim.ended_ns < before
-        ]
+            if claim.state not in LIVE_CLAIMS and claim.ended_ns is not None
+        )
+        most = max(0, len(over) - self._policy.remember_most)
+        old = [name for place, (ended_ns, name) in enumerate(over) if place < most or ended_ns < before]
         for at in range(0, len(old), 1000):
             await self._ledger.decide(partial(_forgotten, names=old[at : at + 1000]))
         keep = now - int(self._policy.usage_days * _DAY_NS)

@@ -41,7 +41,7 @@ def _step(state: State, name: str, node: str) -> ClaimStep | None:
     step = _STEPS.get(claim.state)
     if step is None:
         return None
-    done = claim.confirmed if step is Step.PREPARE else claim.undone
+    done = {**claim.undone, **claim.confirmed} if step is Step.PREPARE else claim.undone
     held = [one for one in claim.devices if one.node == node and one.device not in done]
     if not held:
         return None

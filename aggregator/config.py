@@ -178,6 +178,8 @@ class ClaimingSection(Section):
     """Clean what was released by itself; else `muster clean` does."""
     remember_seconds: Annotated[float, Field(ge=60)] = 86400.0
     """How long a claim that is over is listed, and its Idempotency-Key gives it again."""
+    remember_most: Annotated[int, Field(ge=0)] = 100_000
+    """Of more claims that are over the oldest are let go before that time."""
     usage_days: Annotated[float, Field(gt=0)] = 400.0
     """How long the record is kept of what a claim had."""
 

@@ -1,6 +1,6 @@
 """What decisions about claims do to the state."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, Final
 
 from aggregator.ledger.entries import (
@@ -21,7 +21,7 @@ from aggregator.ledger.model import Claim, Device, Hold
 from aggregator.ledger.partitions import make_planned, name_made
 from aggregator.ledger.state import State
 from aggregator.ledger.transitions import allowed
-from aggregator.ledger.words import LIVE_CLAIMS, ClaimState, Epoch, Lifecycle
+from aggregator.ledger.words import LIVE_CLAIMS, ClaimState, Epoch
 
 _SECOND: Final = 1_000_000_000
 
@@ -63,7 +63,8 @@ def _provisioned(state: State, entry: Provisioned) -> None:
     for held in claim.devices:
         state.move(state.devices[held.device], "provisioning")
     claim.began_ns = state.time_ns
-    _now(state, claim, ClaimState.PROVISIONING)
+    # of amounts alone there is nothing that a node could confirm
+    _now(state, claim, ClaimState.PROVISIONING if claim.devices else ClaimState.ACTIVE)
 
 
 def _confirmed(state: State, entry: Confirmed) -> None:
@@ -81,9 +82,7 @@ def _renewed(state: State, entry: Renewed) -> None:
     claim.lease_seconds = entry.lease_seconds
     claim.until_ns = state.time_ns + int(entry.lease_seconds * _SECOND)
     if claim.state is ClaimState.SUSPECT:
-        for device in _devices(state, claim):
-            if device.lifecycle is Lifecycle.SUSPECT:
-                state.move(device, "renewed")
+        _move(state, claim, "renewed")
         _now(state, claim, ClaimState.ACTIVE)
     else:
         _now(state, claim, claim.state)
@@ -92,9 +91,7 @@ def _renewed(state: State, entry: Renewed) -> None:
 def _lease_expired(state: State, entry: LeaseExpired) -> None:
     claim = state.claims[entry.claim]
     told = claim.state is not ClaimState.RESERVED
-    for device in _devices(state, claim):
-        if allowed(device.lifecycle, "expired"):
-            state.move(device, "expired")
+    _move(state, claim, "expired")
     if told:
         _now(state, claim, ClaimState.SUSPECT, "the lease ran out; it may be in use")
     else:
@@ -104,9 +101,7 @@ def _lease_expired(state: State, entry: LeaseExpired) -> None:
 def _released(state: State, entry: Released) -> None:
     claim = state.claims[entry.claim]
     told = claim.state is not ClaimState.RESERVED
-    for device in _devices(state, claim):
-        if device.hold is not None and device.hold.claim == claim.id and allowed(device.lifecycle, "released"):
-            state.move(device, "released")
+    _move(state, claim, "released")
     if told and any(held.device not in claim.undone for held in claim.devices):
         _now(state, claim, ClaimState.RELEASING, entry.why)
     else:
@@ -119,11 +114,8 @@ def _undo_begun(state: State, entry: UndoBegun) -> None:
 
 def _undone(state: State, entry: Undone) -> None:
     claim = state.claims[entry.claim]
-    for name in entry.devices:
-        device = state.devices[name]
-        if device.hold is not None and device.hold.claim == claim.id and allowed(device.lifecycle, "undone"):
-            state.move(device, "undone")
-        claim.undone[name] = None
+    _move(state, claim, "undone", entry.devices)
+    claim.undone.update(dict.fromkeys(entry.devices))
     if all(held.device in claim.undone for held in claim.devices):
         failed = claim.state is ClaimState.UNDOING
         _over(state, claim, ClaimState.FAILED if failed else ClaimState.RELEASED, claim.reason)
@@ -133,13 +125,13 @@ def _undone(state: State, entry: Undone) -> None:
 
 def _fenced(state: State, entry: Fenced) -> None:
     claim = state.claims[entry.claim]
-    for name in entry.devices:
-        device = state.devices[name]
-        if device.hold is not None and device.hold.claim == claim.id and allowed(device.lifecycle, "fenced"):
-            state.move(device, "fenced")
-        claim.undone[name] = None
+    _move(state, claim, "fenced", entry.devices)
+    claim.undone.update(dict.fromkeys(entry.devices))
+    why = f"fenced: {entry.evidence.ground} by {entry.evidence.who}"
     if all(held.device in claim.undone for held in claim.devices):
-        _over(state, claim, ClaimState.RELEASED, f"fenced: {entry.evidence.ground} by {entry.evidence.who}")
+        _over(state, claim, ClaimState.RELEASED, why)
+    elif claim.state is ClaimState.PROVISIONING:  # it can never be all that was asked for
+        _now(state, claim, ClaimState.UNDOING, why)
     else:
         _now(state, claim, claim.state)
 
@@ -200,6 +192,17 @@ def _forgotten(state: State, entry: Forgotten) -> None:
 def _devices(state: State, claim: Claim) -> list[Device]:
     """Give a claim's devices. A partition that was made for it is none any more once it has been cleaned."""
     return [state.devices[held.device] for held in claim.devices if held.device in state.devices]
+
+
+def _move(state: State, claim: Claim, cause: str, names: Collection[str] | None = None) -> None:
+    """Take a claim's devices, or those of them that are named, along by a cause; those that cannot go stay.
+
+    What was undone may be another claim's by now, and is not this one's to move.
+    """
+    for device in _devices(state, claim):
+        mine = device.hold is not None and device.hold.claim == claim.id and device.id not in claim.undone
+        if mine and (names is None or device.id in names) and allowed(device.lifecycle, cause):
+            state.move(device, cause)
 
 
 def _now(state: State, claim: Claim, what: ClaimState, why: str = "") -> None:

@@ -168,6 +168,9 @@ def confirm(
     strange = set(new) - {held.device for held in found.devices}
     if strange:
         raise ClaimError(f"claim {claim} does not hold {', '.join(sorted(strange))}")
+    lost = [name for name in new if name not in state.devices or not claimed(state, state.devices[name], claim)]
+    if lost:
+        raise ClaimError(f"claim {claim} holds {', '.join(lost)} no more")
     made = {name: one for name, one in (ids or {}).items() if name in new and state.devices[name].planned}
     unnamed = [name for name in new if state.devices[name].planned and name not in made]
     if unnamed:
@@ -191,13 +194,9 @@ def renew(
 
 def _still(state: State, claim: Claim, held: Held) -> bool:
     device = state.devices.get(held.device)
-    return (
-        device is not None
-        and device.lifecycle is Lifecycle.SUSPECT
-        and device.hold is not None
-        and device.hold.claim == claim.id
-        and held.device in claim.confirmed
-    )
+    if device is None or device.lifecycle is not Lifecycle.SUSPECT:
+        return False
+    return claimed(state, device, claim.id) and held.device in claim.confirmed
 
 
 def expire(state: State, claim: str) -> tuple[list[Entry], Claim]:
@@ -225,13 +224,9 @@ def release(
 
 
 def begin_undo(state: State, claim: str, why: str) -> tuple[list[Entry], Claim]:
-    """Decide that a provision failed and its nodes undo it. Again: nothing new."""
+    """Decide that a provision failed and its nodes undo it. A claim that is not being provisioned: nothing new."""
     found = find(state, claim)
-    if found.state not in LIVE_CLAIMS or found.state in (ClaimState.UNDOING, ClaimState.RELEASING):
-        return [], found
-    if found.state is ClaimState.RESERVED:
-        return [Released(claim, why=why)], found
-    return [UndoBegun(claim, why)], found
+    return ([UndoBegun(claim, why)] if found.state is ClaimState.PROVISIONING else []), found
 
 
 def undone(state: State, claim: str, epoch: Epoch, devices: Sequence[str]) -> tuple[list[Entry], Claim]:
@@ -254,10 +249,12 @@ def may_be_in_use(state: State, device: Device) -> bool:
     return claimed(state, device) or any(part.kind in SHARING and claimed(state, part) for part in parts)
 
 
-def claimed(state: State, device: Device) -> bool:
-    """Tell whether a live claim holds a device itself, and its node has not confirmed that it does not use it."""
+def claimed(state: State, device: Device, by: str = "") -> bool:
+    """Tell whether a live claim (`by`, or any) holds a device itself, and its node has not confirmed its end."""
     claim = state.claims.get(device.hold.claim) if device.hold else None
-    return claim is not None and claim.state in LIVE_CLAIMS and device.id not in claim.undone
+    if claim is None or (by and claim.id != by):
+        return False
+    return claim.state in LIVE_CLAIMS and device.id not in claim.undone
 
 
 def invalidate(state: State, devices: Iterable[Device], why: str) -> list[Entry]:

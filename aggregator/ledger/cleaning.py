@@ -132,7 +132,8 @@ def fence(
     claims: list[Claim] = []
     for claim in state.live_claims():
         devices = _there(claim, node)
-        if devices and claim.state is not ClaimState.RESERVED:
+        amounts_alone = not claim.devices and claim.amounts.keys() == {node}
+        if (devices or amounts_alone) and claim.state is not ClaimState.RESERVED:
             entries.append(Fenced(claim.id, devices, Evidence(0, ground, who, "", text)))
             claims.append(claim)
     return entries, claims

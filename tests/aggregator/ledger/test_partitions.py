@@ -255,13 +255,12 @@ def test_neighbours_on_one_gpu_are_cleaned_apart(book: Book) -> None:
     grant(book, "c3", "4g.40gb@0:4")
 
 
-@pytest.mark.parametrize("how", ["release", "expire", "undo"])
+@pytest.mark.parametrize("how", ["release", "expire"])
 def test_what_no_node_was_told_of_leaves_nothing_behind(book: Book, how: str) -> None:
     claim = grant(book, "c1", "1g.10gb@0:1", "1g.10gb@1:1")
     {
         "release": lambda: book.decide(claims.release(book.state, "c1")),
         "expire": lambda: book.decide(claims.expire(book.state, "c1")),
-        "undo": lambda: book.decide(claims.begin_undo(book.state, "c1", "no")),
     }[how]()
     assert 2 == len(book.state.devices)
     assert {} == book.state.tenants

@@ -91,13 +91,14 @@ class LedgerMachine(RuleBasedStateMachine):
         return msgspec.structs.replace(one, merge_keys=[*keys, one.device], part=part)
 
     def attempt(self, decision: Callable[[], Any]) -> Any:
-        """Decide; a refusal changes nothing (9)."""
+        """Decide; a refusal changes nothing (9), and what was decided can be applied."""
         before = self.state.digest()
         try:
-            return self.book.decide(decision())
+            decided = decision()
         except MusterError:
             assert before == self.state.digest()
             return None
+        return self.book.decide(decided)
 
     # --- what users do ------------------------------------------------------------------------------------------------
 
@@ -369,10 +370,10 @@ class LedgerMachine(RuleBasedStateMachine):
     @invariant()
     def same_part(self) -> None:
         """8: what is held is the part that was granted."""
-        for _, held in self._live():
+        for claim, held in self._live():
             device = self.state.devices[held.device]
             assert device.hold is not None
-            assert device.hold.part == held.part
+            assert (claim, held.part) == (device.hold.claim, device.hold.part)
             serial = "" if device.planned else device.part.serial
             assert not serial or not held.part.startswith("serial:") or held.part.endswith(serial)
 

@@ -1,0 +1,152 @@
+"""Decisions about claims, in the orders that would give a device twice, or never give it back."""
+
+import pytest
+
+from aggregator.claim_work import work_of
+from aggregator.ledger import claims, cleaning
+from aggregator.ledger.asks import Ask, Pick
+from aggregator.ledger.entries import NodeReached
+from aggregator.ledger.model import Claim, Device
+from aggregator.ledger.state import State
+from aggregator.ledger.words import ClaimState, Lifecycle
+from schemas.claims import Step
+from schemas.device import DeviceKind
+from tests.aggregator.ledger.worlds import Book, begin, document, readback
+
+
+class World:
+    """Two nodes with a GPU each, and a claim `c1` of tenant `t1` on both, of which the nodes were told."""
+
+    def __init__(self, *, confirmed: bool) -> None:
+        self.book = Book()
+        self.first, self.second = (self._node(name) for name in ("n1", "n2"))
+        self.provision("t1", "c1", self.first, self.second)
+        if confirmed:
+            self.confirm("c1", self.first, self.second)
+
+    def _node(self, node: str) -> Device:
+        begin(self.book, node)
+        gpu = self.book.see(document(DeviceKind.GPU, "0000:01:00.0", serial=f"S-{node}"), node)
+        assert gpu is not None
+        self.book.decide(cleaning.attest(self.state, gpu.id, "op", "new from the factory"))
+        return gpu
+
+    @property
+    def state(self) -> State:
+        return self.book.state
+
+    def claim(self, name: str = "c1") -> Claim:
+        return self.state.claims[name]
+
+    def grant(self, tenant: str, name: str, *devices: Device, vcpus: int = 0) -> None:
+        amounts = {"n1": {"vcpus": vcpus}} if vcpus else {}
+        self.book.decide(claims.grant(self.state, Ask(tenant, "job", [Pick(one.id) for one in devices], amounts), name))
+
+    def provision(self, tenant: str, name: str, *devices: Device, vcpus: int = 0) -> None:
+        self.grant(tenant, name, *devices, vcpus=vcpus)
+        self.book.decide(claims.provision(self.state, name))
+
+    def confirm(self, name: str, *devices: Device) -> None:
+        self.book.decide(claims.confirm(self.state, name, self.claim(name).epoch, [one.id for one in devices]))
+
+    def fence(self, node: str = "n1") -> None:
+        self.book.write([NodeReached(node, live=False)])
+        self.book.decide(cleaning.fence(self.state, node, "op", now_ns=0, statement="it burns"))
+        self.book.write([NodeReached(node, live=True)])
+
+    def fence_and_clean_first(self) -> None:
+        """Fence the first node, which then comes back and cleans its GPU: it is anybody's."""
+        self.fence()
+        self.book.decide(cleaning.begin_clean(self.state, self.first.id))
+        self.book.decide(cleaning.end_clean(self.state, self.first.id, readback(self.first), "n1"))
+        assert Lifecycle.FREE is self.first.lifecycle
+
+    def holder(self, device: Device) -> str:
+        return device.hold.claim if device.hold else ""
+
+
+@pytest.mark.parametrize("told", [False, True])
+def test_lease_that_runs_out_moves_nothing_that_a_fence_took_away(told: bool) -> None:
+    """The fenced node's GPU is another tenant's by now, reserved or in use: it stays theirs (invariants 1, 3)."""
+    world = World(confirmed=True)
+    world.fence_and_clean_first()
+    world.grant("t2", "c2", world.first)
+    if told:
+        world.book.decide(claims.provision(world.state, "c2"))
+        world.confirm("c2", world.first)
+    before = world.first.lifecycle
+    world.book.decide(claims.expire(world.state, "c1"))
+    assert (before, "c2") == (world.first.lifecycle, world.holder(world.first))
+    assert (Lifecycle.SUSPECT, "c1") == (world.second.lifecycle, world.holder(world.second))
+    with pytest.raises(claims.ClaimError, match="part of it was taken back"):
+        claims.renew(world.state, "c1")
+    world.book.decide(claims.release(world.state, "c1"))
+    assert (before, "c2") == (world.first.lifecycle, world.holder(world.first))
+
+
+def test_fence_of_one_node_undoes_a_provision_on_the_others() -> None:
+    """It can never be all that was asked for: nobody is told to prepare any more, and late words count for nothing."""
+    world = World(confirmed=False)
+    epoch = world.claim().epoch
+    world.fence()
+    assert ClaimState.UNDOING is world.claim().state
+    assert [] == work_of(world.state, "n1")
+    assert [Step.UNDO] == [one.step for one in work_of(world.state, "n2")]
+    for device in (world.first, world.second):
+        with pytest.raises(claims.ClaimError):
+            claims.confirm(world.state, "c1", epoch, [device.id])
+    world.book.decide(claims.undone(world.state, "c1", epoch, [world.second.id]))
+    assert ClaimState.FAILED is world.claim().state
+    assert Lifecycle.DIRTY is world.second.lifecycle
+
+
+def test_late_confirmation_of_a_fenced_device_takes_nothing_from_who_has_it_now() -> None:
+    world = World(confirmed=False)
+    epoch = world.claim().epoch
+    world.fence_and_clean_first()
+    world.provision("t2", "c2", world.first)
+    with pytest.raises(claims.ClaimError):
+        claims.confirm(world.state, "c1", epoch, [world.first.id])
+    world.confirm("c2", world.first)
+    assert (Lifecycle.ASSIGNED, "c2") == (world.first.lifecycle, world.holder(world.first))
+    assert ClaimState.ACTIVE is world.claim("c2").state
+
+
+def test_active_claim_keeps_what_a_fence_left_it() -> None:
+    world = World(confirmed=True)
+    world.fence()
+    assert (ClaimState.ACTIVE, Lifecycle.ASSIGNED) == (world.claim().state, world.second.lifecycle)
+    world.book.decide(claims.renew(world.state, "c1"))
+    world.book.decide(claims.release(world.state, "c1"))
+    assert ClaimState.RELEASING is world.claim().state
+    world.book.decide(claims.undone(world.state, "c1", world.claim().epoch, [world.second.id]))
+    assert ClaimState.RELEASED is world.claim().state
+
+
+def test_claim_that_was_confirmed_meanwhile_is_not_undone() -> None:
+    """Whoever found it late looked at a list that was older than the confirmation."""
+    world = World(confirmed=True)
+    entries, _ = claims.begin_undo(world.state, "c1", "not confirmed within 300 s")
+    assert [] == entries
+
+
+@pytest.mark.parametrize("how", ["released", "expired and released", "expired and renewed", "fenced"])
+def test_claim_of_amounts_alone_lives_and_ends(how: str) -> None:
+    """No node has anything to confirm: it is active at once, and nothing of it is left when it is over."""
+    world = World(confirmed=True)
+    world.provision("t2", "c2", vcpus=40)
+    assert ClaimState.ACTIVE is world.claim("c2").state
+    if how.startswith("expired"):
+        world.book.decide(claims.expire(world.state, "c2"))
+        assert ClaimState.SUSPECT is world.claim("c2").state
+        assert 40 == world.state.nodes["n1"].used["vcpus"]
+    if how.endswith("renewed"):
+        world.book.decide(claims.renew(world.state, "c2"))
+        assert ClaimState.ACTIVE is world.claim("c2").state
+    if how == "fenced":
+        world.fence()
+    else:
+        world.book.decide(claims.release(world.state, "c2"))
+    assert ClaimState.RELEASED is world.claim("c2").state
+    assert 0 == world.state.nodes["n1"].used.get("vcpus", 0)
+    assert "t2" not in world.state.tenants

@@ -17,8 +17,8 @@ RULES: Final = (
         type="kernel.nvme.timeout",
         begins=("nvme ",),
         pattern=(
-            _NVME
-            + r"I/O (?:tag )?(?P<tag>\d+).*?\bQID (?P<queue>\d+) timeout, (?P<then>aborting|reset controller|disable controller|completion polled)"
+            _NVME + r"I/O (?:tag )?(?P<tag>\d+).*?\bQID (?P<queue>\d+) timeout, "
+            r"(?P<then>aborting|reset controller|disable controller|completion polled)"
         ),
         numbers=frozenset(("tag", "queue")),
         text="A command of {controller} took too long: {then}",
@@ -65,7 +65,7 @@ RULES: Final = (
             r"(?: op 0x[0-9a-f]+:\((?P<operation>\w+)\))?"
         ),
         numbers=frozenset(("sector",)),
-        text="{kind} error of {block} at sector {sector}",
+        text="Error of {block} at sector {sector}: {kind}",
         same=("block", "kind", "operation"),
     ),
     Rule(
@@ -76,7 +76,7 @@ RULES: Final = (
             r"(?:, (?P<operation>.*))?"
         ),
         numbers=frozenset(("logical_block",)),
-        text="{kind} error of {block} at its block {logical_block}",
+        text="Error of {block} at its block {logical_block}: {kind}",
         same=("block", "kind", "operation"),
     ),
     Rule(

@@ -111,7 +111,8 @@ class SyslogCollector:
         return KernelLog(open_kmsg(root / "dev/kmsg"), root, self._after, counts, teller=self._teller)
 
     def _open_journal(self, counts: Counts) -> Journal:
-        return Journal(self._journal, self._cursor, self._config.max_message_bytes, counts, self._context.log)
+        limit, log = self._config.max_message_bytes, self._context.log
+        return Journal(self._journal, self._cursor, limit, counts, log, self._teller)
 
     def _open_udp(self, address: str, counts: Counts) -> DatagramListener:
         sock = open_udp(address, self._config.udp_receive_buffer_bytes, self._context.log)

@@ -23,6 +23,7 @@ from typing import Final
 
 import msgspec
 
+from collectors.log_rules.teller import Teller
 from collectors.syslog_framing import MARK, cut
 from collectors.syslog_journal_entry import Record, oversized_record, read_record
 from collectors.syslog_journalctl import SOURCE, Follower, Lines, Where
@@ -46,8 +47,20 @@ _WORDS: Final = re.compile(r"(?:\A|;)([a-z])=([0-9a-f]+)")
 class Journal:
     """Reads records into rows, says how far it has read, and tells when some were gone."""
 
-    def __init__(self, where: Where, after: str, limit: int, counts: Counts, log: logging.Logger) -> None:
-        """Start to follow after the record of cursor `after`; "" begins anew. Raises NoDataError, StartupError."""
+    def __init__(
+        self,
+        where: Where,
+        after: str,
+        limit: int,
+        counts: Counts,
+        log: logging.Logger,
+        teller: Teller | None = None,
+    ) -> None:
+        """Start to read after the record of cursor `after`; "" begins anew. Raises NoDataError, StartupError.
+
+        `teller` makes events of what the kernel says, where its records are taken.
+        """
+        self._teller = teller if where.kernel else None
         self.counts = counts
         self.hurried = False
         self.last = after
@@ -101,6 +114,8 @@ class Journal:
         self.counts.received_bytes_total += len(data)
         if rows.number > before:
             self._tell_position(rows)
+            if self._teller is not None:
+                self._teller.tell(rows)
 
     def _take(self, record: Record | None, line: bytes, rows: Rows) -> None:
         if record is None:
@@ -131,6 +146,8 @@ class Journal:
         if record.kernel_device:
             properties = f" SUBSYSTEM={record.kernel_subsystem or ''}\n DEVICE={record.kernel_device}"
             device = self._devices.of_properties(properties.encode("ascii", "backslashreplace"))
+        if record.kernel and record.facility == 0 and self._teller is not None:  # others wrote into the kernel's log
+            device = self._teller.look(record.text or "", device, record.when)
         rows.table(SOURCE)[record.level].append(
             (
                 rows.number,
@@ -215,17 +232,24 @@ class Journal:
             self.attach(self._poller)
 
     def tick(self, now: float, rows: Rows) -> None:
-        """Start a child that ended again; keep the position of what was passed over. Raises OSError."""
+        """Do what is due: a child to be started again, a position to be kept, events that were held back.
+
+        Raises OSError when the child cannot be started.
+        """
         if self._again_at and now >= self._again_at:
             self._again_at = 0.0
             self._next(follow=False)
         if self._passed and now - self._told_at >= _POSITION_EVERY:
             self._tell_position(rows)
+        if self._teller is not None:
+            self._teller.tell(rows)
 
     def finish(self, rows: Rows) -> None:
         """Keep the position of what was passed over; an incomplete line is read again by the next start."""
         if self._passed:
             self._tell_position(rows)
+        if self._teller is not None:
+            self._teller.finish(rows)
 
     def tell(self) -> dict[str, int]:
         """Give the counts; `lost_total` is known as long as the journal's own numbers tell it."""

@@ -291,6 +291,16 @@ def test_kernel_records_come_with_their_device_where_kmsg_is_not_read(tmp_path: 
     assert [None, "pci:0000:3b:00.0"] == [row.get("device") for row in running.rows()]
 
 
+def test_kernel_records_of_the_journal_become_events_as_those_of_kmsg_do(tmp_path: Path) -> None:
+    text = "NVRM: Xid (PCI:0000:%s:00): 79, pid=1, GPU has fallen off the bus."
+    xid = line(2, MESSAGE=text % "3b", _TRANSPORT="kernel", SYSLOG_FACILITY="0")
+    forged = line(3, MESSAGE=text % "5e", _TRANSPORT="kernel", SYSLOG_FACILITY="1"), line(4, MESSAGE=text % "5f")
+    with Fake(tmp_path, line(1), xid, *forged).running() as running:
+        running.wait_for_rows(4)
+        running.wait_for(lambda: bool(running.events()), "the event")
+    assert ["pci:0000:3b:00.0"] == [event.device for event in running.events()]
+
+
 def test_kernel_records_are_not_doubled_where_kmsg_is_read(tmp_path: Path) -> None:
     fake = Fake(machine(tmp_path, record(1)), line(1), KERNEL, line(3))
     with fake.running(kmsg=True) as running:

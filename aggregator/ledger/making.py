@@ -8,7 +8,7 @@ import msgspec
 from aggregator.ledger.merge import merge_capabilities, merged_part
 from aggregator.ledger.model import Device, Node, Profile, Sight, View, view_source
 from aggregator.ledger.sharing import Capabilities
-from aggregator.ledger.snapshot_form import Alike, Stay, ToldDevice, ToldNode, ToldView, decode
+from aggregator.ledger.snapshot_form import Alike, ToldDevice, ToldNode, ToldStays, ToldView, decode
 from schemas.device import DeviceKind, Part, Slot, Value, part_key
 
 _MOST: Final = 1 << 15
@@ -26,15 +26,15 @@ class Making:
         self._profiles = profiles
         self._known: dict[bytes, _Like] = {}
 
-    def encoded(self, node: msgspec.Raw) -> list[tuple[Device, list[Sight]]]:
-        """Give the devices of a node of `Reading.encoded`, each with its stays. Raises SnapshotError."""
+    def encoded(self, node: msgspec.Raw) -> list[tuple[Device, ToldStays]]:
+        """Give the devices of a node of `Reading.encoded`, each with what `stays` takes. Raises SnapshotError."""
         return self.devices(decode(_node, node))
 
-    def devices(self, one: ToldNode) -> list[tuple[Device, list[Sight]]]:
-        """Give a node's devices, each with its stays. Raises SnapshotError."""
-        return [self._device(one.node, kept) for kept in one.devices]
+    def devices(self, one: ToldNode) -> list[tuple[Device, ToldStays]]:
+        """Give a node's devices, each with what `stays` takes. Raises SnapshotError."""
+        return [(self._device(one.node, told), told.stays) for told in one.devices]
 
-    def _device(self, node: Node, one: ToldDevice) -> tuple[Device, list[Sight]]:
+    def _device(self, node: Node, one: ToldDevice) -> Device:
         if len(one.views) == 1:  # as most have: in a fraction of the time that `merge` takes
             (told,) = one.views
             like = self._known.get(told.alike) or self._like(told.alike)
@@ -49,14 +49,13 @@ class Making:
         else:
             views = self._views(node, one)
             part, slot, capabilities, profiles = _merged(views, self._profiles)
-        part, slot = one.part or part, one.slot or slot
-        device = Device(
+        return Device(
             one.id,
             node.id,
             one.kind,
             views,
-            part,
-            slot,
+            one.part or part,
+            one.slot or slot,
             one.parent,
             one.lifecycle,
             one.reach,
@@ -72,10 +71,6 @@ class Making:
             profiles,
             one.planned,
         )
-        place, key = slot.path or slot.address, part_key(part, node.id, slot)
-        if isinstance(one.stays, int):
-            return device, [Sight(one.id, node.id, place, key, one.stays)]
-        return device, [_sight(one.id, stay, (node.id, place, key)) for stay in one.stays]
 
     def _views(self, node: Node, one: ToldDevice) -> dict[str, View]:
         views = {}
@@ -136,7 +131,20 @@ def _merged(views: dict[str, View], profiles: list[Profile]) -> tuple[Part, Slot
     return *merged_part(views.values(), profiles), device.capabilities, device.profiles
 
 
-def _sight(device: str, stay: Stay, place: tuple[str, str, str]) -> Sight:
-    told = (stay.node, stay.path, stay.part)
-    node, path, part = (now if one is None else one for one, now in zip(told, place, strict=True))
-    return Sight(device, node, path, part, stay.since, stay.until)
+def stays(device: Device, told: ToldStays) -> list[Sight]:
+    """Give where a device has been; it must not have changed since the snapshot."""
+    node, slot = device.node, device.slot
+    path, part = slot.path or slot.address, part_key(device.part, node, slot)
+    if isinstance(told, int):
+        return [Sight(device.id, node, path, part, told)]
+    return [
+        Sight(
+            device.id,
+            node if stay.node is None else stay.node,
+            path if stay.path is None else stay.path,
+            part if stay.part is None else stay.part,
+            stay.since,
+            stay.until,
+        )
+        for stay in told
+    ]

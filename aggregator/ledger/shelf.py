@@ -6,8 +6,9 @@ of its own sequence. That gives what applying all entries in order gives: an ent
 nothing but one device, its stays, and its node's `changed`; any other is applied at once, and finds its devices made.
 """
 
+import weakref
 from collections import defaultdict
-from collections.abc import Callable, ItemsView, Iterator, ValuesView
+from collections.abc import Callable, ItemsView, Iterator, Mapping, ValuesView
 from typing import Any, Final, TypeVar, cast
 
 import msgspec
@@ -28,9 +29,10 @@ from aggregator.ledger.entries import (
     ViewGone,
 )
 from aggregator.ledger.journal import Written
-from aggregator.ledger.making import Making
+from aggregator.ledger.making import Making, stays
 from aggregator.ledger.model import Claim, Device, Sight, Tenant
 from aggregator.ledger.snapshot import Reading
+from aggregator.ledger.snapshot_form import Stay, ToldStays
 from aggregator.ledger.state import State
 
 V = TypeVar("V")
@@ -93,6 +95,24 @@ class Lazy(dict[str, V]):
         return ItemsView(self)
 
 
+class LazyStays(Lazy[list[Sight]]):
+    """Device -> its stays; of a device that is made, until somebody asks, as a snapshot tells them."""
+
+    def __init__(self, make: Callable[[str], None], nodes: dict[str, str], devices: Mapping[str, Device]) -> None:
+        super().__init__(make, nodes)
+        self._devices = devices
+
+    def tell(self, device: str, told: ToldStays) -> None:
+        """Keep what is told of the stays of a device. Ask for them before the device changes."""
+        super().__setitem__(device, told)  # type: ignore[assignment]  # nobody sees it
+
+    def __getitem__(self, key: str) -> list[Sight]:
+        found: Any = super().__getitem__(key)
+        if type(found) is int or (found and type(found[0]) is Stay):
+            found = self[key] = stays(self._devices[key], found)
+        return cast(list[Sight], found)
+
+
 class Shelf(State):
     """A past state for questions: no facts may be taken with it. Not for two threads at once.
 
@@ -113,7 +133,15 @@ class Shelf(State):
         shelf = cls.of(reading.kept(), index=False)
         assert isinstance(shelf, Shelf)
         nodes = {device: node for _, device, node in reading.places}
-        shelf.devices, shelf.sights = Lazy[Device](shelf._make, nodes), Lazy[list[Sight]](shelf._make, nodes)
+        here = weakref.ref(shelf)  # or it would be a part of a cycle, and stay for ever where it is frozen
+
+        def make(node: str) -> None:
+            found = here()
+            assert found is not None, "a past state is asked that nobody holds any more"
+            found._make(node)
+
+        shelf.devices = Lazy(make, nodes)
+        shelf.sights = LazyStays(make, nodes, shelf.devices)
         shelf._encoded, shelf._making = reading.encoded, reading.making  # noqa: SLF001 - a second constructor
         return shelf
 
@@ -150,8 +178,8 @@ class Shelf(State):
             return
         for node in list(self._encoded):
             self._make(node)
-        if isinstance(self.devices, Lazy) and isinstance(self.sights, Lazy):
-            self.devices, self.sights = self.devices.made(), self.sights.made()
+        if isinstance(self.devices, Lazy):
+            self.devices = self.devices.made()
         self._count_all()
         self._whole = True
 
@@ -179,10 +207,14 @@ class Shelf(State):
         node, sequence, time_ns = self.nodes[name], self.sequence, self.time_ns
         changed = node.changed
         devices = []
-        for device, sights in self._making.encoded(self._encoded.pop(name)):
-            self.devices[device.id], self.sights[device.id] = device, sights
+        for device, told in self._making.encoded(self._encoded.pop(name)):
+            self.devices[device.id] = device
+            cast(LazyStays, self.sights).tell(device.id, told)
             devices.append(device)
+        for device in devices if not self._settled else ():
+            self.sights[device.id]  # any entry may change the device from now on
         for written in self._waiting.pop(name, ()):
+            self.sights[cast(Viewed, written.entry).device]
             self.sequence = written.sequence - 1
             apply(self, written.sequence, written.time_ns, written.entry)
         self.sequence, self.time_ns, node.changed = sequence, time_ns, changed

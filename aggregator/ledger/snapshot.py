@@ -11,10 +11,20 @@ from typing import Final
 
 import msgspec
 
-from aggregator.ledger.making import Making
+from aggregator.ledger.making import Making, stays
 from aggregator.ledger.merge import merged_part
 from aggregator.ledger.model import Claim, Device, Node, Sight, View
-from aggregator.ledger.snapshot_form import FORM, Alike, SnapshotError, Stay, ToldDevice, ToldNode, ToldView, decode
+from aggregator.ledger.snapshot_form import (
+    FORM,
+    Alike,
+    SnapshotError,
+    Stay,
+    ToldDevice,
+    ToldNode,
+    ToldStays,
+    ToldView,
+    decode,
+)
 from aggregator.ledger.state import Kept, State
 
 NODES_A_PART: Final = 64
@@ -114,7 +124,7 @@ def _view(view: View, node: Node) -> ToldView:
     return ToldView(_encoder.encode(alike), view.serial, view.uuid, view.keys, publisher)
 
 
-def _stays(sights: list[Sight], place: tuple[str, str, str]) -> int | list[Stay]:
+def _stays(sights: list[Sight], place: tuple[str, str, str]) -> ToldStays:
     if len(sights) == 1:
         only = sights[0]
         if only.until is None and (only.node, only.path, only.part) == place:
@@ -166,9 +176,9 @@ class Reading:
         else:
             for one in decode(_nodes, body):
                 self._kept.nodes.append(one.node)
-                for device, sights in self.making.devices(one):
+                for device, told in self.making.devices(one):
                     self._kept.devices.append(device)
-                    self._sights[device.id] = sights
+                    self._sights[device.id] = stays(device, told)
         self._next += 1
 
     def kept(self) -> Kept:

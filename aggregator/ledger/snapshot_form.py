@@ -53,6 +53,10 @@ class Stay(msgspec.Struct, array_like=True, frozen=True, gc=False):
     part: str | None
 
 
+ToldStays = int | list[Stay]
+"""A number: one, which began there, and lasts."""
+
+
 class ToldDevice(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """A `Device`, with its stays."""
 
@@ -66,8 +70,7 @@ class ToldDevice(msgspec.Struct, array_like=True, frozen=True, gc=False):
     released: int
     cleaning: int
     parent: str
-    stays: int | list[Stay]
-    """A number: one, which began there, and lasts."""
+    stays: ToldStays
     boot: str | None
     """None: the node's."""
     part: Part | None

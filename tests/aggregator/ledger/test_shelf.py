@@ -1,6 +1,8 @@
 """A past state whose devices are made when they are asked for is what all entries in order give."""
 
+import gc
 import random
+import weakref
 from typing import Any
 
 import msgspec
@@ -193,3 +195,20 @@ def test_lazy_is_a_dict_whichever_way_it_is_looked_at() -> None:
     with pytest.raises(KeyError):
         lazy().pop("d")
     assert ("n1", None, None) == (lazy().node("c"), lazy().node("d"), dict(lazy()).get("d"))
+
+
+@pytest.mark.parametrize("whole", [False, True])
+def test_nothing_keeps_a_state_that_nobody_refers_to(whole: bool) -> None:
+    """The collector of garbage never looks at it: it was frozen (`snapshots.load_past`)."""
+    book, moments = worlds()
+    gc.disable()
+    try:
+        shelf = shelved(copied(at(book, moments[0])), book.written[moments[0] :])
+        told(shelf, next(iter(shelf.devices)))
+        if whole:
+            shelf.whole()
+        gone = weakref.ref(shelf)
+        del shelf
+        assert gone() is None
+    finally:
+        gc.enable()

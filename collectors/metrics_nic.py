@@ -83,26 +83,41 @@ NIC_METRICS: Final[tuple[MetricSpec, ...]] = (
 )
 """The columns of the measurement `nic`; the device is the physical function."""
 
+PORT_METRICS: Final[tuple[MetricSpec, ...]] = (
+    _errors(
+        name="nic.transmit_dropped_total",
+        meaning="Packets dropped on the way out.",
+        source="IFLA_STATS64",
+    ),
+    _flag(
+        name="nic.full_duplex",
+        level=Level.DETAILED,
+        meaning="Both directions at once; absent when the link does not tell.",
+        source="/sys/class/net/*/duplex",
+    ),
+)
+"""Further columns of the measurement `nic`, which no simulated port has."""
+
 VF_METRICS: Final[tuple[MetricSpec, ...]] = (
     _bytes(
         name="vf.receive_bytes_total",
-        meaning="Bytes that the function received; absent where the driver does not count them.",
-        source="IFLA_VF_STATS_RX_BYTES",
+        meaning="Bytes that the function received; absent where nobody counts them.",
+        source="IFLA_VF_STATS_RX_BYTES, else its representor or its own interface",
     ),
     _bytes(
         name="vf.transmit_bytes_total",
-        meaning="Bytes that the function sent; absent where the driver does not count them.",
-        source="IFLA_VF_STATS_TX_BYTES",
+        meaning="Bytes that the function sent; absent where nobody counts them.",
+        source="IFLA_VF_STATS_TX_BYTES, else its representor or its own interface",
     ),
     _count(
         name="vf.receive_packets_total",
-        meaning="Packets that the function received; absent where the driver does not count them.",
-        source="IFLA_VF_STATS_RX_PACKETS",
+        meaning="Packets that the function received; absent where nobody counts them.",
+        source="IFLA_VF_STATS_RX_PACKETS, else its representor or its own interface",
     ),
     _count(
         name="vf.transmit_packets_total",
-        meaning="Packets that the function sent; absent where the driver does not count them.",
-        source="IFLA_VF_STATS_TX_PACKETS",
+        meaning="Packets that the function sent; absent where nobody counts them.",
+        source="IFLA_VF_STATS_TX_PACKETS, else its representor or its own interface",
     ),
     _count(
         name="vf.receive_multicast_total",

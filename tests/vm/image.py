@@ -28,8 +28,11 @@ from tests.vm.cpio import Archive
 
 ROOT: Final = Path(__file__).parents[2]
 SUITE: Final = "bookworm"  # its Python is 3.11, for which the host's wheels are made
-PACKAGES: Final = ("linux-image-amd64", "python3.11-minimal", "libpython3.11-stdlib", "busybox-static")
-MODULES: Final = ("virtio_pci", "virtio_blk", "virtio_net", "ext4", "nvme", "vfio-pci")
+PACKAGES: Final = (
+    *("linux-image-amd64", "python3.11-minimal", "libpython3.11-stdlib", "busybox-static", "iproute2"),
+    *("nvme-cli", "smartmontools"),  # other readers of the same drives
+)
+MODULES: Final = ("virtio_pci", "virtio_blk", "virtio_net", "ext4", "nvme", "vfio-pci", "igb", "igbvf")
 NEEDLESS: Final = (
     *("usr/share", "var", "lib/modules", "lib/udev", "lib/systemd", "usr/lib/udev", "usr/lib/systemd", "usr/bin/perl"),
     *("usr/lib/x86_64-linux-gnu/gconv", "usr/lib/x86_64-linux-gnu/perl-base"),

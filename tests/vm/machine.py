@@ -20,6 +20,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
+from tests.vm.emulator import OWN
 from tests.vm.image import code, image
 
 BOOT_SECONDS: Final = 60.0
@@ -42,12 +43,19 @@ class Machine:
     """A guest with Muster's code at `/muster` and the first disk at `/disk`. A context manager: entering boots it."""
 
     def __init__(
-        self, command: str, disks: Sequence[Path] = (), *, memory: int = 512, extra: Sequence[str] = ()
+        self,
+        command: str,
+        disks: Sequence[Path] = (),
+        *,
+        memory: int = 512,
+        extra: Sequence[str] = (),
+        emulator: Sequence[str] = (OWN,),
     ) -> None:
         """Prepare a guest that runs `command` (of a shell, in `/muster`) with these disks and `memory` MiB.
 
-        `extra` are further arguments of QEMU.
+        `extra` are further arguments of QEMU, `emulator` the command that is QEMU.
         """
+        self._emulator = emulator
         self._command = command
         self._disks = disks
         self._memory = memory
@@ -95,7 +103,7 @@ class Machine:
                     raise
 
     def _start(self, kernel: Path) -> None:
-        command = ["qemu-system-x86_64", "-M", "q35", "-accel", "tcg,thread=single", "-cpu", "max", "-smp", "1"]
+        command = [*self._emulator, "-M", "q35", "-accel", "tcg,thread=single", "-cpu", "max", "-smp", "1"]
         command += ["-m", str(self._memory), "-nodefaults", "-display", "none", "-no-reboot"]
         command += ["-serial", f"file:{self._place / 'console'}", "-serial", "stdio"]
         command += ["-qmp", f"unix:{self._place / 'qmp'},server=on,wait=off"]

@@ -1,0 +1,189 @@
+"""Network ports and their virtual functions: what they carry, how they are set, and whether that is as it should be.
+
+All of it can be read without privilege. A port that vfio has is told by the bus alone: it has no interface to ask.
+"""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Annotated, ClassVar, Final
+
+import msgspec
+from msgspec import Meta
+
+from collectors.contract import Context, Emit
+from collectors.isolation import MACHINE
+from collectors.metrics_nic import NIC_METRICS, PORT_METRICS, VF_METRICS
+from collectors.sriov.documents import describe_port, describe_vf, offloads
+from collectors.sriov.drivers import Trust
+from collectors.sriov.ears import Ear, own_ears, wait
+from collectors.sriov.events import EVENTS
+from collectors.sriov.kernel import Kernel, OwnKernel, read_driver, read_features, read_link
+from collectors.sriov.netlink import NetlinkError
+from collectors.sriov.readings import Readings
+from collectors.sriov.survey import Survey, changes, survey
+from collectors.sriov.sysfs import Port, VirtualPort, duplex, link_rate, read_ports
+from schemas.device import Document, Value
+from schemas.errors import NoDataError, PartialCollectError
+from schemas.events import EventSpec
+from schemas.metrics import MetricSpec
+from schemas.rows import Item
+
+_LOOK_S: Final = 0.5
+"""The longest wait before `stopping` is looked at."""
+_SLOW_S: Final = 60.0
+"""How often a port's rate is asked for while its carrier stays as it is."""
+
+Seconds = Annotated[float, Meta(gt=0)]
+
+
+class SriovConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What of the network functions is read, and how often."""
+
+    rescan_every_seconds: Seconds = 60.0
+    """How often everything is looked at for what no event told."""
+
+
+class SriovCollector:
+    """Reads the network functions of the PCI bus, with or without virtual functions."""
+
+    name: ClassVar[str] = "sriov"
+    isolation: ClassVar[str] = MACHINE
+    METRICS: ClassVar[tuple[MetricSpec, ...]] = (*NIC_METRICS, *PORT_METRICS, *VF_METRICS)
+    EVENTS: ClassVar[tuple[EventSpec, ...]] = EVENTS
+    Config: ClassVar[type[SriovConfig]] = SriovConfig
+
+    def __init__(
+        self,
+        config: SriovConfig,
+        context: Context,
+        clock: Callable[[], float] = time.monotonic,
+        kernel: Callable[[], Kernel] = OwnKernel,
+        listen: Callable[[], list[Ear]] = own_ears,
+    ) -> None:
+        """Prepare. `kernel` opens what is asked, once for each thread; `listen` what tells of changes."""
+        self._config = config
+        self._context = context
+        self._clock = clock
+        self._make_kernel = kernel
+        self._listen = listen if context.root == Path("/") else list
+        self._kernel: Kernel | None = None
+        self._trust = Trust()
+        self._readings: Readings | None = None
+        self._survey = Survey()
+        self._fresh = threading.Event()
+        self._slow_due = self._survey_due = float("-inf")
+
+    def probe(self) -> str:
+        """Give "" where there is a network function on the PCI bus, else what is missing."""
+        return "" if read_ports(self._context.root) else "no network function is on a PCI bus here."
+
+    def start(self) -> None:
+        """Take what later looks are compared with. Raises NoDataError without a network function."""
+        missing = self.probe()
+        if missing:
+            raise NoDataError(missing)
+        self._kernel = self._make_kernel()
+        self._readings = Readings(self._context.root, self._kernel, self._trust)
+        self._slow_due = float("-inf")
+        self._look(self._kernel)
+
+    def collect(self) -> Iterator[Item]:
+        """Read every port and its functions. Raises PartialCollectError when some ports cannot be asked."""
+        kernel, readings = self._open()
+        now = self._clock()
+        if not self._fresh.is_set() or now >= self._survey_due:
+            self._look(kernel)
+            readings.forget()
+        slow = now >= self._slow_due
+        if slow:
+            self._slow_due = now + _SLOW_S
+        found = self._survey
+        namer, level = found.namer(), self._context.level()
+        for port in found.ports:
+            yield from readings.read(port, namer.port(port), namer.vfs(port), level, slow=slow)
+        failed = list(readings.failed.values())
+        if failed:
+            self._fresh.clear()
+            raise PartialCollectError("; ".join(failed[:8]), failed=len(failed))
+
+    def describe(self) -> Iterator[Document]:
+        """Give a document for every port and every virtual function."""
+        kernel, readings = self._open()
+        self._look(kernel)
+        yield from self._documents(self._survey, kernel, readings)
+
+    def watch(self, emit: Emit, stopping: threading.Event) -> None:
+        """Hear of changes from the kernel, and look by oneself now and then; emit at once what changed."""
+        kernel, ears = self._make_kernel(), self._listen()
+        try:
+            before, due = self._survey, self._clock() + self._config.rescan_every_seconds
+            while not stopping.is_set():
+                heard = wait(ears, _indexes(before), _LOOK_S, stopping, self._clock)
+                if stopping.is_set() or not (heard or self._clock() >= due):
+                    continue
+                due = self._clock() + self._config.rescan_every_seconds
+                after = survey(self._context.root, kernel)
+                events = list(changes(before, after))
+                before = after
+                if events:
+                    self._fresh.clear()
+                    emit(events)
+        finally:
+            kernel.close()
+            for ear in ears:
+                ear.close()
+
+    def stop(self) -> None:
+        """Close what is asked."""
+        kernel, self._kernel = self._kernel, None
+        self._readings = None
+        if kernel is not None:
+            kernel.close()
+
+    def _open(self) -> tuple[Kernel, Readings]:
+        assert self._kernel is not None
+        assert self._readings is not None
+        return self._kernel, self._readings
+
+    def _look(self, kernel: Kernel) -> None:
+        self._fresh.set()  # before the look: what changes meanwhile is looked at again
+        self._survey_due = self._clock() + self._config.rescan_every_seconds
+        self._survey = survey(self._context.root, kernel)
+        self._trust.keep({(vf.address, vf.inode) for port in self._survey.ports for vf in port.vfs})
+
+    def _documents(self, found: Survey, kernel: Kernel, readings: Readings) -> Iterator[Document]:
+        namer, root = found.namer(), self._context.root
+        for port in found.ports:
+            link = found.links.get(port.address)
+            facts: dict[str, Value | None] = {}
+            driver = read_driver(kernel, port.interface.name if port.interface else "")
+            if port.interface is not None:
+                done, off = offloads(read_features(kernel, port.interface.name))
+                facts = {"network_offloads": done, "network_offloads_off": off}
+                facts["link_rate_bytes_per_second"] = link_rate(root, port.interface.name)
+                facts["duplex"] = duplex(root, port.interface.name)
+            counted = self._trust.counts(port.driver)
+            if port.total_vfs:
+                facts["vf_counters"] = "port" if counted else "none"
+            yield describe_port(port, link, namer, facts, driver, wire=readings.symbol_errors(port))
+            told = found.told(port)
+            for vf in port.vfs:
+                mac = _own_mac(kernel, vf)
+                yield describe_vf(port, vf, told.get(vf.index), namer, {}, counted=counted, own_mac=mac)
+
+
+def _own_mac(kernel: Kernel, vf: VirtualPort) -> str:
+    """Give the MAC address of a function's own interface; "" when the host does not have it."""
+    if vf.interface is None:
+        return ""
+    try:
+        return read_link(kernel, vf.interface.index, vfs=False, counters=False).mac
+    except (OSError, NetlinkError):
+        return ""
+
+
+def _indexes(found: Survey) -> frozenset[int]:
+    functions: list[Port | VirtualPort] = [*found.ports, *(vf for port in found.ports for vf in port.vfs)]
+    return frozenset(one.interface.index for one in functions if one.interface is not None)

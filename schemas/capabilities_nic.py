@@ -1,0 +1,46 @@
+"""The words in which network functions are described, physical and virtual: one name and meaning for all sources."""
+
+from typing import Final
+
+from schemas.capabilities import Word
+
+NIC_WORDS: Final = (
+    Word("interface", str, "The host's network interface of it; absent when the host has none.", own=True),
+    Word("mac", str, "The MAC address, lower case; of a virtual function, what its port gave it.", own=True),
+    Word("mtu_bytes", int, "The largest packet that its interface takes.", own=True),
+    Word("duplex", str, "`full` or `half`; absent without carrier.", own=True),
+    Word("link_up", bool, "Whether the port had a carrier when it was described.", own=True),
+    Word("nic_firmware_version", str, "Firmware, as the driver says it."),
+    Word(
+        "network_offloads",
+        list[str],
+        "What is done for packets and where, each `<what>=<hardware|software>`: `segmentation=hardware`,"
+        " `ipsec=hardware`. Hardware: the card does it now.",
+        own=True,
+    ),
+    Word(
+        "network_offloads_off",
+        list[str],
+        "What the card could do and is switched off, as in `network_offloads` without a place; absent: nothing.",
+        own=True,
+    ),
+    Word("usable_as", list[str], "What a virtual machine can be given it as: `vfio`, `vhost-user`, `virtio-net`."),
+    Word("switch_id", str, "The switch in the card that it is a port of (switchdev), hexadecimal.", own=True),
+    Word("representor", str, "The host's interface that stands for the virtual function at that switch.", own=True),
+    Word("vf_counters", str, "Who counts for its virtual functions: `port`, or `none` when the driver does not."),
+    Word("vlan", int, "VLAN that its port binds it to, 1 to 4094; 0 for none.", own=True),
+    Word("vlan_qos", int, "Priority of that VLAN, 0 to 7; absent without a VLAN.", own=True),
+    Word("vlan_protocol", str, "`802.1q` or `802.1ad`; absent without a VLAN.", own=True),
+    Word("min_rate_bytes_per_second", int, "What its port keeps for it; absent: nothing.", own=True),
+    Word("max_rate_bytes_per_second", int, "The most that its port lets it send; absent: no limit.", own=True),
+    Word("spoof_check", bool, "Whether its port drops packets from other MAC addresses than its own.", own=True),
+    Word("trust", bool, "Whether its port lets it change its MAC address and receive everything.", own=True),
+    Word("rss_query", bool, "Whether it may read how its port spreads packets.", own=True),
+    Word("link_state", str, "What its port shows it: `auto` (the port's own link), `enable` or `disable`.", own=True),
+    Word("node_guid", str, "InfiniBand: GUID that its port gave it, hexadecimal.", own=True),
+    Word("port_guid", str, "InfiniBand: GUID of its port, hexadecimal.", own=True),
+)  # fmt: skip
+"""Sources: ip-link(8); linux/if_link.h, IFLA_VF_*; Documentation/networking/netdev-features.rst, switchdev.rst."""
+
+OWN_NIC_WORDS: Final = frozenset(word.name for word in NIC_WORDS if word.own)
+"""Names of the words that tell of one function and not of its making."""

@@ -15,6 +15,8 @@ import schemas.device
 from aggregator.ledger.words import ClaimState, Effect, Epoch, Lifecycle, Mode, Reach
 from schemas.capabilities import OWN_DPU_WORDS, OWN_DRIFT_WORDS, OWN_PCI_WORDS
 from schemas.capabilities_gpu import OWN_GPU_WORDS
+from schemas.capabilities_nic import OWN_NIC_WORDS
+from schemas.capabilities_nvme import OWN_NVME_WORDS
 from schemas.device import DeviceKind, Part, Slot, Value
 
 OWN: Final = (
@@ -22,15 +24,14 @@ OWN: Final = (
     | OWN_DPU_WORDS
     | OWN_DRIFT_WORDS
     | OWN_GPU_WORDS
+    | OWN_NIC_WORDS
+    | OWN_NVME_WORDS
     | {
         "block_device",
         "controller",
         "host_name",
-        "interface",
-        "mac",
         "power_state",
         "system_uuid",
-        "vlan",
     }
 )
 """Capabilities that say where a device is and what is done with it, not what it is: kept with the device."""

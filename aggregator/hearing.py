@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Final
 
+from aggregator.ledger import conflicts
 from aggregator.ledger.entries import Entry, NodeReached
 from aggregator.ledger.state import State
 from aggregator.log import Record
@@ -56,4 +57,5 @@ class Hearing:
                 entries.append(NodeReached(node.id, live=False, why=f"not heard for {now - heard:.0f} s"))
             elif not silent and not node.live and now - heard < self._silence_s:
                 entries.append(NodeReached(node.id, live=True))
+                entries += conflicts.of_node(state, node.id)
         return entries

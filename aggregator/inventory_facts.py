@@ -6,7 +6,7 @@ from typing import Final
 import msgspec
 from sqlalchemy import Connection, select
 
-from aggregator.ledger import marks
+from aggregator.ledger import conflicts, marks
 from aggregator.ledger.asks import ClaimInvalidError
 from aggregator.ledger.entries import Entry, NodeReached, NodeRun, NodeSeen
 from aggregator.ledger.facts import Adopt, Sighting, observe, withdraw
@@ -16,10 +16,13 @@ from aggregator.ledger.words import Effect
 from aggregator.tables import EPOCH
 from schemas.alerts import AlertTransition
 from schemas.batch import Envelope
-from schemas.device import DeviceKind, Document, decode_document
+from schemas.device import DeviceKind, Document, Slot, decode_document
 
 _log = logging.getLogger("muster.inventory")
 _EFFECTS: Final = frozenset(effect.value for effect in Effect)
+_BMC_KEY: Final = "bmc:"
+_OF_PLACE: Final = frozenset({"iommu_group", "numa_node", "bridge", "driver", "vfio_in_use"})
+"""Capabilities by which functions of a machine's own bus bind one another."""
 
 
 class Run(msgspec.Struct, frozen=True, gc=False):
@@ -43,13 +46,22 @@ class Said(msgspec.Struct, frozen=True, gc=False):
     document: Document | None
     """None: no longer described."""
 
+    @property
+    def about(self) -> str:
+        """The subject that its publisher speaks for, as ingest has checked."""
+        return self.subject or self.envelope.publisher
+
     def node(self, state: State) -> str:
-        """Give the node that it is about: a BMC belongs to the machine of the system UUID that it tells."""
+        """Give the node that it is about: a BMC is joined to the machine of the system UUID that it tells.
+
+        That is, where the publisher's scope lets it speak for this BMC as a subject of its own. Whoever speaks for
+        itself alone says nothing of other machines, whatever it calls its devices.
+        """
         if self.document is not None and self.document.kind is DeviceKind.BMC:
             system = str(self.document.capabilities.get("system_uuid", ""))
-            if system in state.nodes:
+            if system in state.nodes and self.about != self.envelope.publisher:
                 return system
-        return self.subject or self.envelope.publisher
+        return self.about
 
 
 def speaks(state: State, said: Said) -> bool:
@@ -61,17 +73,23 @@ def speaks(state: State, said: Said) -> bool:
 def begin_run(state: State, said: Said) -> tuple[list[Entry], None]:
     """Let the run of an envelope speak for its node. A poller or relay speaks about nodes, not for them."""
     node, envelope = said.node(state), said.envelope
+    if node != said.about:
+        return [], None  # whoever polls its BMC does not speak for a machine, not even for one that nobody speaks for
     known = state.nodes.get(node)
     if known is not None and known.epoch == envelope.epoch:
-        return ([] if known.live else [NodeReached(node, live=True)]), None
+        return ([] if known.live else _speaks_again(state, node)), None
     if known is not None and known.publisher not in ("", envelope.publisher) and envelope.publisher != node:
         return [], None
     changed = known is not None and bool(known.epoch) and (known.boot != said.run.boot or said.run.unverified)
     entries: list[Entry] = [] if known else [NodeSeen(node)]
     entries.append(NodeRun(node, envelope.publisher, envelope.epoch, said.run.boot, changed))
     if known is not None and not known.live:
-        entries.append(NodeReached(node, live=True))
+        entries += _speaks_again(state, node)
     return entries, None
+
+
+def _speaks_again(state: State, node: str) -> list[Entry]:
+    return [NodeReached(node, live=True), *conflicts.of_node(state, node)]
 
 
 def facts(state: State, said: Said, adopt: Adopt) -> tuple[list[Entry], int]:
@@ -81,9 +99,19 @@ def facts(state: State, said: Said, adopt: Adopt) -> tuple[list[Entry], int]:
         source = view_source(envelope.publisher, said.collector, said.device)
         entries = withdraw(state, node, source, "its collector no longer describes it")
     else:
-        sighting = Sighting(node, envelope.publisher, said.collector, said.document, said.run.boot)
+        document = said.document if node == said.about else _joined(said.document)
+        sighting = Sighting(node, envelope.publisher, said.collector, document, said.run.boot)
         entries = observe(state, sighting, adopt)
     return entries, len(entries)
+
+
+def _joined(document: Document) -> Document:
+    """Give what a BMC's document tells of the BMC: where things sit in its machine, that machine tells itself."""
+    keys = [key for key in document.merge_keys if key.startswith(_BMC_KEY)]
+    told = {name: value for name, value in document.capabilities.items() if name not in _OF_PLACE}
+    return msgspec.structs.replace(
+        document, merge_keys=keys, parent="", slot=Slot(location=document.slot.location), capabilities=told
+    )
 
 
 def withdraw_held(state: State, node: str, source: str, why: str) -> tuple[list[Entry], int]:

@@ -11,12 +11,11 @@ import msgspec
 
 from aggregator.ledger import uses
 from aggregator.ledger.claims import may_be_in_use
-from aggregator.ledger.facts import CONFLICT
 from aggregator.ledger.model import Claim, Device, Held, Node
 from aggregator.ledger.nodes import claims_there
 from aggregator.ledger.outside import Divergence
 from aggregator.ledger.state import State
-from aggregator.ledger.words import LIVE_CLAIMS, ClaimState, Lifecycle, Mode, Reach
+from aggregator.ledger.words import CONFLICT, LIVE_CLAIMS, ClaimState, Lifecycle, Mode, Reach
 from schemas.claims import Checkpoint
 
 KINDS: Final[Mapping[str, str]] = {

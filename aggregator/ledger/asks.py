@@ -12,7 +12,7 @@ from aggregator.ledger.model import Device, Node, part_key
 from aggregator.ledger.partitions import partitions, placements, slices
 from aggregator.ledger.relations import blocked, blocked_by_group, excludes, shared_whole, together
 from aggregator.ledger.state import State
-from aggregator.ledger.words import AMOUNTS, Effect, Lifecycle, Mode, Reach
+from aggregator.ledger.words import AMOUNTS, CONFLICT, Effect, Lifecycle, Mode, Reach
 from schemas.errors import MusterError
 from schemas.mig import read_plan
 
@@ -71,7 +71,7 @@ class Ask(msgspec.Struct, frozen=True):
     """By node."""
     lease_seconds: float = 3600.0
     tolerations: list[str] = []
-    """Rules of taints that the caller puts up with."""
+    """Rules of taints that the caller puts up with; nobody does with a `CONFLICT`."""
     who: str = ""
     package: str = ""
     request: str = ""
@@ -96,7 +96,7 @@ def unschedulable(state: State, device: Device, tolerations: Sequence[str] = ())
 
 def _marked(device: Device, tolerations: Sequence[str]) -> Objection | None:
     for taint in device.taints.values():
-        if taint.rule not in tolerations:
+        if taint.rule not in tolerations or taint.rule == CONFLICT:
             message = f"{device.id} is marked {taint.effect.value} by {taint.rule}: {taint.evidence}"
             return Objection(f"taint.{taint.rule}", message, device.node, device.id)
     return None

@@ -15,7 +15,7 @@ from typing import Final
 
 import msgspec
 
-from aggregator.ledger import claims, uses
+from aggregator.ledger import claims, conflicts, uses
 from aggregator.ledger.entries import (
     DeviceSeen,
     Entry,
@@ -23,25 +23,22 @@ from aggregator.ledger.entries import (
     NodeSeen,
     Passed,
     ProfileDefined,
-    Tainted,
-    Untainted,
     Verified,
     ViewChanged,
     Viewed,
     ViewGone,
 )
 from aggregator.ledger.givable import never_given
-from aggregator.ledger.model import OWN, Device, Profile, Taint, View, view_source
+from aggregator.ledger.merge import of_one_bus
+from aggregator.ledger.model import OWN, Device, Profile, View, view_source
 from aggregator.ledger.partitions import planned_in
 from aggregator.ledger.state import State, encode_profile
 from aggregator.ledger.transitions import allowed
-from aggregator.ledger.words import Effect, Lifecycle, Reach
+from aggregator.ledger.words import Lifecycle, Reach
 from schemas.capabilities import NODE_OF_DPU_WORDS
 from schemas.device import DeviceKind, Document, Part, Value
 from schemas.mig import read_place
 
-CONFLICT: Final = "conflict"
-"""The rule of the taint on both of two devices that state one identity."""
 NODE_LABELS: Final = ("simulated", "nvlink_topology", *(word.name for word in NODE_OF_DPU_WORDS))
 """What of a node's document can be asked for as `node.labels`."""
 PART_LABELS: Final = ("vendor", "model", "part_number")
@@ -101,12 +98,12 @@ def observe(state: State, sighting: Sighting, adopt: Adopt = seen_dirty) -> list
         name = device_id(state, sighting, view)
         entries += _first(state, name, sighting, view, adopt)
         entries += _parts(state, sighting.node, view, name)
-        entries += _conflicts(state, name, sighting.node, view, profile)
     else:
         entries += _changes(device, view)
         entries += _verified(device, view, profile)
         entries += _passed(state, device, view)
         name = device.id
+    entries += conflicts.of_view(state, name, sighting.node, view, profile, device)
     entries += _joined(state, sighting.node, view, name, device)
     return entries
 
@@ -155,6 +152,8 @@ def _find(state: State, node: str, view: View, profile: Profile) -> tuple[Device
     for name in _candidates(state, node, view, profile, before):
         device = state.devices[name]
         if _contradicts(device, view, profile) or (name != before and _beside(device, view)):
+            continue
+        if not of_one_bus(device.kind, profile.kind):
             continue
         return device, state.devices[before] if before not in (None, name) else None
     return None, state.devices[before] if before is not None else _displaced(state, node, view, profile)
@@ -222,7 +221,9 @@ def _displaced(state: State, node: str, view: View, profile: Profile) -> Device 
     """Give the device in whose slot a new part sits, as far as the same collector saw it there."""
     for name in state.found.by_slot.get((node, view.slot.path), ()) if view.slot.path else ():
         device = state.devices[name]
-        if device.reach is not Reach.ABSENT and _contradicts(device, view, profile):
+        if device.reach is Reach.ABSENT or not of_one_bus(device.kind, profile.kind):
+            continue
+        if _contradicts(device, view, profile):
             return device
     return None
 
@@ -341,7 +342,7 @@ def _gone(state: State, device: Device, source: str, why: str) -> list[Entry]:
         if device.planned and device.lifecycle is Lifecycle.RESERVED:
             return entries  # with its claim it is no device any more
     entries.append(ViewGone(device.id, source, why))
-    entries += _reconciled(state, device)
+    entries += conflicts.left_alone(state, device)
     return entries
 
 
@@ -358,43 +359,3 @@ def _joined(state: State, node: str, view: View, name: str, device: Device | Non
     if parent is None or parent == name or (device is not None and device.parent == parent):
         return []
     return [Joined(name, parent)]
-
-
-# --- one identity, two devices ----------------------------------------------------------------------------------------
-
-
-def _conflicts(state: State, name: str, node: str, view: View, profile: Profile) -> list[Entry]:
-    """Mark a new device and every live one that states the same identity, each with both views."""
-    if view.uuid:
-        key = f"uuid:{view.uuid}"
-    elif view.serial:
-        key = f"serial:{profile.part.vendor}:{view.serial}"
-    else:
-        return []
-    entries: list[Entry] = []
-    for other in state.found.by_part.get(key, ()):
-        device = state.devices[other]
-        if state.reach(device) is Reach.LIVE:
-            mine, theirs = f"{node} {view.slot.path}", f"{device.node} {device.slot.path}"
-            evidence = f"{key} is seen at {mine} as {name}, and at {theirs} as {other}"
-            entries.append(_conflict(state, device.node, other, evidence))
-            entries.append(_conflict(state, node, name, evidence))
-    return entries
-
-
-def _conflict(state: State, node: str, device: str, evidence: str) -> Entry:
-    return Tainted(node, device, Taint(CONFLICT, Effect.NO_SCHEDULE, evidence, "ledger", state.time_ns))
-
-
-def _reconciled(state: State, gone: Device) -> list[Entry]:
-    """Take the mark off who is left alone with an identity."""
-    others = [
-        state.devices[name]
-        for name in state.found.by_part.get(gone.part_key, ())
-        if name != gone.id and state.devices[name].reach is not Reach.ABSENT
-    ]
-    if len(others) != 1 or CONFLICT not in others[0].taints:
-        return []
-    why = f"{gone.id} is gone"
-    cleared = [others[0], *([gone] if CONFLICT in gone.taints else [])]
-    return [Untainted(device.node, device.id, CONFLICT, why) for device in cleared]

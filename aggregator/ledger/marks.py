@@ -8,10 +8,10 @@ import msgspec
 from aggregator.ledger.asks import ClaimInvalidError
 from aggregator.ledger.cleaning import DeviceUnknownError
 from aggregator.ledger.entries import Entry, Tainted, Untainted
-from aggregator.ledger.facts import CONFLICT
 from aggregator.ledger.model import Device, Node, Taint
 from aggregator.ledger.nodes import NodeUnknownError
 from aggregator.ledger.state import State
+from aggregator.ledger.words import CONFLICT
 from schemas.errors import MusterError, near_names
 
 MAX_RULE: Final = 120

@@ -9,8 +9,32 @@ from schemas.device import DeviceKind, Part, Slot, Value
 
 _BUS = "pci"
 """The collector that sees every function, and of each only what the bus tells: others know better what it is."""
+BOARD: Final = frozenset(
+    {
+        DeviceKind.BMC,
+        DeviceKind.PSU,
+        DeviceKind.FAN,
+        DeviceKind.SENSOR_HUB,
+        DeviceKind.CPU,
+        DeviceKind.MEMORY_MODULE,
+    }
+)
+"""What sits on a board and not on the bus: nothing that is told of one is told of a device of another kind."""
 _NO_PART: Final = Part()
 _NO_SLOT: Final = Slot()
+
+
+def of_one_bus(one: DeviceKind, other: DeviceKind) -> bool:
+    """Tell whether views of these kinds may be of one device: of a function of the bus others know better what it is.
+
+    A BMC is nothing but a BMC, whatever place or identity its document states.
+    """
+    return one is other or not (one in BOARD or other in BOARD)
+
+
+def same_kind(one: DeviceKind, other: DeviceKind) -> bool:
+    """Tell whether devices are of one kind, as far as is known: of a function of the bus it is not yet."""
+    return one is other or (DeviceKind.PCI_FUNCTION in (one, other) and of_one_bus(one, other))
 
 
 def _rank(view: View) -> tuple[bool, str]:

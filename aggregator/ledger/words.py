@@ -112,6 +112,9 @@ class Epoch(msgspec.Struct, frozen=True, array_like=True, order=True):
         return f"{self.generation}.{self.sequence}"
 
 
+CONFLICT: Final = "conflict"
+"""The rule of the taint on both of two devices that state one identity: nobody may put up with that."""
+
 AMOUNTS: Final = ("vcpus", "memory_bytes", "disk_bytes")
 """What a claim can hold of a node beside devices: whole numbers."""
 

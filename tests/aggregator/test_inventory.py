@@ -13,9 +13,10 @@ from aggregator.control import ControlError
 from aggregator.control_sqlite import SqliteControl
 from aggregator.inventory import ALERT, Inventory
 from aggregator.ledger import marks
+from aggregator.ledger.entries import NodeSeen
 from aggregator.ledger.ledger import Ledger
 from aggregator.ledger.model import Taint
-from aggregator.ledger.words import Effect, Reach
+from aggregator.ledger.words import Effect, Lifecycle, Reach
 from aggregator.log import Entry, Log, Record, partition_of, topic_of
 from aggregator.log_sqlite import SqliteLog
 from aggregator.migrate import LEDGER
@@ -48,18 +49,18 @@ class Node:
         self.rows = self.order = 0
         self.texts: dict[str, str] = {}
 
-    def document(self, document: Document) -> bytes:
+    def document(self, document: Document, subject: str = "") -> bytes:
         self.texts[document.device] = encode_document(document)
-        return self._batch(document.device, self.texts[document.device])
+        return self._batch(document.device, self.texts[document.device], subject)
 
     def gone(self, device: str) -> bytes:
         del self.texts[device]
         return self._batch(device, "")
 
-    def _batch(self, device: str, text: str) -> bytes:
+    def _batch(self, device: str, text: str, subject: str = "") -> bytes:
         block = Block(
             CAPABILITY,
-            self.name,
+            subject or self.name,
             ["collector"],
             [[device, "nvml"]],
             [0],
@@ -228,11 +229,61 @@ async def test_poller_does_not_speak_for_a_node(tmp_path: Path) -> None:
         node, poller = Node("n1"), Node("poller", "p1")
         await one.run_of("poller", "p1", 150)
         await one.say(node.document(gpu(1)))
-        bmc = Document("bmc:1", DeviceKind.BMC, [], "", Slot(), Part(vendor="Dell"), {"system_uuid": "n1"})
-        await one.say(poller.document(bmc), node.document(gpu(2)))
+        await one.say(poller.document(bmc("n1"), subject="bmc:1"), node.document(gpu(2)))
         known = one.ledger.peek().nodes["n1"]
         assert ("n1", "e1") == (known.publisher, known.epoch)
         assert 3 == len(known.devices)
+
+
+async def test_poller_does_not_begin_to_speak_for_a_machine_that_nobody_speaks_for(tmp_path: Path) -> None:
+    async with rig(tmp_path) as one:
+        await one.ledger.decide(lambda _: ([NodeSeen("n1")], None))
+        await one.run_of("poller", "p1", 150)
+        await one.say(Node("poller", "p1").document(bmc("n1"), subject="bmc:1"))
+        known = one.ledger.peek().nodes["n1"]
+        assert ("", 1) == (known.publisher, len(known.devices))
+
+
+async def test_publisher_that_speaks_for_itself_alone_says_nothing_of_another_machine(tmp_path: Path) -> None:
+    """A scope of its own name is every agent's: what it calls a BMC stays among its own devices."""
+    async with rig(tmp_path) as one:
+        victim, other = Node("n1"), Node("n2")
+        await one.run_of("n2", "e1", 150)
+        await one.say(victim.document(gpu(1)))
+        for subject in ("", "n2"):
+            await one.say(other.document(bmc("n1", iommu_group=99, in_use_by="qemu"), subject))
+        state = one.ledger.peek()
+        assert [[DeviceKind.GPU], [DeviceKind.BMC]] == [
+            [device.kind for device in state.devices_of(node)] for node in ("n1", "n2")
+        ]
+
+
+async def test_bmc_of_a_machine_changes_nothing_of_its_other_devices(tmp_path: Path) -> None:
+    """Whatever address, serial, slot or group it states: the poller may be another's, or wrong."""
+    async with rig(tmp_path) as one:
+        node, poller = Node("n1"), Node("poller", "p1")
+        await one.run_of("poller", "p1", 150)
+        await one.say(node.document(gpu(1)))
+        told = gpu(1, in_use_by="qemu")
+        forged = msgspec.structs.replace(
+            bmc("n1"), merge_keys=["pci:0000:01:00.0", "serial:S1", "bmc:1"], slot=told.slot, part=told.part,
+            capabilities={**told.capabilities, "iommu_group": 99, "vfio_in_use": True, "system_uuid": "n1"},
+        )  # fmt: skip
+        await one.say(poller.document(forged, subject="bmc:1"))
+        await one.say(node.document(gpu(2)))
+        state = one.ledger.peek()
+        first, board, second = state.devices_of("n1")
+        assert (DeviceKind.GPU, 1, Lifecycle.DIRTY, Reach.LIVE, {}) == (
+            first.kind, first.group, first.lifecycle, first.reach, first.taints
+        )  # fmt: skip
+        assert (DeviceKind.BMC, None, "", {}) == (board.kind, board.group, board.slot.address, board.taints)
+        assert 2 == second.group
+        assert [first.id] == list(state.found.groups.get(("n1", 1)))
+
+
+def bmc(system: str, **more: Value) -> Document:
+    told: dict[str, Value] = {"system_uuid": system, **more}
+    return Document("bmc:1", DeviceKind.BMC, ["bmc:1"], "", Slot(), Part(vendor="Dell", serial="B1"), told)
 
 
 async def test_silent_node_is_stale_and_lives_again(tmp_path: Path) -> None:

@@ -4,9 +4,9 @@ import msgspec
 import pytest
 
 from aggregator.ledger.entries import NodeRun
-from aggregator.ledger.facts import CONFLICT, withdraw
+from aggregator.ledger.facts import withdraw
 from aggregator.ledger.model import Device, view_source
-from aggregator.ledger.words import Reach
+from aggregator.ledger.words import CONFLICT, Reach
 from collectors.simulated import default_fleet
 from schemas.device import DeviceKind, Document
 from tests.aggregator.ledger.worlds import Book, begin, document

@@ -10,12 +10,11 @@ from aggregator.ledger import journal, snapshots
 from aggregator.ledger.asks import Ask, ClaimInvalidError, Pick, objections
 from aggregator.ledger.cleaning import DeviceUnknownError, attest
 from aggregator.ledger.entries import Tainted, Untainted
-from aggregator.ledger.facts import CONFLICT
 from aggregator.ledger.ledger import Ledger
 from aggregator.ledger.marks import TaintUnknownError, Target, device_target, node_target, told_target
 from aggregator.ledger.model import Taint
 from aggregator.ledger.nodes import NodeUnknownError
-from aggregator.ledger.words import Effect
+from aggregator.ledger.words import CONFLICT, Effect
 from aggregator.marking import Marking
 from tests.aggregator.ledger.rig import opened, settle, write
 

@@ -1,0 +1,123 @@
+"""A part is in one place: two devices that state one identity are given to nobody, however they came to state it."""
+
+import msgspec
+import pytest
+
+from aggregator.ledger import claims, cleaning, conflicts
+from aggregator.ledger.asks import Ask, Pick, objections
+from aggregator.ledger.entries import NodeReached, NodeRetired
+from aggregator.ledger.facts import withdraw
+from aggregator.ledger.model import Device
+from aggregator.ledger.words import CONFLICT, Lifecycle
+from schemas.device import DeviceKind, Document
+from tests.aggregator.ledger.worlds import Book, begin, document
+
+FIRST, SECOND = "0000:01:00.0", "0000:02:00.0"
+
+
+@pytest.fixture
+def book() -> Book:
+    made = Book()
+    for node in ("n1", "n2"):
+        begin(made, node)
+    return made
+
+
+def gpu(address: str = FIRST, serial: str = "G1") -> Document:
+    return document(DeviceKind.GPU, address, serial=serial)
+
+
+def see(book: Book, seen: Document, node: str = "n1", collector: str = "pci") -> Device:
+    device = book.see(seen, node, collector=collector)
+    assert device is not None
+    return device
+
+
+def speaks(book: Book, node: str, *, live: bool) -> None:
+    """Let a node fall silent, or speak again as the inventory records it."""
+    book.write([NodeReached(node, live)])
+    if live:
+        book.write(list(conflicts.of_node(book.state, node)))
+
+
+def hold(book: Book, device: Device) -> None:
+    book.decide(cleaning.attest(book.state, device.id, "op", "new"))
+    book.decide(claims.grant(book.state, Ask("t1", "vm", [Pick(device.id)]), "c1"))
+    book.decide(claims.provision(book.state, "c1"))
+
+
+def marked(*devices: Device) -> list[bool]:
+    return [CONFLICT in device.taints for device in devices]
+
+
+def test_identity_that_a_second_collector_brings_is_compared(book: Book) -> None:
+    """The bus showed both functions before the driver's collector knew who they are."""
+    one, other = (see(book, document(DeviceKind.PCI_FUNCTION, FIRST), node) for node in ("n1", "n2"))
+    for node in ("n1", "n2"):
+        see(book, msgspec.structs.replace(gpu(), device="gpu:G1"), node, collector="nvml")
+    assert [True, True] == marked(one, other)
+    assert all(name in one.taints[CONFLICT].evidence for name in (one.id, other.id))
+
+
+def test_part_that_comes_back_while_it_is_seen_elsewhere_is_a_conflict(book: Book) -> None:
+    one = see(book, gpu())
+    book.write(withdraw(book.state, "n1", next(iter(one.views)), "unplugged"))
+    other = see(book, gpu(), "n2")
+    assert [False, False] == marked(one, other)
+    assert one is see(book, gpu())
+    assert [True, True] == marked(one, other)
+    book.write(withdraw(book.state, "n1", next(iter(one.views)), "unplugged"))
+    assert [False, False] == marked(one, other)
+
+
+def test_part_that_a_claim_has_on_a_silent_node_is_given_to_nobody_elsewhere(book: Book) -> None:
+    one = see(book, gpu())
+    hold(book, one)
+    speaks(book, "n1", live=False)
+    assert [True, True] == marked(see(book, gpu(), "n2"), one)
+
+
+def test_node_that_speaks_again_is_compared_with_what_was_seen_meanwhile(book: Book) -> None:
+    """A machine that was switched off may have given its card to another: a conflict only once it shows it itself."""
+    one = see(book, gpu())
+    speaks(book, "n1", live=False)
+    other = see(book, gpu(), "n2")
+    assert [False, False] == marked(one, other)
+    speaks(book, "n1", live=True)
+    assert [True, True] == marked(one, other)
+
+
+def test_nobody_may_put_up_with_a_conflict(book: Book) -> None:
+    one, other = see(book, gpu()), see(book, gpu(), "n2")
+    for device in (one, other):
+        book.decide(cleaning.attest(book.state, device.id, "op", "new"))
+        assert Lifecycle.FREE is device.lifecycle
+        found = objections(book.state, Ask("t1", "vm", [Pick(device.id)], tolerations=[CONFLICT]))
+        assert [f"taint.{CONFLICT}"] == [objection.reason for objection in found]
+
+
+def test_functions_of_one_card_share_its_serial(book: Book) -> None:
+    ports = [see(book, document(DeviceKind.NIC, f"0000:04:00.{number}", serial="N1")) for number in (0, 1)]
+    assert 2 == len({port.id for port in ports})
+    assert [False, False] == marked(*ports)
+    elsewhere = see(book, document(DeviceKind.NIC, "0000:05:00.0", serial="N1"))
+    assert [True, True, True] == marked(*ports, elsewhere)
+
+
+def test_mark_goes_once_the_other_node_is_gone_for_good(book: Book) -> None:
+    one, other = see(book, gpu()), see(book, gpu(), "n2")
+    assert [] == conflicts.over(book.state, other)
+    book.write([NodeReached("n1", live=False), NodeRetired("n1")])
+    book.write(conflicts.over(book.state, other))
+    assert [True, False] == marked(one, other)
+
+
+def test_mark_stays_while_a_claim_may_have_the_part_on_a_node_that_is_gone(book: Book) -> None:
+    one = see(book, gpu())
+    hold(book, one)
+    other = see(book, gpu(), "n2")
+    book.write([NodeReached("n1", live=False), NodeRetired("n1")])
+    assert [] == conflicts.over(book.state, other)
+    book.decide(cleaning.fence(book.state, "n1", "op", now_ns=0, statement="scrapped"))
+    book.write(conflicts.over(book.state, other))
+    assert [True, False] == marked(one, other)

@@ -123,10 +123,9 @@ def _is_small(state: State, device: Device, entry: ViewChanged) -> bool:
 
 
 def _changed(view: View, entry: ViewChanged) -> View:
-    own = view.own
-    if entry.own:
-        told = {**own, **entry.own}
-        own = {name: value for name, value in told.items() if value is not None}
+    own: dict[str, Any] = {**view.own, **entry.own} if entry.own else view.own
+    if None in entry.own.values():
+        own = {name: value for name, value in own.items() if value is not None}
     return View(
         view.publisher,
         view.collector,

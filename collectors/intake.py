@@ -16,6 +16,7 @@ import msgspec
 
 from collectors.delivery import Delivery
 from collectors.gathering import bodies_of
+from collectors.joining import Joining
 from collectors.own_rows import document_block, event_parcel
 from collectors.piles import Flush, Piles
 from collectors.spool import Counts, Key, NewBatch, Spool
@@ -67,6 +68,7 @@ class Intake:
         self._lock = threading.Condition()
         self._piles = Piles(lambda key: not spool.numbered(*key))
         self._counts: dict[Key, Counts] = {}
+        self._joining = Joining()
         self._positions: dict[tuple[str, str], str] = {}
         self._last_ns: dict[Key, int] = {}
         self._documents: dict[str, dict[str, str]] = {}
@@ -175,11 +177,15 @@ class Intake:
     # --- gathering ---------------------------------------------------------------------------------------------------
 
     def _gather(self, collector: str, parcel: Parcel) -> Key | None:
-        """Put a parcel on its pile; None when it was filtered."""
+        """Put a parcel on its pile; None when nothing of it goes on."""
         level = parcel.level
         if parcel.row_class in (RowClass.EVENT, RowClass.CAPABILITY):
             level = Level.ESSENTIAL  # whatever a collector says
         key = (parcel.row_class, level)
+        if parcel.row_class is RowClass.EVENT and (known := self._joining.sift(collector, parcel.block)):
+            self._counts.setdefault(key, Counts()).folded += known
+            if known == len(parcel.block.rows):
+                return None
         rows = len(parcel.block.rows)
         grant = self._policy.admit(collector, parcel.row_class, level)
         if grant is None:
@@ -229,12 +235,14 @@ class Intake:
     def _take_documents(self, collector: str, texts: list[str]) -> None:
         """Send what is new or changed, and say what is gone."""
         before = self._documents.get(collector, {})
-        after = {}
+        after, found = {}, []
         for text in texts:
             try:
-                after[decode_document(text).device] = text
+                found.append(decode_document(text))
+                after[found[-1].device] = text
             except (msgspec.MsgspecError, RecursionError) as error:  # a helper's word is not to be relied on
                 _log.warning("document_refused collector=%s error=%s", collector, error)
+        self._joining.described(collector, found)
         self._documents[collector] = after
         self._documents_hash = None
         now = self._wall_ns()

@@ -13,7 +13,8 @@ from schemas.events import EventSpec
 from schemas.rows import Severity
 
 _XID: Final = (
-    rf"NVRM: Xid \((?:PCI:)?{PCI}\): (?P<xid>\d{{1,5}})(?:, (?:pid='?(?P<process_id>[^',]*+)'?)"
+    rf"NVRM: Xid \((?:PCI:)?{PCI}(?: GPU-I:(?P<gpu_instance>\d+))?(?: GPU-CI:(?P<compute_instance>\d+))?\): "
+    r"(?P<xid>\d{1,5})(?:, (?:pid='?(?P<process_id>[^',]*+)'?)"
     r"(?:, name=(?P<process>[^,]*+))?)?(?:, (?P<text>.*))?"
 )
 _NVLINK: Final = re.compile(
@@ -59,8 +60,8 @@ RULES: Final = (
         type="nvml.xid",
         begins=("NVRM: Xid ",),
         pattern=_XID,
-        numbers=frozenset(("xid", "process_id")),
-        same=("xid", "link", "process_id"),
+        numbers=frozenset(("xid", "process_id", "gpu_instance", "compute_instance")),
+        same=("xid", "link", "process_id", "gpu_instance"),
         shape=_xid,
     ),
     Rule(

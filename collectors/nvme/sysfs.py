@@ -10,7 +10,7 @@ from typing import Final
 import msgspec
 
 from collectors._procfs import integer, link, names, read_integer, read_text
-from collectors.nvme.identify import text
+from collectors.nvme.identify import celsius, text
 from collectors.pci_sysfs import addresses_in
 
 CLASS: Final = "sys/class/nvme"
@@ -23,6 +23,7 @@ _BLOCK: Final = re.compile(r"nvme\d+n\d+\Z")
 _PATH: Final = re.compile(r"nvme\d+c\d+n\d+\Z")
 """One way to a name space of several, hidden behind the block device of their subsystem."""
 _MILLI: Final = 1000.0
+_ICE: Final = 273.15
 _COLDEST, _HOTTEST = -100.0, 400.0
 """Beyond, a sensor says nothing: Linux before 5.8 showed an absent one as -273."""
 
@@ -50,7 +51,7 @@ class Temperature(msgspec.Struct, frozen=True):
 
     label: str
     """`Composite`, `Sensor 1`."""
-    celsius: float
+    celsius: float | None
 
 
 class Drive(msgspec.Struct, frozen=True, kw_only=True):
@@ -111,7 +112,7 @@ def temperatures(drive: Drive) -> list[Temperature]:
                 value = _signed(read_text(f"{folder}/{name}"))
                 label = read_text(f"{folder}/{name.removesuffix('input')}label")
                 if value is not None and _COLDEST < value < _HOTTEST:
-                    found.append(Temperature(label, value))
+                    found.append(Temperature(label, _whole(value)))
     return found
 
 
@@ -119,7 +120,7 @@ def limits(drive: Drive) -> tuple[float | None, float | None]:
     """Give the warning and the critical temperature as hwmon shows them; None for what it does not."""
     for folder in _monitors(drive.folder):
         found = [_signed(read_text(f"{folder}/temp1_{name}")) for name in ("max", "crit")]
-        warning, critical = (one if one is not None and 0 < one < _HOTTEST else None for one in found)
+        warning, critical = (_whole(one) if one is not None and 0 < one < _HOTTEST else None for one in found)
         return warning, critical
     return None, None
 
@@ -209,6 +210,11 @@ def _plain(path: str) -> str:
 def _identifier(path: str) -> str:
     value = read_text(path).lower()
     return value if value.strip("0- ") else ""
+
+
+def _whole(degrees: float) -> float | None:
+    """Give what the drive said in kelvins as everybody reads it: Linux takes 273.15 from it, all others 273."""
+    return celsius(round(degrees + _ICE))
 
 
 def _signed(words: str) -> float | None:

@@ -125,8 +125,8 @@ def test_without_rights_the_kernel_tells_what_it_knows_and_the_reason_is_said(ro
     drive.denied = True
     machine = Machine(root, nvme0=drive).start()
     rows = machine.rows()
-    assert {"state": "live", "temperature_celsius": 39.85} == rows[f"nvme {DRIVE}"]
-    assert 37.85 == rows[f"nvme_sensor {DRIVE} 1"]["temperature_celsius"]
+    assert {"state": "live", "temperature_celsius": 40.0} == rows[f"nvme {DRIVE}"]
+    assert 38.0 == rows[f"nvme_sensor {DRIVE} 1"]["temperature_celsius"]
     with pytest.raises(PartialCollectError, match="Permission denied"):
         list(machine.collector.describe())
     documents = machine.documents()

@@ -1,7 +1,7 @@
 """All rules, and how a line of the kernel log finds its own.
 
 Nearly no line is of interest, so what counts is how fast a line is passed over: its first three characters select the
-few rules that begin so, and then a handful of words is looked for in it. A rule's expression is compiled for the first
+few rules that begin so, and then four short words are looked for in it. A rule's expression is compiled for the first
 line that gets so far: most machines never need most of them.
 """
 
@@ -12,7 +12,7 @@ from typing import Final
 import msgspec
 
 from collectors.log_rules import gpu, machine, network, pci, storage
-from collectors.log_rules.rule import Facts, Line, Rule, facts_of
+from collectors.log_rules.rule import Facts, Rule, facts_of
 from schemas.rows import Event, Severity
 
 RULES: Final = (*gpu.RULES, *pci.RULES, *storage.RULES, *network.RULES, *machine.RULES)
@@ -54,7 +54,8 @@ _ANYWHERE: Final = {
     word: tuple(rule for rule in RULES if rule.holds == word and not rule.begins)
     for word in dict.fromkeys(rule.holds for rule in RULES if not rule.begins)
 }
-_WORDS: Final = tuple(_ANYWHERE)
+_HINTS: Final = ("rror", "ink ", "not ready ", "oom-killer: ")
+"""Each word of `_ANYWHERE` has one of these in it: looking for fewer and shorter ones first is what makes it cheap."""
 
 
 class Matcher:
@@ -65,23 +66,29 @@ class Matcher:
         self._compiled: dict[str, re.Pattern[str]] = {}
         self._groups: dict[tuple[str, str], tuple[int | None, Facts]] = {}
 
-    def look(self, line: Line) -> Told | None:
-        """Give what a line tells; None for nearly all of them."""
-        text = line.text
-        for rule in _BEGINNINGS.get(text[:_SELECT], ()):
-            if text.startswith(rule.begins) and rule.holds in text:
-                match = self._match(rule, text)
-                if match is not None:
-                    return self._take(rule, match, line)
-        for word in _WORDS:
-            if word in text:
-                for rule in _ANYWHERE[word]:
+    def look(self, text: str, device: str, time_ns: int | None) -> Told | None:
+        """Give what a line tells; None for nearly all. `device` is as the kernel tagged it, "" when it did not."""
+        rules = _BEGINNINGS.get(text[:_SELECT])
+        if rules is not None:
+            for rule in rules:
+                if text.startswith(rule.begins) and rule.holds in text:
                     match = self._match(rule, text)
-                    if match is None:
-                        continue
-                    told = self._take(rule, match, line)
-                    if told is not None or not rule.type:
-                        return told
+                    if match is not None:
+                        return self._take(rule, match, device, time_ns)
+        error, link, ready, killer = _HINTS
+        if error in text or link in text or ready in text or killer in text:
+            return self._look_anywhere(text, device, time_ns)
+        return None
+
+    def _look_anywhere(self, text: str, device: str, time_ns: int | None) -> Told | None:
+        for word, rules in _ANYWHERE.items():
+            if word in text:
+                for rule in rules:
+                    match = self._match(rule, text)
+                    if match is not None:
+                        told = self._take(rule, match, device, time_ns)
+                        if told is not None or not rule.type:
+                            return told
         return None
 
     def _match(self, rule: Rule, text: str) -> re.Match[str] | None:
@@ -90,16 +97,16 @@ class Matcher:
             compiled = self._compiled[rule.pattern] = re.compile(rule.pattern, re.ASCII | re.DOTALL)
         return compiled.match(text)
 
-    def _take(self, rule: Rule, match: re.Match[str], line: Line) -> Told | None:
+    def _take(self, rule: Rule, match: re.Match[str], device: str, time_ns: int | None) -> Told | None:
         facts = facts_of(rule, match)
-        device = line.device or self._subject(facts)
+        device = device or self._subject(facts)
         if rule.group:
             name = (rule.group, device if rule.by_device else "")
-            facts = self._earlier(name, line.time_ns) | facts
+            facts = self._earlier(name, time_ns) | facts
             if not rule.type:
                 if len(self._groups) >= _MOST_GROUPS:
                     del self._groups[next(iter(self._groups))]
-                self._groups[name] = (line.time_ns, facts)
+                self._groups[name] = (time_ns, facts)
                 return None
         if rule.shape is None:
             text, severity = rule.text.format_map(_Filled(facts, device)), rule.severity
@@ -108,7 +115,7 @@ class Matcher:
             if shaped is None:
                 return None
             text, severity = shaped.text, shaped.severity
-        event = Event(rule.type, text, Severity(severity), device, facts, line.time_ns)
+        event = Event(rule.type, text, Severity(severity), device, facts, time_ns)
         return Told(event, (rule.type, device, *(facts.get(name) for name in rule.same)))
 
     def _earlier(self, name: tuple[str, str], now: int | None) -> Facts:

@@ -71,12 +71,3 @@ def facts_of(rule: Rule, match: re.Match[str]) -> Facts:
         else:
             facts[name] = value
     return facts
-
-
-class Line(msgspec.Struct):
-    """A record of the kernel log, as far as rules look at it."""
-
-    text: str
-    device: str = ""
-    """As the kernel tagged it; "" when it did not."""
-    time_ns: int | None = None

@@ -6,7 +6,6 @@ from typing import Final
 
 from collectors.log_rules.catalogue import DeviceOf, Matcher
 from collectors.log_rules.repeats import Repeats
-from collectors.log_rules.rule import Line
 from collectors.syslog_rows import Rows
 from schemas.rows import Position
 
@@ -31,7 +30,7 @@ class Teller:
 
     def look(self, text: str, device: str, time_ns: int | None) -> str:
         """Take a record, and give its device: `device` where the kernel has tagged it, else what the text names."""
-        told = self._matcher.look(Line(text, device, time_ns))
+        told = self._matcher.look(text, device, time_ns)
         if told is None:
             return device
         self._repeats.take(told)

@@ -25,6 +25,7 @@ level = "debug"
 
 [collectors.syslog]
 kmsg = false
+storm_copies = 0
 tcp = "127.0.0.1:{port}"
 
 [collectors.host]

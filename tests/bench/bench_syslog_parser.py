@@ -17,6 +17,9 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from collectors.contract import Context
+from collectors.log_row import Row
+from collectors.log_rules.teller import Teller
+from collectors.log_storm import Storms
 from collectors.syslog import SyslogCollector
 from collectors.syslog_config import SyslogConfig
 from collectors.syslog_framing import Framer
@@ -25,6 +28,7 @@ from collectors.syslog_listener import Counts
 from collectors.syslog_parser import Parser
 from collectors.syslog_rows import ROWS_A_UNIT, Rows
 from schemas.rows import Item, Parcel
+from schemas.verbosity import Level
 from tests.ports import free_port
 
 DATA = (
@@ -56,7 +60,7 @@ def kmsg(count: int) -> bytes:
     """Give kernel records, every fourth of them with a device."""
     device = " SUBSYSTEM=pci\n DEVICE=+pci:0000:83:00.0\n"
     return "".join(
-        f"{at % 8},{at},{at * 1000},-;nvme nvme0: an entry of the kernel log, number {at}\n{device * (at % 4 == 0)}"
+        f"{at % 8},{at},{at * 1000},-;igb 0000:01:00.0: an entry of the kernel log, number {at}\n{device * (at % 4 == 0)}"
         for at in range(count)
     ).encode()
 
@@ -85,12 +89,35 @@ def framed(stream: bytes) -> Callable[[], int]:
     return run
 
 
-def kernel(data: bytes) -> Callable[[], int]:
+def sifted(texts: list[str]) -> Callable[[], int]:
+    """Look for storms in units of rows that are parsed already."""
+    rows: list[Row] = [
+        (at, text, 5, 20, "web1", "app", None, None, None, None, None, "") for at, text in enumerate(texts)
+    ]
+
+    def run() -> int:
+        storms = Storms(50, 10.0, time.monotonic)
+        for at in range(0, len(rows), ROWS_A_UNIT):
+            storms.sift("udp", Level.STANDARD, rows[at : at + ROWS_A_UNIT], 0)
+        storms.finish()
+        return len(rows)
+
+    return run
+
+
+def words(count: int) -> list[str]:
+    """Give texts that differ in more than numbers."""
+    letters = "ghijklmnopqrstuv"
+    return [f"session of {''.join(letters[int(digit, 16)] for digit in f'{at:x}')} opened" for at in range(count)]
+
+
+def kernel(data: bytes, *, events: bool = False) -> Callable[[], int]:
     """Read a kernel log from memory; reading it from the device adds a system call a record."""
 
     def run() -> int:
         reader, rows, counts = RecordedReader(data), Rows("node-1", time.time_ns), Counts()
-        log = KernelLog(reader, Path("/nonexistent"), None, counts)
+        teller = Teller(lambda _kind, _name: "") if events else None
+        log = KernelLog(reader, Path("/nonexistent"), None, counts, teller=teller)
         while True:
             log.read(rows)
             if not rows.take():
@@ -118,7 +145,7 @@ def through_socket(messages: list[bytes], way: str) -> tuple[float, int]:
     kind = socket.SOCK_STREAM if way == "tcp" else socket.SOCK_DGRAM
     address = ("127.0.0.1", free_port(kind))
     where = {way: f"127.0.0.1:{address[1]}"}
-    config = SyslogConfig(kmsg=False, udp_receive_buffer_bytes=256 << 20, **where)  # type: ignore[arg-type]
+    config = SyslogConfig(kmsg=False, storm_copies=0, udp_receive_buffer_bytes=256 << 20, **where)  # type: ignore[arg-type]
     collector = SyslogCollector(config, Context(subject="node-1", log=logging.getLogger("bench")))
     received, stopping, used = Received(), threading.Event(), [0.0]
 
@@ -169,6 +196,11 @@ def main() -> None:
         "RFC 5424 without": parsed(rfc5424(options.messages, "-")),
         "RFC 3164": parsed(rfc3164(options.messages)),
         "kernel log": kernel(kmsg(options.messages)),
+        "kernel log, looked at by rules": kernel(kmsg(options.messages), events=True),
+        "storms: looking, none there": sifted(words(options.messages)),
+        "storms: folding 29 texts": sifted(
+            [f"line {word}: 0x{at:x}" for at in range(options.messages // 29) for word in words(29)]
+        ),
         "framing, octet-counted": framed(b"".join(b"%d %s" % (len(message), message) for message in messages)),
         "framing, lines": framed(b"\n".join(messages) + b"\n"),
     }

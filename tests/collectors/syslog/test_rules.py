@@ -10,9 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from collectors.log_rules.catalogue import EVENTS, RULES, Matcher
+from collectors.log_rules.catalogue import _ANYWHERE, _HINTS, EVENTS, RULES, Matcher
 from collectors.log_rules.repeats import MOST, Repeats
-from collectors.log_rules.rule import Line
 from collectors.log_rules.teller import INTERVAL, REMEMBERED, Teller
 from collectors.syslog_config import SyslogConfig
 from collectors.syslog_kmsg import Devices
@@ -50,7 +49,7 @@ ALL = [line for case in ("gpu", "pci", "storage", "network", "machine") for line
 
 def look(*texts: str, device: str = "") -> list[Event]:
     matcher = Matcher(lambda kind, name: "")
-    told = [matcher.look(Line(text, device, NOW + at)) for at, text in enumerate(texts)]
+    told = [matcher.look(text, device, NOW + at) for at, text in enumerate(texts)]
     return [one.event for one in told if one is not None]
 
 
@@ -59,6 +58,10 @@ def test_every_rule_takes_a_line_of_the_cases(rule: Any) -> None:
     compiled = re.compile(rule.pattern, re.ASCII | re.DOTALL)
     begun = [line for line in ALL if rule.holds in line and (not rule.begins or line.startswith(rule.begins))]
     assert any(compiled.match(line) for line in begun), "a line that this rule takes belongs into tests/cases/syslog"
+
+
+def test_what_is_looked_for_first_is_in_every_word_that_is_looked_for() -> None:
+    assert all(any(hint in word for hint in _HINTS) for word in _ANYWHERE)
 
 
 @pytest.mark.parametrize("begin", [begin for rule in RULES for begin in rule.begins])
@@ -96,7 +99,7 @@ def test_drive_is_named_by_the_function_that_it_sits_on(tmp_path: Path) -> None:
     (tmp_path / "sys/class/block/nvme0n1").symlink_to(home)
     matcher = Matcher(Devices(tmp_path).of_name)
     text = "I/O error, dev nvme0n1, sector 8 op 0x0:(READ) flags 0x0 phys_seg 1 prio class 2"
-    told = matcher.look(Line(text))
+    told = matcher.look(text, "", None)
     assert told is not None
     assert "pci:0000:01:00.0" == told.event.device
 
@@ -118,8 +121,8 @@ def test_lines_of_another_time_or_device_are_not_put_together() -> None:
     (event,) = look(first, other)
     assert "unknown" == event.detail["kind"]
     matcher = Matcher()
-    matcher.look(Line(first, "", NOW))
-    told = matcher.look(Line(other.replace("08", "07"), "", NOW + 60 * SECOND))
+    matcher.look(first, "", NOW)
+    told = matcher.look(other.replace("08", "07"), "", NOW + 60 * SECOND)
     assert told is not None
     assert "unknown" == told.event.detail["kind"]
 
@@ -159,7 +162,7 @@ def test_time_taken_is_linear_in_length() -> None:
         for filling in ("a", "0", " ", "a ", "0:", "(", ",", ": "):
             text = start + filling * (8192 // len(filling))
             began = time.process_time()
-            matcher.look(Line(text))
+            matcher.look(text, "", None)
             assert time.process_time() - began < 1.0, (rule, filling)
 
 

@@ -236,12 +236,12 @@ def _amounts(state: State, ask: Ask) -> Iterator[Objection]:
                 yield Objection(f"amount.{amount}", message, name)
 
 
-def over_quota(state: State, ask: Ask) -> Iterator[Objection]:
-    """Yield the limits of its tenant that `ask` would break."""
+def over_quota(state: State, ask: Ask, unchosen: int = 0) -> Iterator[Objection]:
+    """Yield the limits of its tenant that `ask` would break; `unchosen`: devices more, nobody yet knows which."""
     quota = state.quota(ask.tenant)
     if quota is None:
         return
-    more = {"claims": 1, "devices": len(ask.devices)}
+    more = {"claims": 1, "devices": len(ask.devices) + unchosen}
     for amounts in ask.amounts.values():
         for amount, number in amounts.items():
             more[amount] = more.get(amount, 0) + number

@@ -5,16 +5,20 @@ A hypothesis shares everything with its state but the nodes that an edit touched
 
 import copy
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import msgspec
+from msgspec import Meta
 
 from aggregator.ledger.index import Index
 from aggregator.ledger.model import Device, Node, Quota, Tenant
 from aggregator.ledger.state import State
 from aggregator.ledger.words import LIVE_CLAIMS, ClaimState, Lifecycle, Reach
-from aggregator.placement.request import UnknownNameError
+from aggregator.placement.request import RequestError, UnknownNameError
 from schemas.errors import near_names
+
+MAX_ADDED: Final = 1000
+"""Nodes that a hypothesis may add, in all."""
 
 
 class Edit(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="edit"):
@@ -25,7 +29,7 @@ class AddNode(Edit, frozen=True, tag="add-node"):
     """Nodes that are built like one that there is, all free."""
 
     like: str
-    count: int = 1
+    count: Annotated[int, Meta(ge=1, le=MAX_ADDED)] = 1
 
 
 class DrainNode(Edit, frozen=True, tag="drain-node"):
@@ -187,6 +191,8 @@ def _shared(base: State, own: Iterable[str]) -> State:
 def _add_node(hypothesis: Hypothesis, edit: AddNode) -> None:
     state = hypothesis.state
     like = hypothesis.node(edit.like)
+    if len(state.nodes) + edit.count > len(hypothesis.base.nodes) + MAX_ADDED:
+        raise RequestError(f"more than {MAX_ADDED} nodes are added: ask for fewer at once")
     if state.found is hypothesis.base.found:
         state.found = state.found.copy()
     for number in range(1, edit.count + 1):

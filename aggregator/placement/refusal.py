@@ -4,7 +4,7 @@ from typing import Final
 
 import msgspec
 
-from aggregator.ledger.asks import Ask, Objection, Pick, over_quota
+from aggregator.ledger.asks import Ask, Objection, over_quota
 from aggregator.ledger.state import State
 from aggregator.placement.choose import Chooser, Group
 from aggregator.placement.layout import bits
@@ -62,8 +62,8 @@ def quota_objections(state: State, resolved: Resolved) -> list[Objection]:
     """Give the limits that a request exceeds whatever is chosen for it."""
     request = resolved.request
     amounts = {amount: number * request.instances for amount, number in resolved.amounts.items()}
-    picks = [Pick(f"?{number}") for number in range(resolved.devices)]
-    return list(over_quota(state, Ask(request.tenant, request.consumer, picks, {"?": amounts} if amounts else {})))
+    ask = Ask(request.tenant, request.consumer, [], {"?": amounts} if amounts else {})
+    return list(over_quota(state, ask, unchosen=resolved.devices))
 
 
 def refuse(limited: Chooser) -> Refusal:

@@ -19,6 +19,9 @@ from schemas.errors import MusterError, near_names
 
 MAX_INSTANCES: Final = 4096
 MAX_COUNT: Final = 1024
+MAX_NEEDS: Final = 16
+MAX_DEVICES: Final = 65_536
+"""Of a request, over all its instances: what is chosen for one claim is one answer, and one entry of the ledger."""
 T = TypeVar("T")
 
 
@@ -166,7 +169,10 @@ def resolve(state: State, request: Request) -> Resolved:
     _check_needs(request, made)
     shape = request.affinity
     key = (made, request.isolation, shape.numa, shape.pcie_root, shape.nvlink, request.strategy)
-    return Resolved(request, made, amounts, key)
+    resolved = Resolved(request, made, amounts, key)
+    if resolved.devices > MAX_DEVICES:
+        raise RequestError(f"{resolved.devices} devices in one request: {MAX_DEVICES} are the most; ask in parts")
+    return resolved
 
 
 def _package(state: State, request: Request) -> Package | None:
@@ -234,6 +240,8 @@ def _check(request: Request) -> None:
             raise UnknownNameError(f"amounts: there is no {amount!r}.{near_names(amount, AMOUNTS) or _amounts()}")
         if number <= 0:
             raise RequestError(f"amounts.{amount}: {number} is not above 0; leave out what is not needed")
+    if len(request.needs) > MAX_NEEDS:
+        raise RequestError(f"needs: {len(request.needs)} of them, and {MAX_NEEDS} are the most in one request")
     if request.where:
         selector(request.where, "node", "where")
 

@@ -113,3 +113,23 @@ def test_edits_are_told_apart_by_their_word() -> None:
     assert [DrainNode("n1")] == wanted.edits
     with pytest.raises(RequestError, match="drain-nod"):
         decode(b'{"request":{"tenant":"t","consumer":"c"},"edits":[{"edit":"drain-nod","node":"n1"}]}', WhatIfWanted)
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        asked(Need("V100", count=1024), instances=4096),
+        asked(Need("V100", count=1024), Need("CX7", count=1024), instances=33),
+        asked(*[Need("V100")] * 17),
+    ],
+)
+def test_a_request_that_only_costs_time_is_refused_before_it_does(book: Book, request_: Request) -> None:
+    with pytest.raises(RequestError, match="the most"):
+        resolve(book.state, request_)
+
+
+def test_a_hypothesis_adds_no_more_nodes_than_can_be_looked_at() -> None:
+    edit = b'{"request": {"tenant": "t", "consumer": "c"}, "edits": [{"edit": "add-node", "like": "n1", "count": %d}]}'
+    assert 1000 == decode(edit % 1000, WhatIfWanted).edits[0].count  # type: ignore[union-attr]
+    with pytest.raises(RequestError, match="<= 1000"):
+        decode(edit % 1001, WhatIfWanted)

@@ -200,8 +200,8 @@ class ClaimCarrier:
 
     async def _look_at(self, state: State, name: str) -> None:
         node = state.nodes.get(name)
-        if node is None or not node.publisher:
-            return
+        if node is None or not node.publisher or node.shown != state.generation:
+            return  # what it keeps and is not told of it takes for over: it shows that first
         idle = unclean(state, name)
         if self._policy.auto_clean and node.live and idle:
             begun = [

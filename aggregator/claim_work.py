@@ -28,12 +28,24 @@ def work_of(state: State, node: str, idle: list[Device] | None = None, most: int
     """Give what claims ask of a node, about `most` devices; `idle`: its `unclean` devices, when they are known."""
     work: list[ClaimStep] = []
     for name in state.claims_on.get(node, ()):
-        step = _step(state, name, node) if most > 0 else None
+        step = _held(state, name, node) or (_step(state, name, node) if most > 0 else None)
         if step is not None:
             work.append(step)
             most -= len(step.devices)
     cleaning = [device for device in (unclean(state, node) if idle is None else idle) if device.cleaning]
     return work + list(_cleans(state, cleaning[: max(0, most)]))
+
+
+def _held(state: State, name: str, node: str) -> ClaimStep | None:
+    """Give the step without devices by which a node keeps what a claim holds of it; None where it holds devices."""
+    claim = state.claims[name]
+    amounts = claim.amounts.get(node)
+    if not amounts or claim.state is ClaimState.RESERVED or any(one.node == node for one in claim.devices):
+        return None
+    epoch = (claim.epoch.generation, claim.epoch.sequence)
+    return ClaimStep(
+        claim.id, Step.PREPARE, claim.tenant, claim.consumer, *epoch, [], claim.lease_seconds, {node: amounts}
+    )
 
 
 def _step(state: State, name: str, node: str) -> ClaimStep | None:

@@ -66,6 +66,7 @@ class ClaimStep(msgspec.Struct, array_like=True, frozen=True):
     sequence: int
     """With the generation: the claim's epoch. A node refuses a lower one than it has seen of what excludes a device."""
     devices: list[ClaimDevice]
+    """[]: the claim holds nothing of the node but `amounts`; there is nothing to do, but to keep that."""
     lease_seconds: float = 3600.0
     """The claim's term: with it a lost ledger restores the claim from the node's checkpoint."""
     amounts: dict[str, dict[str, int]] = {}

@@ -86,10 +86,10 @@ def restore(state: State, publisher: str, claim: CheckpointClaim) -> tuple[list[
     promised = [device for held in back for device in _there(state, held) if not _is_of(device, claim)]
     why = f"its node keeps it for claim {claim.claim} of {claim.tenant}"
     entries = claims.invalidate(state, promised, why)  # of whom it was promised to meanwhile, no node was told
-    if back:
+    amounts = _amounts(state, publisher, claim, back[0].node if back else "")
+    if back or (not claim.devices and any(node not in (found.amounts if found and live else {}) for node in amounts)):
         whose = (found.tenant, found.consumer) if found is not None and live else (claim.tenant, claim.consumer)
         term = claim.lease_seconds if asks.MIN_LEASE <= claim.lease_seconds <= asks.MAX_LEASE else _TERM
-        amounts = _amounts(state, publisher, claim, back[0].node)
         entries.append(ClaimRestored(claim.claim, *whose, claim.generation, claim.sequence, back, term, amounts))
     return entries, restored
 
@@ -121,14 +121,20 @@ def _back(state: State, publisher: str, claim: CheckpointClaim, known: set[str])
 
 
 def _amounts(state: State, publisher: str, claim: CheckpointClaim, node: str) -> dict[str, dict[str, int]]:
-    """Give what the claim holds beside devices, by node; of a node that has another id now, it is that of `node`."""
+    """Give what the claim holds beside devices, by node; of a node that has another id now, it is that of `node`.
+
+    With "" that is the publisher's first. No node brings back more than there is of it, where that is known.
+    """
     found: dict[str, dict[str, int]] = {}
+    node = node or next((one.id for one in state.nodes.values() if one.publisher == publisher and not one.retired), "")
     for name, amounts in claim.amounts.items():
         there = state.nodes.get(name)
         whose = name if there is not None and there.publisher == publisher and not there.retired else node
-        mine = found.setdefault(whose, {})
-        mine |= {amount: number for amount, number in amounts.items() if amount in AMOUNTS and number > 0}
-    return {name: amounts for name, amounts in found.items() if amounts}
+        for amount, number in amounts.items() if whose else ():
+            most = state.capacity(state.nodes[whose], amount)
+            if amount in AMOUNTS and number > 0:
+                found.setdefault(whose, {})[amount] = number if most is None else min(number, most)
+    return found
 
 
 def _find(state: State, publisher: str, one: ClaimDevice) -> Device | None:

@@ -131,6 +131,28 @@ class CheckpointFile:
         claim.amounts |= step.amounts
         self.save()
 
+    def hold(self, steps: list[ClaimStep]) -> None:
+        """Keep the claims that hold nothing but amounts, and no others; on disk when this returns.
+
+        Raises CheckpointError; then what was kept before still is.
+        """
+        before = self._file.claims
+        wanted = {
+            step.claim: KeptClaim(
+                step.tenant, step.consumer, step.generation, step.sequence, step.lease_seconds, amounts=step.amounts
+            )
+            for step in steps
+        }
+        kept = {name: claim for name, claim in before.items() if claim.devices}
+        self._file.claims = {**wanted, **kept}
+        if self._file.claims == before:
+            return
+        try:
+            self.save()
+        except CheckpointError:
+            self._file.claims = before
+            raise
+
     def forget(self, device: str) -> None:
         """Keep that a device is nobody's; on disk when this returns. Raises CheckpointError."""
         if self._drop(device):

@@ -5,6 +5,7 @@ what is done is reported until it is no longer among the work. A step runs in ot
 here is only what may run, what it waits for, and what came of it. Safe from any thread.
 """
 
+import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -18,6 +19,7 @@ from collectors.claims.order import Order, order_of, wrong_with
 from collectors.failpoint import failpoint
 from schemas.claims import Checkpoint, ClaimDevice, ClaimReport, ClaimStep, DeviceReport, Step
 
+_log = logging.getLogger("muster.claims")
 RETRY_SECONDS: Final = (1.0, 2.0, 5.0, 10.0, 30.0)
 """After how long a device is looked at again that is still in use, or whose undo failed; the last one for good."""
 MAX_REPORTS: Final = 256
@@ -83,6 +85,8 @@ class Worker:
         self._lock = threading.Lock()
         self._jobs: dict[Key, Job] = {}
         self._busy: set[str] = set()
+        self._amounts: list[ClaimStep] | None = None
+        """Steps without devices that are yet to be kept."""
 
     # --- the control channel ------------------------------------------------------------------------------------------
 
@@ -100,7 +104,20 @@ class Worker:
                     job.told = False  # it was not taken: or it is told once too often, which changes nothing
                     wanted[key] = job
             self._jobs = wanted
+            self._amounts = [step for step in steps if not step.devices]
+            self._hold()
         self._changed()
+
+    def _hold(self) -> None:
+        """Keep what claims hold that have no devices here. What cannot be written is tried again."""
+        if self._amounts is None:
+            return
+        try:
+            self._checkpoint.hold(self._amounts)
+        except CheckpointError as error:
+            _log.warning("amounts_not_kept claims=%d error=%s (it is tried again)", len(self._amounts), error)
+        else:
+            self._amounts = None
 
     def reports(self) -> list[ClaimReport] | None:
         """Give what was not told yet; None when there is nothing. `heard` or `unheard` says what became of it."""
@@ -150,6 +167,7 @@ class Worker:
         """
         now = self._clock()
         with self._lock:
+            self._hold()
             for job in self._jobs.values():
                 if job.state is not JobState.READY or job.not_before > now or exclusive(job.device) & self._busy:
                     continue
@@ -221,8 +239,11 @@ class Worker:
     def wait_seconds(self) -> float | None:
         """Give the seconds until a step is to be tried again; None when none waits for that."""
         with self._lock:
+            now = self._clock()
             times = [job.not_before for job in self._jobs.values() if job.state is JobState.READY]
-            return max(0.0, min(times) - self._clock()) if times else None
+            if self._amounts is not None:
+                times.append(now + RETRY_SECONDS[1])
+            return max(0.0, min(times) - now) if times else None
 
     # --- who does steps by hand ---------------------------------------------------------------------------------------
 

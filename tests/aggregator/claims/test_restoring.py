@@ -146,14 +146,47 @@ def test_claim_that_the_ledger_saw_ending_does_not_come_back_with_an_old_checkpo
     assert Lifecycle.DIRTY is book.state.devices[gpu].lifecycle
 
 
+async def test_a_claim_on_amounts_alone_is_kept_and_comes_back(tmp_path: Path) -> None:
+    """Nobody has anything to do for it: it is active with its provision, its nodes keep it, and let it go."""
+    async with world(tmp_path / "one") as it:
+        for node in ("n1", "n2"):
+            await it.add(node)
+        claim = await it.active(amounts={"n1": {"vcpus": 40}, "n2": {"vcpus": 7}}, lease_seconds=77.0)
+        await it.until(lambda: all(it.nodes[node].worker.checkpoint().claims for node in ("n1", "n2")))
+    async with world(tmp_path / "two") as it:
+        for node in ("n1", "n2"):
+            (tmp_path / "two" / f"{node}.json").write_bytes((tmp_path / "one" / f"{node}.json").read_bytes())
+            await it.add_known(node)
+        await it.until(lambda: {one.shown for one in it.ledger.peek().nodes.values()} == {it.ledger.peek().generation})
+        found = it.claim_of(claim.id)
+        assert (ClaimState.ACTIVE, claim.amounts, 77.0, claim.epoch) == (
+            found.state,
+            found.amounts,
+            found.lease_seconds,
+            found.epoch,
+        )
+        with pytest.raises(NotGrantedError, match="8 of 48 left"):
+            await it.claim(amounts={"n1": {"vcpus": 9}})
+        assert all(it.nodes[node].worker.checkpoint().claims for node in ("n1", "n2"))
+        await it.claiming.release(claim.id, "t")
+        await it.until(lambda: not any(it.nodes[node].worker.checkpoint().claims for node in ("n1", "n2")))
+        assert {"n1": 0, "n2": 0} == {one.id: one.used.get("vcpus", 0) for one in it.ledger.peek().nodes.values()}
+
+
 def test_node_brings_back_amounts_of_its_own_and_such_as_there_are() -> None:
-    """What it kept under an id that it no longer has is its own still; of other nodes' amounts it has no say."""
+    """What it kept under an id that it no longer has is its own still; of other nodes' amounts it has no say.
+
+    Whatever it says, it is not more than it has.
+    """
     book, _, kept = _kept(grant=False)
     begin(book, "n2")
     amounts = {"n2": {"vcpus": 3}, "before": {"memory_bytes": 5, "magic": 7, "vcpus": -1}}
     book.decide(restoring.restore(book.state, "n1", msgspec.structs.replace(kept, amounts=amounts)))
     assert {"n1": {"vcpus": 3, "memory_bytes": 5}} == book.state.claims["c1"].amounts
     assert {} == book.state.nodes["n2"].used
+    forged = CheckpointClaim("c2", "t", "j", 9, 6, 60.0, [], {"n1": {"vcpus": 1 << 60}})
+    book.decide(restoring.restore(book.state, "n1", forged))
+    assert {"n1": {"vcpus": 48}} == book.state.claims["c2"].amounts
 
 
 def test_claim_that_only_the_lost_ledger_told_its_node_of_is_never_free_again_by_itself() -> None:

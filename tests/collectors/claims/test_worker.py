@@ -93,6 +93,26 @@ def test_amounts_are_kept_with_the_claim_and_a_file_from_before_them_is_read(tmp
     assert [] == CheckpointFile(tmp_path / "c").message().claims
 
 
+def test_amounts_alone_are_kept_as_told_and_what_cannot_be_written_is_tried_again(tmp_path: Path) -> None:
+    """All work is told at once: a claim that is not among it any more is over."""
+    clock = [0.0]
+    folder = tmp_path / "claims"
+    worker = Worker(CheckpointFile(folder / "c"), "b1", clock=lambda: clock[0])
+    held = msgspec.structs.replace(step(5), amounts={"n1": {"vcpus": 8}})
+    folder.write_text("in the way", encoding="utf-8")
+    worker.set_work([held, step(6, device("a"))])
+    assert [] == worker.checkpoint().claims
+    assert worker.wait_seconds() == 0.0  # for the device
+    folder.unlink()
+    assert 1 == work(worker)
+    assert {"c-5", "c-6"} == {one.claim for one in CheckpointFile(folder / "c").message().claims}
+    assert worker.wait_seconds() is None
+    worker.set_work([held])
+    assert {"c-5", "c-6"} == {one.claim for one in worker.checkpoint().claims}  # what has a device is undone first
+    worker.set_work([])
+    assert ["c-6"] == [one.claim for one in CheckpointFile(folder / "c").message().claims]
+
+
 def test_port_given_whole_later_fences_its_functions_and_the_other_way_round(tmp_path: Path) -> None:
     """Whole and parts exclude each other; functions do not exclude one another, in whatever order they come."""
     file = CheckpointFile(tmp_path / "c")

@@ -70,6 +70,8 @@ def why_not(state: State, device: Device, own: str = "") -> str:
         return "its PCI domain is above ffff"
     if device.group is None:
         return "it has no IOMMU group"
+    if device.lifecycle is Lifecycle.FREE and (marked := next(iter(device.taints.values()), None)) is not None:
+        return f"it is marked {marked.effect.value} by {marked.rule}"
     if device.lifecycle in GIVEN or is_own(state, device, own):
         return ""
     return f"it is {device.lifecycle.value}"

@@ -2,6 +2,9 @@
 
 A device's id is its slot's path, which survives reboots, as the path of a device does there; one without a known path
 goes by its PCI address. `used_by` is the consumer of the claim, which is the machine's uuid there.
+
+`unassigned` is what anybody could be given now. What is free, and yet nobody could be given it (its node is silent, it
+is marked, something of its IOMMU group is in use), is `skipped` with the reason.
 """
 
 from collections.abc import Iterable
@@ -9,10 +12,12 @@ from typing import Final
 
 import msgspec
 
-from aggregator.feeds.isolation import PASSED
+from aggregator.feeds.isolation import PASSED, Skipped
+from aggregator.ledger.asks import unschedulable
 from aggregator.ledger.model import Device, Node
+from aggregator.ledger.relations import blocked
 from aggregator.ledger.state import State
-from aggregator.ledger.words import LIVE_CLAIMS, Lifecycle, Reach
+from aggregator.ledger.words import LIVE_CLAIMS, Lifecycle, Mode, Reach
 
 STATES: Final[dict[Lifecycle, str]] = {
     Lifecycle.FREE: "unassigned",
@@ -56,6 +61,8 @@ class Server(msgspec.Struct, frozen=True):
     server: str
     hostname: str
     assignable_devices: list[Assignable]
+    skipped: list[Skipped] = []
+    """Free devices that nobody can be given now."""
 
 
 class TritonFeed(msgspec.Struct, frozen=True):
@@ -74,17 +81,33 @@ def feed(state: State, nodes: Iterable[Node], variants: Iterable[str] = ()) -> T
     machines: dict[str, list[Assigned]] = {}
     for node in nodes:
         devices: list[Assignable] = []
+        skipped: list[Skipped] = []
         for device in state.devices_of(node.id):
             told = _assignable(state, device, wanted)
             if told is None:
+                continue
+            if device.lifecycle is Lifecycle.FREE and (reason := _not_givable(state, device)):
+                skipped.append(Skipped(node.id, device.id, device.slot.address, reason))
                 continue
             devices.append(told)
             if told.used_by is not None:
                 mine = machines.setdefault(told.used_by, [])
                 mine.append(Assigned(told.id, told.type, told.variant, node.id))
-        if devices:
-            servers.append(Server(node.id, node.name, sorted(devices, key=lambda one: one.id)))
+        if devices or skipped:
+            servers.append(Server(node.id, node.name, sorted(devices, key=lambda one: one.id), skipped))
     return TritonFeed(state.sequence, servers, machines)
+
+
+def _not_givable(state: State, device: Device) -> str:
+    """Say why nobody can be given a free device; "" when somebody can. A machine there has its devices passed through.
+
+    Whoever holds a neighbour is not told apart: who asks is not known.
+    """
+    objection = unschedulable(state, device)
+    if objection is not None:
+        return objection.message
+    hindrance = blocked(state, device, "", Mode.PASSTHROUGH)
+    return hindrance.why if hindrance is not None else ""
 
 
 def _assignable(state: State, device: Device, wanted: set[str]) -> Assignable | None:

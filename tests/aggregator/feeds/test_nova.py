@@ -8,9 +8,11 @@ from aggregator.feeds import nova
 from aggregator.feeds.isolation import Policy
 from aggregator.ledger import claims, uses
 from aggregator.ledger.asks import Ask, Pick
-from aggregator.ledger.entries import Passed
+from aggregator.ledger.entries import Passed, Tainted
 from aggregator.ledger.facts import withdraw
+from aggregator.ledger.model import Taint
 from aggregator.ledger.outside import Use
+from aggregator.ledger.words import Effect
 from schemas.device import DeviceKind
 from tests.aggregator.feeds.worlds import DRIVE, FUNCTIONS, PORT, V100, Server
 from tests.aggregator.ledger.worlds import document
@@ -124,3 +126,11 @@ def test_variants_that_were_not_asked_for_are_not_told(server: Server) -> None:
     server.port()
     assert list(FUNCTIONS) == addresses(server, Policy.ONE_PER_GROUP, "i350-vf")
     assert DRIVE not in addresses(server)
+
+
+def test_marked_device_is_not_handed_on_until_it_is_given(server: Server) -> None:
+    """A mark keeps new machines away; who has it keeps it."""
+    gpu = server.at("0000:44:00.0")
+    server.write([Tainted("n1", gpu.id, Taint("flaky", Effect.NO_SCHEDULE, "fell off twice", "op", 1))])
+    assert "0000:44:00.0" not in addresses(server)
+    assert "it is marked NoSchedule by flaky" == skipped(server)["0000:44:00.0"]

@@ -3,7 +3,9 @@
 from aggregator.feeds import triton
 from aggregator.ledger import claims, cleaning
 from aggregator.ledger.asks import Ask, Pick
-from aggregator.ledger.words import Lifecycle
+from aggregator.ledger.entries import NodeReached, Tainted
+from aggregator.ledger.model import Taint
+from aggregator.ledger.words import Effect, Lifecycle
 from tests.aggregator.feeds.worlds import GPUS, V100, Server
 from tests.aggregator.ledger.worlds import readback
 
@@ -52,3 +54,19 @@ def test_states_follow_a_claim_and_used_by_goes_with_the_dirt() -> None:
 def test_every_lifecycle_is_told_or_left_out() -> None:
     left_out = {one for one in Lifecycle if one not in triton.STATES}
     assert {Lifecycle.HOST, Lifecycle.FOREIGN, Lifecycle.RETIRED} == left_out
+
+
+def test_free_devices_that_nobody_can_be_given_are_skipped_with_the_reason() -> None:
+    """A neighbour in use, a mark, a silent node: to Triton none of them is `unassigned`."""
+    server = Server()
+    server.decide(claims.grant(server.state, Ask("t1", VM, [Pick(server.at("0000:27:00.0").id)]), "c-1"))
+    marked = server.at("0000:44:00.0")
+    server.write([Tainted("n1", marked.id, Taint("flaky", Effect.NO_SCHEDULE, "fell off twice", "op", 1))])
+    (one,) = triton.feed(server.state, server.state.nodes.values()).servers
+    reasons = {each.address: each.reason for each in one.skipped}
+    assert {"0000:28:00.0", "0000:44:00.0"} == reasons.keys()
+    assert "in the same IOMMU group 19" in reasons["0000:28:00.0"]
+    assert "flaky" in reasons["0000:44:00.0"]
+    server.write([NodeReached("n1", live=False)])
+    (one,) = triton.feed(server.state, server.state.nodes.values()).servers
+    assert ["provisioning"] == [each.state for each in one.assignable_devices]

@@ -16,9 +16,9 @@ from collectors.transport import check_address
 from schemas.errors import ConfigError, near_names
 from schemas.verbosity import Level, level_of
 
-DEFAULT_COLLECTORS: Final = ("host", "pci", "nvml", "nvme", "syslog")
+DEFAULT_COLLECTORS: Final = ("host", "pci", "nvml", "nvme", "sriov", "syslog")
 """What runs when the configuration names no collector."""
-OPTIONAL_COLLECTORS: Final = frozenset({"nvme", "nvml"})
+OPTIONAL_COLLECTORS: Final = frozenset({"nvme", "nvml", "sriov"})
 """Those of them that are for hardware which many machines have not: nothing is wrong where they find none."""
 LEVEL_WORDS: Final = tuple(level.word for level in Level)
 

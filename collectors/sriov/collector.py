@@ -7,28 +7,32 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Annotated, ClassVar, Final
+from typing import Annotated, ClassVar, Final, Literal
 
 import msgspec
 from msgspec import Meta
 
-from collectors.contract import Context, Emit
+from collectors.contract import Context, Emit, Objection
 from collectors.isolation import MACHINE
 from collectors.metrics_nic import NIC_METRICS, PORT_METRICS, VF_METRICS
+from collectors.sriov.checks import Checks, objections
 from collectors.sriov.documents import describe_port, describe_vf, offloads
+from collectors.sriov.drift import with_drift
 from collectors.sriov.drivers import Trust
 from collectors.sriov.ears import Ear, own_ears, wait
 from collectors.sriov.events import EVENTS
 from collectors.sriov.kernel import Kernel, OwnKernel, read_driver, read_features, read_link
-from collectors.sriov.netlink import NetlinkError
+from collectors.sriov.netlink import NetlinkError, VirtualFunction
 from collectors.sriov.readings import Readings
-from collectors.sriov.survey import Survey, changes, survey
+from collectors.sriov.survey import Survey, changes
+from collectors.sriov.survey import survey as look
 from collectors.sriov.sysfs import Port, VirtualPort, duplex, link_rate, read_ports
+from collectors.vnics import HOST
 from schemas.device import Document, Value
 from schemas.errors import NoDataError, PartialCollectError
 from schemas.events import EventSpec
 from schemas.metrics import MetricSpec
-from schemas.rows import Item
+from schemas.rows import Event, Item
 
 _LOOK_S: Final = 0.5
 """The longest wait before `stopping` is looked at."""
@@ -43,6 +47,14 @@ class SriovConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
     rescan_every_seconds: Seconds = 60.0
     """How often everything is looked at for what no event told."""
+    metadata: Literal["auto", "on", "off"] = "auto"
+    """Compare functions with the VNICs of the cloud's metadata service; auto: on an instance of Oracle's cloud."""
+    metadata_address: str = f"{HOST}:80"
+    """Where that service answers, `<host>:<port>`."""
+    metadata_every_seconds: Seconds = 60.0
+    """How often it is asked."""
+    expectations: str = ""
+    """Path of a file that says how network functions must be; what differs is told as drift. Empty: no file."""
 
 
 class SriovCollector:
@@ -73,7 +85,17 @@ class SriovCollector:
         self._readings: Readings | None = None
         self._survey = Survey()
         self._fresh = threading.Event()
+        self._checks = self._make_checks()
         self._slow_due = self._survey_due = float("-inf")
+
+    def _make_checks(self) -> Checks:
+        config = self._config
+        every, address = config.metadata_every_seconds, config.metadata_address
+        return Checks(self._context.root, config.metadata, address, every, config.expectations, self._clock)
+
+    def check_options(self, *, attempt: bool) -> Iterator[Objection]:  # noqa: ARG002 - reading a file leaves no trace
+        """Give what cannot work as configured."""
+        yield from objections(self._config.metadata_address, self._config.expectations)
 
     def probe(self) -> str:
         """Give "" where there is a network function on the PCI bus, else what is missing."""
@@ -87,6 +109,7 @@ class SriovCollector:
         self._kernel = self._make_kernel()
         self._readings = Readings(self._context.root, self._kernel, self._trust)
         self._slow_due = float("-inf")
+        self._checks = self._make_checks()
         self._look(self._kernel)
 
     def collect(self) -> Iterator[Item]:
@@ -103,7 +126,7 @@ class SriovCollector:
         namer, level = found.namer(), self._context.level()
         for port in found.ports:
             yield from readings.read(port, namer.port(port), namer.vfs(port), level, slow=slow)
-        failed = list(readings.failed.values())
+        failed = [*readings.failed.values(), *([self._checks.problem] if self._checks.problem else [])]
         if failed:
             self._fresh.clear()
             raise PartialCollectError("; ".join(failed[:8]), failed=len(failed))
@@ -112,23 +135,31 @@ class SriovCollector:
         """Give a document for every port and every virtual function."""
         kernel, readings = self._open()
         self._look(kernel)
-        yield from self._documents(self._survey, kernel, readings)
+        yield from with_drift(self._documents(self._survey, kernel, readings), self._checks.drift)
+
+    @property
+    def survey(self) -> Survey:
+        """What was found at the last look."""
+        return self._survey
 
     def watch(self, emit: Emit, stopping: threading.Event) -> None:
         """Hear of changes from the kernel, and look by oneself now and then; emit at once what changed."""
         kernel, ears = self._make_kernel(), self._listen()
+        readings = Readings(self._context.root, kernel, self._trust)
         try:
             before, due = self._survey, self._clock() + self._config.rescan_every_seconds
             while not stopping.is_set():
-                heard = wait(ears, _indexes(before), _LOOK_S, stopping, self._clock)
-                if stopping.is_set() or not (heard or self._clock() >= due):
+                heard = not self._checks.due and wait(ears, _indexes(before), _LOOK_S, stopping, self._clock)
+                if stopping.is_set() or not (heard or self._clock() >= due or self._checks.due):
                     continue
                 due = self._clock() + self._config.rescan_every_seconds
-                after = survey(self._context.root, kernel)
+                after = look(self._context.root, kernel)
                 events = list(changes(before, after))
                 before = after
                 if events:
                     self._fresh.clear()
+                events += self._check(after, kernel, readings)
+                if events:
                     emit(events)
         finally:
             kernel.close()
@@ -150,8 +181,16 @@ class SriovCollector:
     def _look(self, kernel: Kernel) -> None:
         self._fresh.set()  # before the look: what changes meanwhile is looked at again
         self._survey_due = self._clock() + self._config.rescan_every_seconds
-        self._survey = survey(self._context.root, kernel)
+        self._survey = look(self._context.root, kernel)
         self._trust.keep({(vf.address, vf.inode) for port in self._survey.ports for vf in port.vfs})
+
+    def _check(self, found: Survey, kernel: Kernel, readings: Readings) -> list[Event]:
+        """Compare with what should be."""
+
+        def mac_of(vf: VirtualPort, told: VirtualFunction | None) -> str:
+            return (told.mac if told else "") or _own_mac(kernel, vf)
+
+        return self._checks.look(found, mac_of, lambda: self._documents(found, kernel, readings))
 
     def _documents(self, found: Survey, kernel: Kernel, readings: Readings) -> Iterator[Document]:
         namer, root = found.namer(), self._context.root

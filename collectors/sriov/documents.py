@@ -80,7 +80,8 @@ def usable_as(*, has_group: bool, has_interface: bool) -> list[str]:
     """Give what a virtual machine can be given a function as (R000-5).
 
     `vfio` needs an IOMMU group. `vhost-user`: a switch in user space, which takes the function by vfio or its interface
-    by AF_XDP. `virtio-net`: vhost on top of the host's interface.
+    by AF_XDP. `virtio-net`: vhost on top of the host's interface. What the host's driver has a port of, it can have the
+    functions of, whoever has them now.
     """
     found = ["vfio"] if has_group else []
     if has_group or has_interface:
@@ -129,7 +130,7 @@ def describe_vf(
         "vf_index": vf.index,
         "interface": vf.interface.name if vf.interface else None,
         "representor": vf.representor.name if vf.representor else None,
-        "usable_as": usable_as(has_group=vf.has_group, has_interface=vf.interface is not None),
+        "usable_as": usable_as(has_group=vf.has_group, has_interface=port.interface is not None),
         "mac": own_mac or None,
         **(_configured(told) if told else {}),
         **facts,

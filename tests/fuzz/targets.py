@@ -13,11 +13,16 @@ from aggregator.expression.pattern import search_of
 from aggregator.expression.pattern_syntax import PatternError
 from collectors._smbios import parse_structure
 from collectors._uevents import parse_uevent
+from collectors.expectation import ExpectationError, parse_expectations
 from collectors.nvme import identify, logs
 from collectors.nvme.ocp import parse_ocp
 from collectors.pci_config import parse_config, parse_vpd
+from collectors.sriov import ethtool
+from collectors.sriov.ears import interface_indexes
+from collectors.sriov.netlink import NetlinkError, parse_links
 from collectors.syslog_framing import Framer
 from collectors.syslog_journal_entry import oversized_record, read_record
+from collectors.vnics import VnicsError, parse_vnics
 from schemas.account import Account, Dropped, EpochAccount, StreamAccount
 from schemas.batch import Block, Envelope
 from schemas.codec import check_batch, decode_batch, decode_body, encode_batch, encode_body
@@ -27,6 +32,7 @@ from schemas.publish import Result, Status, decode_answer, decode_request, encod
 from schemas.verbosity import Level, RowClass
 from tests.collectors.nvme import made as nvme
 from tests.collectors.pci.made import config_space, slot_structure, vital_data
+from tests.collectors.sriov import made as sriov
 
 
 class Target(msgspec.Struct, frozen=True):
@@ -151,6 +157,33 @@ TARGETS: dict[str, Target] = {
             b'{"__CURSOR":"s=fe39;i=4;b=9c","MESSAGE":[null,"again"],"N_DROPPED":"12","__REALTIME_TIMESTAMP":"1795290"}',
         ),
         (),
+    ),
+    "rtnetlink": Target(
+        lambda data: [parse_links(data), interface_indexes(data)],
+        (
+            sriov.answer(4, permanent="02:11:22:33:44:55", vfs=[sriov.vf_entry(0, vlan=7, counts=tuple(range(8)))]),
+            sriov.answer(5),
+        ),
+        (NetlinkError, OSError),
+    ),
+    "ethtool": Target(
+        lambda data: [
+            ethtool.parse_driver(data),
+            ethtool.parse_count(data),
+            ethtool.parse_names(data),
+            ethtool.parse_values(data),
+            ethtool.parse_features(data, ["rx-gro", "tx-lso"] * 20),
+        ],
+        (bytes(range(200)), b"\x1d\0\0\0\x02\0\0\0" + bytes(16)),
+        (),
+    ),
+    "expectations": Target(
+        parse_expectations,
+        (b'[[expect]]\nkind = "vf"\ncount = 4\nmatch = {vlan = 3}\nmust = {spoof_check = true}\n',),
+        (ExpectationError,),
+    ),
+    "vnics": Target(
+        parse_vnics, (b'[{"vnicId": "a", "macAddr": "02:00:17:05:D1:DB", "vlanTag": 3, "nicIndex": 1}]',), (VnicsError,)
     ),
     "smbios": Target(
         lambda data: (found := parse_structure(data, 9)) and (found.text(4), found.word(0x0D), found.byte(0x10)),

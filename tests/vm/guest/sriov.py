@@ -8,6 +8,7 @@ port is pulled by who reads the line `pull`.
 import json
 import logging
 import queue
+import socket
 import subprocess
 import sys
 import threading
@@ -91,16 +92,11 @@ def main() -> None:
     guest.wait("sriov.functions", after=VFS)
     functions = [(guest.folder / f"virtfn{index}").resolve() for index in range(VFS)]
     settle(lambda: all(list(function.glob("net/*")) for function in functions))
+    say("traffic", traffic(functions[1:]))
     guest.look("made")
     for index, *words in SETTINGS:
         run("ip", "link", "set", guest.interface, "vf", index, *words)
     guest.wait("sriov.changed", what="trust", after="true")
-    for function in functions[1:]:
-        (interface,) = (function / "net").iterdir()
-        run("ip", "link", "set", interface.name, "up")
-        run("ip", "link", "set", interface.name, "arp", "off")
-        run("ip", "address", "add", f"10.9.{function.name[-1]}.1/24", "dev", interface.name)
-    say("traffic", traffic())
     guest.look("set")
     give_to_vfio(functions[2])
     guest.wait("sriov.changed", what="interface", after="")
@@ -117,21 +113,21 @@ def main() -> None:
     guest.collector.stop()
 
 
-def traffic() -> int:
-    """Send through the virtual functions; give how many packets were sent."""
-    import socket
-
-    sent = 0
+def traffic(functions: list[Path]) -> list[str]:
+    """Send through the interfaces of functions until their drivers have counted it; give those interfaces."""
+    found = [next((function / "net").iterdir()) for function in functions]
+    for number, one in enumerate(found):
+        run("ip", "link", "set", one.name, "up")
+        run("ip", "address", "add", f"10.9.{number}.1/24", "dev", one.name)
+    settle(lambda: all((one / "carrier").read_text() == "1\n" for one in found))
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
-        for target in ("10.9.1.2", "10.9.2.2", "10.9.0.2", "10.9.4.2"):
-            for _ in range(20):
-                try:
-                    sender.sendto(b"x" * 100, (target, 9))
-                    sent += 1
-                except OSError:
-                    break
-    time.sleep(2.5)  # the driver counts once in two seconds
-    return sent
+        for number, one in enumerate(found):
+            run("ip", "neighbour", "add", f"10.9.{number}.2", "lladdr", "02:00:00:00:ff:ff", "dev", one.name)
+            for _ in range(20 * (number + 1)):
+                sender.sendto(b"x" * 100, (f"10.9.{number}.2", 9))
+    settle(lambda: all(int((one / "statistics/tx_packets").read_text()) >= 20 for one in found))
+    time.sleep(3.0)  # the driver counts once in two seconds
+    return [one.name for one in found]
 
 
 def links() -> Any:

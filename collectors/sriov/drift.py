@@ -1,0 +1,138 @@
+"""How network functions differ from what they should be: by the cloud's metadata, and by their operator."""
+
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from collectors._procfs import read_text
+from collectors.sriov.netlink import VirtualFunction
+from collectors.sriov.survey import Survey
+from collectors.sriov.sysfs import Port, VirtualPort
+from collectors.vnics import Function, Match, Vnic, VnicsError, compare, parse_vnics
+from schemas.device import Document, Value
+from schemas.rows import Event, Severity
+
+MOST_TOLD: Final = 16
+"""Of one device, so many differences are told one by one."""
+_CLOUD: Final = "OracleCloud.com"
+_TAG: Final = "sys/class/dmi/id/chassis_asset_tag"
+"""Source: docs.oracle.com, "Getting Instance Metadata"; cloud-init looks at the same."""
+
+
+class Standing(msgspec.Struct, frozen=True, order=True):
+    """A difference that there is now."""
+
+    device: str
+    """"" when it is no device of this node's that differs."""
+    kind: str
+    vnic: str
+    message: str
+
+    def event(self, *, over: bool) -> Event:
+        """Make the event that it has come, or is over."""
+        detail = {"kind": self.kind} | ({"vnic": self.vnic} if self.vnic else {})
+        who = self.device or "the node's network"
+        if over:
+            return Event(
+                "sriov.drift_over", f"{who} no longer differs: {self.message}", Severity.NOTICE, self.device, detail
+            )
+        return Event("sriov.drift", f"{who}: {self.message}", Severity.WARNING, self.device, detail)
+
+
+class Drift(msgspec.Struct, frozen=True):
+    """What differs, and which VNIC each function is."""
+
+    standing: frozenset[Standing] = frozenset()
+    vnic_of: dict[str, str] = {}
+
+    def words(self, device: str) -> dict[str, Value | None]:
+        """Give the words of `schemas.capabilities.DRIFT_WORDS` for a device; None for what there is not."""
+        messages = sorted(one.message for one in self.standing if one.device == device)
+        more = len(messages) - MOST_TOLD
+        told: list[str] = messages if more <= 0 else [*messages[:MOST_TOLD], f"and {more} more"]
+        return {"vnic": self.vnic_of.get(device), "drift": told or None}
+
+
+def changed(before: Drift, after: Drift) -> Iterator[Event]:
+    """Give the events of what is over and of what has come."""
+    for one in sorted(before.standing - after.standing):
+        yield one.event(over=True)
+    for one in sorted(after.standing - before.standing):
+        yield one.event(over=False)
+
+
+def in_cloud(root: Path) -> bool:
+    """Whether this machine is an instance in the cloud whose metadata is known."""
+    return read_text(root / _TAG) == _CLOUD
+
+
+class Metadata:
+    """The metadata service's last answer. It stands when the service is silent."""
+
+    def __init__(self, fetch: Callable[[], bytes]) -> None:
+        """Prepare. `fetch` asks the service; raises VnicsError."""
+        self._fetch = fetch
+        self.vnics: list[Vnic] | None = None
+        self._lost = False
+
+    def ask(self) -> Iterator[Event]:
+        """Ask, and give the event when it stopped or began to answer."""
+        try:
+            self.vnics = parse_vnics(self._fetch())
+        except VnicsError as error:
+            if not self._lost:
+                self._lost = True
+                yield Event("sriov.metadata.lost", str(error), Severity.WARNING, "", {"reason": str(error)})
+            return
+        if self._lost:
+            self._lost = False
+            yield Event("sriov.metadata.back", "the metadata service answers again", Severity.NOTICE)
+
+
+MacOf = Callable[[VirtualPort, VirtualFunction | None], str]
+"""Gives the MAC address that a virtual function has; "" when nobody knows it."""
+
+
+def match(vnics: list[Vnic], found: Survey, mac_of: MacOf) -> tuple[Match, dict[int, str]]:
+    """Match VNICs with functions; gives the ports' names by the metadata's number of their NIC too.
+
+    The number says nothing of the bus: a port is the NIC whose VNIC without VLAN has its MAC address, or else the NIC
+    of a VNIC that has the address of one of its functions.
+    """
+    namer = found.namer()
+    numbers = {vnic.mac_addr: vnic.nic_index for vnic in vnics if vnic.nic_index is not None}
+    functions: list[Function] = []
+    ports: dict[int, str] = {}
+    for at, port in enumerate(found.ports):
+        told = found.told(port)
+        macs = {vf.address: mac_of(vf, told.get(vf.index)) for vf in port.vfs}
+        own = _mac(found, port)
+        number = next((numbers[mac] for mac in (own, *macs.values()) if mac in numbers), -1 - at)
+        ports.setdefault(number, namer.port(port))
+        functions.append(Function(namer.port(port), number, own, 0, virtual=False))
+        for vf in port.vfs:
+            one = told.get(vf.index)
+            vlan = (one.vlan or 0) if one else 0
+            functions.append(Function(namer.vf(port, vf), number, macs[vf.address], vlan))
+    return compare(vnics, functions), ports
+
+
+def _mac(found: Survey, port: Port) -> str:
+    link = found.links.get(port.address)
+    return (link.permanent_mac or link.mac) if link else ""
+
+
+def standing(matched: Match, ports: dict[int, str]) -> Iterator[Standing]:
+    """Give what differs from the metadata. What is missing is told of its port, if that is known."""
+    for one in matched.drifts:
+        device = one.device or (ports.get(one.nic, "") if one.nic is not None else "")
+        yield Standing(device, one.kind.value, one.vnic, one.message)
+
+
+def with_drift(documents: Iterable[Document], drift: Drift) -> Iterator[Document]:
+    """Give documents with the words of their drift."""
+    for document in documents:
+        words = {name: value for name, value in drift.words(document.device).items() if value is not None}
+        yield msgspec.structs.replace(document, capabilities=document.capabilities | words) if words else document

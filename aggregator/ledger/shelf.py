@@ -102,9 +102,9 @@ class LazyStays(Lazy[list[Sight]]):
         super().__init__(make, nodes)
         self._devices = devices
 
-    def tell(self, device: str, told: ToldStays) -> None:
-        """Keep what is told of the stays of a device. Ask for them before the device changes."""
-        super().__setitem__(device, told)  # type: ignore[assignment]  # nobody sees it
+    def tell(self, told: Mapping[str, ToldStays]) -> None:
+        """Keep what is told of the stays of devices. Ask for those of a device before it changes."""
+        super().update(cast(Mapping[str, list[Sight]], told))  # nobody sees it
 
     def __getitem__(self, key: str) -> list[Sight]:
         found: Any = super().__getitem__(key)
@@ -206,11 +206,10 @@ class Shelf(State):
         """Make a node's devices, as of the snapshot, and apply what waits for them."""
         node, sequence, time_ns = self.nodes[name], self.sequence, self.time_ns
         changed = node.changed
-        devices = []
-        for device, told in self._making.encoded(self._encoded.pop(name)):
-            self.devices[device.id] = device
-            cast(LazyStays, self.sights).tell(device.id, told)
-            devices.append(device)
+        made = self._making.encoded(self._encoded.pop(name))
+        devices = [device for device, _ in made]
+        self.devices.update([(device.id, device) for device in devices])
+        cast(LazyStays, self.sights).tell({device.id: told for device, told in made})
         for device in devices if not self._settled else ():
             self.sights[device.id]  # any entry may change the device from now on
         for written in self._waiting.pop(name, ()):

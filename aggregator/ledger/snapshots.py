@@ -117,10 +117,13 @@ def listed(connection: Connection, known: Mapping[int, Listed]) -> dict[int, Lis
 def read(connection: Connection, sequence: int, *, lazy: bool = False) -> Reading:
     """Read all parts of a snapshot. Raises SnapshotError."""
     reading = Reading(_unpack(_body(connection, sequence, 0), None), lazy=lazy)
-    base = reading.head.base
+    bodies = _bodies(connection, sequence)
+    bases = _bodies(connection, reading.head.base) if reading.head.base else {}
     for part in range(1, reading.parts + 1):
-        against = _unpack(_body(connection, base, part), None) if base and _has(connection, base, part) else None
-        reading.add(_unpack(_body(connection, sequence, part), against))
+        if part not in bodies:
+            raise SnapshotError(f"the snapshot at {sequence} lacks part {part}")
+        against = _unpack(bases[part], None) if part in bases else None
+        reading.add(_unpack(bodies[part], against))
     reading.kept()
     return reading
 
@@ -176,10 +179,11 @@ def _body(connection: Connection, sequence: int, part: int) -> bytes:
     return bytes(row.body)
 
 
-def _has(connection: Connection, sequence: int, part: int) -> bool:
+def _bodies(connection: Connection, sequence: int) -> dict[int, bytes]:
+    """Give the parts of a snapshot that are there, as they lie on disk."""
     table = LEDGER_SNAPSHOT.c
-    found = select(table.part).where(table.sequence == sequence, table.part == part)
-    return connection.execute(found).first() is not None
+    rows = connection.execute(select(table.part, table.body).where(table.sequence == sequence))
+    return {row.part: bytes(row.body) for row in rows}
 
 
 def _pack(part: bytes, base: bytes | None) -> bytes:

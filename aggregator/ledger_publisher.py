@@ -1,13 +1,15 @@
 """What the ledger concludes goes into the log's topic `inventory`, after it is on disk, in order, with none left out.
 
-Entries go into the log first, then the place is kept up to which the log has them. So a crash in between publishes some
-twice, and none never: (ledger, generation, sequence) tells readers what they have seen. A log that is new gets what is
+Entries go into the log first, then the place is kept up to which the log has them, once a second at most: each time is
+a commit of the ledger, behind which decisions wait. So a crash publishes the last of them twice, and none never:
+(ledger, generation, sequence) tells readers what they have seen. A log that is new gets what is
 written from then on; what was before is in the ledger.
 """
 
 import asyncio
 import logging
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Final
 
@@ -28,6 +30,8 @@ from schemas.inventory import InventoryRecord, encode_inventory
 _log = logging.getLogger("muster.ledger")
 TOPIC: Final = "inventory"
 PAGE: Final = 500
+KEEP_SECONDS: Final = 1.0
+"""The place is kept so often at most."""
 _WAIT_SECONDS: Final = 5.0
 _encoder: Final = msgspec.json.Encoder()
 
@@ -44,9 +48,13 @@ class PublishingStatus(msgspec.Struct):
 class LedgerPublisher:
     """Publishes one ledger to one log. For one event loop."""
 
-    def __init__(self, ledger: Ledger, log: Log) -> None:
+    def __init__(self, ledger: Ledger, log: Log, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._ledger = ledger
         self._log = log
+        self._clock = clock
+        self._kept = 0
+        """Sequence up to which it is on disk that the log has the entries."""
+        self._kept_at = float("-inf")
         self.status = PublishingStatus()
 
     async def run(self) -> None:
@@ -59,7 +67,7 @@ class LedgerPublisher:
                     await self.begin()
                     known = True
                 if not await self.publish():
-                    await self._ledger.wait(self.status.sequence, _WAIT_SECONDS)
+                    await self._rest()
                 backoff = 0.1
             except MusterError as error:
                 known = False
@@ -75,7 +83,7 @@ class LedgerPublisher:
         self._ledger.peek()
         place = await self._ledger.maintain(partial(_begin, log_id=self._log.id, now=self._ledger.durable))
         # a ledger that was put back from an older copy goes on from what it has
-        self.status.sequence = min(place, self._ledger.durable)
+        self.status.sequence = self._kept = min(place, self._ledger.durable)
 
     async def publish(self) -> bool:
         """Publish a page; False when there is none. Raises LogFullError, LedgerBusyError, LeadLostError."""
@@ -87,10 +95,24 @@ class LedgerPublisher:
         records = await self._ledger.read(lambda state: list(self._records(state, page)))
         await self._log.append(records)
         failpoint("ledger.published")
-        last = page[-1].sequence
-        await self._ledger.maintain(partial(_keep, log_id=self._log.id, sequence=last))
-        self.status.sequence, self.status.last_error = last, ""
+        self.status.sequence, self.status.last_error = page[-1].sequence, ""
+        if self._clock() - self._kept_at >= KEEP_SECONDS:
+            await self.keep()
         return True
+
+    async def keep(self) -> None:
+        """Keep the place up to which the log has the entries. Raises LeadLostError or ControlError."""
+        last = self.status.sequence
+        if last > self._kept:
+            await self._ledger.maintain(partial(_keep, log_id=self._log.id, sequence=last))
+            self._kept, self._kept_at = last, self._clock()
+
+    async def _rest(self) -> None:
+        """Wait for an entry; when none comes while the place is due to be kept, keep it."""
+        if self._kept == self.status.sequence:
+            await self._ledger.wait(self.status.sequence, _WAIT_SECONDS)
+        elif not await self._ledger.wait(self.status.sequence, self._kept_at + KEEP_SECONDS - self._clock()):
+            await self.keep()
 
     def _records(self, state: State, page: list[Written]) -> Iterable[Entry]:
         ledger, generation, partitions = self._ledger.id, state.generation, self._log.partitions

@@ -1,12 +1,13 @@
 """What the ledger concludes is in the log: all of it, in order; what comes twice says which it is."""
 
+import asyncio
 from pathlib import Path
 
 import pytest
 
 from aggregator.ledger.entries import NodeOrdered, RatioSet
 from aggregator.ledger_publisher import LedgerPublisher
-from aggregator.log import Log, LogFullError
+from aggregator.log import Log, LogFullError, partition_of
 from aggregator.log_sqlite import SqliteLog
 from schemas.inventory import InventoryRecord, decode_inventory
 from tests.aggregator.ledger.rig import opened, settle, write
@@ -20,6 +21,13 @@ async def published(log: Log) -> list[InventoryRecord]:
         assert [one.sequence for one in here] == sorted(one.sequence for one in here)
         found += here
     return sorted(found, key=lambda one: (one.sequence, one.node))
+
+
+async def published_as_it_is(log: Log) -> list[InventoryRecord]:
+    """Give what is in the log, repetitions too, as far as it is about no node."""
+    place = partition_of("", log.partitions)
+    records = await log.read("inventory", place, await log.begin("inventory", place), 1 << 24)
+    return sorted((decode_inventory(record.value) for record in records), key=lambda one: one.sequence)
 
 
 async def drain(publisher: LedgerPublisher) -> None:
@@ -74,6 +82,49 @@ async def test_what_a_full_log_refused_is_published_later(tmp_path: Path) -> Non
             await drain(publisher)
         await drain(publisher)
         assert [one.sequence for one in await published(log)] == list(range(1, ledger.durable + 1))
+    await log.close()
+
+
+async def test_the_place_is_kept_once_a_second_and_what_came_behind_it_comes_twice_after_a_crash(
+    tmp_path: Path,
+) -> None:
+    """Each keeping is a commit of the ledger, behind which decisions wait."""
+    log, now = SqliteLog(tmp_path / "log.db", partitions=4), [0.0]
+    async with opened(tmp_path / "ledger.db") as ledger:
+        publisher = LedgerPublisher(ledger, log, clock=lambda: now[0])
+        await publisher.begin()
+        for _ in range(3):
+            await write(ledger, RatioSet("vcpus", 2.0))
+            await publisher.publish()
+            now[0] += 0.4
+        again = LedgerPublisher(ledger, log, clock=lambda: now[0])  # the first one died
+        await drain(again)
+        assert [1, 2, 2, 3, 3] == [one.sequence for one in await published_as_it_is(log)]
+        await write(ledger, RatioSet("vcpus", 3.0))
+        now[0] += 1.0
+        await drain(again)
+        third = LedgerPublisher(ledger, log)
+        await third.begin()
+        assert third.status.sequence == ledger.durable == 4
+    await log.close()
+
+
+async def test_the_place_is_kept_when_nothing_more_comes(tmp_path: Path) -> None:
+    """A restart in peace repeats nothing."""
+    log = SqliteLog(tmp_path / "log.db", partitions=4)
+    async with opened(tmp_path / "ledger.db") as ledger:
+        publisher = LedgerPublisher(ledger, log)
+        running = asyncio.create_task(publisher.run())
+        for number in range(3):
+            await write(ledger, RatioSet("vcpus", 2.0 + number))
+        again = LedgerPublisher(ledger, log)
+        async with asyncio.timeout(30):
+            while again.status.sequence != ledger.durable:
+                await asyncio.sleep(0.02)
+                await again.begin()
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+        assert [1, 2, 3] == [one.sequence for one in await published(log)]
     await log.close()
 
 

@@ -9,7 +9,7 @@ repeat, so that time is linear in the length of the message.
 
 import re
 from collections.abc import Callable, Iterable
-from datetime import datetime, timedelta, tzinfo
+from datetime import datetime, timedelta, timezone, tzinfo
 from typing import Final
 
 from collectors.syslog_listener import Counts
@@ -36,7 +36,7 @@ _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct",
 _RFC3164 = re.compile(
     r"(?:<(\d{1,3})>)?"
     r"(?:[ ]?[*.]?(?:"  # Cisco marks a clock that is not synchronised with `*` or `.`
-    rf"((?:{'|'.join(_MONTHS)}) [ \d]?\d(?: \d{{4}})? \d\d:\d\d:\d\d)(?:\.(\d{{1,9}}))?"
+    rf"((?:{'|'.join(_MONTHS)}) [ \d]?\d(?: \d{{4}})? \d\d:\d\d:\d\d)(?:\.(\d{{1,9}}))?(?:[ ]((?:19|20)\d\d)(?=[ ]\S))?"
     rf"|{_SECOND}(?:[.,](\d{{1,9}}))?(Z|[+-]\d\d:?\d\d)?"
     r"):?(?:[ ]++|\Z)"
     r"(?:(?![^\s\[\]:]{1,128}+(?:\[[^\]\s]{0,128}+\]:?|:)(?:\s|\Z))([^\s\[\]]{1,255}+)(?:[ ](?::[ ])?|\Z))?)?"
@@ -44,6 +44,20 @@ _RFC3164 = re.compile(
     r"(.*)",
     re.ASCII | re.DOTALL,
 )
+_CISCO = re.compile(
+    r"<(\d{1,3})>(?::[ ]?|(\d{1,10}):[ ])?"  # IOS numbers its messages, NX-OS and FTD leave the number out
+    r"(?:([^\s:\[\]]{1,255}+):[ ])?"  # `logging origin-id`
+    rf"[*.]?(?:(\d{{4}})[ ])?({'|'.join(_MONTHS)}) ([ \d]?\d)(?: (\d{{4}}))? (\d\d:\d\d:\d\d)(?:\.(\d{{1,9}}))?"
+    r"(?:[ ]([A-Z]{2,5})(?=:?[ ]))?:?[ ](?:([^\s:%\[\]]{1,255}+)[ ](?::[ ])?)?"
+    r"(%\w[\w-]*-\d-\w+):[ ]?(.*)",
+    re.ASCII | re.DOTALL,
+)
+"""Cisco's form: number, host, time with the name of its zone, and `%FACILITY-SEVERITY-MNEMONIC`."""
+_ZONES: Final = {"UTC": 0, "GMT": 0, "UT": 0, "Z": 0, "EST": -5, "EDT": -4, "CST": -6, "CDT": -5, "MST": -7, "MDT": -6,
+                 "PST": -8, "PDT": -7}  # fmt: skip
+"""Hours that a zone is ahead of UTC, of the names that RFC 5322 part 4.3 defines; any other name says nothing."""
+_LONG_FRACTION = re.compile(r"(<\d{1,3}>1 \S{19}\.\d{6})\d{1,3}(?=[Z+-])", re.ASCII)
+_MARK = "\ufeff"
 _ENDS = "\0\r\n"
 _SCALE = tuple(10 ** (9 - digits) for digits in range(10))
 _DAY_NS = 86_400_000_000_000
@@ -81,6 +95,7 @@ class Parser:
         self._seconds: dict[str, int | None] = {}
         self._local: dict[str, int | None] = {}
         self._local_until = 0
+        self._zones: dict[int, Parser] = {}
 
     def parse(self, messages: Iterable[bytes], source: str, rows: Rows, counts: Counts) -> int:
         """Append a row for each message and give how many were appended: all but those that are empty.
@@ -99,6 +114,11 @@ class Parser:
             if text[-1:] in _ENDS:
                 text = text.rstrip(_ENDS)
             match = match_5424(text)
+            if match is None and (text[:1] == _MARK or text.find(">1 ", 2, 7) > 0):
+                text = _mended(text)
+                match = match_5424(text)
+                if match is not None:
+                    counts.malformed_total += 1
             if match is None:
                 number += self._parse_3164(text, table, number, counts)
                 continue
@@ -131,14 +151,18 @@ class Parser:
         if match is None or not text:
             counts.malformed_total += 1
             return 0
-        pri, bsd, bsd_fraction, second, fraction, zone, host, app, process, message = match.groups()
+        pri, bsd, bsd_fraction, year, second, fraction, zone, host, app, process, message = match.groups()
         entry = _UNKNOWN if pri is None else _PRIORITIES.get(pri)
         if entry is None:
             return self._unreadable(text, table, number, counts)
         when = None
         timed = bsd or second
+        if not timed and (cisco := _CISCO.match(text)):
+            return self._parse_cisco(cisco, table, number, counts)
+        if year is not None:  # Junos: the year comes last
+            bsd = f"{bsd[:-9]} {year}{bsd[-9:]}"
         if timed:
-            when = self._time(bsd, second, zone)
+            when = self.time_of(bsd, second, zone)
             fraction = fraction or bsd_fraction
             if when is not None and fraction is not None:
                 when += int(fraction) * _SCALE[len(fraction)]
@@ -150,6 +174,36 @@ class Parser:
         )
         return 1
 
+    def _parse_cisco(self, match: re.Match[str], table: Table, number: int, counts: Counts) -> int:
+        """Append a row for a message in Cisco's form, and give 1."""
+        pri, sequence, origin, first, month, day, year, clock, fraction, zone, host, app, message = match.groups()
+        entry = _PRIORITIES.get(pri)
+        if entry is None:
+            return self._unreadable(match.string, table, number, counts)
+        year = first or year
+        moment = f"{month} {day} {year} {clock}" if year else f"{month} {day} {clock}"
+        when = self._in_zone(zone).time_of(moment, None, None)
+        if when is None:
+            counts.malformed_total += 1
+        elif fraction is not None:
+            when += int(fraction) * _SCALE[len(fraction)]
+        level, severity, facility = entry
+        told = None if sequence is None else int(sequence)
+        table[level].append(
+            (number, message or None, severity, facility, host or origin, app, None, None, None, when, told, "")
+        )
+        return 1
+
+    def _in_zone(self, name: str | None) -> "Parser":
+        """Give the parser of times in a zone by its name; this one where the name says nothing."""
+        hours = _ZONES.get(name or "")
+        if hours is None:
+            return self
+        parser = self._zones.get(hours)
+        if parser is None:
+            parser = self._zones[hours] = Parser(self._wall_ns, timezone(timedelta(hours=hours)))
+        return parser
+
     def _unreadable(self, text: str, table: Table, number: int, counts: Counts) -> int:
         """Append a row for a message whose PRI cannot be believed: all of it is its text."""
         counts.malformed_total += 1
@@ -157,7 +211,7 @@ class Parser:
         table[level].append((number, text, severity, facility, None, None, None, None, None, None, None, ""))
         return 1
 
-    def _time(self, bsd: str | None, second: str | None, zone: str | None) -> int | None:
+    def time_of(self, bsd: str | None, second: str | None, zone: str | None) -> int | None:
         """Give the nanoseconds since 1970 of a time in any of the dialects; None when there is no such time."""
         if second is not None and zone is not None:
             known = self._seconds.get(second + zone)
@@ -205,6 +259,11 @@ class Parser:
             return _in_range(int(moment.replace(tzinfo=self._zone).timestamp()) * 1_000_000_000)
         except (ValueError, OverflowError, OSError):  # years that the C library cannot place
             return None
+
+
+def _mended(text: str) -> str:
+    """Give a message without a byte order mark before it, and without more digits of a second than RFC 5424 allows."""
+    return _LONG_FRACTION.sub(r"\1", text.lstrip(_MARK))
 
 
 def _moment(text: str) -> datetime | None:

@@ -60,7 +60,8 @@ def kmsg(count: int) -> bytes:
     """Give kernel records, every fourth of them with a device."""
     device = " SUBSYSTEM=pci\n DEVICE=+pci:0000:83:00.0\n"
     return "".join(
-        f"{at % 8},{at},{at * 1000},-;igb 0000:01:00.0: an entry of the kernel log, number {at}\n{device * (at % 4 == 0)}"
+        f"{at % 8},{at},{at * 1000},-;igb 0000:01:00.0: an entry of the kernel log, number {at}\n"
+        f"{device * (at % 4 == 0)}"
         for at in range(count)
     ).encode()
 

@@ -63,10 +63,10 @@ class Lazy(dict[str, V]):
         return dict(super().items())
 
     def __getitem__(self, key: str) -> V:
-        found = super().__getitem__(key)
+        found: V = dict.__getitem__(self, key)  # `super` takes time, and there are many
         if type(found) is str:
             self._make(found)  # type: ignore[arg-type]  # no value is a str
-            return super().__getitem__(key)
+            return dict.__getitem__(self, key)
         return found
 
     def __iter__(self) -> Iterator[str]:
@@ -107,10 +107,13 @@ class LazyStays(Lazy[list[Sight]]):
         super().update(cast(Mapping[str, list[Sight]], told))  # nobody sees it
 
     def __getitem__(self, key: str) -> list[Sight]:
-        found: Any = super().__getitem__(key)
-        if type(found) is int or (found and type(found[0]) is Stay):
+        found: Any = dict.__getitem__(self, key)
+        if type(found) is str:
+            found = super().__getitem__(key)
+        if type(found) is int or (found and type(found[-1]) is Stay):
             found = self[key] = stays(self._devices[key], found)
-        return cast(list[Sight], found)
+        sights: list[Sight] = found
+        return sights
 
 
 class Shelf(State):

@@ -116,13 +116,19 @@ def _vf(device: Device, readback: VfReadback) -> Iterator[str]:
 
 
 def _nvme(device: Device, readback: NvmeReadback) -> Iterator[str]:
-    sanitized = readback.sanitize_status in ("completed", "completed-no-deallocate")
-    if sanitized and readback.data_written_since is not False:
-        yield "nothing says that it was not written to since it was sanitized"
-    if not sanitized:
-        left = sorted(set(readback.namespaces) - set(readback.formatted))
-        if left or not readback.formatted:
-            what = f"name spaces {left} were not formatted" if left else "nothing was formatted"
-            yield f"sanitize is {readback.sanitize_status or 'not supported'}, and {what}"
-    if device.kind is DeviceKind.NVME_NAMESPACE and not sanitized and len(readback.formatted) != 1:
+    """A drive is clean by its sanitize log, when nothing was written since; or by a format of each name space."""
+    status = readback.sanitize_status
+    if status in ("running", "failed"):
+        yield f"its sanitize is {status}"
+        return
+    sanitized = status in ("completed", "completed-no-deallocate")
+    if sanitized and readback.data_written_since is False:
+        return
+    left = sorted(set(readback.namespaces) - set(readback.formatted))
+    if left or not readback.formatted:
+        if sanitized:
+            yield "nothing says that it was not written to since it was sanitized"
+        what = f"name spaces {left} were not formatted" if left else "nothing was formatted"
+        yield f"sanitize is {status or 'not supported'}, and {what}"
+    if device.kind is DeviceKind.NVME_NAMESPACE and len(readback.formatted) != 1:
         yield "a name space's document names the one name space that was formatted"

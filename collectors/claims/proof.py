@@ -11,7 +11,6 @@ from typing import Final
 
 import msgspec
 
-from collectors._procfs import names, read_text
 from collectors.claims.order import Order
 from collectors.claims.readback import Reading, keeps_for_others, read_device
 from collectors.pci_sysfs import DEVICES, read_function
@@ -45,7 +44,14 @@ Reader = Callable[[Seen], dict[str, object]]
 
 
 def note(root: Path, order: Order) -> object:
-    """Take down, before the hook, what the evidence of a kind of device is compared with; None for most."""
+    """Take down, before the hook, what the evidence of a kind of device is compared with; None for most.
+
+    Of a drive it is an open trace of what is done to it from now on.
+    """
+    if order.device.kind == DeviceKind.NVME.value:
+        from collectors.nvme.formats import FormatTrace
+
+        return FormatTrace.open(root, order.device.address)
     if order.device.kind != DeviceKind.GPU.value:
         return None
     from collectors.nvml import evidence
@@ -94,15 +100,16 @@ def reset_function(root: Path, address: str) -> bool:
 
 
 def _nvme(seen: Seen) -> dict[str, object]:
-    """Source: linux/Documentation/ABI/stable/sysfs-block: nothing below `/sys` tells of a sanitize or a format."""
-    folder = seen.root / DEVICES / seen.order.device.address / "nvme"
-    found = [
-        int(read_text(folder / controller / one / "nsid"))
-        for controller in names(folder)
-        for one in names(folder / controller)
-        if read_text(folder / controller / one / "nsid").isdecimal()
-    ]
-    return {"sanitize_status": UNSUPPORTED, "namespaces": sorted(found)}
+    """Ask the drive for its sanitize log, and the trace for formats; without rights or driver nothing tells."""
+    from collectors.nvme import evidence
+    from collectors.nvme.formats import FormatTrace
+
+    address = seen.order.device.address
+    trace = seen.before if isinstance(seen.before, FormatTrace) else None
+    formats = trace.found() if trace is not None else []
+    if trace is not None:
+        trace.close()
+    return msgspec.structs.asdict(evidence.shown(seen.root, address, formats) or evidence.unread(seen.root, address))
 
 
 def _gpu(seen: Seen) -> dict[str, object]:
@@ -136,8 +143,10 @@ def _partition(seen: Seen) -> dict[str, object]:
 
 
 def _vf(seen: Seen) -> dict[str, object]:
-    """What a port gives its functions is not below `/sys`, but in what its driver answers over netlink."""
-    return {"vlan": None, "mac": "", "reset_seen": seen.reset_seen}
+    from collectors.sriov import evidence
+
+    found = evidence.shown(seen.root, seen.order.device.address)
+    return {"vlan": found.vlan, "mac": found.mac, "reset_seen": seen.reset_seen}
 
 
 def _function(seen: Seen) -> dict[str, object]:

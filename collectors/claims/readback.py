@@ -4,6 +4,7 @@ Read from the kernel below a root. What cannot be told is None, and is never tak
 """
 
 import os
+import time
 from pathlib import Path
 from typing import Final
 
@@ -18,6 +19,8 @@ from schemas.claims import ClaimDevice
 VFIO: Final = ("vfio-pci", "pci-stub", "pci-pf-stub")
 """Drivers that keep a function for others and use it for nothing; so do those that end in `_vfio_pci`."""
 _NVIDIA: Final = "proc/driver/nvidia/gpus"
+_NVME: Final = "010802"
+_READER_S: Final = 0.3
 
 
 class Reading(msgspec.Struct, frozen=True):
@@ -131,6 +134,10 @@ def _in_use(root: Path, function: Function) -> tuple[bool | None, tuple[str, ...
     if nodes is None:
         return None, ()
     by = _openers(root, nodes)
+    if by and function.pci_class == _NVME:  # who reads a log has a drive open for some milliseconds
+        time.sleep(_READER_S)
+        again = _openers(root, nodes)
+        by = None if again is None else tuple(one for one in again if one in by)
     return (None, ()) if by is None else (bool(by), by)
 
 

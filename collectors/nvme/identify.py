@@ -45,8 +45,8 @@ class Controller(msgspec.Struct, frozen=True, kw_only=True):
     can_self_test: bool
     can_manage_namespaces: bool
     format_crypto_erase: bool
-    format_hits_all: bool
-    """Formatting one name space formats all."""
+    erase_hits_all: bool
+    """Formatting one name space with erase erases all."""
     sanitize: tuple[str, ...]
     """`block-erase`, `crypto-erase`, `overwrite`, sorted."""
     several_controllers: bool
@@ -125,7 +125,7 @@ def parse_controller(data: bytes) -> Controller | None:
         can_manage_namespaces=bool(oacs & 8),
         can_self_test=bool(oacs & 16),
         format_crypto_erase=bool(data[524] & 4),
-        format_hits_all=bool(data[524] & 1),
+        erase_hits_all=bool(data[524] & 2),
         sanitize=tuple(sorted(name for name, bit in methods if sanicap & bit)),
         several_controllers=bool(data[76] & 2),
         async_events=oaes,

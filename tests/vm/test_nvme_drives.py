@@ -13,6 +13,7 @@ import pytest
 
 from aggregator.ledger.words import Reach
 from schemas.device import Document
+from schemas.evidence import NvmeReadback, decode_readback
 from tests.aggregator.ledger.worlds import Book, begin
 from tests.vm.machine import Machine
 
@@ -49,6 +50,7 @@ class Said:
         self.others: dict[str, Any] = {}
         self.events: list[tuple[str, str, dict[str, Any]]] = []
         self.trouble: list[str] = []
+        self.cleans: list[dict[str, Any]] = []
 
     def take(self, word: str, what: Any) -> None:
         """Take a line."""
@@ -56,6 +58,8 @@ class Said:
             moment, self.rows[moment], self.documents[moment], self.others[moment] = what
         elif word == "event":
             self.events.append((what[0], what[1], what[2]))
+        elif word == "clean":
+            self.cleans.append(what)
         elif word == "trouble":
             self.trouble.append(what)
 
@@ -173,6 +177,15 @@ def test_without_rights_the_kernel_tells_the_temperature_and_why_no_more_is_ther
     assert any("CAP_SYS_ADMIN" in text for text in said.trouble)
     space = said.documents["denied"][SPACE]["capabilities"]
     assert (7_501_476_528, 512) == (space["sectors"], space["sector_bytes"])
+
+
+def test_format_with_erase_is_evidence_and_a_hook_that_does_nothing_gives_none(said: Said) -> None:
+    """The kernel saw the drive complete the format; QEMU's drive cannot sanitize."""
+    cleaned, idle = (decode_readback(one["evidence"]) for one in said.cleans)
+    assert isinstance(cleaned, NvmeReadback)
+    assert isinstance(idle, NvmeReadback)
+    assert ("", [1], [1], False) == (cleaned.sanitize_status, cleaned.formatted, cleaned.namespaces, cleaned.in_use)
+    assert ([], [1], False) == (idle.formatted, idle.namespaces, idle.in_use)
 
 
 def test_pulled_drive_is_told_once_and_has_no_document(said: Said) -> None:

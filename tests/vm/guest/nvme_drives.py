@@ -1,8 +1,9 @@
 """The collector `nvme` in the guest: what it says of real controllers, beside what nvme-cli and smartctl say of them.
 
 `python3.11 -m tests.vm.guest.nvme_drives` prints lines of JSON: `look`, a list of a moment's name, the collector's rows
-and documents, and what the other readers say; `event` as each comes; `pages`, what the drives answered, compressed; and
-`ask` for what only the machine's keeper can do: `warn` (a critical warning of the drive SEED), `pull` (PULLED).
+and documents, and what the other readers say; `event` as each comes; `pages`, what the drives answered, compressed;
+`clean`, what a step made of a hook that formats with erase, and of one that does nothing; and `ask` for what only
+the machine's keeper can do: `warn` (a critical warning of the drive SEED), `pull` (the drive PULLED).
 """
 
 import base64
@@ -22,9 +23,13 @@ from typing import Any
 
 import msgspec
 
+from collectors.claims.options import Hook
+from collectors.claims.order import Order
+from collectors.claims.runner import perform
 from collectors.contract import Context
 from collectors.nvme import NvmeCollector, NvmeConfig
 from collectors.nvme.admin import ALL_NAMESPACES, KernelAdmin
+from schemas.claims import ClaimDevice, Step
 from schemas.errors import NoDataError, PartialCollectError
 from schemas.rows import Event, Reading
 
@@ -176,12 +181,25 @@ def steps(told: Told) -> None:
     told.look("formatted", "namespace")
     subprocess.run(("/usr/sbin/nvme", "reset", f"/dev/{seed}"), check=True)
     told.wait("nvme.drive.reset")
+    subprocess.run(("busybox", "mount", "-t", "tracefs", "tracefs", "/sys/kernel/tracing"), check=True)
+    for command in (f"exec /usr/sbin/nvme format /dev/{seed}n1 --ses=1 --force", "exit 0"):
+        say("clean", clean(documents["nvme:SEED"], command))
     os.seteuid(65534)
     told.look("denied")
     os.seteuid(0)
     say("ask", "pull")
     told.wait("nvme.drive.gone")
     told.look("pulled")
+
+
+def clean(document: Any, command: str) -> Any:
+    """Do a claim's step on a drive, and give its report."""
+    part = f"serial:{document['part']['vendor']}:{document['part']['serial']}"
+    address = document["slot"]["address"]
+    device = ClaimDevice("drive-a", "nvme", part, address, "", "driver", -1, (), part, clean=12)
+    hook = Hook(run=["/bin/busybox", "sh", "-c", command])
+    order = Order(Step.CLEAN, "c-1", "t", "job", 1, 5, device, name="wipe", hook=hook)
+    return msgspec.structs.asdict(perform(order))
 
 
 def name_of(document: Any) -> bool:

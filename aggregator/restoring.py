@@ -75,7 +75,7 @@ class Restoring:
             if pending and self._clock() - shown.since < PENDING_SECONDS:
                 continue
             if any(restoring.unshown(state, publisher)):
-                await self._ledger.decide(partial(restoring.show, publisher=publisher))
+                await self._ledger.decide(partial(restoring.show, publisher=publisher, kept=shown.checkpoint))
             shown.done = True
 
     async def _give_back(self, publisher: str, shown: _Shown, kept: CheckpointClaim) -> bool:

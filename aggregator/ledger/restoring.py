@@ -16,13 +16,14 @@ from aggregator.ledger.entries import (
     ClaimRestored,
     Entry,
     GenerationBegun,
+    Passed,
     Provisioned,
 )
 from aggregator.ledger.model import Claim, Device, Held, Node
 from aggregator.ledger.partitions import hold_for, partitions, slices
 from aggregator.ledger.state import State
 from aggregator.ledger.transitions import allowed
-from aggregator.ledger.words import AMOUNTS, LIVE_CLAIMS, ClaimState, Epoch, Mode
+from aggregator.ledger.words import AMOUNTS, LIVE_CLAIMS, ClaimState, Epoch, Lifecycle, Mode
 from schemas.claims import Checkpoint, CheckpointClaim, ClaimDevice
 from schemas.mig import read_plan
 
@@ -57,10 +58,15 @@ def lost(state: State, claim: CheckpointClaim) -> bool:
     found = state.claims.get(claim.claim)
     if found is not None and found.epoch == Epoch(claim.generation, claim.sequence):
         return found.state not in LIVE_CLAIMS and found.began_ns is None  # it ended here before its node was told
-    if claim.generation not in state.generations:
+    return _unknown(state, claim.generation, claim.sequence)
+
+
+def _unknown(state: State, generation: int, sequence: int) -> bool:
+    """Tell whether an epoch is of a decision that this ledger does not hold."""
+    if generation not in state.generations:
         return True
-    later = [first for generation, first in state.generations.items() if generation > claim.generation]
-    return claim.sequence >= min(later) if later else claim.sequence > state.sequence
+    later = [first for other, first in state.generations.items() if other > generation]
+    return sequence >= min(later) if later else sequence > state.sequence
 
 
 def restore(state: State, publisher: str, claim: CheckpointClaim) -> tuple[list[Entry], Restored]:
@@ -212,6 +218,16 @@ def unshown(state: State, publisher: str) -> Iterator[Node]:
             yield node
 
 
-def show(state: State, publisher: str) -> tuple[list[Entry], None]:
-    """Record that a publisher has shown what it keeps: its nodes' devices are known again."""
-    return [CheckpointShown(node.id, state.generation) for node in unshown(state, publisher)], None
+def show(state: State, publisher: str, kept: Checkpoint) -> tuple[list[Entry], None]:
+    """Record that a publisher has shown what it keeps: its nodes' devices are known again.
+
+    Who was told of a decision that is lost may have had any of its devices, and have given it back: what this ledger
+    takes for free there was proved clean before that, and is free no more.
+    """
+    nodes = list(unshown(state, publisher))
+    entries: list[Entry] = []
+    if kept.generation and _unknown(state, kept.generation, kept.sequence):  # 0: it was told of nothing yet
+        why = f"its node was told of epoch {kept.generation}.{kept.sequence}, which this ledger has lost"
+        there = (device for node in nodes for device in state.devices_of(node.id))
+        entries += [Passed(one.id, "doubted", "ledger", why) for one in there if one.lifecycle is Lifecycle.FREE]
+    return [*entries, *(CheckpointShown(node.id, state.generation) for node in nodes)], None

@@ -233,10 +233,10 @@ def _kept(*, provisioned: bool = True, grant: bool = True) -> tuple[Book, str, C
 
 @settings(max_examples=60, deadline=None)
 @given(st.data())
-def test_whatever_prefix_of_a_ledger_is_left_checkpoints_make_it_safe(data: st.DataObject) -> None:  # noqa: C901
+def test_whatever_prefix_of_a_ledger_is_left_checkpoints_make_it_safe(data: st.DataObject) -> None:  # noqa: C901, PLR0912
     """Claims are granted, provisioned, confirmed, undone; the ledger is cut anywhere; then nodes show what they keep.
 
-    No device that a node still has is free, or somebody else's (invariants 1, 17).
+    No device that a node still has is free, or somebody else's, and none that was used and not cleaned (1, 11, 17).
     """
     book = Book()
     begin(book)
@@ -245,6 +245,7 @@ def test_whatever_prefix_of_a_ledger_is_left_checkpoints_make_it_safe(data: st.D
         book.decide(cleaning.attest(book.state, name, "op", "new"))
     least = len(book.written)
     node: dict[str, CheckpointClaim] = {}
+    seen = (0, 0)
     for turn in range(data.draw(st.integers(1, 12))):
         name = data.draw(st.sampled_from(ids))
         device = book.state.devices[name]
@@ -256,6 +257,7 @@ def test_whatever_prefix_of_a_ledger_is_left_checkpoints_make_it_safe(data: st.D
         elif holder is not None and holder.state is ClaimState.PROVISIONING:
             told = claim_device(book.state, device)
             node[name] = CheckpointClaim(holder.id, "t", "j", *_epoch(holder.epoch), 60.0, [told])
+            seen = max(seen, _epoch(holder.epoch))
             if data.draw(st.booleans()):
                 book.decide(claims.confirm(book.state, holder.id, holder.epoch, [name]))
         elif holder is not None and holder.state is ClaimState.ACTIVE:
@@ -263,16 +265,18 @@ def test_whatever_prefix_of_a_ledger_is_left_checkpoints_make_it_safe(data: st.D
         elif holder is not None and holder.state is ClaimState.RELEASING:
             node.pop(name, None)
             book.decide(claims.undone(book.state, holder.id, holder.epoch, [name]))
-            book.decide(cleaning.attest(book.state, name, "op", "by hand"))
+            if data.draw(st.booleans()):
+                book.decide(cleaning.attest(book.state, name, "op", "by hand"))
     left = Book()
     for written in book.written[: data.draw(st.integers(least, len(book.written)))]:
         left.write([written.entry])
-    highest = max((max(one.generation, 1), one.sequence) for one in node.values()) if node else (1, 0)
-    if restoring.ahead(left.state, Checkpoint(*highest, [])):
+    if restoring.ahead(left.state, Checkpoint(*seen, [])) or data.draw(st.booleans()):
         left.decide(restoring.begin_generation(left.state, 0, "set back"))
     for kept in node.values():
         left.decide(restoring.restore(left.state, "n1", kept))
-    left.decide(restoring.show(left.state, "n1"))
+    left.decide(restoring.show(left.state, "n1", Checkpoint(*seen, [])))
+    dirty = {name for name in ids if book.state.devices[name].lifecycle is Lifecycle.DIRTY}
+    assert FREE not in {left.state.devices[name].lifecycle for name in dirty}
     for name, kept in node.items():
         device = left.state.devices[name]
         assert device.lifecycle is not FREE

@@ -7,6 +7,13 @@ from schemas.capabilities import Word
 NIC_WORDS: Final = (
     Word("interface", str, "The host's network interface of it; absent when the host has none.", own=True),
     Word("mac", str, "The MAC address, lower case; of a virtual function, what its port gave it.", own=True),
+    Word(
+        "interface_mac",
+        str,
+        "The MAC address of a virtual function's interface where its port gave it another or none: it may be made up by"
+        " its driver, and anew each time.",
+        own=True,
+    ),
     Word("mtu_bytes", int, "The largest packet that its interface takes.", own=True),
     Word("duplex", str, "`full` or `half`; absent without carrier.", own=True),
     Word("link_up", bool, "Whether the port had a carrier when it was described.", own=True),

@@ -21,7 +21,7 @@ from collectors.sriov.drift import with_drift
 from collectors.sriov.drivers import Trust
 from collectors.sriov.ears import Ear, own_ears, wait
 from collectors.sriov.events import EVENTS
-from collectors.sriov.kernel import Kernel, OwnKernel, read_driver, read_features, read_link
+from collectors.sriov.kernel import Kernel, kernel_of, read_driver, read_features, read_link
 from collectors.sriov.netlink import NetlinkError, VirtualFunction
 from collectors.sriov.readings import Readings
 from collectors.sriov.survey import Survey, changes
@@ -71,14 +71,17 @@ class SriovCollector:
         config: SriovConfig,
         context: Context,
         clock: Callable[[], float] = time.monotonic,
-        kernel: Callable[[], Kernel] = OwnKernel,
+        kernel: Callable[[], Kernel] | None = None,
         listen: Callable[[], list[Ear]] = own_ears,
     ) -> None:
-        """Prepare. `kernel` opens what is asked, once for each thread; `listen` what tells of changes."""
+        """Prepare. `kernel` opens what is asked, once for each thread; `listen` what tells of changes.
+
+        None: this machine's kernel, on its own root.
+        """
         self._config = config
         self._context = context
         self._clock = clock
-        self._make_kernel = kernel
+        self._make_kernel = kernel or (lambda: kernel_of(context.root))
         self._listen = listen if context.root == Path("/") else list
         self._kernel: Kernel | None = None
         self._trust = Trust()

@@ -131,12 +131,11 @@ def describe_vf(
         "interface": vf.interface.name if vf.interface else None,
         "representor": vf.representor.name if vf.representor else None,
         "usable_as": usable_as(has_group=vf.has_group, has_interface=port.interface is not None),
-        "mac": own_mac or None,
         **(_configured(told) if told else {}),
         **facts,
     }
-    if not words["mac"]:
-        words["mac"] = own_mac or None
+    if own_mac and own_mac != words.get("mac"):
+        words["interface_mac"] = own_mac
     return Document(
         namer.vf(port, vf),
         DeviceKind.VF,

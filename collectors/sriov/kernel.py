@@ -1,7 +1,9 @@
 """The kernel that is asked: the seam between what is read of network functions and where it is read."""
 
+import errno
 import struct
 from collections.abc import Callable
+from pathlib import Path
 from typing import Protocol, TypeVar
 
 from collectors.sriov import ethtool
@@ -62,6 +64,26 @@ class OwnKernel:
             if one is not None:
                 one.close()
         self._netlink = self._ethtool = None
+
+
+class NoKernel:
+    """That of a recorded machine, which answers nothing."""
+
+    def link(self, index: int, mask: int) -> bytes:
+        """Refuse."""
+        raise OSError(errno.EOPNOTSUPP, f"a recorded machine says nothing of interface {index} ({mask})")
+
+    def driver(self, interface: str, question: bytes, room: int) -> bytes:
+        """Refuse."""
+        raise OSError(errno.EOPNOTSUPP, f"a recorded machine says nothing of {interface} ({len(question)}, {room})")
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+def kernel_of(root: Path) -> Kernel:
+    """Give this machine's kernel for its own root, and one that answers nothing for any other."""
+    return OwnKernel() if root == Path("/") else NoKernel()
 
 
 def read_link(kernel: Kernel, index: int, *, vfs: bool = True, counters: bool = True) -> Link:

@@ -203,4 +203,6 @@ def vf(
     )
     link(root, f"sys/bus/pci/devices/{address}/physfn", f"../{parent}")
     link(root, f"sys/bus/pci/devices/{parent}/virtfn{index}", f"../{address}")
+    made = root / "sys/bus/pci/devices" / parent / "sriov_numvfs"
+    made.write_text(f"{int(made.read_text()) + 1}\n")
     return folder

@@ -36,6 +36,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
                       " (default), or whole-groups")  # fmt: skip
     made.add_argument("--check", type=Path, default=None, metavar="FILE", help="a nova.conf, to be checked;"
                       " exit status 1 when it breaks isolation")  # fmt: skip
+    made.add_argument("--held", action="store_true", help="with what claims hold, for who records nova's own machines"
+                      " as claims")  # fmt: skip
     triton = add_word(forms, "triton", "devices of servers and of virtual machines, as JSON",
                       "muster export triton")  # fmt: skip
     table = add_word(forms, "csv", "a row for each device, with a head", "muster export csv > devices.csv")
@@ -54,6 +56,8 @@ def run(options: argparse.Namespace) -> int:
     asked = [("node", options.node), *(("variant", name) for name in options.variant)]
     if options.deed == "nova":
         asked.append(("policy", options.policy))
+        if options.held:
+            asked.append(("held", "true"))
         if options.output == "table":
             asked.append(("text", "true"))
     path = f"/v1/export/{options.deed}?{urlencode(asked)}"
@@ -67,7 +71,8 @@ def run(options: argparse.Namespace) -> int:
 
 def _check(client: Client, options: argparse.Namespace) -> int:
     text = options.check.read_text(encoding="utf-8", errors="replace")
-    path = f"/v1/export/nova/check?{urlencode({'node': options.node})}"
+    asked = {"node": options.node, **({"held": "true"} if options.held else {})}
+    path = f"/v1/export/nova/check?{urlencode(asked)}"
     found = client.post(path, {"text": text})
     show(found, options.output, findings_tables(found, wide=options.wide))
     return EXIT_FAILED if any(one["severity"] == "broken" for one in found["findings"]) else 0

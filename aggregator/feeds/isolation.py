@@ -52,17 +52,20 @@ class Chosen(msgspec.Struct, frozen=True):
     of: int
 
 
-def passable(state: State, devices: Iterable[Device], own: str = "") -> Iterator[tuple[Device, str]]:
+def passable(
+    state: State, devices: Iterable[Device], own: str = "", *, held: bool = False
+) -> Iterator[tuple[Device, str]]:
     """Yield PCI functions that a variant names, each with why it cannot be handed on; "" when it can.
 
-    `own`: the kind of record whose uses are the other scheduler's own, and no hindrance.
+    `own`: the kind of record whose uses are the other scheduler's own, and no hindrance. `held`: whether claims are
+    the other scheduler's own too: who records its machines as claims hands on what they hold.
     """
     for device in devices:
         if device.kind in PASSED and not device.is_bridge and device.slot.address and state.variant_of(device):
-            yield device, why_not(state, device, own)
+            yield device, why_not(state, device, own, held=held)
 
 
-def why_not(state: State, device: Device, own: str = "") -> str:
+def why_not(state: State, device: Device, own: str = "", *, held: bool = False) -> str:
     """Say why a device by itself cannot be handed on; "" when it can. Its group is another question."""
     if device.reach is Reach.ABSENT:
         return "it is not there"
@@ -72,6 +75,8 @@ def why_not(state: State, device: Device, own: str = "") -> str:
         return "it has no IOMMU group"
     if device.lifecycle is Lifecycle.FREE and (marked := next(iter(device.taints.values()), None)) is not None:
         return f"it is marked {marked.effect.value} by {marked.rule}"
+    if not held and device.hold is not None and device.lifecycle in _TAKEN:
+        return f"it is {device.lifecycle.value} for claim {device.hold.claim}"
     if device.lifecycle in GIVEN or is_own(state, device, own):
         return ""
     return f"it is {device.lifecycle.value}"
@@ -85,13 +90,13 @@ def is_own(state: State, device: Device, own: str) -> bool:
 
 
 def choose(
-    state: State, devices: Iterable[Device], policy: Policy, own: str = ""
+    state: State, devices: Iterable[Device], policy: Policy, own: str = "", *, held: bool = False
 ) -> tuple[list[Chosen], list[Skipped]]:
     """Choose what is handed on of some devices of one node; all of their groups' members count, asked for or not."""
     chosen: list[Chosen] = []
     skipped: list[Skipped] = []
     groups: dict[int, list[Device]] = {}
-    for device, hindrance in passable(state, devices, own):
+    for device, hindrance in passable(state, devices, own, held=held):
         reason = hindrance or _part_or_whole(state, device)
         if reason:
             skipped.append(_skip(device, reason))

@@ -1,7 +1,7 @@
 """OpenStack nova: `[pci] device_spec` and `alias`, such that nova cannot break isolation with them.
 
-Nova knows no IOMMU groups: whatever `device_spec` names it gives to anybody. What a record of nova's own says that it
-has stays in its configuration.
+Nova knows no IOMMU groups, and no claims: whatever `device_spec` names it gives to anybody. What a record of nova's own
+says that it has stays in its configuration; what a claim holds does not, unless nova's machines are kept as claims.
 
 Source: docs.openstack.org/nova/latest/configuration/config.html, section pci; nova/pci/devspec.py and request.py.
 """
@@ -19,6 +19,10 @@ from schemas.device import DeviceKind
 
 OWN: Final = "nova"
 """The kind of records that are nova's."""
+_NOTHING: Final = """\
+# nothing to hand on: no node has devices of a variant; 'muster variants set'
+# makes one, 'muster devices' shows what there is
+"""
 
 
 class DeviceSpec(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -64,15 +68,23 @@ class NovaFeed(msgspec.Struct, frozen=True):
 
 
 def feed(
-    state: State, nodes: Iterable[Node], policy: Policy = Policy.ONE_PER_GROUP, variants: Sequence[str] = ()
+    state: State,
+    nodes: Iterable[Node],
+    policy: Policy = Policy.ONE_PER_GROUP,
+    variants: Sequence[str] = (),
+    *,
+    held: bool = False,
 ) -> NovaFeed:
-    """Give the configuration of some nodes, for devices of `variants` (none: of every variant)."""
+    """Give the configuration of some nodes, for devices of `variants` (none: of every variant).
+
+    `held`: whether what claims hold is nova's, and handed on.
+    """
     found: list[NodeFeed] = []
     aliases: dict[str, Alias] = {}
     flavors: dict[str, str] = {}
     for node in nodes:
         devices = [one for one in state.devices_of(node.id) if not variants or state.variant_of(one) in variants]
-        chosen, skipped = choose(state, devices, policy, OWN)
+        chosen, skipped = choose(state, devices, policy, OWN, held=held)
         specs = []
         for one in chosen:
             alias = _alias(state, one)
@@ -131,7 +143,7 @@ def nova_conf(made: NovaFeed) -> str:
     if made.flavors:
         lines.append("# flavors ask for them by extra spec:")
         lines += [f"#   pci_passthrough:alias={asked}" for _, asked in sorted(made.flavors.items())]
-    return "\n".join(lines).rstrip() + "\n" if lines else "# nothing to hand on: no node has devices of a variant\n"
+    return "\n".join(lines).rstrip() + "\n" if lines else _NOTHING
 
 
 def _json(value: DeviceSpec | Alias) -> str:

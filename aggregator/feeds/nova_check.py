@@ -50,8 +50,11 @@ class Check(msgspec.Struct, frozen=True):
         return any(finding.severity == "broken" for finding in self.findings)
 
 
-def check(state: State, nodes: Iterable[Node], specs: Sequence[Spec]) -> Check:
-    """Say what a configuration would do on some nodes. Of several entries that match a device the first counts."""
+def check(state: State, nodes: Iterable[Node], specs: Sequence[Spec], *, held: bool = False) -> Check:
+    """Say what a configuration would do on some nodes. Of several entries that match a device the first counts.
+
+    `held`: whether what claims hold is nova's.
+    """
     findings: list[Finding] = []
     listed, used = 0, set()
     for node in nodes:
@@ -63,7 +66,7 @@ def check(state: State, nodes: Iterable[Node], specs: Sequence[Spec]) -> Check:
         }
         listed += len(found)
         used |= {spec.line for spec in found.values()}
-        findings += _of_node(state, node, found)
+        findings += _of_node(state, node, found, held=held)
     for spec in specs:
         if spec.line not in used:
             message = f"line {spec.line} matches no device that comes to it: {spec.text}"
@@ -73,11 +76,11 @@ def check(state: State, nodes: Iterable[Node], specs: Sequence[Spec]) -> Check:
     return Check(state.sequence, len(specs), listed, findings)
 
 
-def _of_node(state: State, node: Node, listed: dict[str, Spec]) -> Iterator[Finding]:
+def _of_node(state: State, node: Node, listed: dict[str, Spec], *, held: bool) -> Iterator[Finding]:
     groups: dict[int, list[Device]] = {}
     for name, spec in listed.items():
         device = state.devices[name]
-        yield from _alone(state, node, device, spec)
+        yield from _alone(state, node, device, spec, held=held)
         if device.group is not None and not device.is_bridge:
             groups.setdefault(device.group, []).append(device)
     for members in groups.values():
@@ -99,7 +102,7 @@ def _finding(
     return Finding(severity, rule, node.id, node.name, devices[0].group, addresses, sorted({*lines}), where, remedy)
 
 
-def _alone(state: State, node: Node, device: Device, spec: Spec) -> Iterator[Finding]:
+def _alone(state: State, node: Node, device: Device, spec: Spec, *, held: bool) -> Iterator[Finding]:
     """Judge a device by itself."""
     address, lines = device.slot.address, [spec.line]
     leave = f"narrow line {spec.line} so that it does not match {address}"
@@ -112,6 +115,9 @@ def _alone(state: State, node: Node, device: Device, spec: Spec) -> Iterator[Fin
     elif device.lifecycle is Lifecycle.FOREIGN and not is_own(state, device, nova.OWN):
         user = uses.outside(state, device) or "somebody outside Muster"
         yield _finding("foreign", node, [device], lines, f"{address} is in use by {user}", leave)
+    elif device.hold is not None and not held:
+        message = f"{address} is {device.lifecycle.value} for claim {device.hold.claim}, and nova gives it to anybody"
+        yield _finding("held", node, [device], lines, message, leave)
     elif device.lifecycle is Lifecycle.RETIRED:
         yield _finding("retired", node, [device], lines, f"{address} is retired", leave, "warning")
     elif device.group is None:
@@ -157,7 +163,7 @@ def _whole(members: list[Device], others: list[Device], listed: dict[str, Spec])
 
 
 def _one_of(state: State, members: list[Device]) -> str:
-    chosen, _ = choose(state, members, Policy.ONE_PER_GROUP, nova.OWN)
+    chosen, _ = choose(state, members, Policy.ONE_PER_GROUP, nova.OWN, held=True)
     kept = chosen[0].device if chosen else members[0]
     rest = ", ".join(device.slot.address for device in members if device is not kept)
     return f'list one of them by its address, "address": "{kept.slot.address}", and neither {rest}'

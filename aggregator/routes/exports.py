@@ -35,11 +35,17 @@ async def export(
     variant: Words = [],  # noqa: B006 - FastAPI copies it
     policy: Policy = Policy.ONE_PER_GROUP,
     text: bool = False,
+    held: bool = False,
 ) -> Response:
-    """Give the devices of one node or all in another's words. `text`: nova's as lines for nova.conf."""
+    """Give the devices of one node or all in another's words.
+
+    Of nova's, `text`: as lines for nova.conf; `held`: with what claims hold.
+    """
     match form:
         case "nova":
-            made = await service.ledger.read(lambda state: nova.feed(state, _nodes(state, node), policy, variant))
+            made = await service.ledger.read(
+                lambda state: nova.feed(state, _nodes(state, node), policy, variant, held=held)
+            )
             return Response(nova.nova_conf(made), media_type="text/plain") if text else answer(made)
         case "triton":
             return answer(await service.ledger.read(lambda state: triton.feed(state, _nodes(state, node), variant)))
@@ -51,14 +57,21 @@ async def export(
 
 
 @router.post("/v1/export/nova/check", summary="Check a nova.conf", response_class=Response)
-async def check(request: Request, service: ServiceOf, _: Reader, node: str = "") -> Response:
-    """Say what the `[pci]` section of a nova.conf would break on one node or on all."""
+async def check(request: Request, service: ServiceOf, _: Reader, node: str = "", held: bool = False) -> Response:
+    """Say what the `[pci]` section of a nova.conf would break on one node or on all. `held`: nova has what claims hold.
+
+    A text without any device_spec is refused: it is hardly the file that was meant.
+    """
     try:
         wanted = msgspec.json.decode(await request.body() or b"{}", type=CheckWanted)
     except msgspec.MsgspecError as error:
         raise ClaimInvalidError(f"the body is not what is expected: {error}") from None
     specs = nova_conf.read(wanted.text)
-    return answer(await service.ledger.read(lambda state: nova_check.check(state, _nodes(state, node), specs)))
+    if not specs:
+        raise nova_conf.NovaConfError("no [pci] device_spec here: is it a nova.conf of nova-compute?")
+    return answer(
+        await service.ledger.read(lambda state: nova_check.check(state, _nodes(state, node), specs, held=held))
+    )
 
 
 def _nodes(state: State, name: str) -> list[Node]:

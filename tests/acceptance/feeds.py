@@ -96,7 +96,11 @@ def claimed(muster: Muster, node: str, gpus: list[dict[str, Any]]) -> None:
         muster, "/v1/claims", {"tenant": "t1", "consumer": "vm-7", "devices": [{"device": second["id"]}]}
     )
     check(status == 201, f"the second GPU of group 19 is claimed: {claim['id']}")
-    check(specs(muster, node) == ["0000:28:00.0", *ONE_OF_EACH[1:]], "it stands for its group in device_spec now")
+    check(specs(muster, node) == ONE_OF_EACH[1:], "its whole group is out of device_spec now")
+    check(
+        specs(muster, node, "--held") == ["0000:28:00.0", *ONE_OF_EACH[1:]],
+        "it stands for its group where claims are nova's machines",
+    )
     found = muster.ask("export", "triton", "--node", node)
     (server,) = found["servers"]
     states = sorted(one["state"] for one in server["assignable_devices"])

@@ -56,16 +56,19 @@ def world(members: list[tuple[int, str, bool]]) -> Book:
     return book
 
 
-@given(st.lists(MEMBER, max_size=8), st.sampled_from(list(Policy)))
-def test_what_the_feed_names_cannot_break_isolation(members: list[tuple[int, str, bool]], policy: Policy) -> None:
+@given(st.lists(MEMBER, max_size=8), st.sampled_from(list(Policy)), st.booleans())
+def test_what_the_feed_names_cannot_break_isolation(
+    members: list[tuple[int, str, bool]], policy: Policy, held: bool
+) -> None:
     book = world(members)
-    made = nova.feed(book.state, book.state.nodes.values(), policy)
+    made = nova.feed(book.state, book.state.nodes.values(), policy, held=held)
     listed = {spec.address: spec for node in made.nodes for spec in node.device_spec}
     by_address = {device.slot.address: device for device in book.state.devices.values()}
     for address, spec in listed.items():
         device = by_address[address]
         assert device.lifecycle in (Lifecycle.FREE, Lifecycle.RESERVED, Lifecycle.FOREIGN)
         assert not device.is_bridge
+        assert held or device.hold is None
         for other in together(book.state, device):
             if other.slot.address in listed:
                 assert policy is Policy.WHOLE_GROUPS
@@ -78,6 +81,6 @@ def test_what_the_feed_names_cannot_break_isolation(members: list[tuple[int, str
     told = {skipped.address for node in made.nodes for skipped in node.skipped}
     bridges = {device.slot.address for device in by_address.values() if device.is_bridge}
     assert named - bridges == told | listed.keys(), "each is handed on, or it is said why not"
-    found = check(book.state, book.state.nodes.values(), nova_conf.read(nova.nova_conf(made)))
+    found = check(book.state, book.state.nodes.values(), nova_conf.read(nova.nova_conf(made)), held=held)
     assert [] == [finding for finding in found.findings if finding.severity == "broken"]
     assert len(listed) == found.listed

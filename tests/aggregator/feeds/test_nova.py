@@ -25,12 +25,12 @@ def server() -> Server:
     return Server()
 
 
-def made(server: Server, policy: Policy = Policy.ONE_PER_GROUP, *variants: str) -> nova.NovaFeed:
-    return nova.feed(server.state, server.state.nodes.values(), policy, variants)
+def made(server: Server, policy: Policy = Policy.ONE_PER_GROUP, *variants: str, held: bool = False) -> nova.NovaFeed:
+    return nova.feed(server.state, server.state.nodes.values(), policy, variants, held=held)
 
 
-def addresses(server: Server, policy: Policy = Policy.ONE_PER_GROUP, *variants: str) -> list[str]:
-    return [spec.address for node in made(server, policy, *variants).nodes for spec in node.device_spec]
+def addresses(server: Server, policy: Policy = Policy.ONE_PER_GROUP, *variants: str, held: bool = False) -> list[str]:
+    return [spec.address for node in made(server, policy, *variants, held=held).nodes for spec in node.device_spec]
 
 
 def skipped(server: Server, policy: Policy = Policy.ONE_PER_GROUP) -> dict[str, str]:
@@ -57,9 +57,16 @@ def test_text_is_what_nova_reads_and_says_what_is_left_out(server: Server) -> No
     assert nova.nova_conf(nova.feed(server.state, [])).startswith("# nothing")
 
 
-def test_member_that_is_given_already_stands_for_its_group(server: Server) -> None:
+def test_what_a_claim_holds_is_given_to_nobody_else_and_takes_its_group_out(server: Server) -> None:
     server.decide(claims.grant(server.state, Ask("t1", "vm", [Pick(server.at("0000:28:00.0").id)]), "c-1"))
-    assert ["0000:28:00.0", *ONE_OF_EACH[1:]] == addresses(server)
+    assert ONE_OF_EACH[1:] == addresses(server)
+    assert "it is reserved for claim c-1" == skipped(server)["0000:28:00.0"]
+    assert "0000:28:00.0, in the same IOMMU group 19, is reserved" == skipped(server)["0000:27:00.0"]
+
+
+def test_member_that_is_given_already_stands_for_its_group_where_claims_are_novas(server: Server) -> None:
+    server.decide(claims.grant(server.state, Ask("t1", "vm", [Pick(server.at("0000:28:00.0").id)]), "c-1"))
+    assert ["0000:28:00.0", *ONE_OF_EACH[1:]] == addresses(server, held=True)
 
 
 @pytest.mark.parametrize("user", ["qemu/900", ""], ids=["seen", "recorded"])
@@ -118,8 +125,9 @@ def test_functions_go_before_their_port(server: Server) -> None:
     types = {alias.name: alias.device_type for alias in made(server).alias}
     assert "type-VF" == types["i350-vf"]
     server.decide(claims.grant(server.state, Ask("t1", "vm", [Pick(server.at(PORT).id)]), "c-1"))
-    assert [PORT] == [one for one in addresses(server) if one.startswith("0000:61")]
-    assert "type-PF" == {alias.name: alias.device_type for alias in made(server).alias}["i350"]
+    assert [] == [one for one in addresses(server) if one.startswith("0000:61")]
+    assert [PORT] == [one for one in addresses(server, held=True) if one.startswith("0000:61")]
+    assert "type-PF" == {alias.name: alias.device_type for alias in made(server, held=True).alias}["i350"]
 
 
 def test_variants_that_were_not_asked_for_are_not_told(server: Server) -> None:

@@ -98,6 +98,15 @@ def test_device_and_neighbour_that_somebody_has(server: Server) -> None:
     assert {("foreign", 75), ("mixed_group", 19), ("mixed_group", 87)} == set(rules(checked(server, *listed)))
 
 
+def test_device_that_a_claim_holds_is_given_twice_unless_claims_are_novas(server: Server) -> None:
+    server.decide(claims.grant(server.state, Ask("t1", "vm", [Pick(server.at("0000:44:00.0").id)]), "c-1"))
+    found = checked(server, 'device_spec = {"address": "44:00.0"}')
+    assert [("held", 32)] == rules(found)
+    assert "reserved for claim c-1" in found.findings[0].message
+    specs = nova_conf.read('[pci]\ndevice_spec = {"address": "44:00.0"}')
+    assert [] == check(server.state, server.state.nodes.values(), specs, held=True).findings
+
+
 def test_whole_group_under_a_class_of_its_own_is_sound_and_a_shared_class_is_not(server: Server) -> None:
     pair = ('{"address": "27:00.0", "resource_class": "PAIR"}', '{"address": "28:00.0", "resource_class": "pair"}')
     assert [] == rules(checked(server, *(f"device_spec = {one}" for one in pair)))

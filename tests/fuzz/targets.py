@@ -4,6 +4,8 @@ Whoever writes a parser adds one line to `TARGETS`.
 """
 
 from collections.abc import Callable
+from datetime import UTC
+from pathlib import Path
 
 import msgspec
 
@@ -14,6 +16,8 @@ from aggregator.expression.pattern_syntax import PatternError
 from collectors._smbios import parse_structure
 from collectors._uevents import parse_uevent
 from collectors.expectation import ExpectationError, parse_expectations
+from collectors.log_rules.teller import Teller
+from collectors.log_storm import Storms
 from collectors.nvme import identify, logs
 from collectors.nvme.ocp import parse_ocp
 from collectors.pci_config import parse_config, parse_vpd
@@ -22,6 +26,10 @@ from collectors.sriov.ears import interface_indexes
 from collectors.sriov.netlink import NetlinkError, parse_links
 from collectors.syslog_framing import Framer
 from collectors.syslog_journal_entry import oversized_record, read_record
+from collectors.syslog_kmsg import KernelLog, RecordedReader
+from collectors.syslog_listener import Counts
+from collectors.syslog_parser import Parser
+from collectors.syslog_rows import Rows
 from collectors.vnics import VnicsError, parse_vnics
 from schemas.account import Account, Dropped, EpochAccount, StreamAccount
 from schemas.batch import Block, Envelope
@@ -29,6 +37,8 @@ from schemas.codec import check_batch, decode_batch, decode_body, encode_batch, 
 from schemas.device import DeviceKind, Document, decode_document, encode_document, pci_address
 from schemas.errors import WireError
 from schemas.publish import Result, Status, decode_answer, decode_request, encode_answer, encode_request
+from schemas.rows import Parcel
+from schemas.structured_data import decode_structured_data
 from schemas.verbosity import Level, RowClass
 from tests.collectors.nvme import made as nvme
 from tests.collectors.pci.made import config_space, slot_structure, vital_data
@@ -101,6 +111,24 @@ def _pattern_of(data: bytes) -> object:
     """Search a text with itself as the pattern."""
     text = data.decode("utf-8", "replace")
     return search_of(text)[0](text)
+
+
+def _syslog_of(data: bytes) -> object:
+    """Parse, and make blocks that travel."""
+    rows, counts = Rows("node-1", lambda: 10**18), Counts()
+    Parser(lambda: 10**18, UTC).parse([data, data[: len(data) // 2]], "udp", rows, counts)
+    return [encode_body([item.block]) for item in rows.take() if isinstance(item, Parcel)]
+
+
+def _kernel_of(data: bytes) -> object:
+    """Read records, and make events of them."""
+    rows = Rows("node-1", lambda: 10**18, Storms(1, 10.0, lambda: 0.0))
+    log = KernelLog(RecordedReader(data), Path("/nonexistent"), None, Counts(), teller=Teller(lambda _kind, name: name))
+    for _ in range(3):
+        log.read(rows)
+    log.finish(rows)
+    log.close()
+    return rows.finish()
 
 
 TARGETS: dict[str, Target] = {
@@ -189,6 +217,35 @@ TARGETS: dict[str, Target] = {
         lambda data: (found := parse_structure(data, 9)) and (found.text(4), found.word(0x0D), found.byte(0x10)),
         (slot_structure("CPU1 SLOT4", "0000:01:00.0"),),
         (),
+    ),
+    "syslog": Target(
+        _syslog_of,
+        (
+            b'<165>1 2003-10-11T22:14:15.003Z host app 7 ID47 [ex@32473 iut="3"][p@1 c="h\\]"] \xef\xbb\xbfAn entry',
+            b"<34>Oct 11 22:14:15 mymachine su[231]: 'su root' failed",
+            b"<189>45: sw1: *Jan  2 2024 03:04:05.123 UTC: %SYS-5-CONFIG_I: Configured",
+            b"<30>2024-01-02T03:04:05.678901+01:00 web1 nginx: x",
+        ),
+        (),
+    ),
+    "kernel_log": Target(
+        _kernel_of,
+        (
+            b"3,1,5000,-;NVRM: Xid (PCI:0018:01:00 GPU-I:05): 149, pid=7, name=a, N Fatal XC0 i0 Link 9 (0x1)\n",
+            (
+                b"4,2,5000,-;igb 0000:09:00.0: PCIe Bus Error: severity=Corrected, type=Physical Layer, (Receiver ID)\n"
+                b" SUBSYSTEM=pci\n DEVICE=+pci:0000:09:00.0\n"
+                b"4,3,5001,-;igb 0000:09:00.0:   device [8086:1537] error status/mask=00000080/00002000\n"
+            ),
+            b"3,9,6000,-;Memory cgroup out of memory: Killed process 8 (a) total-vm:9kB, anon-rss:8kB, UID:1\n",
+            b"6,5,6001,-;mlx5_core 0000:3b:00.0 eth2: Link down\\x0a\n",
+        ),
+        (),
+    ),
+    "structured_data": Target(
+        lambda data: decode_structured_data(data.decode("utf-8", "replace")),
+        (b'[ex@32473 iut="3" a="\\"\\]"][b]',),
+        (ValueError,),
     ),
     "expression": Target(
         _expression_of,

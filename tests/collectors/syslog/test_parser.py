@@ -249,3 +249,56 @@ def test_every_valid_rfc_5424_message_is_read_back(
     }
     assert expected == {key: row.get(key) for key in expected}
     assert 0 == counts.malformed_total
+
+
+WORD = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+word = st.text(WORD, min_size=1, max_size=12)
+tag = st.text(WORD + "0123456789-_./", min_size=1, max_size=32).filter(lambda text: text[0] in WORD)
+host_name = st.text(WORD + "0123456789.-", min_size=1, max_size=40).filter(lambda text: text[0] in WORD)
+
+
+@given(
+    st.integers(0, 191),
+    st.datetimes(datetime(2023, 6, 10), datetime(2024, 5, 30)).map(lambda at: at.replace(microsecond=0)),  # noqa: DTZ001
+    st.none() | host_name,
+    tag,
+    st.none() | st.integers(1, 1 << 22),
+    st.lists(word, min_size=1, max_size=8).map(" ".join),
+    st.sampled_from(["", "year", "year last", "fraction"]),
+)
+def test_every_message_of_rfc_3164_is_read_back(
+    priority: int, moment: datetime, host: str | None, app: str, process: int | None, message: str, form: str
+) -> None:
+    """The grammar of part 4.1, and what devices add to its time. `now` is less than a year later."""
+    day = f"{moment:%b} {moment.day:2}"
+    clock = f"{moment:%H:%M:%S}" + (".125" if form == "fraction" else "")
+    stamp = {"year": f"{day} {moment.year} {clock}", "year last": f"{day} {clock} {moment.year}"}.get(
+        form, f"{day} {clock}"
+    )
+    name = f"{host} " if host else ""
+    wire = f"<{priority}>{stamp} {name}{app}" + (f"[{process}]" if process else "") + f": {message}"
+    counts = Counts()
+    (row,) = parse(wire.encode(), now="2024-05-30T12:00:00Z", counts=counts)
+    when = moment.replace(tzinfo=UTC, microsecond=125_000 if form == "fraction" else 0)
+    expected = {
+        "host": host,
+        "app": app,
+        "process_id": None if process is None else str(process),
+        "message": message,
+        "severity": priority & 7,
+        "facility": priority >> 3,
+        "source_time_ns": (when - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1) * 1000,
+    }
+    assert expected == {key: row.get(key) for key in expected}
+    assert 0 == counts.malformed_total
+
+
+@given(st.integers(0, 10**9), st.sampled_from(["UTC", "EST", "PDT", "XYZ"]), word, st.none() | host_name)
+def test_every_message_in_ciscos_form_is_read_back(sequence: int, zone: str, message: str, host: str | None) -> None:
+    origin = f"{host}: " if host else ""
+    (row,) = parse(f"<189>{sequence}: {origin}*Jan  2 03:04:05.123 {zone}: %SYS-5-X_Y: {message}".encode(),
+                   now="2024-01-02T23:00:00Z")  # fmt: skip
+    hours = {"EST": 5, "PDT": 7}.get(zone, 0)
+    assert (sequence, host, "%SYS-5-X_Y", message) == (
+        row["sequence"], row.get("host"), row["app"], row["message"])  # fmt: skip
+    assert ns("2024-01-02T03:04:05Z") + 123_000_000 + hours * 3600 * 10**9 == row["source_time_ns"]

@@ -13,13 +13,13 @@ from functools import partial
 from typing import Final
 
 from aggregator import reconcile
-from aggregator.ledger import nodes, uses
+from aggregator.ledger import conflicts, in_use, nodes, uses
 from aggregator.ledger.entries import Agreed, Diverged, Entry
 from aggregator.ledger.ledger import Ledger
-from aggregator.ledger.model import Claim
+from aggregator.ledger.model import Claim, Device
 from aggregator.ledger.outside import Divergence
 from aggregator.ledger.state import State
-from aggregator.ledger.words import LIVE_CLAIMS, Effect
+from aggregator.ledger.words import LIVE_CLAIMS, Effect, Lifecycle
 from aggregator.reconcile import Kept
 from schemas.claims import Checkpoint
 from schemas.errors import MusterError
@@ -34,6 +34,8 @@ _SLICE: Final = 4
 SETTLE_SECONDS: Final = {"claim.idle": 300.0, "claim.driver": 30.0, "claim.network": 30.0, "record.device": 60.0}
 """How long two views may differ before it is told: what was just confirmed is not opened yet, or not yet seen so."""
 _SETTLE: Final = 5.0
+USE_SECONDS: Final = 120.0
+"""How long a free device is seen in use before that counts: twice what collectors take at most to look again."""
 _OF_RECORDS: Final = frozenset({"record.device", "record.node"})
 """Divergences of places where nothing is known."""
 
@@ -66,6 +68,8 @@ class Caretaker:
         """Node -> claims that were told to leave, and why."""
         self._ends: dict[str, tuple[int, float]] = {}
         """Node in maintenance -> until when by the wall clock, and by ours."""
+        self._busy: dict[str, float] = {}
+        """Free device that is seen in use -> since when."""
         self._kept: dict[str, Kept] = {}
         """Node -> its checkpoint."""
 
@@ -129,13 +133,23 @@ class Caretaker:
         state.listeners = [*(one for one in state.listeners if one is not self._touched), mine]
         self._state, self._touched = state, mine
         self._told.clear()
+        self._busy.clear()
 
     async def _overdue(self, state: State, touched: Iterable[str]) -> None:
-        """Let records count that came while a claim had what they name."""
+        """Let count what came while a claim had a device: records at once, views once they had time to be told anew."""
         for name in touched:
-            for device in list(state.devices_of(name)) if state.recorded else ():
-                if uses.overdue(state, device):
-                    await self._ledger.decide(partial(_overdue, device=device.id))
+            for device in list(state.devices_of(name)):
+                lasting = device.lifecycle is Lifecycle.FREE and self._lasts(state, device)
+                if uses.overdue(state, device, seen=lasting) or conflicts.over(state, device):
+                    await self._ledger.decide(partial(_overdue, device=device.id, seen=lasting))
+
+    def _lasts(self, state: State, device: Device) -> bool:
+        """Tell whether a free device was seen in use for a while: what it was cleaned after is told for a moment yet."""
+        if not in_use.busy(state, device):
+            self._busy.pop(device.id, None)
+            return False
+        self._touched.add(device.node)  # look again
+        return self._clock() - self._busy.setdefault(device.id, self._clock()) >= USE_SECONDS
 
     # --- maintenance --------------------------------------------------------------------------------------------------
 
@@ -247,8 +261,11 @@ def leave(state: State, claim: Claim) -> str:
     return ""
 
 
-def _overdue(state: State, device: str) -> tuple[list[Entry], None]:
-    return uses.overdue(state, state.devices[device]), None
+def _overdue(state: State, device: str, *, seen: bool) -> tuple[list[Entry], None]:
+    found = state.devices.get(device)
+    if found is None:
+        return [], None
+    return [*uses.overdue(state, found, seen=seen), *conflicts.over(state, found)], None
 
 
 def _event(type_: str, node: str, message: str, detail: dict[str, FieldValue] | None = None) -> Event:

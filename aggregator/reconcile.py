@@ -9,7 +9,7 @@ from typing import Final
 
 import msgspec
 
-from aggregator.ledger import uses
+from aggregator.ledger import in_use, uses
 from aggregator.ledger.claims import may_be_in_use
 from aggregator.ledger.model import Claim, Device, Held, Node
 from aggregator.ledger.nodes import claims_there
@@ -63,7 +63,7 @@ def of_node(state: State, node: Node, kept: Kept | None = None) -> Iterator[Dive
             held = next((one for one in found.devices if one.device == device.id), None)
             if held is not None:
                 yield from _held(state, node, device, found, held)
-        elif device.lifecycle in (Lifecycle.HOST, Lifecycle.RETIRED) and (user := uses.recorded(state, device)):
+        elif device.lifecycle in (Lifecycle.HOST, Lifecycle.RETIRED) and (user := in_use.recorded(state, device)):
             ledger = f"{device.id} at {device.slot.address} is {device.lifecycle.value}"
             yield Divergence("record.host", node.id, device.id, "", ledger, f"in use by {user}")
     if kept is not None:
@@ -96,9 +96,9 @@ def _held(state: State, node: Node, device: Device, claim: Claim, held: Held) ->
         return Divergence(kind, node.id, device.id, claim.id, ledger, seen)
 
     holds = f"{device.id} is {device.lifecycle.value} for claim {claim.id} of {claim.tenant}"
-    user = uses.recorded(state, device)
+    user = in_use.recorded(state, device)
     if not user and claim.state is ClaimState.RESERVED:
-        user = uses.seen(device)  # no node was told yet: whoever has it, has it by other ways
+        user = in_use.seen(device)  # no node was told yet: whoever has it, has it by other ways
     if user:
         yield diverged("claim.foreign", holds, f"in use by {user}")
     other = _in_its_slot(state, device)

@@ -10,7 +10,7 @@ import msgspec
 from aggregator.feeds import nova
 from aggregator.feeds.isolation import Policy, choose, is_own
 from aggregator.feeds.nova_conf import Spec
-from aggregator.ledger import uses
+from aggregator.ledger import in_use
 from aggregator.ledger.model import Device, Node
 from aggregator.ledger.relations import together
 from aggregator.ledger.state import State
@@ -109,11 +109,11 @@ def _alone(state: State, node: Node, device: Device, spec: Spec, *, held: bool) 
     if device.is_bridge:
         yield _finding("bridge", node, [device], lines, f"{address} is a bridge, with everything behind it", leave)
     elif device.lifecycle is Lifecycle.HOST:
-        needs = uses.seen(device, "kept")
+        needs = in_use.seen(device, "kept")
         message = f"{address} is the host's" + (f", which needs it: {needs}" if needs else "")
         yield _finding("host", node, [device], lines, message, leave)
     elif device.lifecycle is Lifecycle.FOREIGN and not is_own(state, device, nova.OWN):
-        user = uses.outside(state, device) or "somebody outside Muster"
+        user = in_use.outside(state, device) or "somebody outside Muster"
         yield _finding("foreign", node, [device], lines, f"{address} is in use by {user}", leave)
     elif device.hold is not None and not held:
         message = f"{address} is {device.lifecycle.value} for claim {device.hold.claim}, and nova gives it to anybody"
@@ -140,10 +140,10 @@ def _group(state: State, node: Node, members: list[Device], listed: dict[str, Sp
     for other in others:
         what = ""
         if other.lifecycle is Lifecycle.HOST:
-            needs = uses.seen(other, "kept")
+            needs = in_use.seen(other, "kept")
             what = f"is the host's{f', which needs it: {needs}' if needs else ''}"
         elif other.hold is not None or other.lifecycle is Lifecycle.FOREIGN:
-            holder = f"held by claim {other.hold.claim}" if other.hold else f"in use by {uses.outside(state, other)}"
+            holder = f"held by claim {other.hold.claim}" if other.hold else f"in use by {in_use.outside(state, other)}"
             what = "" if is_own(state, other, nova.OWN) else f"is {holder}"
         if what:
             message = (

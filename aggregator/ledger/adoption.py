@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 
 import msgspec
 
-from aggregator.ledger import cleaning, uses
+from aggregator.ledger import cleaning, in_use
 from aggregator.ledger.asks import ClaimInvalidError
 from aggregator.ledger.entries import Entry
 from aggregator.ledger.givable import never_given
@@ -49,7 +49,7 @@ def is_waiting(device: Device) -> bool:
 
 
 def _waiting(state: State, device: Device) -> Waiting:
-    user = uses.outside(state, device)
+    user = in_use.outside(state, device)
     if user:
         why = f"in use by {user}"
     elif device.lifecycle is Lifecycle.FOREIGN:
@@ -81,7 +81,7 @@ def is_attestable(state: State, device: Device) -> bool:
         is_waiting(device)
         and allowed(device.lifecycle, "attested")
         and device.reach is not Reach.ABSENT
-        and not uses.outside(state, device)
+        and not in_use.outside(state, device)
     )
 
 

@@ -8,6 +8,7 @@ from typing import Final
 
 import msgspec
 
+from aggregator.ledger import in_use
 from aggregator.ledger.model import Device, Node, part_key
 from aggregator.ledger.partitions import partitions, placements, slices
 from aggregator.ledger.relations import blocked, blocked_by_group, excludes, shared_whole, together
@@ -89,6 +90,8 @@ def unschedulable(state: State, device: Device, tolerations: Sequence[str] = ())
         message = f"{device.id} is {device.lifecycle.value}{holder}"
     elif reach is not Reach.LIVE:
         reason, message = f"reach.{reach.value}", f"{device.id} is {reach.value}"
+    elif user := in_use.busy(state, device):
+        reason, message = "device.in_use", f"{device.id} is {user}"
     else:
         return _marked(device, tolerations) or node_closed(state, node, tolerations)
     return Objection(reason, message, device.node, device.id)

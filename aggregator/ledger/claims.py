@@ -6,6 +6,7 @@ between.
 
 from collections.abc import Iterable, Sequence
 
+from aggregator.ledger import in_use
 from aggregator.ledger.asks import (
     MAX_LEASE,
     MIN_LEASE,
@@ -32,6 +33,7 @@ from aggregator.ledger.entries import (
 from aggregator.ledger.evidence import expected
 from aggregator.ledger.model import Claim, Device, Held, part_key
 from aggregator.ledger.partitions import hold_for, part_of, partitions, slices
+from aggregator.ledger.relations import blocked
 from aggregator.ledger.state import State
 from aggregator.ledger.words import LIVE_CLAIMS, SHARING, ClaimState, Epoch, Lifecycle, Reach
 from schemas.claims import Made
@@ -123,14 +125,14 @@ def provision(state: State, claim: str, version: int | None = None) -> tuple[lis
     found = find(state, claim, version=version, states=can)
     if found.state is not ClaimState.RESERVED:
         return [], []
-    changed = [objection for held in found.devices if (objection := _changed(state, held)) is not None]
+    changed = [objection for held in found.devices if (objection := _changed(state, found, held)) is not None]
     if changed:
         devices = [state.devices[objection.device] for objection in changed]
         return invalidate(state, devices, "; ".join(objection.message for objection in changed)), changed
     return [Provisioned(claim)], []
 
 
-def _changed(state: State, held: Held) -> Objection | None:
+def _changed(state: State, claim: Claim, held: Held) -> Objection | None:
     device = state.devices[held.device]
     if part_of_held(state, held) != held.part:
         return Objection("device.replaced", f"{device.id} is not the part {held.part} any more", held.node, device.id)
@@ -140,6 +142,12 @@ def _changed(state: State, held: Held) -> Objection | None:
     for other in partitions(state, held.parent) if held.parent else ():
         if other.id != device.id and slices(other) & slices(device):
             return Objection("partition.taken", f"{other.id} is in the place of {device.id}", held.node, device.id)
+    user = in_use.busy(state, state.devices[held.parent] if held.parent else device)
+    if user:
+        return Objection("device.in_use", f"{held.parent or device.id} is {user}", held.node, device.id)
+    beside = blocked(state, device, claim.tenant, held.mode)
+    if beside is not None:
+        return Objection(f"relation.{beside.relation}", f"{device.id}: {beside.why}", held.node, device.id)
     return None
 
 

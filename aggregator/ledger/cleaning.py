@@ -6,7 +6,7 @@ from typing import Final
 import msgspec
 
 from aggregator.ledger import evidence as proof
-from aggregator.ledger import uses
+from aggregator.ledger import in_use
 from aggregator.ledger.asks import ClaimInvalidError, NotGrantedError, Objection
 from aggregator.ledger.claims import ClaimError, claimed, may_be_in_use
 from aggregator.ledger.entries import Entry, Fenced, Passed, Proved
@@ -45,7 +45,7 @@ def begin_clean(state: State, device: str, *, who: str = "", why: str = "") -> t
     if found.hold is not None and may_be_in_use(state, found):
         message = f"{device} may be in use: its node has not confirmed the end of claim {found.hold.claim}"
         raise NotGrantedError([Objection("claim.live", message, found.node, device)])
-    _check_use(found, uses.recorded(state, found))
+    _check_use(found, in_use.recorded(state, found))
     for other in excludes(state, found):
         if claimed(state, other):
             message = f"{other.id}, which is a part of {device} or has it as one, may be in use for a claim"
@@ -99,7 +99,7 @@ def attest(state: State, device: str, who: str, statement: str) -> tuple[list[En
     if found.hold is not None and may_be_in_use(state, found):
         message = f"{device} may be in use for claim {found.hold.claim}: fence its node first"
         raise NotGrantedError([Objection("claim.live", message, found.node, device)])
-    _check_use(found, uses.outside(state, found))
+    _check_use(found, in_use.outside(state, found))
     text = msgspec.json.encode({"statement": statement}).decode()
     return [Proved(device, "attested", Evidence(0, "attestation", who, part_key(found), text))], found
 

@@ -15,7 +15,7 @@ from typing import Final
 
 import msgspec
 
-from aggregator.ledger import claims, conflicts, uses
+from aggregator.ledger import claims, conflicts, in_use, uses
 from aggregator.ledger.entries import (
     DeviceSeen,
     Entry,
@@ -266,8 +266,8 @@ def _node(state: State, sighting: Sighting) -> Iterator[Entry]:
 def _first(state: State, name: str, sighting: Sighting, view: View, adopt: Adopt) -> list[Entry]:
     document = sighting.document
     bound = uses.awaited(state, sighting.node, view.slot.address, name) if view.slot.address else []
-    user = uses.told_by(view, "taken") or uses.awaited_user(state, sighting.node, view.slot.address)
-    need = uses.told_by(view, "kept")
+    user = in_use.told_by(view, "taken") or uses.awaited_user(state, sighting.node, view.slot.address)
+    need = in_use.told_by(view, "kept")
     if user:
         cause, why = "taken", f"in use by {user}"
     elif need:
@@ -319,14 +319,14 @@ def _passed(state: State, device: Device, view: View) -> list[Entry]:
 
     Of a device that a claim may have in use, being in use is no news.
     """
-    if claims.may_be_in_use(state, device):
+    if uses.in_hands(state, device):
         return []
     before = device.views.get(view.source)
     for begin, stop in (("taken", "let_go"), ("kept", "given_back")):
-        told, was = uses.told_by(view, begin), uses.told_by(before, begin) if before else ""
-        if told and allowed(device.lifecycle, begin):
-            return [Passed(device.id, begin, why=told)]
-        others = uses.seen(device, begin, beside=view.source) or (begin == "taken" and uses.recorded(state, device))
+        told, was = in_use.told_by(view, begin), in_use.told_by(before, begin) if before else ""
+        if told and (entries := uses.begun(state, device, begin, told)):
+            return entries
+        others = in_use.seen(device, begin, beside=view.source) or (begin == "taken" and in_use.recorded(state, device))
         if stop == "given_back" and never_given(device.kind, device.capabilities):
             continue
         if was and not told and not others and allowed(device.lifecycle, stop):

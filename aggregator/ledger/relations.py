@@ -16,13 +16,16 @@ from typing import Final
 
 import msgspec
 
+from aggregator.ledger import in_use
 from aggregator.ledger.model import Device
 from aggregator.ledger.state import State
 from aggregator.ledger.words import SHARING, WHOLE_OF, Lifecycle, Mode, Reach
 
-_FREE: Final = Lifecycle.FREE
-_NOT_SHARED: Final = frozenset({Lifecycle.HOST, Lifecycle.RETIRED})
-"""A whole in one of these leaves its parts to be given: a PF that the host's driver keeps, say."""
+_APART: Final = frozenset({Lifecycle.FOREIGN, Lifecycle.CLEANING})
+"""In nobody's hands here, and not to be shared all the same. A whole that is the host's leaves its parts to be given: a
+PF that the host's driver keeps, say.
+"""
+_IDLE: Final = frozenset({Lifecycle.FREE, Lifecycle.RETIRED})
 
 
 class Blocked(msgspec.Struct, frozen=True):
@@ -61,10 +64,20 @@ def held(device: Device) -> bool:
     return device.hold is not None
 
 
+def whole_or_none(state: State, device: Device) -> bool:
+    """Tell whether what a device is a part of, and its parts, are nobody's while it is as it is.
+
+    A claim has it, somebody outside Muster, or whoever cleans it: a drive's clean takes its name spaces along.
+    """
+    if held(device) or device.lifecycle in _APART:
+        return True
+    return device.lifecycle in _IDLE and bool(in_use.busy(state, device)) and bool(in_use.outside(state, device))
+
+
 def blocked(state: State, device: Device, tenant: str, mode: Mode) -> Blocked | None:
     """Give what forbids to give a free device to a tenant in a mode; None when nothing does."""
     for other in excludes(state, device):
-        if held(other) or (other.lifecycle is Lifecycle.FOREIGN):
+        if whole_or_none(state, other):
             return Blocked("excludes", other.id, f"{other.id}, {_relation(device, other)}, is {_who(other)}")
     return blocked_by_group(state, device, tenant, mode)
 
@@ -92,13 +105,15 @@ def _in_the_way(state: State, other: Device, tenant: str, mode: Mode) -> str:
         if hold.tenant == tenant and hold.mode is mode:
             return ""
         return _who(other) if Mode.PASSTHROUGH in (mode, hold.mode) else ""
-    if mode is Mode.DRIVER or other.reach is Reach.ABSENT:
+    if other.reach is Reach.ABSENT:
         return ""
+    if mode is Mode.DRIVER:
+        return f"in a guest's hands ({in_use.outside(state, other)})" if in_use.passed(state, other) else ""
     for name in state.found.parts.get(other.id, ()):
         part = state.devices[name]
-        if part.kind in SHARING and (held(part) or part.lifecycle is Lifecycle.FOREIGN):
+        if part.kind in SHARING and whole_or_none(state, part):
             return f"driven for {part.id}, which is {_who(part)}"
-    return "" if other.lifecycle in (_FREE, Lifecycle.RETIRED) else str(other.lifecycle.value)
+    return in_use.uneasy(state, other)
 
 
 def _who(other: Device) -> str:

@@ -1,26 +1,24 @@
-"""Who uses a device outside Muster: as collectors see it, and as other schedulers' records say.
+"""What follows when a device is in use outside Muster: as collectors see it, and as other schedulers' records say.
 
 Both make a device `foreign`, and it is let go only when nobody says so any more: of two who say that it is in use, one
 that falls silent proves nothing. A record speaks of the device that was at a place when it was handed in; of a place
 where nothing is known it means what is first seen there.
 """
 
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from aggregator.ledger.claims import may_be_in_use
+from aggregator.ledger import in_use
+from aggregator.ledger.claims import claimed, invalidate
 from aggregator.ledger.entries import Entry, Passed, RecordDropped, UsesRecorded
-from aggregator.ledger.model import Device, Node, View
+from aggregator.ledger.model import Device, Node
 from aggregator.ledger.outside import Use, UseRecord
+from aggregator.ledger.relations import excludes
 from aggregator.ledger.state import State
 from aggregator.ledger.transitions import allowed
-from aggregator.ledger.words import Reach
+from aggregator.ledger.words import SHARING, ClaimState, Lifecycle, Reach
 from schemas.errors import MusterError
-
-NEEDS: Final = {"taken": "in_use_by", "kept": "host_needs"}
-"""Cause of a transition -> the word of a view that tells it."""
 
 
 class RecordUnknownError(MusterError):
@@ -35,31 +33,6 @@ class RecordInvalidError(MusterError):
 
     code = "record.invalid"
     status = 400
-
-
-def told_by(view: View, cause: str) -> str:
-    """Say who uses a device outside Muster (`taken`), or what the host needs it for (`kept`); "" for nobody."""
-    told = view.own.get(NEEDS[cause])
-    if isinstance(told, list):
-        told = ", ".join(told)
-    return str(told or ("a program" if cause == "taken" and view.own.get("vfio_in_use") is True else ""))
-
-
-def seen(device: Device, cause: str = "taken", *, beside: str = "") -> str:
-    """Say what the views of a device tell, that of source `beside` left out; "" for nothing."""
-    told = [told_by(view, cause) for source, view in sorted(device.views.items()) if source != beside]
-    return ", ".join(dict.fromkeys(one for one in told if one))
-
-
-def recorded(state: State, device: Device) -> str:
-    """Say who has a device by other schedulers' records; "" for nobody."""
-    found = state.recorded.get(device.id, {})
-    return ", ".join(f"{user} (recorded by {source})" for source, user in sorted(found.items()))
-
-
-def outside(state: State, device: Device) -> str:
-    """Say who uses a device outside Muster, by whatever source; "" for nobody that is known."""
-    return ", ".join(one for one in (seen(device), recorded(state, device)) if one)
 
 
 def awaited(state: State, node: str, address: str, device: str) -> list[Entry]:
@@ -135,24 +108,70 @@ def find(state: State, source: str) -> UseRecord:
     return record
 
 
-def overdue(state: State, device: Device) -> list[Entry]:
-    """Make a device foreign that a record names, and that was a claim's when the record came; [] for any other."""
-    user = recorded(state, device)
-    if not user or not allowed(device.lifecycle, "taken") or may_be_in_use(state, device):
+def overdue(state: State, device: Device, *, seen: bool = False) -> list[Entry]:
+    """Make a device foreign that a record names, and that was a claim's when the record came; [] for any other.
+
+    With `seen`: so too a free one, or the host's, that its views say to be so ever since a claim had it.
+    """
+    entries = taken(state, {device.id: user}) if (user := in_use.recorded(state, device)) else []
+    if not entries and seen and device.lifecycle is Lifecycle.FREE and in_use.busy(state, device):
+        cause = "taken" if in_use.seen(device) else "kept"
+        entries = _begun(state, device, cause, in_use.seen(device, cause))
+    return entries
+
+
+def begun(state: State, device: Device, cause: str, why: str) -> list[Entry]:
+    """Give what follows when a device is seen in use outside Muster (`taken`), or the host needs it (`kept`).
+
+    Of a device that a claim may have in use that is no news. Of what was but promised nobody has anything yet: the
+    promise is taken back, to a part or its whole as well when somebody else has the device.
+    """
+    if in_hands(state, device):
         return []
-    return [Passed(device.id, "taken", why=f"in use by {user}")]
+    return _begun(state, device, cause, why)
+
+
+def _begun(state: State, device: Device, cause: str, why: str) -> list[Entry]:
+    if device.lifecycle is not Lifecycle.RESERVED and not allowed(device.lifecycle, cause):
+        return []
+    partners = [one for one in excludes(state, device) if cause == "taken"]
+    return [*invalidate(state, [device, *partners], _why(device, cause, why)), Passed(device.id, cause, why=why)]
+
+
+def _why(device: Device, cause: str, why: str) -> str:
+    return f"{device.id} is in use by {why}" if cause == "taken" else f"the host needs {device.id}: {why}"
+
+
+def taken(state: State, users: Mapping[str, str]) -> list[Entry]:
+    """Give what follows when records name devices: `users` by device."""
+    found: list[tuple[Device, str]] = []
+    for name, user in users.items():
+        device = state.devices[name]
+        fits = device.lifecycle is Lifecycle.RESERVED or allowed(device.lifecycle, "taken")
+        if fits and not in_hands(state, device):
+            found.append((device, user))
+    promised = [one for device, _ in found for one in (device, *excludes(state, device))]
+    why = "; ".join(_why(device, "taken", user) for device, user in found)
+    entries: list[Entry] = [*invalidate(state, promised, why)]
+    return [*entries, *(Passed(device.id, "taken", why=f"in use by {user}") for device, user in found)]
+
+
+def in_hands(state: State, device: Device) -> bool:
+    """Tell whether a claim of which a node was told may have a device in use, or a part that has no function."""
+    parts = (state.devices[name] for name in state.found.parts.get(device.id, ()))
+    for one in (device, *(part for part in parts if part.kind in SHARING)):
+        claim = state.claims.get(one.hold.claim) if one.hold else None
+        if claim is not None and claim.state is not ClaimState.RESERVED and claimed(state, one):
+            return True
+    return False
 
 
 def _follow(state: State, source: str, named: dict[str, str], dropped: set[str]) -> list[Entry]:
-    entries: list[Entry] = []
-    for name, user in named.items():
-        device = state.devices[name]
-        if allowed(device.lifecycle, "taken") and not may_be_in_use(state, device):
-            entries.append(Passed(name, "taken", why=f"in use by {user} (recorded by {source})"))
+    entries = taken(state, {name: f"{user} (recorded by {source})" for name, user in named.items()})
     for name in sorted(dropped):
         device = state.devices[name]
         others = state.recorded.get(name, {}).keys() - {source}
-        if allowed(device.lifecycle, "let_go") and not others and not seen(device):
+        if allowed(device.lifecycle, "let_go") and not others and not in_use.seen(device):
             entries.append(Passed(name, "let_go", why=f"{source} names it no more"))
     return entries
 

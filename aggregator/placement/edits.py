@@ -10,6 +10,7 @@ from typing import Annotated, Any, Final
 import msgspec
 from msgspec import Meta
 
+from aggregator.ledger import in_use
 from aggregator.ledger.index import Index
 from aggregator.ledger.model import Device, Node, Quota, Tenant
 from aggregator.ledger.state import State
@@ -208,7 +209,7 @@ def _add_node(hypothesis: Hypothesis, edit: AddNode) -> None:
             device.parent = names.get(device.parent, "")
             device.taints, device.reach = {}, Reach.LIVE
             if device.lifecycle not in (Lifecycle.HOST, Lifecycle.RETIRED):
-                device.lifecycle, device.hold = Lifecycle.FREE, None
+                device.lifecycle, device.hold, device.views = Lifecycle.FREE, None, in_use.unused(device.views)
             state.devices[device.id] = device
             node.devices[device.id] = None
             state.index(device)
@@ -241,12 +242,14 @@ def _amount(hypothesis: Hypothesis, edit: AddAmount) -> None:
 
 
 def _free(hypothesis: Hypothesis, edit: FreeDevice) -> None:
-    _let_go(hypothesis.device(edit.device))
+    _let_go(hypothesis.state, hypothesis.device(edit.device))
 
 
-def _let_go(device: Device) -> None:
-    """Let a device be nobody's. One that was made for a claim is gone with it."""
-    device.lifecycle, device.hold = Lifecycle.FREE, None
+def _let_go(state: State, device: Device) -> None:
+    """Let a device be nobody's, and in nobody's use. One that was made for a claim is gone with it."""
+    device.lifecycle, device.hold, device.views = Lifecycle.FREE, None, in_use.unused(device.views)
+    if device.id in state.recorded:
+        state.recorded = {name: users for name, users in state.recorded.items() if name != device.id}
     if device.planned:
         device.reach = Reach.ABSENT
 
@@ -263,7 +266,7 @@ def _clean(hypothesis: Hypothesis, edit: Clean) -> None:
         for device in list(state.devices_of(name)):
             claim = state.claims.get(device.hold.claim) if device.hold else None
             if device.lifecycle in idle and (claim is None or claim.state not in LIVE_CLAIMS):
-                _let_go(hypothesis.device(device.id))
+                _let_go(state, hypothesis.device(device.id))
 
 
 def _release(hypothesis: Hypothesis, edit: ReleaseClaim) -> None:
@@ -274,7 +277,7 @@ def _release(hypothesis: Hypothesis, edit: ReleaseClaim) -> None:
     for held in claim.devices:
         device = hypothesis.state.devices.get(held.device)  # of a partition that was cleaned already nothing is left
         if device is not None and device.hold is not None and device.hold.claim == claim.id:
-            _let_go(hypothesis.device(held.device))
+            _let_go(state, hypothesis.device(held.device))
     if claim.state not in LIVE_CLAIMS:
         return
     tenant = state.tenants[claim.tenant]

@@ -10,10 +10,11 @@ from typing import Final, TypeVar
 
 import msgspec
 
+from aggregator.ledger import in_use
 from aggregator.ledger.asks import Objection, unshown
 from aggregator.ledger.model import Device, Node, Taint
 from aggregator.ledger.state import State
-from aggregator.ledger.words import Lifecycle, Reach
+from aggregator.ledger.words import CONFLICT, Lifecycle, Reach
 from aggregator.placement.choose import Chooser, Solvers
 from aggregator.placement.edits import (
     AddAmount,
@@ -138,7 +139,7 @@ def _concerned(chooser: Chooser, refusal: Refusal) -> list[str]:
 
 def _all(chooser: Chooser, nodes: Sequence[str]) -> Iterator[Blocker]:
     """Yield every fact that could be in the way, the hardest to change first."""
-    state, rules = chooser.state, set(chooser.request.tolerations)
+    state, rules = chooser.state, set(chooser.request.tolerations) - {CONFLICT}
     found: list[tuple[int, int, Blocker]] = []
     for name in nodes:
         summary = chooser.index.nodes[name]
@@ -148,11 +149,11 @@ def _all(chooser: Chooser, nodes: Sequence[str]) -> Iterator[Blocker]:
         found += [(_hardness(blocker), 0, blocker) for blocker in _of_node(state, state.nodes[name], rules)]
         for at in bits(relevant):
             beside = ((layout.fellows[at] | layout.family[at]) & taken).bit_count()  # more that would have to change
-            mine = _of_device(summary.devices[at], rules)
+            mine = _of_device(state, summary.devices[at], rules)
             found += [(_hardness(blocker), -beside, blocker) for blocker in mine]
         for at, partition in summary.planned if chooser.resolved.needs else ():
             if relevant >> at & 1:
-                found += [(_hardness(blocker), 0, blocker) for blocker in _of_device(partition, rules)]
+                found += [(_hardness(blocker), 0, blocker) for blocker in _of_device(state, partition, rules)]
     yield from (blocker for _, _, blocker in sorted(found, key=lambda one: one[:2]))
     for name in nodes:
         yield from _of_amounts(chooser, state.nodes[name])
@@ -165,7 +166,7 @@ def _hardness(blocker: Blocker) -> int:
     if kind == "lifecycle":
         place = _HARD.index(Lifecycle(word))
         return place if place < 7 else place + 10
-    return {"reach": 11, "taint": 12, "node": 13}[kind]
+    return {"device": _HARD.index(Lifecycle.FOREIGN), "reach": 11, "taint": 12, "node": 13}[kind]
 
 
 def _of_node(state: State, node: Node, rules: set[str]) -> Iterator[Blocker]:
@@ -188,11 +189,13 @@ def _of_node(state: State, node: Node, rules: set[str]) -> Iterator[Blocker]:
         yield Blocker(f"taint.{taint.rule}", message, RemoveTaint(node.id, taint.rule), node.id)
 
 
-def _of_device(device: Device, rules: set[str]) -> Iterator[Blocker]:
+def _of_device(state: State, device: Device, rules: set[str]) -> Iterator[Blocker]:
     if device.lifecycle is not Lifecycle.FREE:
         holder = f" for claim {device.hold.claim}" if device.hold else ""
         message = f"{device.id} is {device.lifecycle.value}{holder}"
         yield Blocker(f"lifecycle.{device.lifecycle.value}", message, FreeDevice(device.id), device.node, device.id)
+    elif user := in_use.busy(state, device):
+        yield Blocker("device.in_use", f"{device.id} is {user}", FreeDevice(device.id), device.node, device.id)
     if device.reach is not Reach.LIVE:
         message = f"{device.id} is {device.reach.value}"
         yield Blocker(f"reach.{device.reach.value}", message, DeviceSeen(device.id), device.node, device.id)

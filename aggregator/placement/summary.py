@@ -7,9 +7,11 @@ device at a time; a property test holds the two together.
 from collections.abc import Collection
 from typing import NamedTuple
 
+from aggregator.ledger import in_use
 from aggregator.ledger.asks import node_closed, unschedulable
 from aggregator.ledger.model import Device, Node
 from aggregator.ledger.partitions import is_there, slices
+from aggregator.ledger.relations import whole_or_none
 from aggregator.ledger.state import State
 from aggregator.ledger.words import Lifecycle, Mode, Reach
 from aggregator.placement.layout import Layout, Seat, bits, seated, seats_of
@@ -135,7 +137,8 @@ def _view(
     told = list(tolerations)
     live = not node_closed(state, node, told)
     for at, device in enumerate(summary.devices):
-        if live and device.lifecycle is Lifecycle.FREE and device.reach is Reach.LIVE and not device.taints:
+        idle = device.lifecycle is Lifecycle.FREE and device.reach is Reach.LIVE and not device.taints
+        if live and idle and not in_use.busy(state, device):
             free |= 1 << at
         else:
             objection = unschedulable(state, device, told)
@@ -143,9 +146,12 @@ def _view(
                 free |= 1 << at
             else:
                 reasons[objection.reason] = reasons.get(objection.reason, 0) | 1 << at
-        if device.hold is None and (device.reach is Reach.ABSENT or device.lifecycle is Lifecycle.RETIRED):
+        gone = device.reach is Reach.ABSENT or (
+            device.lifecycle is Lifecycle.RETIRED and not in_use.uneasy(state, device)
+        )
+        if device.hold is None and gone:
             out |= 1 << at
-    holds = _Holds(summary)
+    holds = _Holds(state, summary)
     blocked, driver = holds.blocked(""), holds.blocked_driver()
     divide = free & summary.layout.gpus & ~holds.blocked_to_divide()
     masks = Masks(free & ~blocked, free & ~driver, out, divide, _slices(summary))
@@ -170,12 +176,13 @@ def _slices(summary: Summary) -> int:
 class _Holds:
     """Who holds what of a node, as masks."""
 
-    def __init__(self, summary: Summary) -> None:
+    def __init__(self, state: State, summary: Summary) -> None:
         self.layout = summary.layout
         self.held = 0
-        """Held, or in use outside Muster: blocks its whole and its parts."""
+        """Held, in use outside Muster, or being cleaned: blocks its whole and its parts."""
         self.passed = self.driven = self.loose = 0
-        """Held for passthrough; held with the host's driver; in nobody's hands, and not known to be idle."""
+        """Held for passthrough, or a guest's outside Muster; held with the host's driver; in nobody's hands, and not
+        known to be idle."""
         self.shared = 0
         """What the host's driver keeps for who holds a part of it that has no PCI function of its own."""
         self.divided = 0
@@ -190,17 +197,17 @@ class _Holds:
                     self.tenants[device.hold.tenant] = self.tenants.get(device.hold.tenant, 0) | bit
                 else:
                     self.driven |= bit
-            elif device.lifecycle is Lifecycle.FOREIGN:
-                self.held |= bit
-                self.loose |= 0 if device.reach is Reach.ABSENT else bit
-            elif device.reach is not Reach.ABSENT and device.lifecycle not in (Lifecycle.FREE, Lifecycle.RETIRED):
-                self.loose |= bit
+            else:
+                self.held |= bit if whole_or_none(state, device) else 0
+                if device.reach is not Reach.ABSENT:
+                    self.loose |= bit if in_use.uneasy(state, device) else 0
+                    self.passed |= bit if in_use.passed(state, device) else 0
             if self.layout.shared[at] and self.held & bit:
                 self.shared |= self.layout.shared[at]
         for at, device in summary.planned:
             if device.lifecycle is not Lifecycle.FREE:
                 self.divided |= 1 << at
-                if device.hold is not None or device.lifecycle is Lifecycle.FOREIGN:
+                if whole_or_none(state, device):
                     self.shared |= 1 << at
         for at in bits(self.shared):
             if summary.devices[at].reach is Reach.ABSENT:

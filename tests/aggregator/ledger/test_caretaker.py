@@ -5,16 +5,18 @@ from typing import Any
 
 import pytest
 
-from aggregator.caretaker import SETTLE_SECONDS, Caretaker, leave
-from aggregator.ledger import claims, nodes, uses
-from aggregator.ledger.entries import Entry
+from aggregator.caretaker import SETTLE_SECONDS, USE_SECONDS, Caretaker, leave
+from aggregator.ledger import claims, cleaning, nodes, uses
+from aggregator.ledger.entries import Entry, NodeReached, NodeRetired
 from aggregator.ledger.model import Device
 from aggregator.ledger.outside import Use
+from aggregator.ledger.words import CONFLICT
 from schemas.claims import Checkpoint
 from schemas.device import DeviceKind
 from schemas.events import AGGREGATOR_EVENTS, check_events
 from schemas.rows import Event
 from tests.aggregator.ledger.test_reconcile import GPU, World
+from tests.aggregator.ledger.worlds import begin, readback
 
 DECLARED = check_events(AGGREGATOR_EVENTS)
 
@@ -168,3 +170,28 @@ async def test_record_that_came_during_a_claim_counts_when_that_is_over(rig: Rig
     rig.world.decide(claims.undone(rig.world.state, claim, epoch, [rig.world.gpu.id]))
     await rig.seconds(2)
     assert ["foreign"] == [rig.world.gpu.lifecycle.value]
+
+
+async def test_free_device_that_is_seen_in_use_for_a_while_is_foreign(rig: Rig) -> None:
+    """What a claim had is told for a moment after its clean; what is told for longer than that is somebody else's."""
+    device = rig.world.gpu
+    rig.world.claimed(device)
+    rig.world.look(rig.world.document_of(GPU, DeviceKind.GPU, "G1", in_use_by=["train/9"]))
+    rig.world.decide(claims.release(rig.world.state, "c-1"))
+    rig.world.decide(claims.undone(rig.world.state, "c-1", rig.world.state.claims["c-1"].epoch, [device.id]))
+    rig.world.decide(cleaning.begin_clean(rig.world.state, device.id))
+    rig.world.decide(cleaning.end_clean(rig.world.state, device.id, readback(device), "n1"))
+    await rig.seconds(USE_SECONDS)
+    assert "free" == device.lifecycle.value
+    await rig.seconds(2)
+    assert "foreign" == device.lifecycle.value
+
+
+async def test_conflict_ends_with_the_node_of_the_other_device(rig: Rig) -> None:
+    begin(rig.world, "n9")
+    twin = rig.world.see(rig.world.document_of(GPU, DeviceKind.GPU, "G1"), "n9")
+    assert twin is not None
+    assert [True, True] == [CONFLICT in one.taints for one in (rig.world.gpu, twin)]
+    rig.world.write([NodeReached("n9", live=False), NodeRetired("n9")])
+    await rig.seconds(2)
+    assert CONFLICT not in rig.world.gpu.taints

@@ -2,7 +2,7 @@
 
 import pytest
 
-from aggregator.ledger import claims, cleaning, uses
+from aggregator.ledger import claims, cleaning, in_use, uses
 from aggregator.ledger.asks import Ask, NotGrantedError, Pick
 from aggregator.ledger.facts import withdraw
 from aggregator.ledger.model import Device
@@ -45,7 +45,7 @@ def test_device_that_a_record_names_is_foreign_and_says_who(book: Book) -> None:
     device = seen(book)
     told(book, Use("n1", GPU, "nova:web-1"))
     assert Lifecycle.FOREIGN.value == lifecycle(device)
-    assert "nova:web-1 (recorded by nova)" == uses.outside(book.state, device)
+    assert "nova:web-1 (recorded by nova)" == in_use.outside(book.state, device)
 
 
 def test_node_may_be_named_by_its_host_name(book: Book) -> None:
@@ -163,8 +163,8 @@ def test_nobody_vouches_for_what_is_in_use(book: Book) -> None:
     device = seen(book)
     book.decide(cleaning.attest(book.state, device.id, "op", "new"))
     book.decide(claims.grant(book.state, Ask("t1", "vm", [Pick(device.id)]), "c-1"))
-    told(book, Use("n1", GPU, "web-1"))
     book.decide(claims.provision(book.state, "c-1"))
+    told(book, Use("n1", GPU, "web-1"))
     book.decide(claims.release(book.state, "c-1"))
     book.decide(claims.undone(book.state, "c-1", book.state.claims["c-1"].epoch, [device.id]))
     with pytest.raises(NotGrantedError, match="web-1"):

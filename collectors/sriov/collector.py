@@ -72,17 +72,17 @@ class SriovCollector:
         context: Context,
         clock: Callable[[], float] = time.monotonic,
         kernel: Callable[[], Kernel] | None = None,
-        listen: Callable[[], list[Ear]] = own_ears,
+        listen: Callable[[], list[Ear]] | None = None,
     ) -> None:
         """Prepare. `kernel` opens what is asked, once for each thread; `listen` what tells of changes.
 
-        None: this machine's kernel, on its own root.
+        None: this machine's kernel on its own root, else nothing.
         """
         self._config = config
         self._context = context
         self._clock = clock
         self._make_kernel = kernel or (lambda: kernel_of(context.root))
-        self._listen = listen if context.root == Path("/") else list
+        self._listen = listen or (own_ears if context.root == Path("/") else list)
         self._kernel: Kernel | None = None
         self._trust = Trust()
         self._readings: Readings | None = None

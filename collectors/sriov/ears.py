@@ -47,10 +47,11 @@ class BusEar:
 
     def heard(self, indexes: frozenset[int]) -> bool:  # noqa: ARG002 - what is new has an index that nobody knows
         """Take what has come; what is on no PCI bus is passed over."""
-        return any(map(_concerns, self._uevents.take()))
+        return any(map(concerns, self._uevents.take()))
 
 
-def _concerns(event: Uevent | None) -> bool:
+def concerns(event: Uevent | None) -> bool:
+    """Tell whether an event may be about a function of the PCI bus; None, for lost ones, may."""
     return event is None or (event.subsystem in ("pci", "net") and event.path.startswith("/devices/pci"))
 
 

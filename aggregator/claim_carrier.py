@@ -113,11 +113,8 @@ class ClaimCarrier:
 
     def checkpoint(self, publisher: str, kept: Checkpoint) -> None:
         """Take what a node says at the beginning of a run that it keeps of claims; it is looked at soon."""
-        self._restoring.take(publisher, kept)
         self._told.pop(publisher, None)  # a new run, or one that does not know us: tell it everything
-        for node in self._ledger.peek().nodes.values():
-            if node.publisher == publisher:
-                self._touched.add(node.id)
+        self._touched.update(self._restoring.take(publisher, kept))
         self.wake()
 
     async def report(self, publisher: str, reports: list[ClaimReport]) -> None:

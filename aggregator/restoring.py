@@ -11,6 +11,7 @@ from aggregator.leases import Leases
 from aggregator.ledger import restoring
 from aggregator.ledger.ledger import Ledger
 from aggregator.ledger.state import State
+from aggregator.speaking import Speaking
 from schemas.claims import Checkpoint, CheckpointClaim
 from schemas.rows import Event, Severity
 
@@ -27,7 +28,6 @@ class _Shown(msgspec.Struct):
 
     checkpoint: Checkpoint
     since: float
-    done: bool = False
     told: set[str] = msgspec.field(default_factory=set)
     """Claims of which it was said that somebody else has their devices."""
 
@@ -51,32 +51,45 @@ class Restoring:
         self._wall_ns = wall_ns
         self._shown: dict[str, _Shown] = {}
         """Publisher -> what it keeps of claims, as of the beginning of its run."""
+        self._open: set[str] = set()
+        """Publishers whose checkpoints are to be looked at."""
         self._set_back = float("-inf")
+        self._speaking = Speaking()
 
-    def take(self, publisher: str, checkpoint: Checkpoint) -> None:
-        """Take a checkpoint; `restore` looks at it."""
+    def take(self, publisher: str, checkpoint: Checkpoint) -> list[str]:
+        """Take a checkpoint; `restore` looks at it. Gives the nodes that its publisher speaks for."""
         self._shown[publisher] = _Shown(checkpoint, self._clock())
+        self._open.add(publisher)
+        self._note(self._ledger.peek())
+        return self._speaking.of(publisher)
 
     async def begin(self, state: State) -> None:
         """Begin with a state that was read from disk: a ledger that is new knows nothing of any node."""
-        for shown in self._shown.values():
-            shown.done = False
+        self._open.update(self._shown)
         if not state.sequence:
             await self._generation("this ledger is new")
 
     async def restore(self, state: State) -> None:
         """Let nodes that have shown what they keep be known, once what the ledger lost of it is back."""
-        for publisher, shown in list(self._shown.items()):
-            if shown.done and not any(restoring.unshown(state, publisher)):
-                continue
+        self._note(state)
+        for publisher in sorted(self._open):
+            shown = self._shown[publisher]
             if restoring.ahead(state, shown.checkpoint) and not await self._was_set_back(shown.checkpoint):
                 continue
             pending = [kept.claim for kept in shown.checkpoint.claims if await self._give_back(publisher, shown, kept)]
             if pending and self._clock() - shown.since < PENDING_SECONDS:
                 continue
-            if any(restoring.unshown(state, publisher)):
-                await self._ledger.decide(partial(restoring.show, publisher=publisher, kept=shown.checkpoint))
-            shown.done = True
+            nodes = self._speaking.of(publisher)
+            if any(restoring.unshown(state, nodes)):
+                await self._ledger.decide(partial(restoring.show, nodes=nodes, kept=shown.checkpoint))
+            if self._shown[publisher] is shown:  # else it has begun another run meanwhile
+                self._open.discard(publisher)
+
+    def _note(self, state: State) -> None:
+        """Open again what is done of publishers that speak for a node of which nothing is known yet."""
+        for node in restoring.unshown(state, self._speaking.changed(state)):
+            if node.publisher in self._shown:
+                self._open.add(node.publisher)
 
     async def _give_back(self, publisher: str, shown: _Shown, kept: CheckpointClaim) -> bool:
         """Restore one claim; tell whether a device of it is yet to be described."""
@@ -108,5 +121,6 @@ class Restoring:
         """Begin a generation: nothing is known of any node until it has shown what it keeps."""
         generation = await self._ledger.decide(lambda state: restoring.begin_generation(state, self._wall_ns(), why))
         _log.warning("generation_begun generation=%d why=%s", generation, why)
+        self._open.update(self._shown)
         for shown in self._shown.values():
-            shown.done, shown.since = False, self._clock()
+            shown.since = self._clock()

@@ -5,7 +5,7 @@ something there by the ledger that was lost has it still. What this ledger decid
 node: a claim that it saw ending is over, whatever an old checkpoint says.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 import msgspec
@@ -211,23 +211,24 @@ def _is_of(device: Device, claim: CheckpointClaim) -> bool:
     return device.hold is not None and device.hold.claim == claim.claim
 
 
-def unshown(state: State, publisher: str) -> Iterator[Node]:
-    """Yield the nodes of a publisher of which nothing is known in this generation."""
-    for node in state.nodes.values():
-        if node.publisher == publisher and node.shown != state.generation:
+def unshown(state: State, nodes: Iterable[str]) -> Iterator[Node]:
+    """Yield those of some nodes of which nothing is known in this generation."""
+    for name in nodes:
+        node = state.nodes.get(name)
+        if node is not None and node.shown != state.generation:
             yield node
 
 
-def show(state: State, publisher: str, kept: Checkpoint) -> tuple[list[Entry], None]:
-    """Record that a publisher has shown what it keeps: its nodes' devices are known again.
+def show(state: State, nodes: Iterable[str], kept: Checkpoint) -> tuple[list[Entry], None]:
+    """Record that a publisher has shown what it keeps for its nodes: their devices are known again.
 
     Who was told of a decision that is lost may have had any of its devices, and have given it back: what this ledger
     takes for free there was proved clean before that, and is free no more.
     """
-    nodes = list(unshown(state, publisher))
+    mine = list(unshown(state, nodes))
     entries: list[Entry] = []
     if kept.generation and _unknown(state, kept.generation, kept.sequence):  # 0: it was told of nothing yet
         why = f"its node was told of epoch {kept.generation}.{kept.sequence}, which this ledger has lost"
-        there = (device for node in nodes for device in state.devices_of(node.id))
+        there = (device for node in mine for device in state.devices_of(node.id))
         entries += [Passed(one.id, "doubted", "ledger", why) for one in there if one.lifecycle is Lifecycle.FREE]
-    return [*entries, *(CheckpointShown(node.id, state.generation) for node in nodes)], None
+    return [*entries, *(CheckpointShown(node.id, state.generation) for node in mine)], None

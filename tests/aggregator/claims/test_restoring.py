@@ -274,7 +274,7 @@ def test_whatever_prefix_of_a_ledger_is_left_checkpoints_make_it_safe(data: st.D
         left.decide(restoring.begin_generation(left.state, 0, "set back"))
     for kept in node.values():
         left.decide(restoring.restore(left.state, "n1", kept))
-    left.decide(restoring.show(left.state, "n1", Checkpoint(*seen, [])))
+    left.decide(restoring.show(left.state, ["n1"], Checkpoint(*seen, [])))
     dirty = {name for name in ids if book.state.devices[name].lifecycle is Lifecycle.DIRTY}
     assert FREE not in {left.state.devices[name].lifecycle for name in dirty}
     for name, kept in node.items():

@@ -417,7 +417,7 @@ def test_who_was_promised_the_place_of_a_partition_that_a_node_keeps_loses_it(bo
     device = fresh.see(gpu_document())
     assert device is not None
     fresh.decide(cleaning.attest(fresh.state, device.id, "op", "new"))
-    fresh.decide(restoring.show(fresh.state, "n1", Checkpoint(0, 0, [])))
+    fresh.decide(restoring.show(fresh.state, ["n1"], Checkpoint(0, 0, [])))
     promised = grant(fresh, "c9", "1g.10gb@5:1", tenant="t2")
     fresh.decide(restoring.restore(fresh.state, "n1", checkpoint))
     assert (ClaimState.INVALID, ClaimState.ACTIVE) == (promised.state, fresh.state.claims["c1"].state)

@@ -27,7 +27,7 @@ def book() -> Book:
 @pytest.mark.parametrize("shown", ["n1", "n2"])
 def test_the_node_that_has_shown_what_it_keeps_is_chosen(book: Book, shown: str) -> None:
     """Whoever was given something on the other one has it still: it is no candidate, and in nobody's way."""
-    book.decide(restoring.show(book.state, shown, Checkpoint(0, 0, [])))
+    book.decide(restoring.show(book.state, [shown], Checkpoint(0, 0, [])))
     placer, request = Placer(), asked(Need("V100"))
     assert [shown] == [one.node for one in placer.dry_run(book.state, request).instances]
     book.decide(placer.grant(book.state, request, "c1"))
@@ -52,7 +52,7 @@ def test_an_index_that_was_there_before_follows(book: Book) -> None:
     for node in ("n2", "n1"):
         with pytest.raises(NotPlacedError):
             placer.place(book.state, request)
-        book.decide(restoring.show(book.state, node, Checkpoint(0, 0, [])))
+        book.decide(restoring.show(book.state, [node], Checkpoint(0, 0, [])))
         assert [node] == [one.node for one in placer.place(book.state, request).instances]
         book.decide(placer.grant(book.state, request, f"c-{node}"))
 
@@ -69,7 +69,7 @@ def test_amounts_of_a_node_that_has_not_shown_what_it_keeps_are_given_to_nobody(
     assert 0 == what_if(placer, book.state, [], request).before.fits
     (blocker,) = placer.explain(book.state, request, refusal) or []
     assert ("reach.unverified", NodeSpeaks("n1")) == (blocker.reason, blocker.edit)
-    book.decide(restoring.show(book.state, "n2", Checkpoint(0, 0, [])))
+    book.decide(restoring.show(book.state, ["n2"], Checkpoint(0, 0, [])))
     assert ["n2"] == [one.node for one in placer.place(book.state, request).instances]
     book.decide(placer.grant(book.state, request, "c1"))
     with pytest.raises(NotPlacedError):

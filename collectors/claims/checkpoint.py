@@ -165,6 +165,18 @@ class CheckpointFile:
             return None
         return claim.devices.get(device)
 
+    def beside(self, step: ClaimStep, device: ClaimDevice, boot: str) -> bool:
+        """Tell whether a claim of the same tenant has another member of a device's group in this boot."""
+        return len(device.members) > 1 and any(
+            kept.boot == boot
+            and kept.device.mode == device.mode == "passthrough"
+            and kept.device.device != device.device
+            and _group(kept.device) == _group(device)
+            for claim in self._file.claims.values()
+            if claim.tenant == step.tenant
+            for kept in claim.devices.values()
+        )
+
     def message(self) -> Checkpoint:
         """Give what the aggregator is told with the first request of a run."""
         claims = [

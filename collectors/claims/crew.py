@@ -116,7 +116,8 @@ class Crew:
                 time.sleep(_AGAIN_SECONDS)  # nobody answers
 
     def _do(self, job: Job, order: Order) -> None:
-        hook = None if self._worker.confirmed_before(job) else self._options.hook(order.device.kind, order.step)
+        again = self._worker.confirmed_before(job)
+        hook = None if again else self._options.hook(order.device.kind, order.step)
         order = msgspec.structs.replace(
             order,
             name=hook[0] if hook else "",
@@ -126,6 +127,8 @@ class Crew:
             reset=self._options.reset,
             lender=self._lender,
             library=self._library,
+            again=again,
+            beside=self._worker.has_beside(job),
         )
         report = self._perform(order)
         _log.info(

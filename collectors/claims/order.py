@@ -36,6 +36,10 @@ class Order(msgspec.Struct, array_like=True, frozen=True):
     """Folder of the collector that has all GPUs open, and lends them; "" for none."""
     library: str = ""
     """Path of NVIDIA's management library; "": the system's."""
+    again: bool = False
+    """Whether the device was confirmed for this very claim in this boot: who uses it may be the claim's own."""
+    beside: bool = False
+    """Whether the tenant has another member of its group already, for passthrough: so its programs may have it open."""
 
 
 def order_of(step: ClaimStep, device: ClaimDevice) -> Order:

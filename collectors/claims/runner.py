@@ -6,7 +6,9 @@ goes to standard output. Whatever hangs or crashes in here takes nobody along.
 
 import os
 import sys
+import time
 from pathlib import Path
+from typing import Final
 
 import msgspec
 
@@ -15,9 +17,17 @@ from collectors.claims.hooks import run_hook
 from collectors.claims.order import Order, environment, wrong_with
 from collectors.claims.proof import evidence_of, note
 from collectors.claims.readback import Reading, keeps_for_others, read_device
+from collectors.pci_use import host_needs
 from schemas.claims import DeviceReport, Step
 from schemas.device import DeviceKind
 from schemas.evidence import encode_readback
+
+_LOOKS: Final = 4
+_LOOK_SECONDS: Final = 0.25
+_ATTENDANTS: Final = ("nvidia-persiste", "nv-hostengine")
+"""Programs that keep a GPU open for its driver's sake, and use none of it. Source: docs.nvidia.com, "Driver
+Persistence" and "DCGM"; proc(5), comm: 15 characters.
+"""
 
 
 def main() -> int:
@@ -52,6 +62,9 @@ def perform(order: Order, *, lifeline: int = -1) -> DeviceReport:
 def _perform(order: Order, lifeline: int) -> DeviceReport:
     root = Path(order.root)
     noted: object = None
+    taken = _taken(root, order) if order.step is Step.PREPARE and not order.again else ""
+    if taken:
+        return _failed(order, f"{taken}: nothing was done", read_device(root, order.device))
     if order.step is Step.CLEAN:
         before = read_device(root, order.device)
         if before.in_use:
@@ -71,6 +84,38 @@ def _perform(order: Order, lifeline: int) -> DeviceReport:
     return _failed(order, problem, reading) if problem else _report(order, reading)
 
 
+def _taken(root: Path, order: Order) -> str:
+    """Say who has a device, or what the host needs of its group, before it is prepared for the first time; "" if free.
+
+    Nobody was told yet that it is the claim's, so whoever has it has it by other ways.
+    """
+    device = order.device
+    if not device.address or device.profile:
+        return ""  # a partition is made on what others use
+    before = read_device(root, device)
+    passed = device.mode == "passthrough"
+    needs = host_needs(root)
+    for address in dict.fromkeys((device.address, *(before.members if passed else ()))):
+        if needs.get(address):
+            return f"the host needs {address}: {', '.join(needs[address])}"
+    if order.beside:
+        return ""  # the tenant may have their group open already
+    users = _lasting_users(root, order)
+    return f"it is in use by {', '.join(users)}" if users else ""
+
+
+def _lasting_users(root: Path, order: Order) -> tuple[str, ...]:
+    """Give who has a device open and keeps it so: who reads its state, as our own collectors do, closes it again."""
+    users: tuple[str, ...] = ()
+    for look in range(_LOOKS):
+        found = [user for user in read_device(root, order.device).users if user.rpartition("/")[0] not in _ATTENDANTS]
+        users = tuple(user for user in found if user in users or not look)
+        if not users:
+            break
+        time.sleep(_LOOK_SECONDS)
+    return users
+
+
 def _not_ready(order: Order, reading: Reading) -> str:
     """Say why a device cannot be used by the claim as it is; "" when it can."""
     device = order.device
@@ -85,6 +130,8 @@ def _not_ready(order: Order, reading: Reading) -> str:
     held = {address: driver for address, driver in reading.members.items() if not keeps_for_others(driver)}
     if held:
         return "drivers of the host have " + ", ".join(f"{address} ({driver})" for address, driver in held.items())
+    if reading.in_use and not (order.again or order.beside):
+        return f"it is in use by {', '.join(reading.users)}"
     return ""
 
 

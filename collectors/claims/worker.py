@@ -186,6 +186,11 @@ class Worker:
             kept = self._checkpoint.kept(job.work, job.device.device)
             return job.work.step is Step.PREPARE and kept is not None and kept.boot == self._boot
 
+    def has_beside(self, job: Job) -> bool:
+        """Tell whether the tenant has another member of a device's IOMMU group in this boot."""
+        with self._lock:
+            return self._checkpoint.beside(job.work, job.device, self._boot)
+
     def _admit(self, job: Job) -> str:
         """Say why a step must not run; "" when it may. Its epoch is on disk then."""
         wrong = wrong_with(job.order)

@@ -70,6 +70,46 @@ def test_prepare_is_confirmed_only_when_the_whole_group_is_off_the_hosts_drivers
     assert "no driver of the host has it" in driver.problem
 
 
+@pytest.mark.parametrize("mode", ["passthrough", "driver"])
+def test_what_somebody_has_is_not_prepared_and_its_hook_does_not_run(tmp_path: Path, mode: str) -> None:
+    """Nobody was told yet that it is the claim's: who has the group open has it by other ways."""
+    root, mark = machine(tmp_path), tmp_path / "ran"
+    opened(root)
+    report = in_a_process(order(Step.PREPARE, root, Hook(["/usr/bin/touch", str(mark)]), mode=mode))
+    assert (False, "it is in use by qemu/4711: nothing was done") == (report.done, report.problem)
+    assert not mark.exists()
+
+
+def test_what_the_claim_itself_or_its_tenant_has_open_is_confirmed_again(tmp_path: Path) -> None:
+    root = machine(tmp_path)
+    opened(root)
+    for told in ({"again": True}, {"beside": True}):
+        assert in_a_process(msgspec.structs.replace(order(Step.PREPARE, root), **told)).done
+
+
+@pytest.mark.parametrize("mounted", [ADDRESS, OTHER])
+def test_what_the_host_lives_on_is_not_prepared_nor_its_group(tmp_path: Path, mounted: str) -> None:
+    """A hook that takes a drive from under a mounted file system harms the host, whichever member it is."""
+    root, mark = machine(tmp_path, driver="nvme", other="nvme"), tmp_path / "ran"
+    (root / "sys/bus/pci/devices" / mounted / "block/nvme0n1").mkdir(parents=True)
+    (root / "sys/dev/block").mkdir(parents=True)
+    (root / "sys/dev/block/259:0").symlink_to(f"../../devices/pci0000:00/0000:00:01.0/{mounted}/block/nvme0n1")
+    (root / "proc/self/mountinfo").write_text("30 1 259:0 / /data rw - ext4 /dev/nvme0n1 rw\n")
+    for told in ({}, {"beside": True}):
+        one = order(Step.PREPARE, root, Hook(["/usr/bin/touch", str(mark)]))
+        report = in_a_process(msgspec.structs.replace(one, **told))
+        assert (False, f"the host needs {mounted}: mount:/data: nothing was done") == (report.done, report.problem)
+    assert not mark.exists()
+
+
+def test_who_opens_a_group_while_it_is_prepared_keeps_it_from_being_confirmed(tmp_path: Path) -> None:
+    root = machine(tmp_path)
+    folder = root / "proc/4712/fd"
+    script = f"mkdir -p {folder} && ln -s /dev/vfio/7 {folder}/3 && echo qemu > {folder.parent}/comm"
+    report = in_a_process(order(Step.PREPARE, root, Hook(["/bin/sh", "-c", script])))
+    assert (False, "it is in use by qemu/4712") == (report.done, report.problem)
+
+
 def test_undo_and_check_are_done_when_nothing_has_it_open(tmp_path: Path) -> None:
     """A program with the group open keeps it, and is named."""
     root = machine(tmp_path)

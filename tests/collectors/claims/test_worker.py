@@ -222,3 +222,16 @@ def test_whatever_is_told_no_device_is_kept_for_two_and_epochs_only_grow(
         assert len(names) == len(set(names))
         assert (kept.generation, kept.sequence) >= highest
         highest = (kept.generation, kept.sequence)
+
+
+def test_tenant_that_has_a_member_of_a_group_may_have_the_group_open(tmp_path: Path) -> None:
+    """Another tenant's programs are no excuse, nor those of another boot: then nothing is prepared."""
+    pair = ("0000:01:00.0", "0000:01:00.1")
+    worker = Worker(CheckpointFile(tmp_path / "c"), "b1")
+    worker.set_work([step(5, device("a", members=pair))])
+    assert 1 == work(worker)
+    for boot, tenant, expected in (("b1", "t", True), ("b1", "t2", False), ("b2", "t", False)):
+        again = Worker(CheckpointFile(tmp_path / "c"), boot)
+        again.set_work([step(6, device("b", members=pair), tenant=tenant)])
+        (job,) = again.jobs()
+        assert (expected, False) == (again.has_beside(job), again.confirmed_before(job))

@@ -14,6 +14,8 @@ from typing import Any, Final
 from pydantic.fields import FieldInfo
 
 from aggregator.config import SECTIONS
+from aggregator.ledger.transitions import FIRST_SIGHT, TRANSITIONS, Ground
+from aggregator.ledger.words import Lifecycle
 from collectors.reference import (
     GENERATED,
     Option,
@@ -39,6 +41,20 @@ _HOW_EVENTS_ARE_READ: Final = """\
 `muster query event` asks for events, `muster tap --class event` shows them as they pass. An event has a `type`, stable
 once released, a `severity` (RFC 5424), a `message` for people, and for programs a JSON object of facts, `detail`, with
 some of the names below."""
+
+_HOW_A_DEVICE_GOES_ON: Final = """\
+Where a device is in its life, whoever asks: `muster devices ID --history` shows how it came there. These are all ways
+on; what is not here does not happen. Nothing leads from what may have been used to `free` but evidence or an
+attestation. Each rests on one ground:"""
+_GROUNDS: Final = {
+    Ground.CLAIM: "a decision about a claim, by who may make it",
+    Ground.NODE: "the node's confirmation, which quotes the claim's epoch",
+    Ground.EVIDENCE: "a typed record of the device's own readback, newer than its last release, of this very part",
+    Ground.ATTESTATION: "an operator's recorded word, or the BMC's that the machine is off",
+    Ground.FACT: "what collectors report",
+    Ground.TIME: "a lease or a deadline ran out, by the leader's monotonic clock",
+    Ground.OPERATOR: "an operator's decision that needs no proof, because it takes away",
+}
 
 
 def aggregator_sections() -> list[Section]:
@@ -73,6 +89,7 @@ def generate(collectors: Iterable[str]) -> dict[str, str]:
         "docs/reference/README.md": _index(classes),
         "docs/reference/configuration.md": _configuration(sections),
         "docs/reference/events.md": _events(classes),
+        "docs/reference/lifecycle.md": _lifecycle(),
         "docs/muster.sample.toml": sample(sections),
         "docs/muster.schema.json": json.dumps(schema_of(sections), indent=2, ensure_ascii=False) + "\n",
     }
@@ -84,6 +101,7 @@ def _index(classes: dict[str, type[Any]]) -> str:
     lines += [
         "",
         "Every event that there can be: [events](events.md).",
+        "Every way on of a device, from free to free again: [lifecycle](lifecycle.md).",
         "Every option of agent and aggregator: [configuration](configuration.md).",
         "A [sample](../muster.sample.toml), and a [JSON Schema](../muster.schema.json) for editors.",
     ]
@@ -100,6 +118,18 @@ def _events(classes: dict[str, type[Any]]) -> str:
     for who, specs in told.items():
         lines += [f"## {who}", "", *events_table(specs)] if specs else []
     return "\n".join(lines).rstrip() + "\n"
+
+
+def _lifecycle() -> str:
+    grounds = [f"- *{ground.value}*: {_GROUNDS[ground]}" for ground in Ground]
+    lines = [GENERATED, "", "# Lifecycle of a device", "", _HOW_A_DEVICE_GOES_ON, "", *grounds, ""]
+    lines += ["| from | cause | to | ground | meaning |", "|---|---|---|---|---|"]
+    for line in sorted(TRANSITIONS, key=lambda one: list(Lifecycle).index(one.source)):
+        told = (line.source.value, f"`{line.cause}`", line.target.value, line.ground.value, line.meaning)
+        lines.append(f"| {' | '.join(told)} |")
+    lines += ["", "What a device begins as, by what its first sight was:", ""]
+    lines += [f"- `{cause}`: {begun.value}" for cause, begun in FIRST_SIGHT.items()]
+    return "\n".join(lines) + "\n"
 
 
 def _configuration(sections: Sequence[Section]) -> str:

@@ -37,7 +37,7 @@ class Marking:
     ) -> Taint:
         """Mark something; for `seconds`, or until it is taken off. Raises what `find` raises, or ClaimInvalidError."""
         now = self._clock()
-        expires = None if seconds is None else now + int(seconds * 1e9)
+        expires = None if seconds is None else now + int(min(seconds, 1e12) * 1e9)  # beyond a century it is refused
         mark = Taint(rule, effect, evidence, who, now, expires)
         return await self._ledger.decide(lambda state: marks.taint(state, find(state), mark))
 

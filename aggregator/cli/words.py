@@ -6,6 +6,8 @@ from typing import Final
 from schemas.errors import MusterError
 
 _SECONDS: Final = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
+MAX_SECONDS: Final = 100 * 366 * 86400.0
+"""The longest duration that is taken: a hundred years."""
 _PART: Final = re.compile(r"(\d+(?:\.\d+)?)(s|m|h|d|w)")
 
 
@@ -16,11 +18,13 @@ class WordError(MusterError):
 
 
 def seconds_of(text: str) -> float:
-    """Give the seconds of `90s`, `10m`, `1h30m`, `30d`. Raises WordError unless it is more than nothing."""
+    """Give the seconds of `90s`, `10m`, `1h30m`, `30d`. Raises WordError for nothing, and above MAX_SECONDS."""
     parts = _PART.findall(text)
     total = sum(float(number) * _SECONDS[unit] for number, unit in parts)
     if not parts or "".join(number + unit for number, unit in parts) != text.strip() or total <= 0:
         raise WordError(f"{text!r} is not a duration: write 30s, 10m, 1h30m or 7d")
+    if total > MAX_SECONDS:
+        raise WordError(f"{text!r} is longer than 100 years")
     return total
 
 

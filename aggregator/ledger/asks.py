@@ -13,7 +13,7 @@ from aggregator.ledger.model import Device, Node, part_key
 from aggregator.ledger.partitions import partitions, placements, slices
 from aggregator.ledger.relations import blocked, blocked_by_group, excludes, shared_whole, together
 from aggregator.ledger.state import State
-from aggregator.ledger.words import AMOUNTS, CONFLICT, Effect, Lifecycle, Mode, Reach
+from aggregator.ledger.words import AMOUNTS, CONFLICT, MAX_AMOUNT, Effect, Lifecycle, Mode, Reach
 from schemas.errors import MusterError
 from schemas.mig import read_plan
 
@@ -284,5 +284,7 @@ def check_ask(ask: Ask) -> None:
         raise ClaimInvalidError(f"lease_seconds: {ask.lease_seconds} is not from {MIN_LEASE:g} to {MAX_LEASE:g}")
     for amounts in ask.amounts.values():
         for amount, number in amounts.items():
-            if amount not in AMOUNTS or number <= 0:
-                raise ClaimInvalidError(f"{amount}: {number}: amounts are {', '.join(AMOUNTS)}, whole and above 0")
+            if amount not in AMOUNTS or not 0 < number <= MAX_AMOUNT:
+                raise ClaimInvalidError(
+                    f"{amount}: {number}: amounts are {', '.join(AMOUNTS)}, whole, above 0 and at most {MAX_AMOUNT}"
+                )

@@ -15,6 +15,8 @@ from aggregator.ledger.words import CONFLICT
 from schemas.errors import MusterError, near_names
 
 MAX_RULE: Final = 120
+MAX_MARK_NS: Final = 100 * 366 * 86_400 * 10**9
+"""The longest that a mark with an end lasts: a hundred years."""
 
 
 class TaintUnknownError(MusterError):
@@ -81,6 +83,8 @@ def taint(state: State, target: Target, mark: Taint) -> tuple[list[Entry], Taint
         raise ClaimInvalidError(f"rule: {CONFLICT!r} is the ledger's own; choose another name")
     if mark.expires_ns is not None and mark.expires_ns <= mark.since_ns:
         raise ClaimInvalidError("a mark that has expired already")
+    if mark.expires_ns is not None and mark.expires_ns - mark.since_ns > MAX_MARK_NS:
+        raise ClaimInvalidError("a mark ends within 100 years, or has no end: leave its time out")
     before = _of(state, target).taints.get(mark.key)
     if before is not None and _said(before) == _said(mark):
         return [], before

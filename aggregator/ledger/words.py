@@ -117,6 +117,8 @@ CONFLICT: Final = "conflict"
 
 AMOUNTS: Final = ("vcpus", "memory_bytes", "disk_bytes")
 """What a claim can hold of a node beside devices: whole numbers."""
+MAX_AMOUNT: Final = 1 << 60
+"""The most of an amount that can be asked for or set as a limit: an entry's numbers have 64 bits."""
 
 WHOLE_OF: Final[dict[DeviceKind, DeviceKind]] = {
     DeviceKind.VF: DeviceKind.NIC,

@@ -15,7 +15,8 @@ from aggregator.ledger.entries import (
 )
 from aggregator.ledger.model import Package, Quota, Variant
 from aggregator.ledger.state import State
-from aggregator.ledger.words import AMOUNTS
+from aggregator.ledger.words import AMOUNTS, MAX_AMOUNT
+from aggregator.placement.request import MAX_COUNT
 from schemas.errors import MusterError, near_names
 
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}\Z")
@@ -81,10 +82,12 @@ def set_package(state: State, package: Package, who: str) -> tuple[list[Entry], 
         _check_amount("amounts", amount)
         if number <= 0:
             raise CatalogError(f"amounts.{amount}: {number} is not above 0; leave out what is not needed")
+        if number > MAX_AMOUNT:
+            raise CatalogError(f"amounts.{amount}: {number} is above {MAX_AMOUNT}")
     for place, one in enumerate(package.devices):
         _known(f"devices[{place}]: variant", one.variant, state.variants)
-        if one.count <= 0:
-            raise CatalogError(f"devices[{place}].count: {one.count} is not above 0")
+        if not 1 <= one.count <= MAX_COUNT:
+            raise CatalogError(f"devices[{place}].count: {one.count} is not from 1 to {MAX_COUNT}")
     if not package.amounts and not package.devices:
         raise CatalogError("a package of nothing: name amounts or devices")
     return ([] if state.packages.get(package.name) == package else [PackageSet(package, who)]), package
@@ -108,8 +111,8 @@ def set_quota(state: State, quota: Quota, who: str) -> tuple[list[Entry], Quota]
             raise CatalogError(f"limits: there is no {name!r}.{near}")
         if colon:
             _known(f"limits: {name}: variant", variant, state.variants)
-        if limit < 0:
-            raise CatalogError(f"limits.{name}: {limit} is below 0")
+        if not 0 <= limit <= MAX_AMOUNT:
+            raise CatalogError(f"limits.{name}: {limit} is not from 0 to {MAX_AMOUNT}")
     return ([] if state.quotas.get(quota.tenant) == quota else [QuotaSet(quota, who)]), quota
 
 

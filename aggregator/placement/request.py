@@ -13,7 +13,7 @@ from aggregator.expression.names import inventory_environment
 from aggregator.ledger.asks import MAX_LEASE, MIN_LEASE
 from aggregator.ledger.model import Package, Variant
 from aggregator.ledger.state import State
-from aggregator.ledger.words import AMOUNTS, Mode
+from aggregator.ledger.words import AMOUNTS, MAX_AMOUNT, Mode
 from schemas.device import DeviceKind
 from schemas.errors import MusterError, near_names
 
@@ -240,6 +240,8 @@ def _check(request: Request) -> None:
             raise UnknownNameError(f"amounts: there is no {amount!r}.{near_names(amount, AMOUNTS) or _amounts()}")
         if number <= 0:
             raise RequestError(f"amounts.{amount}: {number} is not above 0; leave out what is not needed")
+        if number > MAX_AMOUNT:
+            raise RequestError(f"amounts.{amount}: {number} is above {MAX_AMOUNT}")
     if len(request.needs) > MAX_NEEDS:
         raise RequestError(f"needs: {len(request.needs)} of them, and {MAX_NEEDS} are the most in one request")
     if request.where:

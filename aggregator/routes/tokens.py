@@ -1,7 +1,7 @@
 """Tokens: who may do what over the network."""
 
 import time
-from typing import Annotated
+from typing import Annotated, Final
 
 from fastapi import APIRouter, Depends, Query, Response
 from pydantic import BaseModel, ConfigDict, Field
@@ -13,6 +13,8 @@ from collectors.authority import with_pin
 router = APIRouter(tags=["tokens"])
 Reader = Annotated[Caller, Depends(allow(Action.TOKENS_READ))]
 Writer = Annotated[Caller, Depends(allow(Action.TOKENS_WRITE))]
+MAX_LIFE: Final = 100 * 366 * 86400
+"""Seconds: a hundred years."""
 Grace = Annotated[float, Query(ge=0, le=366 * 86400, description="How long the old one stays good.")]
 
 
@@ -22,7 +24,9 @@ class TokenRequest(BaseModel):
     model_config = ConfigDict(extra="forbid")
     name: str = Field(max_length=255, description="What it is for.")
     scopes: list[str] = Field(min_length=1, description="`ingest:SUBJECT`, `read`, `claims:TENANT`, `admin`.")
-    expires_seconds: float | None = Field(None, gt=0, description="How long it lives; for ever when left out.")
+    expires_seconds: float | None = Field(
+        None, gt=0, le=MAX_LIFE, description="How long it lives; for ever when left out."
+    )
 
 
 class EnrolmentRequest(BaseModel):
@@ -32,7 +36,7 @@ class EnrolmentRequest(BaseModel):
     name: str = Field("", max_length=255, description="What it is for.")
     subjects: list[str] = Field(["*"], min_length=1, description="Names or patterns of nodes that it may enrol.")
     uses: int = Field(1, ge=1, le=100_000, description="How many nodes it may enrol.")
-    expires_seconds: float = Field(3600.0, gt=0, description="How long it lives.")
+    expires_seconds: float = Field(3600.0, gt=0, le=MAX_LIFE, description="How long it lives.")
 
 
 @router.get("/v1/tokens", summary="List tokens", response_class=Response)

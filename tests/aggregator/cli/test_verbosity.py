@@ -82,6 +82,12 @@ def test_what_is_no_duration_is_refused_with_examples(text: str) -> None:
         seconds_of(text)
 
 
+@pytest.mark.parametrize("text", ["99999999d", "9" * 400 + "w"])
+def test_what_nobody_lives_to_see_is_refused(text: str) -> None:
+    with pytest.raises(WordError, match="100 years"):
+        seconds_of(text)
+
+
 def test_age_of_the_unknown_is_a_dash_not_zero() -> None:
     ages = (None, 0.0, 99.0, 125.0, 7300.0, 260000.0)
     assert ["-", "0 s", "99 s", "2 min", "2 h", "3 d"] == [age(one) for one in ages]

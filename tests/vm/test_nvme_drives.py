@@ -5,6 +5,7 @@ One drive is the seed drive of R000-4, another is pulled. What only real hardwar
 """
 
 import json
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ from aggregator.ledger.words import Reach
 from schemas.device import Document
 from schemas.evidence import NvmeReadback, decode_readback
 from tests.aggregator.ledger.worlds import Book, begin
+from tests.needs import unmet
+from tests.vm.emulator import emulator
 from tests.vm.machine import Machine
 
 pytestmark = [pytest.mark.vm, pytest.mark.slow]
@@ -23,7 +26,7 @@ SEED_BYTES = 3_840_755_982_336
 DRIVE, SPACE, PULLED = "nvme:SEED", "nvme-namespace:SEED/1", "nvme:PULLED"
 
 
-def _devices(folder: Path) -> list[str]:
+def _devices(folder: Path, ocp: str) -> list[str]:
     """Give QEMU's arguments: the seed drive, whose image takes no room, and a small one behind a port, to pull."""
     arguments = ["-global", "ICH9-LPC.acpi-pci-hotplug-with-bridge-support=off"]
     for name, size in (("SEED", SEED_BYTES), ("PULLED", 16 << 20)):
@@ -33,7 +36,7 @@ def _devices(folder: Path) -> list[str]:
         arguments += ["-drive", f"file={disk},if=none,format=raw,id=d{name},discard=unmap"]
     for device in (
         "pcie-root-port,id=rp1,chassis=1,slot=1",
-        "nvme,serial=SEED,id=SEED",
+        f"nvme,serial=SEED,id=SEED{ocp}",
         "nvme-ns,drive=dSEED,bus=SEED,logical_block_size=4096,physical_block_size=4096",
         "nvme,serial=PULLED,id=PULLED,drive=dPULLED,bus=rp1",
     ):
@@ -50,6 +53,8 @@ class Said:
         self.others: dict[str, Any] = {}
         self.events: list[tuple[str, str, dict[str, Any]]] = []
         self.trouble: list[str] = []
+        self.ocp = False
+        """Whether the emulator's drives have the OCP log."""
         self.cleans: list[dict[str, Any]] = []
 
     def take(self, word: str, what: Any) -> None:
@@ -68,8 +73,11 @@ class Said:
 def said(tmp_path_factory: pytest.TempPathFactory) -> Said:
     """Run the guest, and warm and pull its drives when it asks for it."""
     found = Said()
-    extra = _devices(tmp_path_factory.mktemp("drives"))
-    with Machine("python3.11 -m tests.vm.guest.nvme_drives", memory=768, extra=extra) as machine:
+    command = emulator("igb")  # which is new enough to have the OCP log too
+    known = subprocess.run([*command, "-device", "nvme,help"], capture_output=True, text=True, check=True).stdout
+    found.ocp = " ocp=" in known
+    extra = _devices(tmp_path_factory.mktemp("drives"), ",ocp=on" if found.ocp else "")
+    with Machine("python3.11 -m tests.vm.guest.nvme_drives", memory=768, extra=extra, emulator=command) as machine:
         for line in machine.lines(180):
             if not line.startswith("{"):
                 continue  # what nvme-cli says of its success
@@ -111,6 +119,14 @@ def test_health_is_what_smartctl_reads(said: Said) -> None:
     assert row["written_bytes_total"] >= 2 << 20, "what the guest wrote"
 
 
+def test_log_of_the_ocp_specification_is_what_nvme_cli_reads(said: Said) -> None:
+    if not said.ocp:
+        unmet("needs a QEMU whose drives have the OCP log")
+    row, theirs = said.rows["used"][DRIVE], said.others["used"]["SEED"]["ocp"]
+    assert row["physical_written_bytes_total"] == theirs["Physical media units written"]["lo"]
+    assert row["physical_written_bytes_total"] > 0
+
+
 def test_seed_drive_is_what_nvme_cli_identifies(said: Said) -> None:
     """R000-4: sectors of their own size, not the 512 bytes in which the kernel counts."""
     drive, space = said.documents["start"][DRIVE], said.documents["start"][SPACE]["capabilities"]
@@ -128,7 +144,7 @@ def test_seed_drive_is_what_nvme_cli_identifies(said: Said) -> None:
 
 
 def test_drive_does_not_report_what_it_does_not_have(said: Said) -> None:
-    assert {"nvme.sanitize", "nvme.self_test", "nvme_ocp"} <= set(said.documents["used"][DRIVE]["unsupported"])
+    assert {"nvme.sanitize", "nvme.self_test", "nvme_ocp"} <= set(said.documents["used"][PULLED]["unsupported"])
     assert "sanitize" not in said.rows["used"][DRIVE]
 
 

@@ -93,8 +93,8 @@ class Told:
         found = {}
         try:
             for item in self.collector.collect():
-                if isinstance(item, Reading) and item.measurement == "nvme":
-                    found[item.device] = dict(item.fields)
+                if isinstance(item, Reading) and item.measurement != "nvme_sensor":
+                    found.setdefault(item.device, {}).update(item.fields)
         except (PartialCollectError, NoDataError) as error:
             say("trouble", str(error))
         return found
@@ -122,6 +122,7 @@ OTHERS = {
     "controller": ("/usr/sbin/nvme", "id-ctrl", "-o", "json"),
     "namespace": ("/usr/sbin/nvme", "id-ns", "-n", "1", "-o", "json"),
     "firmware": ("/usr/sbin/nvme", "fw-log", "-o", "json"),
+    "ocp": ("/usr/sbin/nvme", "ocp", "smart-add-log", "-o", "json"),
     "smartctl": ("/usr/sbin/smartctl", "-j", "-a"),
 }
 """Other readers of a drive."""
@@ -171,7 +172,7 @@ def steps(told: Told) -> None:
     mounted = partition(f"/dev/{pulled}n1", 8)
     Path("/tmp/mnt").mkdir()
     subprocess.run(("busybox", "mount", "-t", "ext4", mounted, "/tmp/mnt"), check=True)
-    told.look("used", "smart", "smartctl")
+    told.look("used", "smart", "smartctl", "ocp")
     subprocess.run(("busybox", "umount", "/tmp/mnt"), check=True)
     subprocess.run(("/usr/sbin/nvme", "set-feature", f"/dev/{seed}", "-f", "0x0b", "-v", "0x1ff"), check=True)
     say("ask", "warn")

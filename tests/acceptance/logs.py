@@ -1,6 +1,6 @@
-"""Issue 5, checkpoint 2: logs by every way in, exactly over crashes; senders known; who may not send harms nobody.
+"""Issue 5, checkpoint 2: logs by every way in, exact over crashes; who may send; storms; what the kernel says as events.
 
-Each part has a Muster of its own. Requirements: R001-11, R001-14, R001-15, R001-18.
+Each part has a Muster of its own. Requirements: R001-11, R001-14, R001-15, R001-16, R001-18.
 """
 
 import contextlib
@@ -14,8 +14,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
+from collectors.syslog_config import SyslogConfig
 from tests.acceptance.stage import PATIENCE, Muster, check, main, say, stage, until
 from tests.certificates import Authority
+from tests.collectors.syslog.harness import Running
 from tests.collectors.syslog.journald import Journald
 from tests.ports import free_port
 
@@ -44,6 +46,14 @@ kmsg = false
 storm_copies = 0
 udp = "127.0.0.1:{port}"
 udp_receive_buffer_bytes = 65536
+"""
+STORM: Final = """
+[agent]
+only = ["syslog"]
+[collectors.syslog]
+interval_seconds = 1
+kmsg = false
+tcp = "127.0.0.1:{port}"
 """
 JOURNAL: Final = """
 [agent]
@@ -251,7 +261,84 @@ def journal(folder: Path) -> None:
         check(not _events(muster, "log.gap"), "and no gap was told")
 
 
-PARTS: Final[tuple[Part, ...]] = (tls, datagrams, journal)
+# -- storms --
+
+
+def storm(folder: Path) -> None:
+    """800,000 copies of 29 lines, with everything else still readable: records with counts, exact, within seconds."""
+    port, copies = free_port(), 800_000
+    with stage(folder, STORM.format(port=port)) as muster:
+        muster.start("up", "--quiet")
+        muster.ready()
+        until("the listener", lambda: muster.rows("syslog", "listening"))
+        began = time.monotonic()
+        with socket.create_connection(("127.0.0.1", port)) as sock:
+            for at in range(0, copies, 2900):
+                many = min(2900, copies - at)
+                sock.sendall(b"".join(_copy(number) for number in range(at, at + many)))
+                if at == 290_000:
+                    sock.sendall(b"<13>Jan  2 03:04:05 node7 app: heard in the middle of the storm\n")
+        until("the word in the middle", lambda: muster.rows("log", "--contains", "heard in the middle"))
+
+        def stands_for() -> list[dict[str, Any]] | None:
+            rows = muster.rows("log", "message,copies", "--contains", "Uncontained", "--limit", "100000")
+            return rows if sum(int(row["copies"] or 1) for row in rows) == copies else None
+
+        rows = until("all copies to be told", stands_for)
+        seconds = time.monotonic() - began
+        counted = [row for row in rows if row["copies"]]
+        check(
+            len(rows) < 29 * 200, f"{copies:,} copies of 29 lines: {len(rows):,} records, {len(counted)} with a count"
+        )
+        check(len({row["message"].partition("0x")[0] for row in counted}) == 29, "a count for each of the 29 lines")
+        say(f"their counts and the single ones add up to {copies:,}, {seconds:.1f} s after the first was sent")
+        balance = muster.balance(wait=PATIENCE)
+        folded = sum(line["folded"] for line in balance["lines"] if line["row_class"] == "log")
+        check(balance["closed"] and folded == copies - len(rows), f"the balance closes: {folded:,} are folded")
+
+
+def _copy(number: int) -> bytes:
+    word = "ghijklmnopqrstuvwxyzGHIJKLMNO"[number % 29]
+    return b"<11>Jan  2 03:04:05 node7 app: Xid 95, unit %s: Uncontained at 0x%x\n" % (word.encode(), number)
+
+
+# -- the kernel's own words --
+
+
+def kernel(folder: Path) -> None:
+    """What a kernel log says becomes typed events of devices; what a program writes there does not."""
+    lines = [
+        (3, "NVRM: Xid (PCI:0000:3b:00): 79, pid=4711, name=python3, GPU has fallen off the bus."),
+        (4, "igb 0000:09:00.0: PCIe Bus Error: severity=Uncorrected (Fatal), type=Transaction Layer, (Requester ID)"),
+        (3, "igb 0000:09:00.0:   device [8086:1537] error status/mask=00004000/00000000"),
+        (0, "mce: [Hardware Error]: CPU 2: Machine Check: 0 Bank 5: be00000000800400"),
+        (4, "nvme nvme0: I/O tag 12 (400c) opcode 0x9 (Admin Cmd) QID 0 timeout, reset controller"),
+        *[(6, f"mlx5_core 0000:3b:00.0 eth2: Link {word}") for word in ("down", "up") * 20],
+        (3, "Out of memory: Killed process 4711 (python3) total-vm:99kB, anon-rss:88kB, file-rss:4kB, UID:0"),
+        (11, "NVRM: Xid (PCI:0000:3b:00): 48, forged by a program"),
+    ]
+    records = "".join(f"{prefix},{at},{at * 1000},-;{text}\n" for at, (prefix, text) in enumerate(lines))
+    (folder / "dev").mkdir(parents=True)
+    (folder / "dev/kmsg").write_text(records)
+    with Running(SyslogConfig(), folder) as running:
+        running.wait_for_rows(len(lines))
+        running.end_watch()
+        events = running.events()
+    found = [(event.type, event.device) for event in events]
+    for expected in (
+        ("nvml.xid", "pci:0000:3b:00.0"),
+        ("kernel.pcie.error", "pci:0000:09:00.0"),
+        ("kernel.machine_check", ""),
+        ("kernel.nvme.timeout", "nvme:nvme0"),
+        ("kernel.oom_kill", ""),
+    ):
+        check(found.count(expected) == 1, f"{expected[0]} of {expected[1] or 'the machine'}, once")
+    times = [int(event.detail.get("times") or 1) for event in events if event.type.startswith("kernel.link.")]
+    check(sorted(times) == [1, 1, 19, 19], "a link that flaps 20 times: down, up, and one of each that counts the rest")
+    check(not [event for event in events if event.detail.get("xid") == 48], "what a program writes is no event")
+
+
+PARTS: Final[tuple[Part, ...]] = (tls, datagrams, journal, storm, kernel)
 
 
 if __name__ == "__main__":

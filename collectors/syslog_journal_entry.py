@@ -19,8 +19,11 @@ Field = str | list[_Part] | None
 
 _INFO: Final = 6
 """The severity of a record without one, as journald itself gives to the output of services (`SyslogLevel=info`)."""
-_SEVERITIES: Final = {str(value): value for value in range(8)}
-_FACILITIES: Final = {str(value): value for value in range(24)}
+_UNSAID: Final = (level_of_severity(_INFO), _INFO)
+_PRIORITIES: Final[dict[str | None, tuple[Level, int]]] = {
+    str(value): (level_of_severity(value), value) for value in range(8)
+}
+_FACILITIES: Final[dict[str | None, int]] = {str(value): value for value in range(24)}
 _SUPPRESSED: Final = "a596d6fe7bfa4994828e72309e95d61e"
 """SD_MESSAGE_JOURNAL_DROPPED: journald wrote less than a service said, because it said too much in a short time."""
 _CURSOR: Final = re.compile(rb'"__CURSOR" ?: ?"([^"\\]{1,512})"')
@@ -94,30 +97,30 @@ def read_record(line: bytes, limit: int) -> Record | None:
         entry = _decoder.decode(line)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
-    severity = _SEVERITIES.get(_text(entry.priority) or "", _INFO)
+    level, severity = _PRIORITIES.get(_text(entry.priority), _UNSAID)
     message, truncated = _message(entry.message, limit)
     message_id = _text(entry.message_id)
     number = _NUMBER.search(entry.cursor)
     sequence = int(number[1], 16) if number else _LARGEST
-    when = (_microseconds(entry.said) or _microseconds(entry.received) or _LARGEST) * 1000
-    return Record(
-        cursor=entry.cursor,
-        sequence=sequence if sequence < _LARGEST else None,
-        kernel=_text(entry.transport) == "kernel",
-        level=level_of_severity(severity),
-        severity=severity,
-        facility=_FACILITIES.get(_text(entry.facility) or ""),
-        text=message,
-        truncated=truncated,
-        app=_text(entry.identifier) or _text(entry.command),
-        process=_text(entry.said_process) or _text(entry.process),
-        message_id=message_id,
-        host=_text(entry.host),
-        unit=_text(entry.unit),
-        when=when if when < _LARGEST else None,
-        kernel_subsystem=_text(entry.kernel_subsystem),
-        kernel_device=_text(entry.kernel_device),
-        suppressed=_count(entry.dropped) if message_id == _SUPPRESSED else 0,
+    when = (_count(entry.said) or _count(entry.received) or _LARGEST) * 1000  # they are microseconds
+    return Record(  # in the order of its fields: this is done for every record, and names take time
+        entry.cursor,
+        sequence if sequence < _LARGEST else None,
+        entry.transport == "kernel",
+        level,
+        severity,
+        _FACILITIES.get(_text(entry.facility)),
+        message,
+        truncated,
+        _text(entry.identifier) or _text(entry.command),
+        _text(entry.said_process) or _text(entry.process),
+        message_id,
+        _text(entry.host),
+        _text(entry.unit),
+        when if when < _LARGEST else None,
+        _text(entry.kernel_subsystem),
+        _text(entry.kernel_device),
+        _count(entry.dropped) if message_id == _SUPPRESSED else 0,
     )
 
 
@@ -131,11 +134,15 @@ def oversized_record(line: bytes) -> Record:
 
 def _message(field: Field | msgspec.UnsetType, limit: int) -> tuple[str | None, bool]:
     """Give the text and whether it was cut. A text that occurs more than once is one of several lines."""
-    if isinstance(field, msgspec.UnsetType):
+    if type(field) is str:  # nearly always
+        text, lost = field, False
+    elif isinstance(field, msgspec.UnsetType):
         return None, False
-    parts = [_part(field)] if _whole(field) else [_part(part) for part in field or ()]
-    lost = None in parts
-    text = "\n".join(part for part in parts if part is not None).rstrip(_ENDS)
+    else:
+        parts = [_part(field)] if _whole(field) else [_part(part) for part in field or ()]
+        text, lost = "\n".join(part for part in parts if part is not None), None in parts
+    if text[-1:] in _ENDS:
+        text = text.rstrip(_ENDS)
     if len(text) * 4 > limit and len(data := text.encode("utf-8", "backslashreplace")) > limit:
         return (cut(data, limit) + MARK).decode("utf-8", "replace"), True
     if lost:
@@ -155,7 +162,7 @@ def _part(value: "Field | _Part") -> str | None:
     if not isinstance(value, list):
         return None
     try:
-        data = bytes(value)  # type: ignore[arg-type] (what is no byte raises)
+        data = bytes(value)  # type: ignore[arg-type]  # what is no byte raises
     except (ValueError, TypeError):
         return None
     return data.decode("utf-8", "backslashreplace")
@@ -163,19 +170,16 @@ def _part(value: "Field | _Part") -> str | None:
 
 def _text(field: Field) -> str | None:
     """Give the text of a field, the first where it occurs more than once; None when there is none."""
-    if type(field) is str:  # nearly always
+    if type(field) is str:
         return field or None
+    if field is None:
+        return None
     if not _whole(field):
-        assert isinstance(field, list)
-        field = field[0]  # type: ignore[assignment]
+        field = field[0]  # type: ignore[assignment]  # a list, not empty
     return _part(field) or None
 
 
 def _count(field: Field) -> int:
-    text = _text(field) or ""
-    return int(text) if text.isascii() and text.isdigit() and len(text) <= _DIGITS else 0
-
-
-def _microseconds(field: Field) -> int:
     """Give the number; 0 when there is none."""
-    return _count(field)
+    text = field if type(field) is str else _text(field) or ""
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= _DIGITS else 0

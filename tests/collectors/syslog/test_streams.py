@@ -141,6 +141,10 @@ def test_connections_above_the_limit_are_closed_and_counted() -> None:
         one.sendall(b"<13>1\n")
         two.sendall(b"<13>2\n")
         running.wait_for_rows(2)
+        reason = "there are 2 connections already, as many as max_connections allows"
+        assert [(name, "127.0.0.1", reason)] == [
+            tuple(event.detail[fact] for fact in ("listener", "peer", "reason")) for event in running.events()
+        ]
         assert (2, 1) == (running.counts(name)["accepted_total"], running.counts(name)["refused_total"])
         one.close()
         running.wait_for(lambda: running.counts(name)["connections"] == 1, "room")

@@ -23,6 +23,8 @@ _EPILOG = """examples:
   muster claims renew c-2f9a81c0aa --lease 7200
   muster claims release c-2f9a81c0aa             give it back, to be cleaned"""
 _MODES = ("passthrough", "driver")
+_PAGE = 1000
+"""Claims that are asked for at once."""
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -68,7 +70,7 @@ def run(options: argparse.Namespace) -> int:
     client = client_of(options)
     match options.deed:
         case None:
-            claims = client.get("/v1/claims", tenant=options.tenant, ended="true" if options.ended else "")
+            claims = _every(client, tenant=options.tenant, ended="true" if options.ended else "")
             show(claims, options.output, claims_table(claims))
         case "show":
             claim = client.get(_path(options.claim))
@@ -90,6 +92,16 @@ def run(options: argparse.Namespace) -> int:
             claim = client.call("DELETE", _path(options.claim), None, {"why": options.why})
             show(claim, options.output, Table([], empty=f"{options.claim} is {claim['state']}"))
     return 0
+
+
+def _every(client: Client, **question: str) -> list[dict[str, Any]]:
+    """Give all claims, page by page."""
+    found: list[dict[str, Any]] = []
+    while True:
+        page = client.get("/v1/claims", limit=str(_PAGE), after=found[-1]["id"] if found else "", **question)
+        found += page
+        if len(page) < _PAGE:
+            return found
 
 
 def _path(claim: str) -> str:

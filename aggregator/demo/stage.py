@@ -230,7 +230,7 @@ class Stage:
 
     def claims(self) -> list[dict[str, Any]]:
         """Give the claims that hold something."""
-        found: list[dict[str, Any]] = self.get("/v1/claims")
+        found: list[dict[str, Any]] = self.get("/v1/claims", limit=10_000)
         return found
 
     def claim(self, name: str) -> dict[str, Any]:

@@ -4,10 +4,11 @@ A tenant sees its own claims and nothing of others': for anybody else's there is
 """
 
 from collections.abc import Sequence
+from itertools import dropwhile, islice
 from typing import TYPE_CHECKING, Annotated, Final, TypeVar
 
 import msgspec
-from fastapi import APIRouter, Header, Request, Response
+from fastapi import APIRouter, Header, Query, Request, Response
 
 from aggregator.access import Action, Caller, authorise, may
 from aggregator.caretaker import leave
@@ -206,16 +207,31 @@ def refused(error: NotGrantedError) -> Response:
 
 
 @router.get("/v1/claims", summary="List claims", response_class=Response)
-async def list_claims(service: ServiceOf, caller: CallerOf, tenant: str = "", ended: bool = False) -> Response:
-    """List the claims that the caller may see, `ended` ones too when asked."""
+async def list_claims(
+    service: ServiceOf,
+    caller: CallerOf,
+    tenant: str = "",
+    ended: bool = False,
+    after: str = "",
+    limit: Annotated[int, Query(ge=1, le=10_000)] = 1000,
+) -> Response:
+    """List the claims that the caller may see, `ended` ones too when asked: the oldest first.
+
+    It gives `limit` of them after the claim `after`; fewer, when there are no more.
+    """
     informed(caller)
 
     def question(state: State) -> list[ClaimView]:
-        return [
-            claim_view(state, claim, service.claiming.leases.left(claim.id))
-            for claim in state.claims.values()
+        if after:
+            _theirs(state, caller, after)
+        every = iter(state.claims.values())
+        left = islice(dropwhile(lambda claim: claim.id != after, every), 1, None) if after else every
+        fit = (
+            claim
+            for claim in left
             if (ended or claim.state in LIVE_CLAIMS) and tenant in ("", claim.tenant) and _visible(caller, claim)
-        ]
+        )
+        return [claim_view(state, one, service.claiming.leases.left(one.id)) for one in islice(fit, limit)]
 
     return answer(await service.ledger.read(question))
 

@@ -224,3 +224,18 @@ async def test_a_tenant_finds_nothing_of_another_whatever_it_asks(api: Api) -> N
         mine = {one["device"] for one in (body or {}).get("devices", [])} if isinstance(body, dict) else set()
         others = {device for device in api.ledger.peek().devices if device not in mine and device not in path}
         assert not [device for device in others if device in text], (method, path)
+
+
+async def test_claims_are_listed_page_by_page_in_the_order_of_their_grants(api: Api) -> None:
+    made = []
+    node = next(iter(api.service.ledger.peek().nodes))
+    for number in range(5):
+        body = {"tenant": "blue", "consumer": f"vm-{number}", "amounts": {node: {"vcpus": 1}}}
+        _, claim = await api.ask("POST", "/v1/claims", body, "blue")
+        made.append(claim["id"])
+    _, one = await api.ask("GET", "/v1/claims?limit=2", None, "blue")
+    _, two = await api.ask("GET", f"/v1/claims?limit=2&after={one[-1]['id']}", None, "blue")
+    _, rest = await api.ask("GET", f"/v1/claims?limit=2&after={two[-1]['id']}", None, "blue")
+    assert [made[:2], made[2:4], made[4:]] == [[claim["id"] for claim in page] for page in (one, two, rest)]
+    status, _ = await api.ask("GET", f"/v1/claims?after={made[0]}", None, "red")
+    assert 404 == status  # another tenant's claim is no place to begin at

@@ -1,4 +1,4 @@
-"""Issue 5, checkpoint 2: logs by every way in, exact over crashes; who may send; storms; what the kernel says as events.
+"""Issue 5, checkpoint 2: logs by every way in, exact over crashes; who may send; storms; the kernel's words, as events.
 
 Each part has a Muster of its own. Requirements: R001-11, R001-14, R001-15, R001-16, R001-18.
 """

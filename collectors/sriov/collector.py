@@ -156,7 +156,7 @@ class SriovCollector:
                 if stopping.is_set() or not (heard or self._clock() >= due or self._checks.due):
                     continue
                 due = self._clock() + self._config.rescan_every_seconds
-                after = look(self._context.root, kernel)
+                after = look(self._context.root, kernel, before)
                 events = list(changes(before, after))
                 before = after
                 if events:
@@ -184,7 +184,7 @@ class SriovCollector:
     def _look(self, kernel: Kernel) -> None:
         self._fresh.set()  # before the look: what changes meanwhile is looked at again
         self._survey_due = self._clock() + self._config.rescan_every_seconds
-        self._survey = look(self._context.root, kernel)
+        self._survey = look(self._context.root, kernel, self._survey)
         self._trust.keep({(vf.address, vf.inode) for port in self._survey.ports for vf in port.vfs})
 
     def _check(self, found: Survey, kernel: Kernel, readings: Readings) -> list[Event]:

@@ -1,7 +1,7 @@
 """Network functions become capability documents, merged with those of the PCI bus by address."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from collectors.sriov.ethtool import Driver, Feature
@@ -36,8 +36,9 @@ Source: net/ethtool/common.c, `netdev_features_strings`.
 class Namer:
     """Gives devices their names: a port by its own MAC address, unless it tells none or another tells the same."""
 
-    def __init__(self, ports: Sequence[Port], links: dict[str, Link]) -> None:
-        own = {port.address: _own_mac(links.get(port.address)) for port in ports}
+    def __init__(self, ports: Sequence[Port], macs: Mapping[tuple[str, int], str]) -> None:
+        """Prepare. `macs`: what each port told, by address and inode."""
+        own = {port.address: macs.get((port.address, port.inode), "") for port in ports}
         said = Counter(own.values())
         self.macs = {address: mac for address, mac in own.items() if mac and said[mac] == 1}
         """By address, the MAC addresses that are one port's alone."""
@@ -54,10 +55,6 @@ class Namer:
     def vfs(self, port: Port) -> dict[str, str]:
         """Name all functions of a port, by address."""
         return {vf.address: self.vf(port, vf) for vf in port.vfs}
-
-
-def _own_mac(link: Link | None) -> str:
-    return (link.permanent_mac or link.mac) if link else ""
 
 
 def offloads(features: Iterable[Feature]) -> tuple[list[str], list[str]]:

@@ -9,7 +9,7 @@ import msgspec
 from collectors._procfs import read_text
 from collectors.sriov.netlink import VirtualFunction
 from collectors.sriov.survey import Survey
-from collectors.sriov.sysfs import Port, VirtualPort
+from collectors.sriov.sysfs import VirtualPort
 from collectors.vnics import Function, Match, Vnic, VnicsError, compare, parse_vnics
 from schemas.device import Document, Value
 from schemas.rows import Event, Severity
@@ -108,7 +108,7 @@ def match(vnics: list[Vnic], found: Survey, mac_of: MacOf) -> tuple[Match, dict[
     for at, port in enumerate(found.ports):
         told = found.told(port)
         macs = {vf.address: mac_of(vf, told.get(vf.index)) for vf in port.vfs}
-        own = _mac(found, port)
+        own = found.mac(port)
         number = next((numbers[mac] for mac in (own, *macs.values()) if mac in numbers), -1 - at)
         ports.setdefault(number, namer.port(port))
         functions.append(Function(namer.port(port), number, own, 0, virtual=False))
@@ -117,11 +117,6 @@ def match(vnics: list[Vnic], found: Survey, mac_of: MacOf) -> tuple[Match, dict[
             vlan = (one.vlan or 0) if one else 0
             functions.append(Function(namer.vf(port, vf), number, macs[vf.address], vlan))
     return compare(vnics, functions), ports
-
-
-def _mac(found: Survey, port: Port) -> str:
-    link = found.links.get(port.address)
-    return (link.permanent_mac or link.mac) if link else ""
 
 
 def standing(matched: Match, ports: dict[int, str]) -> Iterator[Standing]:

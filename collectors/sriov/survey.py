@@ -29,10 +29,16 @@ class Survey(msgspec.Struct, frozen=True):
     ports: tuple[Port, ...] = ()
     links: dict[str, Link] = {}
     """What the kernel says, by address of the port; none for a port without an interface, or that cannot be asked."""
+    macs: dict[tuple[str, int], str] = {}
+    """MAC addresses of ports, by address and inode: the last that each told: without driver it keeps its name."""
 
     def namer(self) -> Namer:
         """Give what names the devices."""
-        return Namer(self.ports, self.links)
+        return Namer(self.ports, self.macs)
+
+    def mac(self, port: Port) -> str:
+        """Give the MAC address that a port was made with; "" when it never told one."""
+        return self.macs.get((port.address, port.inode), "")
 
     def told(self, port: Port) -> dict[int, VirtualFunction]:
         """Give what a port says of its functions, by index."""
@@ -40,8 +46,11 @@ class Survey(msgspec.Struct, frozen=True):
         return {one.index: one for one in link.vfs} if link else {}
 
 
-def survey(root: Path, kernel: Kernel) -> Survey:
-    """Look. Raises nothing: what cannot be asked has no link."""
+_NOTHING: Final = Survey()
+
+
+def survey(root: Path, kernel: Kernel, before: Survey = _NOTHING) -> Survey:
+    """Look. Raises nothing: what cannot be asked has no link. `before`: the last look."""
     ports = tuple(read_ports(root))
     links = {}
     for port in ports:
@@ -50,7 +59,11 @@ def survey(root: Path, kernel: Kernel) -> Survey:
                 links[port.address] = read_link(kernel, port.interface.index, vfs=bool(port.vfs), counters=False)
             except (OSError, NetlinkError):
                 continue
-    return Survey(ports, links)
+    macs = {}
+    for port in ports:
+        key, link = (port.address, port.inode), links.get(port.address)
+        macs[key] = (link.permanent_mac or link.mac if link else "") or before.macs.get(key, "")
+    return Survey(ports, links, macs)
 
 
 def changes(before: Survey, after: Survey) -> Iterator[Event]:

@@ -154,3 +154,16 @@ def test_only_what_is_on_a_bus_is_looked_at() -> None:
 def test_messages_name_their_interfaces() -> None:
     assert [4, 9] == interface_indexes(answer(4) + answer(9, "x"))
     assert [] == interface_indexes(b"\0" * 8)
+
+
+def test_port_keeps_its_name_when_its_driver_goes(tmp_path: Path) -> None:
+    """Its rows, its functions' names and its claims go by that name."""
+    answers = machine(tmp_path)
+    with watching(tmp_path, answers) as watched:
+        before = {address: one.device for address, one in described(watched.collector).items()}
+        (tmp_path / "sys/class/net/ens1f0").unlink()
+        assert [("interface", "ens1f0", "")] == [
+            (one["what"], one["before"], one["after"]) for _, _, one in watched.after_ring(1)
+        ]
+        assert before == {address: one.device for address, one in described(watched.collector).items()}
+        assert "interface" not in described(watched.collector)[PORT].capabilities

@@ -5,6 +5,7 @@ from typing import Any, Final
 
 import msgspec
 
+from aggregator.ledger import in_use
 from aggregator.ledger.entries import (
     CheckpointShown,
     GenerationBegun,
@@ -20,7 +21,8 @@ from aggregator.ledger.entries import (
 )
 from aggregator.ledger.model import Device, Node, Sight, renamed_part
 from aggregator.ledger.state import State
-from aggregator.ledger.words import Reach
+from aggregator.ledger.transitions import allowed
+from aggregator.ledger.words import CONFLICT, Lifecycle, Reach
 
 
 def _variant_set(state: State, entry: VariantSet) -> None:
@@ -151,6 +153,34 @@ def _absorb(state: State, device: Device, twin: Device) -> None:
             record.uses[use.place] = msgspec.structs.replace(use, device=device.id)
             state.record(record.source, record.uses[use.place])
     state.derive(device)
+    device.taints |= {key: mark for key, mark in twin.taints.items() if mark.rule != CONFLICT}
+    _take_the_worse(state, device, twin)
+
+
+_WORSE: Final = {
+    Lifecycle.FOREIGN: "taken",
+    Lifecycle.HOST: "kept",
+    Lifecycle.RETIRED: "retired",
+    Lifecycle.QUARANTINED: "doubted",
+    Lifecycle.CLEANING: "doubted",
+    Lifecycle.DIRTY: "doubted",
+}
+"""Of a twin, what makes of a device what is known of it as well."""
+
+
+def _take_the_worse(state: State, device: Device, twin: Device) -> None:
+    """Of what two records say of one device the worse holds; nothing but first sight is no news of one known before.
+
+    What a claim has, or had last, is its own until its end: who else has it counts then.
+    """
+    device.released = max(device.released, twin.released)
+    if device.hold is not None or (twin.lifecycle is Lifecycle.DIRTY and not twin.released):
+        return
+    cause = _WORSE.get(twin.lifecycle)
+    if cause is not None and allowed(device.lifecycle, cause):
+        state.move(device, cause)
+    elif device.lifecycle is Lifecycle.FOREIGN and not in_use.outside(state, device):
+        state.move(device, "let_go")  # who had it had it under the old id
 
 
 def _follow_sights(state: State, device: Device, of_twin: list[Sight]) -> None:

@@ -1,15 +1,16 @@
 """The life of nodes: orders, names, other boards and other systems; claims and devices survive all of them."""
 
+import msgspec
 import pytest
 
 from aggregator.ledger import claims, cleaning, nodes, uses
 from aggregator.ledger.asks import Ask, ClaimInvalidError, NotGrantedError, Pick
 from aggregator.ledger.entries import NodeReached, NodeRun, NodeSeen
-from aggregator.ledger.model import Device
+from aggregator.ledger.model import Device, Taint
 from aggregator.ledger.nodes import NodeUnknownError
 from aggregator.ledger.outside import Use
 from aggregator.ledger.state import State, decode_kept, encode_kept
-from aggregator.ledger.words import ClaimState, Lifecycle, Reach
+from aggregator.ledger.words import CONFLICT, ClaimState, Effect, Lifecycle, Reach
 from aggregator.node_life import Amount, life
 from aggregator.placement import catalog
 from schemas.device import DeviceKind, Document, Part
@@ -179,18 +180,51 @@ def test_swapped_board_brings_devices_and_claims_along(book: Book, spoke_before:
 
 
 def test_device_that_was_claimed_under_the_new_id_stays_a_device_of_its_own(book: Book) -> None:
+    """A port that does not say who it is: of a part that does, nobody is given a second one while a claim has it."""
+    gpu, port, function = describe(book)
+    old = claimed(book, gpu, port)
+    book.write([NodeReached("n1", live=False)])
+    begin(book, "n2")
+    found = describe(book, "n2")
+    for device in found:
+        book.decide(cleaning.attest(book.state, device.id, "op", "new"))
+    assert f"taint.{CONFLICT}" == refused(book, found[0])
+    book.decide(claims.grant(book.state, Ask("t2", "vm", [Pick(found[1].id)]), "c-2"))
+    book.decide(nodes.replace(book.state, "n1", "n2", "op"))
+    assert {old, "c-2"} == {one.id for one in nodes.claims_there(book.state, "n2")}
+    assert {gpu.id, port.id, function.id, found[1].id} == book.state.devices.keys()
+
+
+@pytest.mark.parametrize(
+    ("told", "expected"), [({}, "free"), ({"in_use_by": "qemu"}, "foreign"), ({"host_needs": ["swap"]}, "host")]
+)
+def test_of_what_both_ids_know_of_a_device_the_worse_holds(book: Book, told: dict[str, str], expected: str) -> None:
     gpu = describe(book)[0]
-    old = claimed(book, gpu)
+    book.write([NodeReached("n1", live=False)])
+    begin(book, "n2")
+    twin = book.see(msgspec.structs.replace(documents()[0], capabilities={**documents()[0].capabilities, **told}), "n2")
+    assert twin is not None
+    twin.taints["hot"] = Taint("hot", Effect.NO_SCHEDULE, "95 C", "rule:hot", 1)
+    book.decide(nodes.replace(book.state, "n1", "n2", "op"))
+    assert (expected, ["hot"]) == (gpu.lifecycle.value, list(gpu.taints))
+    assert {gpu.id} == {one.id for one in book.state.devices.values() if one.part.serial}
+
+
+@pytest.mark.parametrize("retired", [False, True])
+def test_use_under_the_new_id_is_not_forgotten(book: Book, retired: bool) -> None:
+    """It was foreign there and let go: nobody said that it is clean since, whatever the old id knew."""
+    gpu = describe(book)[0]
     book.write([NodeReached("n1", live=False)])
     begin(book, "n2")
     twin = describe(book, "n2")[0]
-    book.decide(cleaning.attest(book.state, twin.id, "op", "new"))
-    for device in describe(book, "n2")[1:]:
-        book.decide(cleaning.attest(book.state, device.id, "op", "new"))
-    book.decide(claims.grant(book.state, Ask("t2", "vm", [Pick(twin.id)]), "c-2"))
+    book.decide(uses.take(book.state, "nova", "nova", [Use("n2", GPU, "web")], 1, "op"))
+    book.decide(uses.drop(book.state, "nova", "op"))
+    if retired:
+        book.decide(cleaning.retire(book.state, [twin.id], "op", "old"))
     book.decide(nodes.replace(book.state, "n1", "n2", "op"))
-    assert {old, "c-2"} == {one.id for one in nodes.claims_there(book.state, "n2")}
-    assert {gpu.id, twin.id} <= book.state.devices.keys()
+    assert ("retired" if retired else "dirty") == gpu.lifecycle.value
+    assert gpu.evidence is not None
+    assert gpu.released > gpu.evidence.sequence
 
 
 def test_consumed_and_remaining_of_a_node_are_told_and_what_it_does_not_tell_is_absent(book: Book) -> None:

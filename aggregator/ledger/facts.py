@@ -304,11 +304,16 @@ def _changes(device: Device, view: View) -> list[Entry]:
 
 
 def _verified(device: Device, view: View, profile: Profile) -> list[Entry]:
-    """After a boot a device is what it was once it says so; one that never said who it is, once its making fits."""
-    if device.reach is not Reach.UNVERIFIED:
-        return []
+    """After a boot a device is what it was once it says so; one that never said who it is, once its making fits.
+
+    So too one that was away: what is in its slot now may be another that says nothing of itself.
+    """
     known = device.part.uuid or device.part.serial
     shown = (view.uuid and view.uuid == device.part.uuid) or (view.serial and view.serial == device.part.serial)
+    if device.reach is Reach.ABSENT and known and not shown:
+        return [Verified(device.id, seen=False, why="it was away, and does not say who it is")]
+    if device.reach is not Reach.UNVERIFIED:
+        return []
     if shown or (not known and profile.part.model == device.part.model):
         return [Verified(device.id, seen=True)]
     return []

@@ -3,6 +3,8 @@
 import msgspec
 import pytest
 
+from aggregator.ledger import cleaning
+from aggregator.ledger.asks import Ask, Pick, objections
 from aggregator.ledger.entries import NodeRun
 from aggregator.ledger.facts import withdraw
 from aggregator.ledger.model import Device, view_source
@@ -76,6 +78,20 @@ def test_after_a_boot_it_is_unverified_until_it_says_who_it_is(book: Book) -> No
     assert (known, Reach.UNVERIFIED) == (silent, silent.reach)
     told = see(book, document(DeviceKind.GPU, ADDRESS, serial="G1"))
     assert (known, Reach.LIVE) == (told, told.reach)
+
+
+def test_what_comes_back_without_saying_who_it_is_may_be_another(book: Book) -> None:
+    """Unplugged, and a card that tells no serial in its slot: nobody gets it for the one that was clean."""
+    known = see(book, document(DeviceKind.GPU, ADDRESS, serial="G1"))
+    book.decide(cleaning.attest(book.state, known.id, "op", "new"))
+    gone(book, known)
+    for _ in range(2):
+        silent = see(book, document(DeviceKind.GPU, ADDRESS, driver="vfio-pci"))
+        assert (known, Reach.UNVERIFIED) == (silent, silent.reach)
+    ask = Ask("t1", "vm", [Pick(known.id)])
+    assert ["reach.unverified"] == [one.reason for one in objections(book.state, ask)]
+    told = see(book, document(DeviceKind.GPU, ADDRESS, serial="G1"))
+    assert (known, Reach.LIVE, []) == (told, told.reach, list(objections(book.state, ask)))
 
 
 def test_one_identity_in_two_live_places_marks_both_with_both_views(book: Book) -> None:

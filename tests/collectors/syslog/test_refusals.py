@@ -14,7 +14,7 @@ HOUR = 3600.0
 def told(refusals: Refusals, now: float, peer: str = "10.0.0.1", reason: str = "it does not speak TLS") -> int | None:
     """Refuse once more, and give how often that was as an event says; None when nothing is told."""
     event = refusals.tell("tls::6514", peer, reason, now)
-    return None if event is None else int(event.detail["times"])
+    return None if event is None else int(str(event.detail["times"]))
 
 
 def test_event_says_who_was_turned_away_where_and_why() -> None:

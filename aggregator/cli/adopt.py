@@ -12,6 +12,7 @@ from aggregator.cli.render import Table, show
 from aggregator.cli.words import WordError, ago_ns, shorten
 from collectors.process import EXIT_FAILED
 from schemas.device import DeviceKind
+from schemas.errors import near_names
 
 _EPILOG = """examples:
   muster adopt                            what waits, and why
@@ -50,6 +51,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
                         metavar="KIND", help="only of this kind; may be repeated")  # fmt: skip
     parser.add_argument("--where", default="", metavar="EXPRESSION", help="only where this is true")
     parser.add_argument("--source", default="", metavar="NAME", help="with --records: what to call the record")
+    parser.add_argument("--ahead", action="store_true", help="with --records: also of nodes that are yet to come;"
+                        " what is first seen there is meant")  # fmt: skip
     parser.add_argument("--dry-run", action="store_true", help="say what would be done, and do nothing")
     add_yes_option(parser)
 
@@ -122,19 +125,32 @@ def _hand_in(client: Client, options: argparse.Namespace) -> int:
 
     record = read(options.records, options.node)
     source = options.source or (f"libvirt:{options.node}" if record.kind == "libvirt" else "nova")
-    if options.dry_run:
-        table = Table(["node", "address", "user"], title=f"record {source}", empty="nothing is in use")
-        for use in record.uses:
-            table.add(use["node"], use["address"], use["user"])
-        show({"source": source, "kind": record.kind, "uses": record.uses}, options.output, table)
-        return 0
-    body = {"kind": record.kind, "uses": record.uses, "as_of_ns": record.as_of_ns}
+    body = {"kind": record.kind, "uses": record.uses, "as_of_ns": record.as_of_ns, "node": options.node,
+            "known_only": not options.ahead, "dry_run": options.dry_run}  # fmt: skip
     answer = client.call("PUT", f"/v1/records/{quote(source, safe='')}", body, {})
-    show(answer, options.output, _records_table([answer]))
+    if options.dry_run:
+        show(answer, options.output, _uses_table(answer["named"], f"record {source}"))
+        return 0
+    tables = [_records_table([answer])]
+    if unknown := answer["unknown_uses"]:
+        tables.append(_uses_table(unknown, f"no device is known at {len(unknown)} of these places; what is first seen"
+                                  " there is meant:"))  # fmt: skip
+    show(answer, options.output, tables)
     return 0
 
 
+def _uses_table(uses: list[dict[str, Any]], title: str) -> Table:
+    table = Table(["node", "address", "device", "user"], title=title, empty="nothing is in use")
+    for use in uses:
+        table.add(use["node_name"] or use["node"], use["address"], use["device"] or "unknown", use["user"])
+    return table
+
+
 def _drop(client: Client, options: argparse.Namespace) -> int:
+    known = {one["source"]: one for one in client.get("/v1/records")}
+    if options.drop_record not in known:
+        near = near_names(options.drop_record, set(known)) or " 'muster adopt --list-records' lists them"
+        raise WordError(f"no record of the name {options.drop_record!r} was handed in.{near}")
     if not confirm(f"What only {options.drop_record} has in use will be dirty. Go on?", yes=options.yes):
         return EXIT_FAILED
     answer = client.delete(f"/v1/records/{quote(options.drop_record, safe='')}")

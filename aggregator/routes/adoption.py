@@ -1,7 +1,7 @@
 """Adoption of what is in use already, records of other schedulers, and where two views do not agree."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Annotated, TypeVar
 
 import msgspec
@@ -12,12 +12,13 @@ from aggregator.ledger import adoption, cleaning, uses
 from aggregator.ledger.asks import ClaimInvalidError
 from aggregator.ledger.entries import Entry
 from aggregator.ledger.model import Device
-from aggregator.ledger.outside import Use
+from aggregator.ledger.outside import Use, UseRecord
 from aggregator.ledger.state import State
 from aggregator.ledger.uses import RecordInvalidError
 from aggregator.routes.common import ServiceOf, allow, answer
 from aggregator.routes.filters import Fits, Where, filter_of
 from schemas.device import pci_address
+from schemas.errors import near_names
 
 router = APIRouter(tags=["inventory"])
 Reader = Annotated[Caller, Depends(allow(Action.READ))]
@@ -58,6 +59,22 @@ class RecordWanted(msgspec.Struct, forbid_unknown_fields=True):
     uses: list[UseWanted]
     as_of_ns: int | None = None
     """When the record was made; without it, now."""
+    node: str = ""
+    """The only node that it is about, whether it names anything there or not."""
+    known_only: bool = False
+    """Refuse it when it names a node that is not known: else what is first seen there is meant."""
+    dry_run: bool = False
+
+
+class UseView(msgspec.Struct, frozen=True):
+    """A device that a record says to be in use."""
+
+    node: str
+    node_name: str
+    address: str
+    user: str
+    device: str | None
+    """None: nothing is known at that place."""
 
 
 class RecordView(msgspec.Struct, frozen=True):
@@ -71,6 +88,15 @@ class RecordView(msgspec.Struct, frozen=True):
     uses: int
     unknown: int
     """Uses of places where no device is known."""
+    unknown_uses: list[UseView] = []
+    """Those: what is first seen there is meant, and until then they protect nothing."""
+
+
+class Taken(RecordView, frozen=True):
+    """What a record would be, when it is handed in."""
+
+    named: list[UseView] = []
+    """Everything that it names."""
 
 
 @router.get("/v1/adoption", summary="What waits to be adopted", response_class=Response)
@@ -137,7 +163,11 @@ def _devices(state: State, name: str) -> Iterator[Device]:
 @router.get("/v1/records", summary="List records of other schedulers", response_class=Response)
 async def records(service: ServiceOf, _: Reader) -> Response:
     """List what was handed in, with its source and time."""
-    return answer(await service.ledger.read(lambda state: [_view(state, source) for source in sorted(state.records)]))
+    return answer(
+        await service.ledger.read(
+            lambda state: [_view(state, state.records[source]) for source in sorted(state.records)]
+        )
+    )
 
 
 @router.put("/v1/records/{source}", summary="Hand in a record", response_class=Response)
@@ -150,18 +180,44 @@ async def hand_in(request: Request, service: ServiceOf, caller: Adopter, source:
         raise RecordInvalidError("as_of_ns is nanoseconds since 1970, and not in the future")
     found = [_use(use) for use in wanted.uses]
 
-    def decision(state: State) -> tuple[list[Entry], None]:
-        return uses.take(state, source, wanted.kind, found, as_of_ns, caller.name)[0], None
+    def decision(state: State) -> tuple[list[Entry], Taken]:
+        if wanted.known_only:
+            _check_nodes(state, dict.fromkeys(one for one in (wanted.node, *(use.node for use in found)) if one))
+        entries, record = uses.take(state, source, wanted.kind, found, as_of_ns, caller.name)
+        view = msgspec.structs.asdict(_view(state, record))
+        named = [_use_view(state, use) for use in record.uses.values()]
+        return ([] if wanted.dry_run else entries), Taken(**view, named=named)
 
-    await service.ledger.decide(decision)
-    return answer(await service.ledger.read(lambda state: _view(state, source)))
+    taken = await service.ledger.decide(decision)
+    if wanted.dry_run:
+        return answer(taken)
+    return answer(await service.ledger.read(lambda state: _view(state, uses.find(state, source))))
 
 
 @router.delete("/v1/records/{source}", summary="Drop a record", response_class=Response)
 async def drop(service: ServiceOf, caller: Adopter, source: str) -> Response:
     """Let a record hold no more: what nobody else says to be in use is let go, and dirty."""
-    record = await service.ledger.decide(lambda state: uses.drop(state, source, caller.name))
-    return answer({"source": source, "uses": len(record.uses)})
+
+    def decision(state: State) -> tuple[list[Entry], int]:
+        entries, record = uses.drop(state, source, caller.name)
+        return entries, len(record.uses)  # counted before it is gone
+
+    named = await service.ledger.decide(decision)
+    return answer({"source": source, "uses": named})
+
+
+def _check_nodes(state: State, names: Iterable[str]) -> None:
+    """Raise RecordInvalidError, with near names, when nodes are not known."""
+    wrong = [name for name in names if uses.node_of(state, name) is None]
+    if not wrong:
+        return
+    known = {one for node in state.nodes.values() if not node.retired for one in (node.name, node.host_name, node.id)}
+    told = [f"{name!r}{near_names(name, known - {''}) or '.'}" for name in wrong[:8]]
+    more = f" and {len(wrong) - 8} more" if len(wrong) > 8 else ""
+    raise RecordInvalidError(
+        f"the ledger knows no node, or more than one, of the name {' '.join(told)}{more}"
+        " 'muster adopt --ahead' hands in what is yet to come"
+    )
 
 
 def _use(wanted: UseWanted) -> Use:
@@ -171,10 +227,22 @@ def _use(wanted: UseWanted) -> Use:
         raise RecordInvalidError(str(error)) from None
 
 
-def _view(state: State, source: str) -> RecordView:
-    record = uses.find(state, source)
-    unknown = sum(not use.device for use in record.uses.values())
-    return RecordView(source, record.kind, record.as_of_ns, record.taken_ns, record.who, len(record.uses), unknown)
+def _view(state: State, record: UseRecord) -> RecordView:
+    unknown = [_use_view(state, use) for use in record.uses.values() if not use.device]
+    return RecordView(
+        record.source,
+        record.kind,
+        record.as_of_ns,
+        record.taken_ns,
+        record.who,
+        len(record.uses),
+        len(unknown),
+        unknown,
+    )
+
+
+def _use_view(state: State, use: Use) -> UseView:
+    return UseView(use.node, _name(state, use.node), use.address, use.user, use.device or None)
 
 
 @router.get("/v1/divergences", summary="Where two views do not agree", response_class=Response)

@@ -48,12 +48,28 @@ def test_records_are_handed_in_under_a_name_of_their_kind(run: Run, stub: Stub, 
         "<domain id='1'><name>vm</name><devices><hostdev type='pci'><source><address bus='0xa3'/></source></hostdev>"
         "</devices></domain>"
     )
-    view = {"source": "libvirt:gpu1", "kind": "libvirt", "as_of_ns": 1, "who": "local", "uses": 1, "unknown": 0}
-    stub.answers["PUT /v1/records/libvirt%3Agpu1"] = view
-    assert 0 == run("adopt", "--records", str(path), "--node", "gpu1")[0]
+    view = {"source": "libvirt:gpu1", "kind": "libvirt", "as_of_ns": 1, "who": "local", "uses": 1, "unknown": 1}
+    nowhere = {"node": "gpu1", "node_name": "", "address": "0000:a3:00.0", "user": "libvirt:vm", "device": None}
+    stub.answers["PUT /v1/records/libvirt%3Agpu1"] = {**view, "unknown_uses": [nowhere], "named": [nowhere]}
+    status, out, _ = run("adopt", "--records", str(path), "--node", "gpu1")
+    assert 0 == status
+    assert ["gpu1", "0000:a3:00.0", "unknown", "libvirt:vm"] == out.splitlines()[-1].split()
     ((_, body),) = [one for one in stub.asked if one[0].startswith("PUT")]
     assert [{"node": "gpu1", "address": "0000:a3:00.0", "user": "libvirt:vm"}] == body["uses"]
     assert path.stat().st_mtime_ns == body["as_of_ns"]
+    assert ("gpu1", True, False) == (body["node"], body["known_only"], body["dry_run"])
+    status, out, _ = run("adopt", "--records", str(path), "--node", "gpu1", "--ahead", "--dry-run")
+    assert (0, "unknown") == (status, out.splitlines()[-1].split()[2])
+    assert (False, True) == (stub.asked[-1][1]["known_only"], stub.asked[-1][1]["dry_run"])
+
+
+def test_record_that_there_is_not_is_said_before_anything_is_asked(run: Run, stub: Stub) -> None:
+    record = {"source": "libvirt:sim-0001", "kind": "libvirt", "as_of_ns": 1, "who": "", "uses": 2, "unknown": 0}
+    stub.answers["GET /v1/records"] = [record]
+    status, _, err = run("adopt", "--drop-record", "libvirt:sim-001")
+    assert 1 == status
+    assert "Did you mean 'libvirt:sim-0001'?" in err
+    assert "Go on?" not in err
 
 
 def test_reconcile_shows_both_views_and_says_so_by_its_status(run: Run, stub: Stub) -> None:

@@ -48,10 +48,10 @@ def note(root: Path, order: Order) -> object:
 
     Of a drive it is an open trace of what is done to it from now on.
     """
-    if order.device.kind == DeviceKind.NVME.value:
+    if order.device.kind in (DeviceKind.NVME.value, DeviceKind.NVME_NAMESPACE.value):
         from collectors.nvme.formats import FormatTrace
 
-        return FormatTrace.open(root, order.device.address)
+        return FormatTrace.open(root, order.device.address or order.device.parent)
     if order.device.kind != DeviceKind.GPU.value:
         return None
     from collectors.nvml import evidence
@@ -104,12 +104,16 @@ def _nvme(seen: Seen) -> dict[str, object]:
     from collectors.nvme import evidence
     from collectors.nvme.formats import FormatTrace
 
-    address = seen.order.device.address
+    device = seen.order.device
+    address = device.address or device.parent
     trace = seen.before if isinstance(seen.before, FormatTrace) else None
     formats = trace.found() if trace is not None else []
     if trace is not None:
         trace.close()
-    return msgspec.structs.asdict(evidence.shown(seen.root, address, formats) or evidence.unread(seen.root, address))
+    found = evidence.shown(seen.root, address, formats) or evidence.unread(seen.root, address)
+    if device.kind == DeviceKind.NVME_NAMESPACE.value:
+        found = evidence.of_space(seen.root, address, device.part, found)
+    return msgspec.structs.asdict(found)
 
 
 def _gpu(seen: Seen) -> dict[str, object]:

@@ -15,6 +15,7 @@ from collectors._procfs import link, names, read_text
 from collectors.pci_sysfs import DEVICES, Function, UnreadableError, read_function, read_identity
 from collectors.pci_use import host_needs, users, vfio_use
 from schemas.claims import ClaimDevice
+from schemas.device import DeviceKind
 
 VFIO: Final = ("vfio-pci", "pci-stub", "pci-pf-stub")
 """Drivers that keep a function for others and use it for nothing; so do those that end in `_vfio_pci`."""
@@ -41,6 +42,8 @@ class Reading(msgspec.Struct, frozen=True):
 
 def read_device(root: Path, device: ClaimDevice) -> Reading:
     """Read a device. Never raises: what goes wrong is its `problem`."""
+    if device.kind == DeviceKind.NVME_NAMESPACE.value and device.parent:
+        return _read_space(root, device)
     if not device.address:
         return Reading(f"nothing here can read a {device.kind} by itself")
     try:
@@ -59,6 +62,18 @@ def read_device(root: Path, device: ClaimDevice) -> Reading:
         used,
         by,
     )
+
+
+def _read_space(root: Path, device: ClaimDevice) -> Reading:
+    """Read a name space, which has no PCI function of its own."""
+    from collectors.nvme import space
+
+    block = space.find_block(root, device.parent, device.part)
+    if block is None:
+        return Reading(f"the drive at {device.parent} has no name space {device.part}")
+    kept = tuple(space.uses(root, block))
+    by = kept or _openers(root, set(space.nodes(block)))
+    return Reading("", device.part, -1, "nvme", {}, None if by is None else bool(by), by or ())
 
 
 def keeps_for_others(driver: str) -> bool:

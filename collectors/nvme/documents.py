@@ -7,6 +7,7 @@ from pathlib import Path
 import msgspec
 
 from collectors._procfs import link
+from collectors.metrics_nvme import NVME_OCP_METRICS
 from collectors.nvme import logs, ocp
 from collectors.nvme.content import Content, Mounts, read_content
 from collectors.nvme.identify import Namespace
@@ -208,7 +209,7 @@ class Describer:
         """Give the metrics that a drive lastingly does not report, once it was asked for them."""
         missing = [metric for page, metrics in _PAGES.items() if page in unit.unsupported for metric in metrics]
         if ocp.PAGE in unit.unsupported:
-            missing.append("nvme_ocp")
+            missing += [spec.name for spec in NVME_OCP_METRICS]
         return sorted(missing)
 
 

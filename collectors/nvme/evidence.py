@@ -14,6 +14,7 @@ from collectors.nvme import logs
 from collectors.nvme.admin import AdminError, KernelAdmin, UnsupportedError
 from collectors.nvme.formats import ALL, Format
 from collectors.nvme.identify import CONTROLLER, Controller, parse_controller
+from collectors.nvme.space import find_block
 from collectors.nvme.units import Open, namespaces_of
 from collectors.pci_sysfs import DEVICES
 from schemas.evidence import UNSUPPORTED
@@ -71,6 +72,14 @@ def unread(root: Path, address: str) -> Shown:
             except (OSError, ValueError):
                 continue
     return Shown(UNSUPPORTED, namespaces=sorted(found))
+
+
+def of_space(root: Path, address: str, part: str, found: Shown) -> Shown:
+    """Give what a drive shows of one of its name spaces alone."""
+    block = find_block(root, address, part)
+    own = [] if block is None else [block.nsid]
+    formatted = [nsid for nsid in found.formatted if nsid in own]
+    return msgspec.structs.replace(found, formatted=formatted, namespaces=own)
 
 
 def _reached(told: list[int], spaces: set[int], controller: Controller | None) -> set[int]:

@@ -144,7 +144,9 @@ def test_seed_drive_is_what_nvme_cli_identifies(said: Said) -> None:
 
 
 def test_drive_does_not_report_what_it_does_not_have(said: Said) -> None:
-    assert {"nvme.sanitize", "nvme.self_test", "nvme_ocp"} <= set(said.documents["used"][PULLED]["unsupported"])
+    assert {"nvme.sanitize", "nvme.self_test", "nvme_ocp.free_ratio"} <= set(
+        said.documents["used"][PULLED]["unsupported"]
+    )
     assert "sanitize" not in said.rows["used"][DRIVE]
 
 
@@ -197,9 +199,11 @@ def test_without_rights_the_kernel_tells_the_temperature_and_why_no_more_is_ther
 
 def test_format_with_erase_is_evidence_and_a_hook_that_does_nothing_gives_none(said: Said) -> None:
     """The kernel saw the drive complete the format; QEMU's drive cannot sanitize."""
-    cleaned, idle = (decode_readback(one["evidence"]) for one in said.cleans)
+    cleaned, space, idle = (decode_readback(one["evidence"]) for one in said.cleans)
     assert isinstance(cleaned, NvmeReadback)
     assert isinstance(idle, NvmeReadback)
+    assert isinstance(space, NvmeReadback)
+    assert ("d-1", [1], [1], False) == (space.device, space.formatted, space.namespaces, space.in_use)
     assert ("", [1], [1], False) == (cleaned.sanitize_status, cleaned.formatted, cleaned.namespaces, cleaned.in_use)
     assert ([], [1], False) == (idle.formatted, idle.namespaces, idle.in_use)
 

@@ -76,7 +76,7 @@ def test_page_that_a_drive_does_not_have_is_asked_for_once(root: Path) -> None:
     machine.rows()
     assert {0x01, 0x02, 0x03} == set(drive.asked)
     told = machine.documents()[DRIVE].unsupported
-    assert {"nvme.sanitize", "nvme.self_test", "nvme_ocp"} <= set(told)
+    assert {"nvme.sanitize", "nvme.self_test", "nvme_ocp.free_ratio"} <= set(told)
 
 
 def test_page_of_another_maker_is_not_taken_for_the_ocp_log(root: Path) -> None:

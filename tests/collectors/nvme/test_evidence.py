@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from collectors.claims.order import Order
 from collectors.claims.proof import evidence_of, note
+from collectors.claims.readback import Reading, read_device
 from collectors.nvme.admin import DeniedError
 from collectors.nvme.evidence import Shown, shown
 from collectors.nvme.formats import ALL, Format, FormatTrace, parse_formats
@@ -17,6 +18,7 @@ from schemas.claims import ClaimDevice, Step
 from schemas.evidence import NvmeReadback
 from tests.collectors.nvme import made
 from tests.collectors.nvme.made import FakeDrive, opener
+from tests.collectors.pci.made import write
 
 ADDRESS = "0000:01:00.0"
 HEAD = "     nvme-412     [000] .....    71.4: "
@@ -143,3 +145,25 @@ def _evidence(root: Path) -> NvmeReadback:
     _, document = evidence_of(root, order, before=note(root, order))
     assert isinstance(document, NvmeReadback)
     return document
+
+
+def test_name_space_is_in_use_by_what_is_on_it_and_not_by_its_neighbour(tmp_path: Path) -> None:
+    folder = made.drive(tmp_path)
+    for name, text in (("nsid", "2"), ("dev", "259:9"), ("size", "8"), ("ro", "0")):
+        write(folder, f"nvme0n2/{name}", f"{text}\n")
+    write(tmp_path, "proc/self/mountinfo", "36 1 259:0 / /srv rw - xfs /dev/nvme0n1 rw\n")
+    write(tmp_path, "proc/swaps", "Filename Type Size Used Priority\n")
+    first, second = _space(tmp_path, "253841a1b2c30"), _space(tmp_path, "S64HNE0/2")
+    assert ("", True, ("mount:/srv",)) == (first.problem, first.in_use, first.users)
+    assert ("", False, "nvme") == (second.problem, second.in_use, second.driver)
+    assert "no name space" in _space(tmp_path, "S64HNE0/3").problem
+    write(tmp_path, "proc/swaps", "Filename Type Size Used Priority\n/dev/nvme0n2 partition 8 0 -2\n")
+    assert ("swap",) == _space(tmp_path, "S64HNE0/2").users
+
+
+def _space(root: Path, serial: str) -> Reading:
+    serial = serial.rjust(32, "0") if "/" not in serial else serial
+    part = f"serial:Samsung:{serial}"
+    return read_device(
+        root, ClaimDevice("d-1", "nvme-namespace", part, "", "", "driver", -1, (), part, ADDRESS, clean=12)
+    )

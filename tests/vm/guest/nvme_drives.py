@@ -90,7 +90,7 @@ class Told:
 
     def rows(self) -> dict[str, Any]:
         """Collect, and give the rows of `nvme` by device."""
-        found = {}
+        found: dict[str, dict[str, Any]] = {}
         try:
             for item in self.collector.collect():
                 if isinstance(item, Reading) and item.measurement != "nvme_sensor":
@@ -183,8 +183,10 @@ def steps(told: Told) -> None:
     subprocess.run(("/usr/sbin/nvme", "reset", f"/dev/{seed}"), check=True)
     told.wait("nvme.drive.reset")
     subprocess.run(("busybox", "mount", "-t", "tracefs", "tracefs", "/sys/kernel/tracing"), check=True)
-    for command in (f"exec /usr/sbin/nvme format /dev/{seed}n1 --ses=1 --force", "exit 0"):
-        say("clean", clean(documents["nvme:SEED"], command))
+    wipe = f"exec /usr/sbin/nvme format /dev/{seed}n1 --ses=1 --force"
+    drive, space = documents["nvme:SEED"], documents["nvme-namespace:SEED/1"]
+    for document, command in ((drive, wipe), (space, wipe), (drive, "exit 0")):
+        say("clean", clean(document, drive["slot"]["address"], command))
     os.seteuid(65534)
     told.look("denied")
     os.seteuid(0)
@@ -193,11 +195,11 @@ def steps(told: Told) -> None:
     told.look("pulled")
 
 
-def clean(document: Any, command: str) -> Any:
-    """Do a claim's step on a drive, and give its report."""
+def clean(document: Any, place: str, command: str) -> Any:
+    """Do a claim's step on a drive, or a name space of it, and give its report."""
     part = f"serial:{document['part']['vendor']}:{document['part']['serial']}"
-    address = document["slot"]["address"]
-    device = ClaimDevice("drive-a", "nvme", part, address, "", "driver", -1, (), part, clean=12)
+    address, parent = (place, "") if document["kind"] == "nvme" else ("", place)
+    device = ClaimDevice("d-1", document["kind"], part, address, "", "driver", -1, (), part, parent, clean=12)
     hook = Hook(run=["/bin/busybox", "sh", "-c", command])
     order = Order(Step.CLEAN, "c-1", "t", "job", 1, 5, device, name="wipe", hook=hook)
     return msgspec.structs.asdict(perform(order))

@@ -7,8 +7,9 @@ from typing import Final
 from collectors.contract import Objection
 from collectors.expectation import Expectation, ExpectationError, read_expectations
 from collectors.expectation import compare as compare_expected
-from collectors.sriov.drift import Drift, MacOf, Metadata, Standing, changed, in_cloud, match, standing
+from collectors.sriov.drift import Drift, MacOf, Metadata, Standing, changed, match, standing, with_drift
 from collectors.sriov.survey import Survey
+from collectors.sriov.sysfs import in_cloud
 from collectors.vnics import VnicsError, fetch
 from schemas.device import DeviceKind, Document
 from schemas.rows import Event
@@ -96,6 +97,10 @@ class Checks:
         events += changed(self.drift, after)
         self.drift = after
         return events
+
+    def marked(self, documents: Iterable[Document]) -> Iterator[Document]:
+        """Give documents with the words of their drift."""
+        return with_drift(documents, self.drift)
 
     def _ask(self) -> Iterator[Event]:
         if self._path is not None:

@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Annotated, ClassVar, Final, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Final, Literal
 
 import msgspec
 from msgspec import Meta
@@ -15,9 +15,7 @@ from msgspec import Meta
 from collectors.contract import Context, Emit, Objection
 from collectors.isolation import MACHINE
 from collectors.metrics_nic import NIC_METRICS, PORT_METRICS, VF_METRICS
-from collectors.sriov.checks import Checks, objections
 from collectors.sriov.documents import describe_port, describe_vf, offloads
-from collectors.sriov.drift import with_drift
 from collectors.sriov.drivers import Trust
 from collectors.sriov.ears import Ear, own_ears, wait
 from collectors.sriov.events import EVENTS
@@ -26,13 +24,15 @@ from collectors.sriov.netlink import NetlinkError, VirtualFunction
 from collectors.sriov.readings import Readings
 from collectors.sriov.survey import Survey, changes
 from collectors.sriov.survey import survey as look
-from collectors.sriov.sysfs import Port, VirtualPort, duplex, link_rate, read_ports
-from collectors.vnics import HOST
+from collectors.sriov.sysfs import Port, VirtualPort, duplex, in_cloud, link_rate, read_ports
 from schemas.device import Document, Value
 from schemas.errors import NoDataError, PartialCollectError
 from schemas.events import EventSpec
 from schemas.metrics import MetricSpec
 from schemas.rows import Event, Item
+
+if TYPE_CHECKING:
+    from collectors.sriov.checks import Checks
 
 _LOOK_S: Final = 0.5
 """The longest wait before `stopping` is looked at."""
@@ -49,7 +49,7 @@ class SriovConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """How often everything is looked at for what no event told."""
     metadata: Literal["auto", "on", "off"] = "auto"
     """Compare functions with the VNICs of the cloud's metadata service; auto: on an instance of Oracle's cloud."""
-    metadata_address: str = f"{HOST}:80"
+    metadata_address: str = "169.254.169.254:80"
     """Where that service answers, `<host>:<port>`."""
     metadata_every_seconds: Seconds = 60.0
     """How often it is asked."""
@@ -88,16 +88,23 @@ class SriovCollector:
         self._readings: Readings | None = None
         self._survey = Survey()
         self._fresh = threading.Event()
-        self._checks = self._make_checks()
+        self._checks: Checks | None = None
         self._slow_due = self._survey_due = float("-inf")
 
-    def _make_checks(self) -> Checks:
-        config = self._config
+    def _make_checks(self) -> "Checks | None":
+        """Give what compares functions with what they should be; None where nobody says how that is."""
+        config, root = self._config, self._context.root
+        if not (config.expectations or config.metadata == "on" or (config.metadata == "auto" and in_cloud(root))):
+            return None
+        from collectors.sriov.checks import Checks  # most nodes have no use for it
+
         every, address = config.metadata_every_seconds, config.metadata_address
-        return Checks(self._context.root, config.metadata, address, every, config.expectations, self._clock)
+        return Checks(root, config.metadata, address, every, config.expectations, self._clock)
 
     def check_options(self, *, attempt: bool) -> Iterator[Objection]:  # noqa: ARG002 - reading a file leaves no trace
         """Give what cannot work as configured."""
+        from collectors.sriov.checks import objections
+
         yield from objections(self._config.metadata_address, self._config.expectations)
 
     def probe(self) -> str:
@@ -129,7 +136,7 @@ class SriovCollector:
         namer, level = found.namer(), self._context.level()
         for port in found.ports:
             yield from readings.read(port, namer.port(port), namer.vfs(port), level, slow=slow)
-        failed = [*readings.failed.values(), *([self._checks.problem] if self._checks.problem else [])]
+        failed = [*readings.failed.values(), *([self._checks.problem] if self._checks and self._checks.problem else [])]
         if failed:
             self._fresh.clear()
             raise PartialCollectError("; ".join(failed[:8]), failed=len(failed))
@@ -138,7 +145,10 @@ class SriovCollector:
         """Give a document for every port and every virtual function."""
         kernel, readings = self._open()
         self._look(kernel)
-        yield from with_drift(self._documents(self._survey, kernel, readings), self._checks.drift)
+        documents = self._documents(self._survey, kernel, readings)
+        if self._checks is not None:
+            documents = self._checks.marked(documents)
+        yield from documents
 
     @property
     def survey(self) -> Survey:
@@ -152,8 +162,8 @@ class SriovCollector:
         try:
             before, due = self._survey, self._clock() + self._config.rescan_every_seconds
             while not stopping.is_set():
-                heard = not self._checks.due and wait(ears, _indexes(before), _LOOK_S, stopping, self._clock)
-                if stopping.is_set() or not (heard or self._clock() >= due or self._checks.due):
+                heard = not self._due() and wait(ears, _indexes(before), _LOOK_S, stopping, self._clock)
+                if stopping.is_set() or not (heard or self._clock() >= due or self._due()):
                     continue
                 due = self._clock() + self._config.rescan_every_seconds
                 after = look(self._context.root, kernel, before)
@@ -189,11 +199,16 @@ class SriovCollector:
 
     def _check(self, found: Survey, kernel: Kernel, readings: Readings) -> list[Event]:
         """Compare with what should be."""
+        if self._checks is None:
+            return []
 
         def mac_of(vf: VirtualPort, told: VirtualFunction | None) -> str:
             return (told.mac if told else "") or _own_mac(kernel, vf)
 
         return self._checks.look(found, mac_of, lambda: self._documents(found, kernel, readings))
+
+    def _due(self) -> bool:
+        return self._checks is not None and self._checks.due
 
     def _documents(self, found: Survey, kernel: Kernel, readings: Readings) -> Iterator[Document]:
         namer, root = found.namer(), self._context.root

@@ -1,12 +1,10 @@
 """How network functions differ from what they should be: by the cloud's metadata, and by their operator."""
 
 from collections.abc import Callable, Iterable, Iterator
-from pathlib import Path
 from typing import Final
 
 import msgspec
 
-from collectors._procfs import read_text
 from collectors.sriov.netlink import VirtualFunction
 from collectors.sriov.survey import Survey
 from collectors.sriov.sysfs import VirtualPort
@@ -16,9 +14,6 @@ from schemas.rows import Event, Severity
 
 MOST_TOLD: Final = 16
 """Of one device, so many differences are told one by one."""
-_CLOUD: Final = "OracleCloud.com"
-_TAG: Final = "sys/class/dmi/id/chassis_asset_tag"
-"""Source: docs.oracle.com, "Getting Instance Metadata"; cloud-init looks at the same."""
 
 
 class Standing(msgspec.Struct, frozen=True, order=True):
@@ -61,11 +56,6 @@ def changed(before: Drift, after: Drift) -> Iterator[Event]:
         yield one.event(over=True)
     for one in sorted(after.standing - before.standing):
         yield one.event(over=False)
-
-
-def in_cloud(root: Path) -> bool:
-    """Whether this machine is an instance in the cloud whose metadata is known."""
-    return read_text(root / _TAG) == _CLOUD
 
 
 class Metadata:

@@ -23,6 +23,9 @@ _BETWEEN: Final = re.compile(r"(?:virtio\d+)?\Z")
 port (`mlx5_core.sf.2`), is not the function's own."""
 _REPRESENTOR: Final = re.compile(r"(?:c\d+)?pf(?P<port>\d+)vf(?P<vf>\d+)\Z")
 """Source: Documentation/networking/switchdev.rst, `phys_port_name`."""
+_CLOUD: Final = "OracleCloud.com"
+_TAG: Final = "sys/class/dmi/id/chassis_asset_tag"
+"""Source: docs.oracle.com, "Getting Instance Metadata"; cloud-init looks at the same."""
 _MBIT_BYTES: Final = 125_000
 _UNKNOWN_SPEED: Final = 2**32 - 1
 
@@ -178,3 +181,8 @@ def duplex(root: Path, interface: str) -> str | None:
     """Give `full` or `half`; None when it is not told."""
     found = read_text(root / _CLASS / interface / "duplex")
     return found if found in ("full", "half") else None
+
+
+def in_cloud(root: Path) -> bool:
+    """Tell whether this machine is an instance in the cloud whose metadata is known."""
+    return read_text(root / _TAG) == _CLOUD

@@ -16,7 +16,7 @@ again, and told at the next start: so a kernel log is counted exactly over a cra
 
 import re
 from collections import OrderedDict
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from typing import Final
 
 import msgspec
@@ -58,6 +58,8 @@ class Folded(msgspec.Struct, array_like=True):
     first_ns: int
     last_ns: int
     """When the first and the last came, nanoseconds since 1970."""
+    further: dict[str, str] = {}
+    """The last one's values of columns that few records have."""
 
 
 class _Storm(msgspec.Struct):
@@ -101,8 +103,13 @@ class Storms:
         self._told: list[Folded] = _recalled(remembered)
         self._changed = bool(remembered)
 
-    def sift(self, source: str, level: Level, rows: list[Row], now_ns: int) -> list[Row]:
-        """Give the rows that go on as they are; `rows` itself when all do. `now_ns` is when they came."""
+    def sift(
+        self, source: str, level: Level, rows: list[Row], now_ns: int, further: Mapping[str, Mapping[int, str]] = {}
+    ) -> list[Row]:
+        """Give the rows that go on as they are; `rows` itself when all do.
+
+        `now_ns` is when they came, `further` the columns that few records have, by the rows' numbers.
+        """
         if not self._copies:
             return rows
         keys = _keys(rows)
@@ -113,7 +120,10 @@ class Storms:
             degree = heat[bucket]
             if degree < warm:
                 heat[bucket] = degree + 1
-            elif self._folds(source, level, rows[at], bucket, now_ns):
+            elif (held := self._folded(source, level, rows[at], bucket, now_ns)) is not None:
+                if further:
+                    number = rows[at][0]
+                    held.further = {name: values[number] for name, values in further.items() if number in values}
                 if kept is None:
                     kept = rows[:at]
                 continue
@@ -121,8 +131,8 @@ class Storms:
                 kept.append(rows[at])
         return rows if kept is None else kept
 
-    def _folds(self, source: str, level: Level, row: Row, bucket: int, now_ns: int) -> bool:
-        """Look at a row whose text is frequent, and fold it if it is a copy too many."""
+    def _folded(self, source: str, level: Level, row: Row, bucket: int, now_ns: int) -> Folded | None:
+        """Look at a row whose text is frequent: give what it was folded into, None when it goes on."""
         text = row[1] or ""
         masked = self._masks.get(text)
         if masked is None:
@@ -142,17 +152,17 @@ class Storms:
         storm.seen += 1
         if not storm.raging:
             if storm.seen <= self._copies:
-                return False
+                return None
             storm.raging = True
         if source in self._resumable:
             self._changed = True
         held = storm.held
         if held is None:
-            storm.held = Folded(source, level, row, 1, now_ns, now_ns)
+            held = storm.held = Folded(source, level, row, 1, now_ns, now_ns)
         else:
             held.row, held.last_ns = row, now_ns
             held.copies += 1
-        return True
+        return held
 
     def _tell(self, storm: _Storm) -> None:
         held, storm.held = storm.held, None

@@ -15,6 +15,7 @@ from functools import partial
 from typing import Final
 
 from collectors.contract import Context, Emit, Objection
+from collectors.log_limit import LIMITED, Limits
 from collectors.log_rules.catalogue import EVENTS as KERNEL_EVENTS
 from collectors.log_rules.teller import REMEMBERED as TOLD
 from collectors.log_rules.teller import Teller
@@ -50,6 +51,7 @@ _EVENTS: Final = (
     EventSpec("syslog.listener.up", "Logs come in by a listener again.", (Severity.NOTICE,)),
     *STREAM_EVENTS,
     *KERNEL_EVENTS,
+    LIMITED,
     EventSpec("log.gap", "Records of the kernel log or the journal were gone before they could be read; without `lost` "
               "nobody knows how many.", (Severity.WARNING,), ("source", "lost", "after", "next")),
 )  # fmt: skip
@@ -188,7 +190,9 @@ class SyslogCollector:
 
     def watch(self, emit: Emit, stopping: threading.Event) -> None:
         """Read all listeners until told to stop; then emit what has been received, and return."""
-        rows = Rows(self._context.subject, time.time_ns, self._storms())
+        limit = self._config.max_records_per_second
+        limits = Limits(limit, time.monotonic) if limit else None
+        rows = Rows(self._context.subject, time.time_ns, self._storms(), limits)
         loop = Loop(rows, emit, self._config.gather_seconds, self._lose)
         self._halt.clear()
         self._idle.clear()

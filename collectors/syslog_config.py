@@ -71,6 +71,9 @@ class SyslogConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     numbers and addresses alone. 0 keeps every record, as a relay of access logs may want."""
     storm_seconds: Annotated[float, msgspec.Meta(ge=1, le=3600)] = 10.0
     """How long copies are counted, and how often the count of those that were folded is told."""
+    max_records_per_second: Annotated[int, msgspec.Meta(ge=0)] = 0
+    """How many records of one host may go on in a second, by each way in; what is beyond is left out, counted, and told
+    by an event. 0 is no limit."""
     gather_seconds: Annotated[float, msgspec.Meta(ge=0, le=0.5)] = 0.01
     """How long to let messages gather after a reading; a first message never waits. 0 reads at once, and costs more."""
 

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from itertools import pairwise
 from typing import Final
 
+from collectors.log_limit import Limits
 from collectors.log_row import Row
 from collectors.log_storm import Folded, Storms
 from schemas.batch import Block
@@ -30,8 +31,14 @@ class Rows:
     they came over levels and sources; no time is given twice. A wall clock that steps back by 1 s or more is followed.
     """
 
-    def __init__(self, subject: str, wall_ns: Callable[[], int], storms: Storms | None = None) -> None:
-        """Begin with nothing. With `storms`, copies of what comes again and again are folded before they go."""
+    def __init__(
+        self,
+        subject: str,
+        wall_ns: Callable[[], int],
+        storms: Storms | None = None,
+        limits: Limits | None = None,
+    ) -> None:
+        """Begin with nothing. With `storms` copies are folded, with `limits` what is too much is left out."""
         self.number = 0
         """How many rows there are."""
         self.bytes = 0
@@ -39,6 +46,7 @@ class Rows:
         self._subject = subject
         self._wall_ns = wall_ns
         self._storms = storms
+        self._limits = limits
         self._tables: dict[str, Table] = {}
         self._items: list[Event | Position | Tally] = []
         self._further: dict[str, dict[int, str]] = {}
@@ -72,28 +80,40 @@ class Rows:
 
     def take(self) -> list[Item]:
         """Give everything as one unit, blocks first, and begin the next one; what is folded is not in it."""
-        now = self._wall_ns()
-        if self._storms is not None:
-            self._sift(self._storms, now)
-            self._tell(self._storms.due())
-            self._remember(self._storms)
-        return self._unit(now) if self.pending else []
+        return self._give(final=False)
 
     def finish(self) -> list[Item]:
         """Give what is left: nothing will follow."""
+        return self._give(final=True)
+
+    def _give(self, *, final: bool) -> list[Item]:
         now = self._wall_ns()
-        if self._storms is not None:
-            self._sift(self._storms, now)
-            self._tell(self._storms.finish())
-            self._remember(self._storms)
+        storms, limits = self._storms, self._limits
+        if storms is not None:
+            self._fold(storms, now)
+        if limits is not None:
+            self._limit(limits)
+            self._items.extend(limits.due(final=final))
+        if storms is not None:
+            self._tell(storms.finish() if final else storms.due())
+            self._remember(storms)
         return self._unit(now) if self.pending else []
 
-    def _sift(self, storms: Storms, now: int) -> None:
-        """Keep the rows that go on as they are."""
+    def _fold(self, storms: Storms, now: int) -> None:
+        """Keep the rows that are no copies too many."""
         for source, table in self._tables.items():
             for level, rows in enumerate(table):
                 if rows:
-                    table[level] = storms.sift(source, Level(level), rows, now)
+                    table[level] = storms.sift(source, Level(level), rows, now, self._further)
+
+    def _limit(self, limits: Limits) -> None:
+        """Keep the rows that are not too many for their host."""
+        for source, table in self._tables.items():
+            for level, rows in enumerate(table):
+                kept = limits.sift(source, rows)
+                if len(kept) < len(rows):
+                    table[level] = kept
+                    self._items.append(Tally(RowClass.LOG, Level(level), filtered=len(rows) - len(kept)))
 
     def _tell(self, told: list[Folded]) -> None:
         """Add the rows that stand for many."""
@@ -101,6 +121,8 @@ class Rows:
             number = self.number
             self.table(one.source)[one.level].append((number, *one.row[1:]))
             self.number += 1
+            for column, text in one.further.items():
+                self._further.setdefault(column, {})[number] = text
             if one.copies > 1:
                 for column, value in (("copies", one.copies), ("first_time_ns", one.first_ns),
                                       ("last_time_ns", one.last_ns)):  # fmt: skip

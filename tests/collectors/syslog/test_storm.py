@@ -269,3 +269,13 @@ def test_many_different_texts_cost_little() -> None:
     for _ in range(20):
         storms.sift("udp", Level.STANDARD, rows, NOW)
     assert (time.process_time() - began) / 10_000 < 50e-6
+
+
+def test_record_that_stands_for_many_keeps_the_columns_that_few_have() -> None:
+    tape = Tape()
+    tape.parser.parse([b"<13>app: x"] * 100, "tls", tape.rows, Counts())
+    tape.rows.note("peer", "db2.example.com", 0)
+    tape.turn()
+    tape.turn(WINDOW)
+    assert {"db2.example.com"} == {row.get("peer") for row in tape.found}
+    assert "copies" in tape.found[-1]

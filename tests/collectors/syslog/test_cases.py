@@ -15,15 +15,21 @@ from collectors.syslog_kmsg import Devices, KernelLog, RecordedReader
 from collectors.syslog_listener import Counts
 from collectors.syslog_parser import Parser
 from collectors.syslog_rows import Rows
-from schemas.rows import Event
+from schemas.rows import Event, Item
 from tests.collectors.syslog.harness import flat
+from tests.collectors.syslog.test_journal import Fake
 
 CASES = Path(__file__).parents[2] / "cases" / "syslog"
 
 
-def result_of(case: Path) -> tuple[list[dict[str, Any]], Counts]:
+def result_of(case: Path, folder: Path) -> tuple[list[dict[str, Any]], Counts]:
     """Run a case; give its rows and events as they stand in `expected.jsonl`, and the counts."""
     config = tomllib.loads((case / "config.toml").read_text())
+    if config.get("kind") == "journald":
+        lines = (case / "input.bin").read_bytes().splitlines()
+        with Fake(folder, *lines).running() as running:
+            running.wait_for_rows(len(lines) - config["malformed"])
+        return _found(running.items), running.collector._counts["journald"]
     now = int(datetime.fromisoformat(config["now"]).timestamp()) * 10**9
     rows, counts = Rows("node-1", lambda: now), Counts()
     data = (case / "input.bin").read_bytes()
@@ -37,10 +43,13 @@ def result_of(case: Path) -> tuple[list[dict[str, Any]], Counts]:
         framer = Framer(65536)
         frames = framer.feed(data) + framer.close(orderly=True)
         counts.messages_total = Parser(lambda: now, UTC).parse(frames, "tcp", rows, counts)
-    items = rows.take()
+    return _found(rows.take()), counts
+
+
+def _found(items: list[Item]) -> list[dict[str, Any]]:
+    """Give rows and events as they stand in `expected.jsonl`."""
     found = [{name: value for name, value in row.items() if name != "time"} for row in flat(items)]
-    found += [_event(item) for item in items if isinstance(item, Event)]
-    return found, counts
+    return found + [_event(item) for item in items if isinstance(item, Event)]
 
 
 def _event(event: Event) -> dict[str, Any]:
@@ -50,9 +59,9 @@ def _event(event: Event) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("case", sorted(path for path in CASES.iterdir() if path.is_dir()), ids=lambda case: case.name)
-def test_case_gives_the_expected_rows(case: Path) -> None:
+def test_case_gives_the_expected_rows(case: Path, tmp_path: Path) -> None:
     expected = case / "expected.jsonl"
-    found, counts = result_of(case)
+    found, counts = result_of(case, tmp_path)
     if os.environ.get("MUSTER_WRITE_EXPECTED"):
         expected.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in found))
     assert [json.loads(line) for line in expected.read_text().splitlines()] == found

@@ -222,7 +222,8 @@ class Ledger:
                 return False
             moved = self._moved
             try:
-                await asyncio.wait_for(moved.wait(), left)
+                async with asyncio.timeout(left):  # `wait_for` of Python 3.11 may swallow a cancellation
+                    await moved.wait()
             except TimeoutError:
                 return False
         return True

@@ -128,6 +128,17 @@ async def test_the_place_is_kept_when_nothing_more_comes(tmp_path: Path) -> None
     await log.close()
 
 
+async def test_who_waits_for_an_entry_and_is_cancelled_as_it_comes_ends(tmp_path: Path) -> None:
+    """Or an aggregator that is told to stop would wait for its publisher for good."""
+    async with opened(tmp_path / "ledger.db") as ledger:
+        waiting = asyncio.create_task(ledger.wait(ledger.durable, 60.0))
+        await asyncio.sleep(0)
+        await write(ledger, RatioSet("vcpus", 2.0))
+        waiting.cancel()
+        await asyncio.gather(waiting, return_exceptions=True)
+        assert waiting.cancelled()
+
+
 async def test_another_log_gets_what_is_written_from_then_on(tmp_path: Path) -> None:
     first, second = SqliteLog(tmp_path / "a.db", partitions=4), SqliteLog(tmp_path / "b.db", partitions=4)
     async with opened(tmp_path / "ledger.db") as ledger:

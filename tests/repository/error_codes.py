@@ -2,6 +2,9 @@
 
 CODES: dict[str, str] = {
     "AccessError": "access.denied",
+    "AdminError": "nvme.unavailable",
+    "DeniedError": "nvme.denied",
+    "DriveLostError": "nvme.lost",
     "ScopeError": "access.scope",
     "UnbalancedError": "balance.open",
     "BackupError": "backup.failed",
@@ -17,6 +20,7 @@ CODES: dict[str, str] = {
     "BundleError": "cli.bundle",
     "ServerError": "cli.server",
     "SimulationError": "cli.simulation",
+    "UnsupportedError": "nvme.unsupported",
     "WordError": "cli.word",
     "ContractError": "collector.contract",
     "LentError": "collector.lent",

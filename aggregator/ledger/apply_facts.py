@@ -89,6 +89,8 @@ def _device_seen(state: State, entry: DeviceSeen) -> None:
 def _viewed(state: State, entry: Viewed) -> None:
     device = state.devices[entry.device]
     state.unindex(device)
+    for source in entry.instead:
+        device.views.pop(source, None)
     view = state.sharing.view(entry.view, state.nodes[device.node].publisher)
     device.views[sys.intern(view.source)] = view
     _seen(state, device)

@@ -60,6 +60,8 @@ class Viewed(LedgerEntry, frozen=True, tag=6):
 
     device: str
     view: View
+    instead: list[str] = []
+    """Sources of views that hold no more: of where a device was that is back elsewhere."""
 
 
 class ViewChanged(LedgerEntry, frozen=True, tag=7):

@@ -283,7 +283,8 @@ def _first(state: State, name: str, sighting: Sighting, view: View, adopt: Adopt
 def _changes(device: Device, view: View) -> list[Entry]:
     before = device.views.get(view.source)
     if before is None:
-        return [Viewed(device.id, view)]
+        # what was last said of an absent part, of where it was, holds no more: another may be there by now
+        return [Viewed(device.id, view, list(device.views) if device.reach is Reach.ABSENT else [])]
     if before == view and device.reach is not Reach.ABSENT:
         return []
     own: dict[str, Value | None] = {name: value for name, value in view.own.items() if before.own.get(name) != value}

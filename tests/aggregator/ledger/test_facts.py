@@ -145,3 +145,17 @@ def test_a_node_that_is_a_dpu_is_linked_with_its_device_and_says_its_making(book
     assert view_source(host.id, "simulated", labels["host_device"]) in device.views
     assert "host_node" not in book.state.nodes[host.id].labels
     assert (labels["vendor"], labels["part_number"]) == ("Simulated", device.part.part_number)
+
+
+def test_part_that_comes_back_elsewhere_leaves_its_old_slot_to_who_is_there_now() -> None:
+    """A card is swapped and comes back in another slot: pulling its successor is noticed, of the right card."""
+    book = Book()
+    begin(book)
+    first = book.see(document(DeviceKind.GPU, "0000:01:00.0", serial="A"))
+    second = book.see(document(DeviceKind.GPU, "0000:01:00.0", serial="B"))
+    assert first is not None
+    assert second is not None
+    assert book.see(document(DeviceKind.GPU, "0000:02:00.0", serial="A")) is first
+    assert ["n1\npci\npci:0000:02:00.0"] == list(first.views)
+    book.write(withdraw(book.state, "n1", "n1\npci\npci:0000:01:00.0", "unplugged"))
+    assert (Reach.LIVE, Reach.ABSENT) == (first.reach, second.reach)

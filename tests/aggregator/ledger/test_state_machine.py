@@ -422,8 +422,7 @@ class LedgerMachine(RuleBasedStateMachine):
             for source in device.views if device.reach is not Reach.ABSENT else ():
                 there[device.node, source].append(device.id)
         for found in (self.state.found, past.found, fresh.found):
-            # a part that went and came back in another slot is still known by what was said of it in the first
-            assert [] == [names for place, names in there.items() if found.by_source.get(place) not in names]
+            assert there == {place: [found.by_source.get(place)] for place in there}
             assert self.state.found.by_slot == found.by_slot
             assert self.state.found.parts == found.parts
             assert self.state.found.apart == found.apart

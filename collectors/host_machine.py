@@ -8,6 +8,7 @@ from typing import Final
 from collectors._dmi import read_dmi
 from collectors._procfs import names, number_after, read_bytes, read_text
 from collectors._statvfs import StatVfs
+from collectors.host_crypto import crypto_facts
 from collectors.host_modules import Modules, read_modules
 from collectors.host_processors import Cpu, describe_processor, read_processors
 from collectors.host_room import disk_bytes
@@ -83,6 +84,7 @@ def _node(root: Path, cpus: list[Cpu], modules: Modules, disk: int | None) -> Do
         "numa_nodes": _count(names(root / "sys/devices/system/node"), "node") or None,
         "iommu": bool(names(root / "sys/class/iommu")) if (root / "sys/class").is_dir() else None,
         "secure_boot": _secure_boot(root),
+        **crypto_facts(root),
     }
     keys = [f"uuid:{dmi.uuid}"] if dmi.uuid else []
     keys += [f"serial:{dmi.serial}"] if dmi.serial else []

@@ -1,6 +1,7 @@
 """`muster claims`: who has what, and asking for it, keeping it, giving it back."""
 
 import argparse
+import contextlib
 import secrets
 from collections.abc import Mapping
 from typing import Any
@@ -9,7 +10,7 @@ from urllib.parse import quote
 from aggregator.cli import add_examples, add_output_option, add_server_options, add_word
 from aggregator.cli.asking import add_yes_option, confirm
 from aggregator.cli.client import Client, ServerError, client_of
-from aggregator.cli.names import node_names
+from aggregator.cli.names import node_id, node_names
 from aggregator.cli.render import Table, show
 from aggregator.cli.words import age
 from collectors.process import EXIT_FAILED
@@ -113,7 +114,7 @@ def _ask(client: Client, options: argparse.Namespace) -> int:
         "tenant": options.owner,
         "consumer": options.consumer,
         "devices": [{"device": name, "mode": options.mode} for name in options.devices],
-        "amounts": _amounts(options.amount),
+        "amounts": _amounts(client, options.amount),
         "lease_seconds": options.lease,
         "tolerations": options.tolerate,
         "dry_run": options.dry_run,
@@ -132,14 +133,19 @@ def _ask(client: Client, options: argparse.Namespace) -> int:
     return 0
 
 
-def _amounts(texts: list[str]) -> dict[str, dict[str, int]]:
+def _amounts(client: Client, texts: list[str]) -> dict[str, dict[str, int]]:
+    """Read amounts, by node id; who may not list nodes has them found by name where the claim is granted."""
     amounts: dict[str, dict[str, int]] = {}
+    views: list[dict[str, Any]] | None = None
+    if texts:
+        with contextlib.suppress(ServerError):
+            views = client.get("/v1/nodes")
     for text in texts:
         node, _, rest = text.rpartition(":")
         name, _, number = rest.partition("=")
         if not node or not name or not number.isdecimal():
             raise ServerError(f"--amount {text}: write NODE:NAME=NUMBER, such as n1:vcpus=8")
-        amounts.setdefault(node, {})[name] = int(number)
+        amounts.setdefault(node if views is None else node_id(views, node), {})[name] = int(number)
     return amounts
 
 

@@ -150,10 +150,15 @@ def placed_tables(told: dict[str, Any], names: Mapping[str, str]) -> list[Table]
             for one in instance["devices"] or [{"device": None, "mode": None}]:
                 table.add(number, names.get(instance["node"], instance["node"]), one["device"], one["mode"])
         return [table]
-    table = Table(["device", "node", "mode", "address"], title=f"claim {told['id']}, {told['state']}", empty="amounts")
+    title = f"claim {told['id']}, {told['state']}"
+    table = Table(["device", "node", "mode", "address"], title=title, empty=title)
     for held in told["devices"]:
         table.add(held["device"], names.get(held["node"], held["node"]), held["mode"], held["address"])
-    return [table]
+    amounts = Table(["node", "amount", "number"])
+    for node, mine in told.get("amounts", {}).items():
+        for name, number in mine.items():
+            amounts.add(names.get(node, node), name, number)
+    return [table, amounts] if told.get("amounts") else [table]
 
 
 def refusal_tables(told: dict[str, Any]) -> list[Table]:

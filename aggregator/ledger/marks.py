@@ -47,8 +47,10 @@ def node_target(state: State, name: str) -> Target:
         return Target(name)
     found = [node.id for node in state.nodes.values() if name and node.name == name]
     if len(found) != 1:
-        why = f"{len(found)} nodes are called {name}: name one by its id" if found else f"there is no node {name}"
-        raise NodeUnknownError(why)
+        if found:
+            raise NodeUnknownError(f"{len(found)} nodes are called {name}: name one by its id")
+        known = {one for node in state.nodes.values() if not node.retired for one in (node.name, node.id) if one}
+        raise NodeUnknownError(f"there is no node {name[:80]!r}.{near_names(name[:80], known)}")
     return Target(found[0])
 
 

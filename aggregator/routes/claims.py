@@ -161,7 +161,7 @@ async def claim(request: Request, service: "Service", caller: Caller) -> Respons
         wanted.tenant,
         wanted.consumer,
         [Pick(one.device, one.mode, one.part) for one in wanted.devices],
-        wanted.amounts,
+        await service.ledger.read(lambda state: _by_id(state, wanted.amounts)),
         wanted.lease_seconds,
         wanted.tolerations,
         caller.name,
@@ -176,6 +176,23 @@ async def claim(request: Request, service: "Service", caller: Caller) -> Respons
     except NotGrantedError as error:
         return refused(NotGrantedError(told_to(caller, error.objections, ask)))
     return _shown(service, granted, 201)
+
+
+def _by_id(state: State, amounts: dict[str, dict[str, int]]) -> dict[str, dict[str, int]]:
+    """Give amounts by the id of their node, which may be named instead; what names none stays as it is."""
+    found: dict[str, dict[str, int]] = {}
+    named: dict[str, list[str]] = {}
+    if amounts.keys() - state.nodes.keys():
+        for node in state.nodes.values():
+            for name in {node.name, node.host_name} if not node.retired else ():
+                named.setdefault(name, []).append(node.id)
+    for name, mine in amounts.items():
+        ids = named.get(name, []) if name not in state.nodes else []
+        id_ = ids[0] if len(ids) == 1 else name
+        if id_ in found:
+            raise ClaimInvalidError(f"node {name!r} is named twice, by its id and by its name")
+        found[id_] = mine
+    return found
 
 
 def _dry(state: State, ask: Ask) -> list[Objection]:
@@ -247,7 +264,7 @@ async def provision(service: ServiceOf, caller: CallerOf, claim: str, version: V
     """Let the nodes be told: from here on the devices may be in use. It is `active` once all nodes confirmed."""
     await service.ledger.read(lambda state: _mine(state, caller, claim))
     try:
-        return _shown(service, await service.claiming.provision(claim, _version(version)), 202)
+        return _shown(service, await service.claiming.provision(claim, version_of(version)), 202)
     except NotGrantedError as error:
         return refused(error)
 
@@ -257,14 +274,14 @@ async def renew(request: Request, service: ServiceOf, caller: CallerOf, claim: s
     """Begin the lease anew."""
     await service.ledger.read(lambda state: _mine(state, caller, claim))
     wanted = await _body(request, LeaseWanted) if await request.body() else LeaseWanted()
-    return _shown(service, await service.claiming.renew(claim, wanted.lease_seconds, _version(version)))
+    return _shown(service, await service.claiming.renew(claim, wanted.lease_seconds, version_of(version)))
 
 
 @router.delete("/v1/claims/{claim}", summary="Release a claim", response_class=Response)
 async def release(service: ServiceOf, caller: CallerOf, claim: str, version: Version = "", why: str = "") -> Response:
     """Give a claim back. What a node was told of is cleaned first, and free after that."""
     await service.ledger.read(lambda state: _mine(state, caller, claim))
-    return _shown(service, await service.claiming.release(claim, caller.name, why, _version(version)))
+    return _shown(service, await service.claiming.release(claim, caller.name, why, version_of(version)))
 
 
 def _visible(caller: Caller, claim: Claim) -> bool:
@@ -292,12 +309,13 @@ def _shown(service: ServiceOf, claim: Claim, status: int = 200) -> Response:
     return response
 
 
-def _version(header: str) -> int | None:
+def version_of(header: str) -> int | None:
+    """Give the ledger sequence in an `If-Match`; None for none, or any. Raises ClaimInvalidError."""
     text = header.strip().removeprefix("W/").strip('"')
     if not text or text == "*":
         return None
     if not text.isdigit():
-        raise ClaimInvalidError(f"If-Match: {header!r} is not the ETag of a claim")
+        raise ClaimInvalidError(f"If-Match: {header!r} is no ETag of ours")
     return int(text)
 
 

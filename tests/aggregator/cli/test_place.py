@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tests.aggregator.cli.conftest import Run
-from tests.aggregator.cli.stub import Refusal, Stub
+from tests.aggregator.cli.stub import NODE, Refusal, Stub
 
 PLACED = {
     "placed": True,
@@ -65,6 +65,14 @@ def test_a_file_says_what_options_do_not(run: Run, stub: Stub, tmp_path: Path) -
     assert ("blue", "large") == tuple(asked(stub, "POST /v1/place")[name] for name in ("tenant", "package"))
     file.write_text("{")
     assert "wanted.json" in run("place", "--request", str(file))[2]
+
+
+def test_a_claim_on_amounts_alone_shows_its_id_and_its_nodes(run: Run, stub: Stub) -> None:
+    claim = {"id": "c-1", "state": "reserved", "devices": [], "amounts": {NODE: {"vcpus": 3}}}
+    stub.answers["POST /v1/place"] = claim
+    status, out, _ = run("place", "--tenant", "blue", "--for", "x", "--amount", "vcpus=3")
+    assert (0, "claim c-1, reserved") == (status, out.splitlines()[0])
+    assert ["rack1-gpu3", "vcpus", "3"] == out.splitlines()[2].split()
 
 
 def test_a_refusal_shows_the_conditions_and_fails(run: Run, stub: Stub) -> None:

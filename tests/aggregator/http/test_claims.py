@@ -159,6 +159,16 @@ async def test_an_amount_is_given_more_often_than_it_is_there_only_by_policy(api
     assert total + half == node.used["vcpus"]
 
 
+async def test_node_of_amounts_may_be_named_once_by_id_or_by_name(api: Api) -> None:
+    node = next(iter(api.ledger.peek().nodes.values()))
+    body = {"tenant": "blue", "consumer": "vm", "amounts": {node.name: {"vcpus": 1}}}
+    status, claim = await api.ask("POST", "/v1/claims", body, "blue")
+    assert (201, {node.id: {"vcpus": 1}}) == (status, claim["amounts"])
+    both = {**body, "amounts": {node.name: {"vcpus": 1}, node.id: {"vcpus": 1}}}
+    status, told = await api.ask("POST", "/v1/claims", both, "blue")
+    assert (400, True) == (status, "named twice" in told["detail"])
+
+
 # --- of others, nothing -----------------------------------------------------------------------------------------------
 
 

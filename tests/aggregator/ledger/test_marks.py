@@ -106,8 +106,8 @@ async def test_what_cannot_be_marked_is_refused(tmp_path: Path) -> None:
         marking, before = Marking(ledger), ledger.peek().digest()
         with pytest.raises(DeviceUnknownError):
             await marking.taint(lambda s: device_target(s, "gpu-x"), "a", Effect.DRAIN, "", "op")
-        with pytest.raises(NodeUnknownError):
-            await marking.taint(lambda s: node_target(s, "n7"), "a", Effect.DRAIN, "", "op")
+        with pytest.raises(NodeUnknownError, match=r"Did you mean .*'n1'"):
+            await marking.taint(lambda s: node_target(s, "n11"), "a", Effect.DRAIN, "", "op")
         for seconds in (1e13, 1e300):
             with pytest.raises(ClaimInvalidError, match="100 years"):
                 await marking.taint(lambda s: node_target(s, "n1"), "a", Effect.DRAIN, "", "op", seconds=seconds)

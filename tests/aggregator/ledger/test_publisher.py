@@ -131,12 +131,18 @@ async def test_the_place_is_kept_when_nothing_more_comes(tmp_path: Path) -> None
 async def test_who_waits_for_an_entry_and_is_cancelled_as_it_comes_ends(tmp_path: Path) -> None:
     """Or an aggregator that is told to stop would wait for its publisher for good."""
     async with opened(tmp_path / "ledger.db") as ledger:
-        waiting = asyncio.create_task(ledger.wait(ledger.durable, 60.0))
+
+        async def follow() -> None:
+            while True:
+                await ledger.wait(ledger.durable, 60.0)
+
+        waiting = asyncio.create_task(follow())
         await asyncio.sleep(0)
         await write(ledger, RatioSet("vcpus", 2.0))
         waiting.cancel()
-        await asyncio.gather(waiting, return_exceptions=True)
-        assert waiting.cancelled()
+        ended, _ = await asyncio.wait({waiting}, timeout=10.0)
+        waiting.cancel()
+        assert ended
 
 
 async def test_another_log_gets_what_is_written_from_then_on(tmp_path: Path) -> None:

@@ -109,6 +109,7 @@ class NvmeCollector:
         self._health_due = self._logs_due = float("-inf")
         blamed = self._keep.blame(self._wall_ns())
         self._look()
+        self._keep.save()  # before any is asked: who is blamed must be of this boot
         if blamed is not None:
             device, hung, seconds = blamed
             nobody: dict[str, FieldValue] = {"address": "", "serial": ""}

@@ -2,9 +2,6 @@
 
 CODES: dict[str, str] = {
     "AccessError": "access.denied",
-    "AdminError": "nvme.unavailable",
-    "DeniedError": "nvme.denied",
-    "DriveLostError": "nvme.lost",
     "ScopeError": "access.scope",
     "UnbalancedError": "balance.open",
     "BackupError": "backup.failed",
@@ -20,7 +17,6 @@ CODES: dict[str, str] = {
     "BundleError": "cli.bundle",
     "ServerError": "cli.server",
     "SimulationError": "cli.simulation",
-    "UnsupportedError": "nvme.unsupported",
     "WordError": "cli.word",
     "ContractError": "collector.contract",
     "LentError": "collector.lent",
@@ -49,6 +45,10 @@ CODES: dict[str, str] = {
     "TaintUnknownError": "ledger.taint_unknown",
     "TransitionError": "ledger.transition",
     "NodeUnknownError": "node.unknown",
+    "DeniedError": "nvme.denied",
+    "DriveLostError": "nvme.lost",
+    "AdminError": "nvme.unavailable",
+    "UnsupportedError": "nvme.unsupported",
     "RecordInvalidError": "record.invalid",
     "RecordUnknownError": "record.unknown",
     "NovaConfError": "feed.nova_conf",

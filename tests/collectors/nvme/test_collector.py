@@ -1,6 +1,9 @@
 """Drives as rows, documents and events; what may not be asked, hangs or lies harms only itself."""
 
+import json
+import os
 import shutil
+import signal
 from pathlib import Path
 
 import pytest
@@ -273,25 +276,66 @@ def test_what_changed_while_nobody_looked_is_told_by_the_next_run(root: Path, tm
     assert ["nvme.media_errors"] == [event.type for event in second.events()]
 
 
+class Hanging(FakeDrive):
+    """A drive that never answers when it is asked for its health."""
+
+    def log_page(self, page: int, size: int, nsid: int = 0xFFFFFFFF) -> bytes:
+        """Say that it was asked, and hang."""
+        if page == 0x02:
+            os.write(self.pipe, b"?")
+            signal.pause()
+        return super().log_page(page, size, nsid)
+
+    pipe = -1
+
+
+def _killed_while_asking(root: Path, state: Path) -> None:
+    """Run a collector in a process of its own until it hangs, and end it as the host does."""
+    asked, pipe = os.pipe()
+    child = os.fork()
+    if not child:
+        bad = Hanging()
+        bad.pipe = pipe
+        try:
+            Machine(root, state, nvme0=bad, nvme1=FakeDrive("OTHER")).start().rows()
+        finally:
+            os._exit(1)
+    assert b"?" == os.read(asked, 1)
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    os.close(asked)
+    os.close(pipe)
+
+
 def test_drive_that_hung_its_reader_is_left_alone_for_a_while(root: Path, tmp_path: Path) -> None:
     made.drive(root, "nvme1", SECOND, serial="OTHER")
     state = tmp_path / "state"
     state.mkdir()
     write(root, "proc/sys/kernel/random/boot_id", "b1\n")
-    Machine(root, state, nvme0=FakeDrive(), nvme1=FakeDrive("OTHER")).start().collector.stop()
-    (state / "asked").write_text(DRIVE.ljust(128))  # what is left when the process was killed
-    bad = FakeDrive()
-    machine = Machine(root, state, nvme0=bad, nvme1=FakeDrive("OTHER")).start()
-    machine.clock.now += 300
-    items: list[Item] = []
-    collected = machine.collector.collect()
-    with pytest.raises(PartialCollectError, match="left alone"):
-        items.extend(collected)
-    assert (0, 40.0) == (bad.opened, keyed(items)["nvme nvme:OTHER"]["temperature_celsius"])
-    (event,) = machine.events()
-    assert ("nvme.drive.hung", DRIVE, 60) == (event.type, event.device, event.detail["seconds"])
-    machine.wall_ns += 61_000_000_000
-    assert 40.0 == machine.rows()[f"nvme {DRIVE}"]["temperature_celsius"]
+    for seconds in (60, 120):
+        _killed_while_asking(root, state)
+        bad = FakeDrive()
+        machine = Machine(root, state, nvme0=bad, nvme1=FakeDrive("OTHER")).start()
+        machine.clock.now += 300
+        items: list[Item] = []
+        collected = machine.collector.collect()
+        with pytest.raises(PartialCollectError, match="left alone"):
+            items.extend(collected)
+        assert (0, 40.0) == (bad.opened, keyed(items)["nvme nvme:OTHER"]["temperature_celsius"])
+        (event,) = [one for one in machine.events() if one.type == "nvme.drive.hung"]
+        assert (DRIVE, seconds) == (event.device, event.detail["seconds"])
+        machine.wall_ns += (seconds + 1) * 1_000_000_000
+        assert 40.0 == machine.rows()[f"nvme {DRIVE}"]["temperature_celsius"]
+        machine.collector.stop()
+        _expire(state)
+
+
+def _expire(state: Path) -> None:
+    """Let the time pass for which the drive is left alone, as the next process counts it."""
+    kept = json.loads((state / "seen.json").read_text())
+    for hung in kept["hung"].values():
+        hung["until_ns"] = 0
+    (state / "seen.json").write_text(json.dumps(kept))
 
 
 def test_drives_that_say_one_number_are_told_apart_by_their_place(root: Path) -> None:

@@ -95,7 +95,7 @@ class LedgerWatch:
 
     async def _follow(self, mark: Mark, wanted: WatchFilter) -> AsyncGenerator[bytes, None]:
         after = mark.sequence
-        yield b": muster\n\n"
+        yield _place(mark.generation, after)  # who loses us before anything happens resumes from here
         while not self._closed.is_set():
             try:
                 if not await self._moved(after):
@@ -130,7 +130,8 @@ class LedgerWatch:
 
     async def _pause(self, seconds: float) -> None:
         try:
-            await asyncio.wait_for(self._closed.wait(), seconds)
+            async with asyncio.timeout(seconds):  # `wait_for` of Python 3.11 may swallow a cancellation
+                await self._closed.wait()
         except TimeoutError:
             pass
 

@@ -55,6 +55,14 @@ async def test_reader_that_comes_back_goes_on_where_it_was(tmp_path: Path) -> No
         assert watch.watchers == 0
 
 
+async def test_reader_has_a_place_before_anything_happens(tmp_path: Path) -> None:
+    async with opened(tmp_path / "ledger.db") as ledger:
+        await settle(ledger)
+        watch = LedgerWatch(ledger)
+        async with aclosing(watch.events(await watch.begin(""), WatchFilter())) as events:
+            assert f"id: 1.{ledger.durable}\n\n" in (await anext(events)).decode()
+
+
 async def test_reader_of_what_memory_no_longer_holds_reads_from_disk(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

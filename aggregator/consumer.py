@@ -102,7 +102,8 @@ class Following:
     async def pause(self, seconds: float) -> None:
         """Do nothing for so long, or until `stop`."""
         try:
-            await asyncio.wait_for(self._stopping.wait(), seconds)
+            async with asyncio.timeout(seconds):  # `wait_for` of Python 3.11 may swallow a cancellation
+                await self._stopping.wait()
         except TimeoutError:
             pass
 

@@ -56,7 +56,7 @@ ALERT: Final = "alert"
 TOPICS: Final = ("capability", "event", ALERT)
 READ_BYTES: Final = 1 << 15
 """Of a partition at once: some fifty documents. A partition that has little to say waits for so much of each other one,
-a tenth of a second in all; larger pieces save nothing (`tests.bench.bench_inventory`)."""
+a tenth of a second in all; larger pieces save little (`tests.bench.bench_inventory`)."""
 SILENCE_SECONDS: Final = 30.0
 """A node that was not heard for so long is silent."""
 _TOGETHER: Final = 32

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import pytest
 
+from collectors.expectation import parse_expectations
 from collectors.sriov.checks import Checks
 from collectors.sriov.collector import SriovCollector, SriovConfig
 from collectors.vnics import HEADERS, PATH
@@ -17,6 +18,7 @@ from schemas.rows import Event
 from tests.collectors.pci.made import write
 from tests.collectors.sriov.help import collector_of, described
 from tests.collectors.sriov.made import OTHER, PORT, Answers, answer, interface, port, vf, vf_entry
+from tests.needs import REPOSITORY
 
 MACS: Final = ("b8:3f:d2:9e:41:6c", "b8:3f:d2:9e:41:6d")
 VFS: Final = ("0000:3b:02.0", "0000:3b:02.2", "0000:3b:12.0")
@@ -233,3 +235,22 @@ def test_what_cannot_be_read_of_options_is_objected_to(tmp_path: Path) -> None:
     config = SriovConfig(expectations=str(path), metadata_address="nowhere")
     collector = collector_of(tmp_path, Answers(), config=config)
     assert {"metadata_address", "expectations"} == {one.option for one in collector.check_options(attempt=False)}
+
+
+def test_file_that_cannot_be_read_any_more_is_told_and_stands(tmp_path: Path) -> None:
+    answers = machine(tmp_path)
+    path = tmp_path / "expected.toml"
+    path.write_text('[[expect]]\nkind = "vf"\ncount = 4\n')
+    config = SriovConfig(expectations=str(path), metadata_every_seconds=0.1)
+    collector = collector_of(tmp_path, answers, config=config, clock=None)
+    assert ["wrong-count"] == [one.detail["kind"] for one in watched(collector)]
+    path.write_text("[[expect")
+    checks = Checks(tmp_path, "off", "127.0.0.1:9", 60.0, str(path), lambda: 0.0)
+    assert [] == checks.look(collector.survey, lambda vf, told: "", list)
+    assert "expected.toml" in checks.problem
+
+
+def test_example_of_the_documentation_is_read() -> None:
+    text = (REPOSITORY / "docs/expectations.md").read_text()
+    example = text.partition("```toml\n")[2].partition("```")[0]
+    assert [16, 2] == [one.count for one in parse_expectations(example.encode())]

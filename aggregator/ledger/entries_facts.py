@@ -60,7 +60,7 @@ class Viewed(LedgerEntry, frozen=True, tag=6):
 
     device: str
     view: View
-    instead: list[str] = []
+    instead: list[str] = msgspec.field(default_factory=list)
     """Sources of views that hold no more: of where a device was that is back elsewhere."""
 
 

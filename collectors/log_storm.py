@@ -24,6 +24,11 @@ import msgspec
 from collectors.log_row import Row
 from schemas.verbosity import Level
 
+RINGS: Final = ("kmsg",)
+"""Sources that keep a bounded number of records: what was written longer ago than a window, and is read at once at a
+start, is no storm for that."""
+_TIME: Final = 9
+"""Where a row has the record's own time."""
 MOST_STORMS: Final = 1024
 MOST_REMEMBERED: Final = 64
 """Of more storms of sources that can be read again than that the counts are told, not remembered."""
@@ -112,6 +117,16 @@ class Storms:
         """
         if not self._copies:
             return rows
+        if source in RINGS and rows[0][_TIME] is not None:
+            since = now_ns - int(self._seconds * 1e9)
+            old = next((at for at, row in enumerate(rows) if (row[_TIME] or since) >= since), len(rows))
+            if old:
+                return rows[:old] + self._sift(source, level, rows[old:], now_ns, further)
+        return self._sift(source, level, rows, now_ns, further)
+
+    def _sift(
+        self, source: str, level: Level, rows: list[Row], now_ns: int, further: Mapping[str, Mapping[int, str]]
+    ) -> list[Row]:
         keys = _keys(rows)
         heat, warm = self._heat, self._warm
         kept: list[Row] | None = None

@@ -18,8 +18,8 @@ from collectors.syslog_kmsg import Devices
 from collectors.syslog_rows import Rows
 from schemas.events import check_events
 from schemas.rows import Event, Item, Position, Severity, Tally
-from tests.collectors.syslog.harness import Running
-from tests.collectors.syslog.test_kmsg import machine, record
+from tests.collectors.syslog.harness import Running, flat
+from tests.collectors.syslog.test_kmsg import BOOT, machine, record
 from tests.needs import recorded_data
 
 CASES = Path(__file__).parents[2] / "cases" / "syslog"
@@ -312,7 +312,9 @@ def test_operator_may_do_without_events(tmp_path: Path) -> None:
 def test_storm_in_the_kernel_log_is_folded_and_its_end_is_told_when_the_collector_stops(tmp_path: Path) -> None:
     count = 5000
     text = "NVRM: Xid (PCI:0000:38:00): 95, Uncontained: LTC TAG ({:#x})"
-    root = machine(tmp_path, b"".join(record(at, text.format(at), 3) for at in range(count)))
+    now = time.monotonic_ns() // 1000
+    records = "".join(f"3,{at},{now},-;{text.format(at)}\n" for at in range(count))
+    root = machine(tmp_path, records.encode())
     with Running(SyslogConfig(), root, storms=True) as running:
         running.wait_for(lambda: any("," in value for value in running.positions().values()) or running.count() > 0,
                          "the first rows")  # fmt: skip
@@ -329,3 +331,28 @@ def test_storm_in_the_kernel_log_is_folded_and_its_end_is_told_when_the_collecto
 def test_repeats_give_nothing_when_nothing_came() -> None:
     repeats = Repeats(INTERVAL, lambda: 0.0, lambda: NOW)
     assert ([], [], None) == (repeats.due(), repeats.finish(), repeats.remember())
+
+
+def test_records_and_events_are_counted_exactly_over_a_crash(tmp_path: Path) -> None:
+    """What the host has committed by then is all that is known to the next run: nothing twice, nothing lost."""
+    count = 3000
+    now = time.monotonic_ns() // 1000
+    records = "".join(f"3,{at},{now},-;NVRM: Xid (PCI:0000:38:00): 95, unit {at:#x}\n" for at in range(count))
+    root = machine(tmp_path, records.encode())
+    rows = events = 0
+    positions: dict[str, str] = {}
+    for crash in (1, 4, None):
+        with Running(SyslogConfig(), root, positions, storms=True) as running:
+            if crash is None:
+                running.wait_for(lambda: running.positions().get(f"kmsg:{BOOT}") == str(count - 1), "all records")
+                running.end_watch()
+                units = list(running.units)
+            else:
+                running.wait_for(lambda crash=crash: len(running.units) >= crash, "units")  # type: ignore[misc]
+                units = running.units[:crash]
+        items = [item for unit in units for item in unit]
+        positions = positions | {item.source: item.value for item in items if isinstance(item, Position)}
+        rows += sum(row.get("copies", 1) for row in flat(items))
+        events += sum(int(item.detail.get("times") or 1) for item in items if isinstance(item, Event))
+    assert (count, count) == (rows, events)
+    assert ("", "") == (positions["storms"], positions[REMEMBERED])

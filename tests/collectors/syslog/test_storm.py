@@ -279,3 +279,16 @@ def test_record_that_stands_for_many_keeps_the_columns_that_few_have() -> None:
     tape.turn(WINDOW)
     assert {"db2.example.com"} == {row.get("peer") for row in tape.found}
     assert "copies" in tape.found[-1]
+
+
+def test_what_the_kernel_wrote_long_ago_is_no_storm_because_it_is_read_at_once() -> None:
+    """At its start the agent reads the whole ring: boot, and hours of now and then."""
+    tape = Tape()
+    ago = [NOW - (1000 - at) * SECOND for at in range(1000)]
+    rows: list[Row] = [(at, f"x {at}", 3, 0, None, "kernel", None, None, None, ago[at], at, "") for at in range(1000)]
+    tape.rows.table("kmsg")[Level.ESSENTIAL].extend(rows)
+    tape.rows.number += len(rows)
+    tape.turn()
+    assert 1000 == len(tape.found)
+    tape.feed(*["x"] * 100, source="kmsg")
+    assert 1000 + COPIES <= len(tape.found) <= 1000 + COPIES + 2 * WARM

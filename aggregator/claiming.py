@@ -88,9 +88,9 @@ class Claiming:
         """Have a device cleaned. Raises NotGrantedError, TransitionError, DeviceUnknownError."""
         return await self._changed(lambda state: cleaning.begin_clean(state, device, who=who))
 
-    async def attest(self, device: str, who: str, statement: str) -> Device:
-        """Take an operator's word that a device is clean."""
-        return await self._changed(lambda state: cleaning.attest(state, device, who, statement))
+    async def attest(self, device: str, who: str, statement: str, as_of: int | None = None) -> Device:
+        """Take an operator's word that a device is clean, as it was at the ledger's sequence `as_of`."""
+        return await self._changed(lambda state: cleaning.attest(state, device, who, statement, as_of))
 
     async def retire(self, device: str, who: str, why: str) -> Device:
         """Take a device out for good."""

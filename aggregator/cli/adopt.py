@@ -99,15 +99,17 @@ def _attest(client: Client, options: argparse.Namespace) -> int:
         "kinds": options.kind,
         "where": options.where,
     }
-    would = client.post("/v1/adoption/attest", {**wanted, "dry_run": True})["would"]
+    asked = client.post("/v1/adoption/attest", {**wanted, "dry_run": True})
+    would = asked["would"]
     devices = "1 device" if len(would) == 1 else f"{len(would)} devices"
     if options.dry_run:
         show({"would": would}, options.output, _names(would, f"{devices} would be free"))
         return 0
     if not confirm(f"You vouch that {devices} are clean: they will be given to anybody. Go on?", yes=options.yes):
         return EXIT_FAILED
-    # exactly those that were shown: what came meanwhile is not vouched for
-    answer = client.post("/v1/adoption/attest", {"statement": options.statement, "devices": would})
+    # exactly those that were shown, as they were: what came meanwhile is not vouched for
+    body = {"statement": options.statement, "devices": would, "as_of": asked["sequence"]}
+    answer = client.post("/v1/adoption/attest", body)
     done = answer["attested"]
     show(answer, options.output, Table([], empty=f"{len(done)} free: recorded with your statement"))
     return 0

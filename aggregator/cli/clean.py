@@ -48,7 +48,9 @@ def do(options: argparse.Namespace, deed: str, devices: list[str]) -> int:
     if deed == "retire" and not confirm(f"{', '.join(devices)}: nobody gets them any more. Go on?", yes=options.yes):
         return EXIT_FAILED
     body = {"statement": options.statement} if deed == "attest" else None if deed == "clean" else {"why": options.why}
-    found = [client.post(f"/v1/devices/{quote(device, safe='')}/{deed}", body) for device in devices]
+    paths = [f"/v1/devices/{quote(device, safe='')}" for device in devices]
+    seen = [{"If-Match": str(client.get(path)["sequence"])} if deed == "attest" else {} for path in paths]
+    found = [client.call("POST", f"{path}/{deed}", body, {}, told) for path, told in zip(paths, seen, strict=True)]
     table = Table(["device", "state"], empty="")
     for device in found:
         table.add(device["id"], device["lifecycle"])

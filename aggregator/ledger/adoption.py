@@ -85,8 +85,10 @@ def is_attestable(state: State, device: Device) -> bool:
     )
 
 
-def attest(state: State, devices: Sequence[Device], who: str, statement: str) -> tuple[list[Entry], list[str]]:
-    """Take an operator's word that devices are clean, all or none; give their ids.
+def attest(
+    state: State, devices: Sequence[Device], who: str, statement: str, as_of: int | None = None
+) -> tuple[list[Entry], list[str]]:
+    """Take an operator's word that devices are clean, as they were at `as_of`, all or none; give their ids.
 
     Raises what `cleaning.attest` raises for the first that cannot be; ClaimInvalidError when there is none.
     """
@@ -94,5 +96,5 @@ def attest(state: State, devices: Sequence[Device], who: str, statement: str) ->
         raise ClaimInvalidError("nothing that was chosen waits for somebody's word: 'muster adopt' lists what does")
     entries: list[Entry] = []
     for device in devices:
-        entries += cleaning.attest(state, device.id, who, statement)[0]
+        entries += cleaning.attest(state, device.id, who, statement, as_of)[0]
     return entries, [device.id for device in devices]

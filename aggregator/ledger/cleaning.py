@@ -90,11 +90,17 @@ def abandon_clean(state: State, device: str, clean: int) -> tuple[list[Entry], D
     return [Passed(device, "clean_abandoned", why="its node never answered")], found
 
 
-def attest(state: State, device: str, who: str, statement: str) -> tuple[list[Entry], Device]:
-    """Take an operator's word that a device is clean. Raises ClaimInvalidError, or NotGrantedError while it is held."""
+def attest(state: State, device: str, who: str, statement: str, as_of: int | None = None) -> tuple[list[Entry], Device]:
+    """Take an operator's word that a device is clean. Raises ClaimInvalidError, or NotGrantedError while it is held.
+
+    `as_of` is the ledger's sequence when the operator looked: what was in use since, or is another part, or in another
+    place, they did not speak of, and NotGrantedError is raised. None: whatever is there now is meant.
+    """
     found = find(state, device)
     if not statement.strip():
         raise ClaimInvalidError("an attestation says what was done, and how it is known: --statement")
+    if as_of is not None:
+        _check_as_of(state, found, as_of)
     transition(found.lifecycle, "attested")
     if found.hold is not None and may_be_in_use(state, found):
         message = f"{device} may be in use for claim {found.hold.claim}: fence its node first"
@@ -102,6 +108,21 @@ def attest(state: State, device: str, who: str, statement: str) -> tuple[list[En
     _check_use(found, in_use.outside(state, found))
     text = msgspec.json.encode({"statement": statement}).decode()
     return [Proved(device, "attested", Evidence(0, "attestation", who, part_key(found), text))], found
+
+
+def _check_as_of(state: State, device: Device, as_of: int) -> None:
+    """Make sure that a device is what it was at a sequence of the ledger, and was in nobody's hands since."""
+    if as_of > state.sequence:
+        raise ClaimInvalidError(f"the ledger is at {state.sequence}, and has not come to {as_of}: look again")
+    stays = state.sights.get(device.id, ())
+    if device.released > as_of or device.first > as_of:
+        why = "was in use since"
+    elif stays and stays[-1].since > as_of:
+        why = "is another part, or in another slot, than it was"
+    else:
+        return
+    message = f"{device.id} {why}: the word was about what it was at {as_of}; look again"
+    raise NotGrantedError([Objection("device.changed", message, device.node, device.id)])
 
 
 def _check_use(device: Device, user: str) -> None:

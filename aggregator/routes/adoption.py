@@ -40,6 +40,9 @@ class AttestWanted(msgspec.Struct, forbid_unknown_fields=True):
     kinds: list[str] = []
     where: str = ""
     """An expression over `device` and `node`."""
+    as_of: int | None = None
+    """The ledger's `sequence` when they were looked at: with one that was in use since, or is another part, none is
+    attested (409). None: as they are now."""
     dry_run: bool = False
 
 
@@ -123,16 +126,21 @@ async def waiting(
 
 @router.post("/v1/adoption/attest", summary="Vouch for devices", response_class=Response)
 async def attest(request: Request, service: ServiceOf, caller: Adopter) -> Response:
-    """Take an operator's word that devices are clean: one decision, an entry for each device, all or none."""
+    """Take an operator's word that devices are clean: one decision, an entry for each device, all or none.
+
+    `sequence` is the ledger's, as of the answer: what a dry run shows is attested as of that.
+    """
     wanted = await _body(request, AttestWanted)
     fits = filter_of(wanted.where)
 
-    def decision(state: State) -> tuple[list[Entry], list[str]]:
-        entries, names = adoption.attest(state, _chosen(state, wanted, fits), caller.name, wanted.statement)
-        return ([] if wanted.dry_run else entries), names
+    def decision(state: State) -> tuple[list[Entry], tuple[int, list[str]]]:
+        chosen = _chosen(state, wanted, fits)
+        entries, names = adoption.attest(state, chosen, caller.name, wanted.statement, wanted.as_of)
+        return ([] if wanted.dry_run else entries), (state.sequence, names)
 
-    names = await service.ledger.decide(decision)
-    return answer({"attested": [] if wanted.dry_run else names, "would": names if wanted.dry_run else []})
+    sequence, names = await service.ledger.decide(decision)
+    given = {"attested": [] if wanted.dry_run else names, "would": names if wanted.dry_run else []}
+    return answer({"sequence": sequence, **given})
 
 
 def _chosen(state: State, wanted: AttestWanted, fits: Fits) -> list[Device]:

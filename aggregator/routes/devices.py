@@ -148,7 +148,10 @@ def named_nodes(state: State, name: str) -> list[Node]:
 
 @router.get("/v1/devices/{device}", summary="Show a device", response_class=Response, openapi_extra=gives(DeviceShown))
 async def show_device(service: ServiceOf, _: Reader, device: str, as_of: AsOf = "") -> Response:
-    """Show a device with its stays: where the part has been, what was in its slot; `times_ns` by ledger sequence."""
+    """Show a device with its stays: where the part has been, what was in its slot; `times_ns` by ledger sequence.
+
+    `ETag` is the sequence of its last change: an operator's word about it quotes that.
+    """
 
     def question(state: State) -> DeviceShown:
         found = cleaning.find(state, device)
@@ -157,7 +160,9 @@ async def show_device(service: ServiceOf, _: Reader, device: str, as_of: AsOf = 
         return DeviceShown(state.sequence, state.generation, state.time_ns, shown, history, views)
 
     shown = await _ask(service, as_of, question)
-    return answer(msgspec.structs.replace(shown, times_ns=await _times(service, shown.history)))
+    response = answer(msgspec.structs.replace(shown, times_ns=await _times(service, shown.history)))
+    response.headers["ETag"] = f'"{shown.device.changed}"'
+    return response
 
 
 async def _times(service: "Service", history: DeviceHistory) -> dict[str, int]:

@@ -3,20 +3,21 @@
 from typing import Annotated, TypeVar
 
 import msgspec
-from fastapi import APIRouter, Depends, Request, Response
+from fastapi import APIRouter, Depends, Header, Request, Response
 
 from aggregator.access import Action, Caller
 from aggregator.ledger import nodes
 from aggregator.ledger.asks import ClaimInvalidError
 from aggregator.ledger.model import Device
 from aggregator.ledger.state import State
-from aggregator.routes.claims import claim_view
+from aggregator.routes.claims import claim_view, version_of
 from aggregator.routes.common import ServiceOf, allow, answer
 from aggregator.views import device_view
 from schemas.evidence import PowerReadback
 
 router = APIRouter(tags=["inventory"])
 Writer = Annotated[Caller, Depends(allow(Action.NODES_WRITE))]
+Seen = Annotated[str, Header(alias="If-Match")]
 T = TypeVar("T")
 
 
@@ -48,10 +49,14 @@ async def clean(service: ServiceOf, caller: Writer, device: str) -> Response:
 
 
 @router.post("/v1/devices/{device}/attest", summary="Vouch that a device is clean", response_class=Response)
-async def attest(request: Request, service: ServiceOf, caller: Writer, device: str) -> Response:
-    """Take an operator's word that a device is clean: it is recorded with who gave it, and the device is free."""
+async def attest(request: Request, service: ServiceOf, caller: Writer, device: str, seen: Seen = "") -> Response:
+    """Take an operator's word that a device is clean: it is recorded with who gave it, and the device is free.
+
+    `If-Match` is the `ETag` of the device as it was when they looked, or any `sequence` of the ledger from then: what
+    was in use since, or is another part, is refused with 409.
+    """
     wanted = await _body(request, Statement)
-    return _shown(service, await service.claiming.attest(device, caller.name, wanted.statement))
+    return _shown(service, await service.claiming.attest(device, caller.name, wanted.statement, version_of(seen)))
 
 
 @router.post("/v1/devices/{device}/retire", summary="Take a device out for good", response_class=Response)
@@ -91,7 +96,9 @@ def _node(state: State, name: str) -> str:
 
 
 def _shown(service: ServiceOf, device: Device, status: int = 200) -> Response:
-    return answer(device_view(service.ledger.peek(), device), status)
+    response = answer(device_view(service.ledger.peek(), device), status)
+    response.headers["ETag"] = f'"{device.changed}"'
+    return response
 
 
 async def _body(request: Request, kind: type[T]) -> T:

@@ -29,14 +29,16 @@ def test_attest_vouches_for_exactly_what_was_shown(run: Run, stub: Stub) -> None
 
     def attest(_given: Any, body: dict[str, Any]) -> Any:
         asked.append(body)
-        return {"attested": [] if body.get("dry_run") else body["devices"], "would": ["gpu-1", "gpu-2"]}
+        done = [] if body.get("dry_run") else body["devices"]
+        return {"sequence": 41, "attested": done, "would": ["gpu-1", "gpu-2"]}
 
     stub.answers["POST /v1/adoption/attest"] = attest
     assert 1 == run("adopt", "--attest", "--statement", "new", "--kind", "gpu")[0], "nobody can answer: nothing is done"
     assert [True] == [one.get("dry_run", False) for one in asked]
     status, out, _ = run("adopt", "--attest", "--statement", "new", "--kind", "gpu", "--yes")
     assert (0, "2 free: recorded with your statement\n") == (status, out)
-    assert ({"statement": "new", "devices": ["gpu-1", "gpu-2"]}, "gpu") == (asked[-1], asked[-2]["kinds"][0])
+    exactly = {"statement": "new", "devices": ["gpu-1", "gpu-2"], "as_of": 41}
+    assert (exactly, "gpu") == (asked[-1], asked[-2]["kinds"][0])
     asked.clear()
     assert 0 == run("adopt", "--attest", "--statement", "new", "--dry-run")[0]
     assert [True] == [one.get("dry_run", False) for one in asked]

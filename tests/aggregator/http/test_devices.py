@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 from urllib.parse import quote
 
@@ -9,8 +10,10 @@ import msgspec
 import pytest
 
 from aggregator.control_sqlite import SqliteControl
+from aggregator.ledger import uses
 from aggregator.ledger.ledger import Ledger
 from aggregator.ledger.model import Evidence
+from aggregator.ledger.outside import Use
 from aggregator.migrate import LEDGER
 from aggregator.views import EvidenceView, device_history
 from schemas.device import DeviceKind
@@ -51,6 +54,20 @@ async def test_stays_of_a_device_have_times(api: Api) -> None:
     (stay,) = told["history"]["slot"]
     assert (device, None) == (stay["device"], stay["until"])
     assert {str(stay["since"]): 1_700_000_000 * 10**9} == told["times_ns"]
+
+
+async def test_word_about_a_device_as_it_was_is_not_taken_for_what_it_is_now(api: Api) -> None:
+    """If-Match: the ETag, or any sequence since the last use; a word of before that use frees nothing."""
+    device = (await api.ask("GET", "/v1/devices?node=n0&limit=1"))[1]["devices"][0]["id"]
+    before = (await api.ask("GET", f"/v1/devices/{device}"))[1]["sequence"]
+    node, address = (api.ledger.peek().devices[device].node, api.ledger.peek().devices[device].slot.address)
+    for some in ([Use(node, address, "web")], []):
+        await api.ledger.decide(partial(uses.take, source="nova", kind="nova", uses=some, as_of_ns=1, who="op"))
+    path, word = f"/v1/devices/{device}/attest", {"statement": "new from the factory"}
+    for given, expected in ((f'"{before}"', 409), ("x", 400), (str(1 << 40), 400)):
+        assert expected == (await api.ask("POST", path, word, match=given))[0]
+    now = (await api.ask("GET", f"/v1/devices/{device}"))[1]["device"]["changed"]
+    assert 200 == (await api.ask("POST", path, word, match=f'"{now}"'))[0]
 
 
 async def test_evidence_is_an_object_with_an_operators_words(api: Api) -> None:

@@ -2,10 +2,10 @@
 
 import pytest
 
-from aggregator.ledger import adoption, claims, uses
-from aggregator.ledger.asks import Ask, ClaimInvalidError, Pick
+from aggregator.ledger import adoption, claims, cleaning, uses
+from aggregator.ledger.asks import Ask, ClaimInvalidError, NotGrantedError, Pick
 from aggregator.ledger.entries import Proved
-from aggregator.ledger.facts import FIRST_SIGHT_POLICIES, Sighting, observe
+from aggregator.ledger.facts import FIRST_SIGHT_POLICIES, Sighting, observe, withdraw
 from aggregator.ledger.model import Device
 from aggregator.ledger.outside import Use
 from aggregator.ledger.transitions import TransitionError
@@ -83,3 +83,23 @@ def test_policy_decides_only_what_nobody_uses(word: str, expected: Lifecycle) ->
         book.write(observe(book.state, Sighting("n1", "n1", "pci", one, "b1"), FIRST_SIGHT_POLICIES[word]))
         found.append(devices(book)[-1].lifecycle)
     assert [expected, Lifecycle.FOREIGN, Lifecycle.FOREIGN] == found
+
+
+def test_word_does_not_reach_what_was_in_use_or_replaced_since_it_was_looked_at(book: Book) -> None:
+    """A word about first sight that comes late frees no later tenant's dirt, and no other card."""
+    first, second, third = devices(book)[:3]
+    looked = book.state.sequence
+    book.decide(cleaning.attest(book.state, first.id, "op", "new"))
+    book.decide(claims.grant(book.state, Ask("t2", "vm", [Pick(first.id)]), "c-1"))
+    book.decide(claims.provision(book.state, "c-1"))
+    book.decide(claims.release(book.state, "c-1"))
+    book.decide(claims.undone(book.state, "c-1", book.state.claims["c-1"].epoch, [first.id]))
+    book.write(withdraw(book.state, "n1", next(iter(second.views)), "pulled"))
+    assert second is book.see(document(DeviceKind.GPU, "0000:09:00.0", serial=ADDRESSES[1]))
+    for device in (first, second):
+        with pytest.raises(NotGrantedError, match="look again"):
+            adoption.attest(book.state, [third, device], "op", "new", looked)
+    with pytest.raises(ClaimInvalidError, match="look again"):
+        adoption.attest(book.state, [third], "op", "new", book.state.sequence + 1)
+    adoption.attest(book.state, [third], "op", "new", looked)
+    adoption.attest(book.state, [first, second, third], "op", "wiped", book.state.sequence)

@@ -76,8 +76,9 @@ class Fake:
         return Running(SyslogConfig(**({"kmsg": False, "journald": True} | options)), self.root, positions)
 
 
-def child() -> psutil.Process:
-    """Give the one child process of the test that is a journalctl, or our fake's."""
+def follower_of(running: Running) -> psutil.Process:
+    """Give our fake once it has said what it says and follows."""
+    running.wait_for(lambda: [one.name() for one in psutil.Process().children()] == ["sleep"], "the follower")
     (found,) = psutil.Process().children()
     return found
 
@@ -372,9 +373,9 @@ def test_journalctl_that_is_killed_is_started_again_where_it_stopped(
     fake = Fake(tmp_path, line(1), line(2))
     with fake.running() as running:
         running.wait_for_rows(2)
-        running.wait_for(lambda: [one.name() for one in psutil.Process().children()] == ["sleep"], "the follower")
+        follower = follower_of(running)
         fake.say(line(2), line(3))
-        child().send_signal(signal.SIGTERM)
+        follower.send_signal(signal.SIGTERM)
         running.wait_for_rows(3)
     assert f"--cursor={cursor(2)}" in fake.asked()[2]
     assert (["m1", "m2", "m3"], []) == (running.messages(), running.events())
@@ -426,7 +427,7 @@ def test_journal_alone_that_is_not_there_is_no_data(tmp_path: Path) -> None:
 def test_stopping_ends_the_child_at_once(tmp_path: Path) -> None:
     with Fake(tmp_path, line(1)).running() as running:
         running.wait_for_rows(1)
-        process = child()
+        process = follower_of(running)
         assert running.end_watch() < 1.0
     assert not process.is_running()
 

@@ -75,6 +75,13 @@ def test_counters_that_only_grow_or_are_not_told_prove_nothing(
     assert not _gpu(fake_nvml, tmp_path, lambda: setattr(gpu, "energy", energy)).reset_seen
 
 
+@pytest.mark.parametrize("number", [197, 198])
+def test_count_of_bytes_that_wraps_is_no_reset(fake_nvml: FakeNvml, tmp_path: Path, number: int) -> None:
+    gpu = fake_nvml.gpus[0]
+    gpu.set_field(number, (1 << 32) - 1)
+    assert not _gpu(fake_nvml, tmp_path, lambda: gpu.set_field(number, 7)).reset_seen
+
+
 def test_programs_on_the_gpu_are_counted(fake_nvml: FakeNvml, tmp_path: Path) -> None:
     fake_nvml.gpus[0].set_processes("compute", [Process(4, 1), Process(5, 1)])
     assert 2 == _gpu(fake_nvml, tmp_path).processes

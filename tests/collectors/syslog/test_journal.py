@@ -78,9 +78,17 @@ class Fake:
 
 def follower_of(running: Running) -> psutil.Process:
     """Give our fake once it has said what it says and follows."""
-    running.wait_for(lambda: [one.name() for one in psutil.Process().children()] == ["sleep"], "the follower")
-    (found,) = psutil.Process().children()
-    return found
+    found: list[psutil.Process] = []
+
+    def follows() -> bool:
+        found[:] = psutil.Process().children()
+        try:
+            return [one.name() for one in found] == ["sleep"]
+        except psutil.NoSuchProcess:  # the one before it, which has just ended
+            return False
+
+    running.wait_for(follows, "the follower")
+    return found[0]
 
 
 @pytest.fixture(autouse=True)

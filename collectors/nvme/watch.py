@@ -52,7 +52,8 @@ def notice_of(uevent: Uevent | None) -> Notice | None:
         text = uevent.values.get("NVME_AEN", "")
         return Notice(name, uevent.values.get("NVME_EVENT") == _RESET, _hexadecimal(text))
     if uevent.subsystem == "block" and uevent.path.rpartition("/")[2].startswith("nvme"):
-        return Notice("")
+        _, _, below = uevent.path.partition("/nvme/")  # what several controllers have is below none
+        return Notice(below.partition("/")[0])
     return None
 
 

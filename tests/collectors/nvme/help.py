@@ -2,12 +2,13 @@
 
 import logging
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 from collectors.contract import Context
 from collectors.nvme import NvmeCollector, NvmeConfig
+from collectors.pci import Ear
 from schemas.errors import PartialCollectError
 from schemas.rows import Event, Item, Reading
 from schemas.verbosity import Level
@@ -28,15 +29,14 @@ class Clock:
 class Machine:
     """A collector that is started, and its clock."""
 
-    def __init__(self, root: Path, state: Path | None = None, **drives: FakeDrive) -> None:
+    def __init__(
+        self, root: Path, state: Path | None = None, listen: Callable[[], Ear] | None = None, **drives: FakeDrive
+    ) -> None:
         self.clock = Clock()
         self.wall_ns = 1_700_000_000_000_000_000
-        self.heard: Any = None
-        """An ear for uevents; None for none."""
         context = Context(
             subject="node-a", log=logging.getLogger("nvme"), root=root, state_dir=state, level=lambda: Level.DEBUG
         )
-        listen = (lambda: self.heard) if "ear" in drives else None
         self.collector = NvmeCollector(
             NvmeConfig(), context, self.clock, lambda: self.wall_ns, opener(**drives), listen
         )

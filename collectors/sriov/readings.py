@@ -74,11 +74,16 @@ class Readings:
     def _link(self, port: Port, level: Level) -> Link | None:
         if port.interface is None:
             return None
+        vfs = bool(port.vfs) and level >= Level.STANDARD
+        name = f"{port.interface.name} ({port.address})"
         try:
-            return read_link(self._kernel, port.interface.index, vfs=bool(port.vfs) and level >= Level.STANDARD)
+            link = read_link(self._kernel, port.interface.index, vfs=vfs)
         except (OSError, NetlinkError) as error:
-            self.failed[port.address] = f"{port.interface.name} ({port.address}): {error}"
+            self.failed[port.address] = f"{name}: {error}"
             return None
+        if vfs and any(one.counters is None for one in link.vfs) and self._trust.counts(port.driver):
+            self.failed[port.address] = f"{name}: the counters of {len(link.vfs)} functions do not fit into one answer"
+        return link
 
     def _port(self, name: str, link: Link, *, slow: bool) -> dict[str, FieldValue]:
         counters = link.counters or Counters()

@@ -1,12 +1,14 @@
 """Rows: what was measured, and nothing that was not."""
 
+import errno
 from pathlib import Path
 
 import pytest
 
+from schemas.errors import PartialCollectError
 from schemas.verbosity import Level
 from tests.collectors.sriov.help import Clock, collector_of, described, rows
-from tests.collectors.sriov.made import PORT, Answers, answer, interface, port, vf, vf_entry
+from tests.collectors.sriov.made import PORT, Answers, answer, interface, port, refusal, vf, vf_entry
 
 COUNTS = (11, 12, 1300, 1400, 15, 16, 17, 18)
 VFS = ("0000:3b:00.2", "0000:3b:00.3")
@@ -166,3 +168,14 @@ def test_at_level_essential_functions_are_not_asked_for(tmp_path: Path) -> None:
     answers.asked.clear()
     assert {"nic"} == {measurement for measurement, _ in rows(collector)}
     assert [(4, 0)] == answers.asked
+
+
+def test_counters_that_do_not_fit_are_absent_and_that_is_told(tmp_path: Path) -> None:
+    """How functions are set is read all the same."""
+    answers = machine(tmp_path)
+    answers.without_counters[4] = answer(4, vfs=[vf_entry(0, vlan=7, counts=None), vf_entry(1, counts=None)])
+    answers.links[4] = refusal(errno.EMSGSIZE)
+    collector = collector_of(tmp_path, answers)
+    assert {"vlan": 7, "link_up": True} == rows(collector)["vf", "vf:b8:3f:d2:9e:41:6c/0"]
+    with pytest.raises(PartialCollectError, match="2 functions do not fit"):
+        list(collector.collect())

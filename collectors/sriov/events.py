@@ -5,7 +5,7 @@ from typing import Final
 from schemas.events import EventSpec
 from schemas.rows import Severity
 
-_CHANGE: Final = ("address", "what", "before", "after")
+_CHANGE: Final = ("address", "what", "before", "after", "functions")
 
 EVENTS: Final = (
     EventSpec("sriov.port.new", "A network port appeared.", (Severity.NOTICE,), ("address", "interface")),
@@ -18,7 +18,8 @@ EVENTS: Final = (
     ),
     EventSpec(
         "sriov.changed",
-        "A port or virtual function has another MAC address, VLAN, rate, trust, spoof check, link state or interface.",
+        "A port or virtual function has another MAC address, VLAN, rate, trust, spoof check, link state or interface;"
+        " told of the port, with how many, when the same changed of many functions.",
         (Severity.NOTICE,),
         _CHANGE,
     ),

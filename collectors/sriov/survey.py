@@ -1,5 +1,6 @@
 """One look at all network functions: what `/sys` shows, and what the kernel says of each port; and what changed."""
 
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -21,6 +22,8 @@ _NAMES: Final = {
     "max_rate_mbps": "max_rate_bytes_per_second",
 }
 _MBIT_BYTES: Final = 125_000
+_MOST_ALIKE: Final = 8
+"""So many functions of a port whose same word changed in one look are told one by one."""
 
 
 class Survey(msgspec.Struct, frozen=True):
@@ -106,6 +109,10 @@ def _of_port(before: Survey, after: Survey, last: Port, port: Port, namer: Namer
     if one and two:
         yield from _changed(device, port.address, "mac", one.mac, two.mac)
         yield from _changed(device, port.address, "mtu_bytes", one.mtu_bytes, two.mtu_bytes)
+    yield from _folded(port, device, list(_of_functions(before, after, last, port, namer)))
+
+
+def _of_functions(before: Survey, after: Survey, last: Port, port: Port, namer: Namer) -> Iterator[Event]:
     was, now = before.told(last), after.told(port)
     there = {(vf.address, vf.inode): vf for vf in last.vfs}
     for vf in port.vfs:
@@ -117,6 +124,17 @@ def _of_port(before: Survey, after: Survey, last: Port, port: Port, namer: Namer
         if vf.index in was and vf.index in now:
             for word in _WORDS:
                 yield from _changed(name, vf.address, word, getattr(was[vf.index], word), getattr(now[vf.index], word))
+
+
+def _folded(port: Port, device: str, events: list[Event]) -> Iterator[Event]:
+    """Give events of functions; one for all of whatever has changed of many: a script that sets 256 is one thing."""
+    often = Counter(str(event.detail["what"]) for event in events)
+    yield from (event for event in events if often[str(event.detail["what"])] <= _MOST_ALIKE)
+    for word, count in sorted(often.items()):
+        if count > _MOST_ALIKE:
+            detail: dict[str, FieldValue] = {"address": port.address, "what": word, "functions": count}
+            text = f"{word} of {count} virtual functions of {port.address} is another"
+            yield Event("sriov.changed", text, Severity.NOTICE, device, detail)
 
 
 def _name(port: Port | VirtualPort) -> str:

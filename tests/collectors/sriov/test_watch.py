@@ -17,7 +17,7 @@ from collectors.sriov.ears import Ear, concerns, interface_indexes
 from schemas.rows import Event
 from tests.collectors.pci.made import unplug
 from tests.collectors.sriov.help import described, rows
-from tests.collectors.sriov.made import PORT, Answers, answer, vf_entry
+from tests.collectors.sriov.made import PORT, Answers, answer, interface, port, vf, vf_entry
 from tests.collectors.sriov.test_drift import MACS, VFS, machine
 
 SECONDS: Final = 20.0
@@ -107,6 +107,21 @@ def test_setting_of_a_function_is_told_with_what_it_was(tmp_path: Path) -> None:
         ] == [(device, one["what"], one["before"], one["after"]) for _, device, one in watched.after_ring(3)]
         assert {4, 5} == watched.bell.indexes
         assert 77 == described(watched.collector)[VFS[1]].capabilities["vlan"]
+
+
+def test_what_changed_of_many_functions_is_told_once(tmp_path: Path) -> None:
+    answers = Answers()
+    port(tmp_path)
+    interface(tmp_path, PORT, "ens1f0", 4)
+    for index in range(16):
+        vf(tmp_path, PORT, index, f"0000:3b:02.{index}" if index < 8 else f"0000:3b:03.{index - 8}", driver="vfio-pci")
+    answers.links[4] = answer(4, mac=MACS[0], vfs=[vf_entry(index) for index in range(16)])
+    with watching(tmp_path, answers) as watched:
+        entries = [vf_entry(index, vlan=index + 1, trust=index == 3) for index in range(16)]
+        answers.links[4] = answer(4, mac=MACS[0], vfs=entries)
+        assert [(f"vf:{MACS[0]}/3", "trust", None), (f"nic:{MACS[0]}", "vlan", 16)] == [
+            (device, one["what"], one.get("functions")) for _, device, one in watched.after_ring(2)
+        ]
 
 
 def test_functions_taken_away_are_told_of_their_port_and_have_no_rows(tmp_path: Path) -> None:

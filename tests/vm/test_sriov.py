@@ -164,6 +164,18 @@ def test_pulled_port_is_told_and_its_document_is_gone(said: Said) -> None:
     assert said.pulled_seconds <= 60
 
 
+@pytest.mark.parametrize("step", ["set", "given"])
+def test_evidence_is_what_ip_says_of_the_function(said: Said, step: str) -> None:
+    """A function that vfio has shows its VLAN and MAC address by its port all the same."""
+    look = said.looks[step]
+    told = _ip(look)[_port(look)["capabilities"]["interface"]]["vfinfo_list"]
+    for document in said.vfs(step):
+        one = told[document["capabilities"]["vf_index"]]
+        vlan: dict[str, int] = next(iter(one.get("vlan_list", [{}])), {})
+        mac = one["address"] if one["address"] != "00:00:00:00:00:00" else ""
+        assert {"vlan": vlan.get("vlan", 0), "mac": mac} == look["shown"][document["slot"]["address"]]
+
+
 def test_answer_of_the_port_holds_what_was_set(said: Said) -> None:
     """The recorded case `igb` is such an answer."""
     (link,) = parse_links(bytes.fromhex(said.looks["set"]["answer"]))

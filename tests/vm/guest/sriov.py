@@ -21,6 +21,7 @@ import msgspec
 
 from collectors.contract import Context
 from collectors.sriov import SriovCollector
+from collectors.sriov.evidence import shown
 from collectors.sriov.kernel import OwnKernel
 from collectors.sriov.netlink import WITH_VFS
 from schemas.rows import Event, Reading
@@ -80,6 +81,8 @@ class Guest:
             kernel = OwnKernel()
             said["answer"] = kernel.link(index, WITH_VFS).hex()
             kernel.close()
+            functions = [address for address, one in documents.items() if one["kind"] == "vf"]
+            said["shown"] = {address: msgspec.to_builtins(shown(Path("/"), address)) for address in functions}
         say("look", said)
 
 

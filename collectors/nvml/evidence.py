@@ -1,8 +1,9 @@
 """What a GPU shows after its clean, for the evidence that the ledger checks: reset, users, memory.
 
 No call tells of a reset. But the energy that the driver counts for a GPU begins anew with it, so a count that is lower
-after the hook than before proves one; of bytes moved over the bus it does not, for those counts wrap. With ECC the whole memory is written then, before
-anybody can use it: what was in it is gone, and a cell that does not take it is counted. Without ECC nothing tells.
+after the hook than before proves one; of bytes moved over the bus it does not, for those counts wrap. With ECC the
+whole memory is written then, before anybody can use it: what was in it is gone, and a cell that does not take it is
+counted. Without ECC nothing tells.
 Source: NVML API reference, nvmlDeviceGetTotalEnergyConsumption (64 bits of mJ); nvml.h, NVML_FI_DEV_PCIE_COUNT_TX_BYTES
 ("Value can be wrapped"); NVIDIA GPU Memory Error Management.
 """

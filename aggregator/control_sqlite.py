@@ -106,8 +106,7 @@ class SqliteControl:
         except (OSError, DBAPIError) as error:
             self._writing.dispose()
             raise ControlOpenError(
-                f"{self._path} cannot be opened as a {self._schema.name} database: {_why(error)}. Restore a"
-                " backup, or move it away: a new one is made, and nodes and people need new tokens"
+                f"{self._path} cannot be opened as a {self._schema.name} database: {_why(error)}. {self._remedy}"
             ) from error
         except ControlOpenError as error:
             self._writing.dispose()
@@ -265,15 +264,21 @@ class SqliteControl:
         if not self._committing:
             raise ControlError("a transaction must not commit; whoever runs it does, when it returns")
 
+    @property
+    def _remedy(self) -> str:
+        """Say what to do about a file that cannot be used."""
+        return (
+            "Stop the aggregator and restore a backup ('muster restore --force'), or move the file away with those"
+            f" beside it (-wal, -shm): a new one is made, and {self._schema.without}"
+        )
+
     def _typed(self, error: BaseException) -> BaseException:
         """Give the ControlError that stands for a failure of the database, or any other error as it is."""
         code = _sqlite_code(error)
         if code in _FULL:
             return ControlFullError(f"{self._path}: {_why(error)}; nothing was kept. Free disk space.")
         if code in _UNUSABLE:
-            return ControlError(
-                f"{self._path}: {_why(error)}; nothing was kept. The file is damaged: restore a backup."
-            )
+            return ControlOpenError(f"{self._path} is damaged: {_why(error)}; nothing was kept. {self._remedy}")
         if code in _FAILED:
             return ControlError(f"{self._path}: {_why(error)}; nothing was kept")
         if isinstance(error, StopIteration):  # a future cannot carry it

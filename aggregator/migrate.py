@@ -29,6 +29,8 @@ class Schema(msgspec.Struct, frozen=True):
     """The newest revision."""
     revisions: Path
     """The folder of its alembic revisions."""
+    without: str = "what was in it is gone"
+    """What is so without this database, when a new one takes its place."""
 
     @property
     def version_table(self) -> str:
@@ -36,9 +38,18 @@ class Schema(msgspec.Struct, frozen=True):
         return f"{self.name}_revision"
 
 
-CONTROL: Final = Schema("control", tables.METADATA, tables.HEAD, _MIGRATIONS / "control")
+CONTROL: Final = Schema(
+    "control", tables.METADATA, tables.HEAD, _MIGRATIONS / "control", "nodes and people need new tokens"
+)
 """The schema of the control database."""
-LEDGER: Final = Schema("ledger", ledger_tables.METADATA, ledger_tables.HEAD, _MIGRATIONS / "ledger")
+LEDGER: Final = Schema(
+    "ledger",
+    ledger_tables.METADATA,
+    ledger_tables.HEAD,
+    _MIGRATIONS / "ledger",
+    "claims come back from the nodes that keep them; variants, packages, quotas, marks, attestations and records of"
+    " other schedulers are gone",
+)
 """The schema of the ledger: on SQLite a file of its own, so that neither waits for the other's commits."""
 
 

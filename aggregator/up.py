@@ -222,7 +222,9 @@ class Supervisor:
         child.hang_up()
         if code == EXIT_CONFIG:
             child.status.last_exit = word
-            self.failed = f"the {child.spec.name} cannot run with this configuration; its words are above or in its log"
+            self.failed = (
+                f"the {child.spec.name} cannot run as things are: its last words, above or in its log, say why"
+            )
             return
         self._again(child, word)
 

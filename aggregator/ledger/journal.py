@@ -21,7 +21,7 @@ import msgspec
 import zstandard
 from sqlalchemy import Connection, delete, func, insert, or_, select, update
 
-from aggregator.control import ControlError
+from aggregator.control import ControlOpenError
 from aggregator.ledger.entries import Entry
 from aggregator.ledger.subjects import subjects
 from aggregator.ledger.tables import LEDGER_ENTRIES, LEDGER_HEAD, LEDGER_POSITION, database_seconds
@@ -147,7 +147,7 @@ def read(connection: Connection, after: int, most: int = 1 << 62, *, until: int 
                 return
 
 
-class LedgerDamagedError(ControlError):
+class LedgerDamagedError(ControlOpenError):
     """The ledger on disk is not what was written; restore a backup."""
 
     code = "ledger.damaged"

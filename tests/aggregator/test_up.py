@@ -186,7 +186,7 @@ def test_a_child_that_cannot_use_its_configuration_is_not_started_again_and_ends
         return supervisor.failed
 
     stage.until(failed, "the failure")
-    assert supervisor.failed.startswith("the 78 cannot run with this configuration")
+    assert supervisor.failed.startswith("the 78 cannot run as things are")
     stage.now += 1000
     supervisor.poll()
     assert 1 == supervisor.statuses()[0].starts

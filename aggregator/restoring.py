@@ -17,7 +17,7 @@ from schemas.rows import Event, Severity
 
 _log = logging.getLogger("muster.claims")
 PENDING_SECONDS: Final = 120.0
-"""How long a device of a checkpoint may be missing before its node is believed to have lost it."""
+"""How long a device of a checkpoint may be missing before it is called absent; it stays its claim's."""
 SET_BACK_SECONDS: Final = 3600.0
 """A node that has seen more than the ledger has a generation begun, at most so often: one node alone can claim it."""
 _FUTURE_SECONDS: Final = 86_400
@@ -76,10 +76,12 @@ class Restoring:
             shown = self._shown[publisher]
             if restoring.ahead(state, shown.checkpoint) and not await self._was_set_back(shown.checkpoint):
                 continue
-            pending = [kept.claim for kept in shown.checkpoint.claims if await self._give_back(publisher, shown, kept)]
+            pending = [kept for kept in shown.checkpoint.claims if await self._give_back(publisher, shown, kept)]
             if pending and self._clock() - shown.since < PENDING_SECONDS:
                 continue
             nodes = self._speaking.of(publisher)
+            for kept in pending:
+                await self._expect(publisher, shown, kept, nodes)
             if any(restoring.unshown(state, nodes)):
                 await self._ledger.decide(partial(restoring.show, nodes=nodes, kept=shown.checkpoint))
             if self._shown[publisher] is shown:  # else it has begun another run meanwhile
@@ -104,6 +106,13 @@ class Restoring:
             event = Event("claim.contradicted", message, Severity.CRITICAL, detail=detail, subject=publisher)
             await self._announce([event])
         return restored.pending
+
+    async def _expect(self, publisher: str, shown: _Shown, kept: CheckpointClaim, nodes: list[str]) -> None:
+        """Restore a claim with what nobody described in time: absent, and nobody else's when it is seen after all."""
+        missing = await self._ledger.decide(partial(restoring.expect, nodes=nodes, claim=kept))
+        _log.warning("claim_devices_absent claim=%s publisher=%s devices=%d", kept.claim, publisher, missing)
+        if missing:
+            await self._give_back(publisher, shown, kept)
 
     async def _was_set_back(self, checkpoint: Checkpoint) -> bool:
         """Begin a generation because a node has seen more than the ledger holds; False when that cannot be believed."""

@@ -5,7 +5,7 @@ something there by the ledger that was lost has it still. What this ledger decid
 node: a claim that it saw ending is over, whatever an old checkpoint says.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 import msgspec
@@ -14,19 +14,25 @@ from aggregator.ledger import asks, claims
 from aggregator.ledger.entries import (
     CheckpointShown,
     ClaimRestored,
+    DeviceSeen,
     Entry,
     GenerationBegun,
     Passed,
+    ProfileDefined,
     Provisioned,
+    Viewed,
+    ViewGone,
 )
-from aggregator.ledger.model import Claim, Device, Held, Node
+from aggregator.ledger.model import Claim, Device, Held, Node, Profile, View
 from aggregator.ledger.partitions import hold_for, partitions, slices
-from aggregator.ledger.state import State
+from aggregator.ledger.state import State, encode_profile
 from aggregator.ledger.transitions import allowed
 from aggregator.ledger.words import AMOUNTS, LIVE_CLAIMS, ClaimState, Epoch, Lifecycle, Mode
 from schemas.claims import Checkpoint, CheckpointClaim, ClaimDevice
+from schemas.device import DeviceKind, Part, Slot
 from schemas.mig import read_plan
 
+_KINDS: Final = {kind.value for kind in DeviceKind}
 _MODES: Final = {mode.value for mode in Mode}
 _TERM: Final = 3600.0
 """Seconds that a claim gets whose node tells a term that is none."""
@@ -124,6 +130,50 @@ def _back(state: State, publisher: str, claim: CheckpointClaim, known: set[str])
                 parent = device.parent if one.profile else ""
                 back[device.id] = Held(device.id, device.node, mode, one.part, one.profile, dict(one.expected), parent)
     return list(back.values()), Restored(claim.claim, pending, "; ".join(conflicts))
+
+
+def expect(state: State, nodes: Sequence[str], claim: CheckpointClaim) -> tuple[list[Entry], int]:
+    """Record the devices of a claim that nobody described in time as absent, and give how many; then `restore` it.
+
+    Whoever describes one later speaks of a device that is known, and a claim's: no policy for first sights frees it.
+    Of a publisher with several nodes it is not known on which they were: nothing is recorded.
+    """
+    if len(nodes) != 1:
+        return [], 0
+    node = state.nodes[nodes[0]]
+    entries: list[Entry] = []
+    numbers: dict[bytes, int] = {}
+    missing = [one for one in claim.devices if not one.profile and _find(state, node.publisher, one) is None]
+    for one in missing:
+        profile, view = _as_kept(node.publisher, one)
+        key = encode_profile(profile)
+        number = state.numbers.get(key, numbers.get(key))
+        if number is None:
+            number = numbers[key] = len(state.profiles) + len(numbers)
+            entries.append(ProfileDefined(number, profile))
+        name = one.device if one.device not in state.devices else f"{one.device}-{state.sequence}"
+        why = f"its node keeps it for claim {claim.claim}, and does not describe it"
+        entries.append(DeviceSeen(name, node.id, profile.kind, "seen", why))
+        entries.append(Viewed(name, msgspec.structs.replace(view, profile=number)))
+        entries.append(ViewGone(name, view.source, why))
+    return entries, len(missing)
+
+
+def _as_kept(publisher: str, one: ClaimDevice) -> tuple[Profile, View]:
+    """Give what a checkpoint says of a device, as a collector would; the profile's number is the caller's to give."""
+    word, _, rest = one.part.partition(":")
+    vendor = model = serial = uuid = ""
+    if word == "uuid":
+        uuid = rest
+    elif word == "serial":
+        vendor, _, serial = rest.partition(":")
+    else:
+        _, vendor, model = rest.rsplit(":", 2) if rest.count(":") > 1 else ("", "", "")
+    kind = DeviceKind(one.kind) if one.kind in _KINDS else DeviceKind.PCI_FUNCTION
+    keys = [f"pci:{one.address}"] if one.address else []
+    slot = Slot(path=one.path, address=one.address)
+    view = View(publisher, "checkpoint", one.device, 0, slot, serial, uuid, keys=keys)
+    return Profile(kind, Part(vendor=vendor, model=model)), view
 
 
 def _amounts(state: State, publisher: str, claim: CheckpointClaim, node: str) -> dict[str, dict[str, int]]:

@@ -1,5 +1,6 @@
 """Ledgers that are lost, new or set back, and nodes that remember: nobody gets what somebody else has."""
 
+import asyncio
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -14,13 +15,16 @@ from aggregator.control_sqlite import SqliteControl
 from aggregator.ledger import claims, cleaning, restoring
 from aggregator.ledger.asks import Ask, NotGrantedError, Pick
 from aggregator.ledger.entries import Forgotten, NodeReached
+from aggregator.ledger.facts import Sighting, observe, seen_free
 from aggregator.ledger.journal import LeadLostError
 from aggregator.ledger.ledger import Ledger
 from aggregator.ledger.words import ClaimState, Epoch, Lifecycle, Mode, Reach
 from aggregator.migrate import LEDGER
+from aggregator.restoring import PENDING_SECONDS
 from schemas.claims import Checkpoint, CheckpointClaim
+from schemas.device import DeviceKind
 from tests.aggregator.claims.rig import gpus, world
-from tests.aggregator.ledger.worlds import Book, begin
+from tests.aggregator.ledger.worlds import Book, begin, document
 
 FREE = Lifecycle.FREE
 
@@ -64,6 +68,31 @@ async def test_lost_ledger_is_built_again_from_checkpoints_piece_by_piece(tmp_pa
             await it.claim(two, tenant="other")
         await it.claiming.release(claim.id, "t")
         await it.until(lambda: it.lifecycles(one, two) == [FREE, FREE])
+
+
+@pytest.mark.parametrize("model", ["", "H100"])
+async def test_device_that_nobody_describes_in_time_stays_its_claims(tmp_path: Path, model: str) -> None:
+    """It is absent; when it is seen after all, no policy for what is seen first gives it away."""
+    one = document(DeviceKind.GPU, "0000:01:00.0", serial="" if model else "G1", group=1, model=model)
+    async with world(tmp_path / "one") as it:
+        (gpu,) = await it.add("n1", one)
+        claim = await it.active(gpu)
+    async with world(tmp_path / "two") as it:
+        (tmp_path / "two" / "n1.json").write_bytes((tmp_path / "one" / "n1.json").read_bytes())
+        await it.add_known("n1")
+        await it.until(lambda: it.ledger.peek().generation > claim.epoch.generation)  # it was set back, as it seems
+        await asyncio.sleep(0.1)
+        assert {} == it.ledger.peek().devices
+        it.now += PENDING_SECONDS + 1
+        await it.until(lambda: it.ledger.peek().nodes["n1"].shown == it.ledger.peek().generation)
+        assert (Lifecycle.ASSIGNED, Reach.ABSENT) == (it.device(gpu).lifecycle, it.device(gpu).reach)
+        seen = Sighting("n1", "n1", "pci", one, "b1")
+        await it.ledger.decide(lambda state: (observe(state, seen, seen_free), None))
+        assert [gpu] == list(it.ledger.peek().devices)
+        assert (Lifecycle.ASSIGNED, Reach.LIVE) == (it.device(gpu).lifecycle, it.device(gpu).reach)
+        assert [gpu] == [held.device for held in it.claim_of(claim.id).devices]
+        with pytest.raises(NotGrantedError):
+            await it.claim(gpu, tenant="other")
 
 
 async def test_amounts_come_back_with_the_claim_and_are_given_to_nobody_twice(tmp_path: Path) -> None:

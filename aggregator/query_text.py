@@ -35,6 +35,7 @@ _UNITS: Final[Mapping[str, int]] = {
     "w": 604_800 * SECOND,
 }
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ns|us|ms|s|m|h|d|w)")
+_DATE = re.compile(r"\d{4}-\d\d-\d\d\Z")
 _RFC3339 = re.compile(r"(\d{4}-\d\d-\d\d)[Tt ](\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?([Zz]|[+-]\d\d:\d\d)\Z")
 _MAX_NS: Final = 1 << 62
 
@@ -125,6 +126,8 @@ def parse_duration(text: str) -> int:
 def parse_time(text: str, now_ns: int) -> int:
     """Give the nanoseconds since 1970 of an RFC 3339 time, a bare number of them, or of `15m` ago. Raises QueryError.
 
+    A date alone is its beginning in UTC.
+
     Source: RFC 3339; fractions are read to the nanosecond.
     """
     word = text.strip()
@@ -134,7 +137,7 @@ def parse_time(text: str, now_ns: int) -> int:
         return int(word)
     if word == "now":
         return now_ns
-    match = _RFC3339.match(word)
+    match = _RFC3339.match(f"{word}T00:00:00Z" if _DATE.match(word) else word)
     if match is None:
         try:
             return max(0, now_ns - parse_duration(word.removeprefix("-")))

@@ -10,11 +10,13 @@ from aggregator.cli.changes import entries_table, watch
 from aggregator.cli.client import Client, ServerError, client_of
 from aggregator.cli.query import clock_time
 from aggregator.cli.render import CELL_WIDTH, Table, show
-from aggregator.cli.words import shorten
+from aggregator.cli.words import WordError, shorten
 from aggregator.ledger.givable import GIVEN, never_given
 from aggregator.ledger.words import Lifecycle, Reach
 from schemas.device import DeviceKind
 
+_NOT_WATCHED = ("kind", "lifecycle", "variant", "where", "as_of", "history", "all")
+"""Options of the list that a watch does not have."""
 _EPILOG = """examples:
   muster devices                         every device that can be given away
   muster devices --all                   fans, bridges and timers too
@@ -72,10 +74,15 @@ def run(options: argparse.Namespace) -> int:
     """List, show one, or watch."""
     client = client_of(options)
     if options.watch:
+        narrower = [f"--{name.replace('_', '-')}" for name in _NOT_WATCHED if getattr(options, name)]
+        if narrower:
+            raise WordError(f"--watch shows what happens from now on, of a device or a --node, without {narrower[0]}")
         return watch(client, options.output, node=options.node, device=options.device)
     if options.history:
         if not options.device:
             raise ServerError("--history is of one device: name it")
+        if options.as_of:
+            raise WordError("--history shows every entry about the device, up to now: leave --as-of out")
         answer = client.get(f"/v1/devices/{quote(options.device, safe='')}/history")
         show(answer["entries"], options.output, entries_table(answer["entries"]))
         return 0

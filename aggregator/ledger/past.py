@@ -7,6 +7,7 @@ look at a moment more than once.
 import asyncio
 from collections import OrderedDict
 from collections.abc import Callable
+from datetime import UTC, datetime
 from functools import partial
 from typing import Final, TypeVar
 
@@ -48,7 +49,8 @@ class Past:
         `question` runs on a thread. One that is not about `whole` tenants is answered sooner: only the devices that it
         looks at are made (`Shelf`).
 
-        Raises LedgerGoneError for a sequence that is not written yet, ControlError, LedgerBusyError.
+        Raises LedgerGoneError for a sequence that is not written yet, and for a moment before the first entry,
+        ControlError, LedgerBusyError.
         """
         self._ledger.peek()
         durable = self._ledger.durable
@@ -56,6 +58,8 @@ class Past:
             sequence = await self._ledger.database.read(partial(journal.sequence_at, time_ns=time_ns or 0))
         elif sequence > durable:
             raise LedgerGoneError(f"sequence {sequence} is not written yet, the last is {durable}")
+        if sequence == 0 and durable:
+            raise LedgerGoneError(await self._beginning())
         async with self._one:  # two past states at once would only take twice the memory
             state = self._states.pop(sequence, None)
             if state is None:
@@ -65,6 +69,11 @@ class Past:
             while len(self._states) > self._most:
                 self._states.popitem(last=False)
         return answer
+
+    async def _beginning(self) -> str:
+        first = (await self._ledger.entries(0, 1))[0]
+        begun = datetime.fromtimestamp(first.time_ns // 10**9, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        return f"the ledger begins at {begun}, with sequence {first.sequence}: of before that it knows nothing"
 
     async def history(self, device: str, *, before: int | None = None) -> list[Written]:
         """Give every entry about a device, and about claims that held it, oldest first; renewals are left out.

@@ -111,8 +111,10 @@ def set_quota(state: State, quota: Quota, who: str) -> tuple[list[Entry], Quota]
             raise CatalogError(f"limits: there is no {name!r}.{near}")
         if colon:
             _known(f"limits: {name}: variant", variant, state.variants)
-        if not 0 <= limit <= MAX_AMOUNT:
-            raise CatalogError(f"limits.{name}: {limit} is not from 0 to {MAX_AMOUNT}")
+        if limit < 0:
+            raise CatalogError(f"limits.{name}: {limit} is below 0")
+        if limit > MAX_AMOUNT:
+            raise CatalogError(f"limits.{name}: {limit} is above {MAX_AMOUNT}")
     return ([] if state.quotas.get(quota.tenant) == quota else [QuotaSet(quota, who)]), quota
 
 
@@ -130,6 +132,12 @@ def set_ratio(state: State, amount: str, ratio: float, who: str) -> tuple[list[E
     if not (math.isfinite(ratio) and 0 < ratio <= MAX_RATIO):
         raise CatalogError(f"ratio: {ratio} is not above 0 and at most {MAX_RATIO:g}")
     return ([] if state.ratios.get(amount, 1.0) == ratio else [RatioSet(amount, ratio, who)]), ratio
+
+
+def known_variant(state: State, name: str) -> None:
+    """Raise CatalogUnknownError, with near names, for a variant that there is not; "" is none, and well."""
+    if name:
+        _known("variant", name, state.variants)
 
 
 def _check_name(what: str, name: str) -> None:

@@ -1,8 +1,7 @@
 """Devices: what there is, whose it is, and where it has been."""
 
-import time
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Annotated, Final, TypeVar
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 from fastapi import APIRouter, Depends, Query, Response
@@ -13,9 +12,10 @@ from aggregator.ledger.model import Device, Node
 from aggregator.ledger.nodes import NodeUnknownError
 from aggregator.ledger.shown import entry_view
 from aggregator.ledger.state import State
-from aggregator.query_text import parse_time
+from aggregator.placement.catalog import known_variant
 from aggregator.routes.common import ServiceOf, allow, answer
 from aggregator.routes.filters import Where, filter_of
+from aggregator.routes.moments import AsOf, ask
 from aggregator.routes.words import gives
 from aggregator.views import DeviceHistory, DeviceView, device_history, device_view
 from schemas.device import Value
@@ -27,10 +27,6 @@ if TYPE_CHECKING:
 router = APIRouter(tags=["inventory"])
 Reader = Annotated[Caller, Depends(allow(Action.READ))]
 Words = Annotated[list[str], Query()]
-AsOf = Annotated[str, Query(description="a ledger sequence, a time (2026-01-31T12:00Z), or how long ago (7d)")]
-T = TypeVar("T")
-_SEQUENCES: Final = 10**15
-"""A number below is a ledger sequence, one above nanoseconds since 1970."""
 
 
 class DeviceList(msgspec.Struct, frozen=True):
@@ -94,6 +90,7 @@ async def list_devices(
     def question(state: State) -> DeviceList:
         found: list[DeviceView] = []
         more, untold = "", 0
+        known_variant(state, variant)
         for device in _after(state, after, node):
             view = device_view(state, device)
             if (kind and view.kind not in kind) or (lifecycle and view.lifecycle not in lifecycle):
@@ -110,17 +107,7 @@ async def list_devices(
             found.append(view)
         return DeviceList(state.sequence, state.generation, state.time_ns, found, more, untold)
 
-    return answer(await _ask(service, as_of, question))
-
-
-async def _ask(service: "Service", as_of: str, question: Callable[[State], T]) -> T:
-    """Answer from the state, or from one of the past. Raises QueryError for a moment that is none."""
-    if not as_of:
-        return await service.ledger.read(question)
-    moment = parse_time(as_of, time.time_ns())
-    if moment < _SEQUENCES and as_of.strip().isdecimal():
-        return await service.book.past.ask(question, sequence=moment, whole=False)
-    return await service.book.past.ask(question, time_ns=moment, whole=False)
+    return answer(await ask(service, as_of, question, whole=False))
 
 
 def _after(state: State, after: str, node: str) -> Iterator[Device]:
@@ -159,7 +146,7 @@ async def show_device(service: ServiceOf, _: Reader, device: str, as_of: AsOf = 
         shown, history = device_view(state, found), device_history(state, found)
         return DeviceShown(state.sequence, state.generation, state.time_ns, shown, history, views)
 
-    shown = await _ask(service, as_of, question)
+    shown = await ask(service, as_of, question, whole=False)
     response = answer(msgspec.structs.replace(shown, times_ns=await _times(service, shown.history)))
     response.headers["ETag"] = f'"{shown.device.changed}"'
     return response

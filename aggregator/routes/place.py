@@ -4,7 +4,6 @@ Whoever may read sees everything that a refusal says. A tenant that may not lear
 devices each condition removed: no device, no node, no claim of theirs.
 """
 
-import time
 from collections import Counter
 from typing import Annotated
 
@@ -21,15 +20,13 @@ from aggregator.placement.placing import NotPlacedError, Placement
 from aggregator.placement.refusal import Refusal
 from aggregator.placement.request import Request, decode
 from aggregator.placement.whatif import Answer, Outcome, what_if, what_if_then
-from aggregator.query_text import parse_time
 from aggregator.routes.claims import claim_view, refused, told_to
 from aggregator.routes.common import CallerOf, ServiceOf, allow, answer, known, problem
+from aggregator.routes.moments import ask
 
 router = APIRouter(tags=["placement"])
 Reader = Annotated[Caller, Depends(allow(Action.READ))]
 Key = Annotated[str, Header(alias="Idempotency-Key", max_length=255)]
-_SEQUENCES = 10**15
-"""A number below is a ledger sequence, one above nanoseconds since 1970."""
 
 
 class PlaceWanted(Request, frozen=True, forbid_unknown_fields=True):
@@ -144,12 +141,7 @@ async def ask_what_if(http: HttpRequest, service: ServiceOf, _: Reader) -> Respo
     def then(state: State) -> Answer:
         return what_if_then(state, wanted.edits, wanted.request)
 
-    moment = parse_time(wanted.as_of, time.time_ns())
-    if moment < _SEQUENCES and wanted.as_of.strip().isdecimal():
-        told = await service.book.past.ask(then, sequence=moment)
-    else:
-        told = await service.book.past.ask(then, time_ns=moment)
-    return answer(_answer(told))
+    return answer(_answer(await ask(service, wanted.as_of, then, whole=True)))
 
 
 def _outcome(outcome: Outcome) -> dict[str, object]:

@@ -87,3 +87,13 @@ def test_a_device_that_is_not_there_says_so_behind_its_state(run: Run, stub: Stu
     assert "dirty, absent" in gone
     assert "dirty" in here
     assert "live" not in here
+
+
+@pytest.mark.parametrize(
+    "words",
+    [("--watch", "--as-of", "1m"), ("--watch", "--variant", "H200"), ("gpu-7f3k2ma", "--history", "--as-of", "3")],
+)
+def test_options_that_would_be_ignored_are_refused(run: Run, stub: Stub, words: tuple[str, ...]) -> None:
+    status, _, err = run("devices", *words)
+    assert (1, []) == (status, stub.asked)
+    assert words[-2] in err

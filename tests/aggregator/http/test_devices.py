@@ -11,8 +11,9 @@ import pytest
 
 from aggregator.control_sqlite import SqliteControl
 from aggregator.ledger import uses
+from aggregator.ledger.entries import VariantSet
 from aggregator.ledger.ledger import Ledger
-from aggregator.ledger.model import Evidence
+from aggregator.ledger.model import Evidence, Variant
 from aggregator.ledger.outside import Use
 from aggregator.migrate import LEDGER
 from aggregator.views import EvidenceView, device_history
@@ -156,3 +157,32 @@ async def test_what_waits_is_filtered_too(api: Api) -> None:
     _, told = await api.ask("GET", f"/v1/adoption?where={where}")
     assert [one["device"] for one in every if one["node"] == "n1"] == [one["device"] for one in told["devices"]]
     assert 0 < len(told["devices"]) < len(every)
+
+
+# --- the past ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("when", ["0", "20000d", "1970-01-01T00:00:01Z"])
+async def test_moment_before_the_ledger_is_no_empty_list(api: Api, when: str) -> None:
+    status, told = await api.ask("GET", f"/v1/devices?as_of={when}")
+    assert (410, "ledger.gone") == (status, told["code"])
+    assert "the ledger begins at 2023-11-14T22:13:20Z" in told["detail"]
+
+
+@pytest.mark.parametrize("when", ["2116-01-01T00:00:00Z", "2116-01-01"])
+async def test_moment_to_come_is_refused(api: Api, when: str) -> None:
+    status, told = await api.ask("GET", f"/v1/devices?as_of={when}")
+    assert (400, True) == (status, "yet to come" in told["detail"])
+
+
+async def test_what_was_not_there_yet_is_told_as_of_then(api: Api) -> None:
+    status, told = await api.ask("GET", "/v1/devices?as_of=1&node=n1")
+    assert (404, True) == (status, told["detail"].startswith("as of 1: there is no node 'n1'"))
+    assert 200 == (await api.ask("GET", "/v1/devices?as_of=now&node=n1"))[0]
+
+
+async def test_variant_that_there_is_not_is_no_empty_list(api: Api) -> None:
+    await api.ledger.decide(lambda _: ([VariantSet(Variant("H100", DeviceKind.GPU, "10de", "2330"))], None))
+    status, told = await api.ask("GET", "/v1/devices?variant=H10")
+    assert (404, True) == (status, "Did you mean 'H100'?" in told["detail"])
+    assert 200 == (await api.ask("GET", "/v1/devices?variant=H100"))[0]

@@ -24,6 +24,7 @@ NOW = 1_800_000_000 * SECOND
         ("2027-01-15T08:00:00Z", NOW),
         ("2027-01-15 09:00:00.000000001+01:00", NOW + 1),
         ("2027-01-15t08:00:00.5z", NOW + SECOND // 2),
+        ("2027-01-15", NOW - 8 * 3600 * SECOND),
         ("50000d", 0),
     ],
 )
@@ -33,7 +34,7 @@ def test_times(text: str, expected: int) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "yesterday", "2027-01-15", "2027-13-15T08:00:00Z", "1969-12-31T00:00:00Z", "9" * 30, "5 apples", "\u0661"],
+    ["", "yesterday", "2027-02-30", "2027-13-15T08:00:00Z", "1969-12-31T00:00:00Z", "9" * 30, "5 apples", "\u0661"],
 )
 def test_what_is_no_time_is_refused(text: str) -> None:
     with pytest.raises(QueryError):

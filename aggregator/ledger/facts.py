@@ -348,7 +348,8 @@ def _gone(state: State, device: Device, source: str, why: str) -> list[Entry]:
         if device.planned and device.lifecycle is Lifecycle.RESERVED:
             return entries  # with its claim it is no device any more
     entries.append(ViewGone(device.id, source, why))
-    entries += conflicts.left_alone(state, device)
+    if set(device.views) <= {source}:
+        entries += conflicts.left_alone(state, device)
     return entries
 
 

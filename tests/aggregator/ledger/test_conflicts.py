@@ -121,3 +121,13 @@ def test_mark_stays_while_a_claim_may_have_the_part_on_a_node_that_is_gone(book:
     book.decide(cleaning.fence(book.state, "n1", "op", now_ns=0, statement="scrapped"))
     book.write(conflicts.over(book.state, other))
     assert [True, False] == marked(one, other)
+
+
+def test_mark_stays_while_another_collector_still_sees_the_part(book: Book) -> None:
+    one, other = see(book, gpu()), see(book, gpu(), "n2")
+    see(book, msgspec.structs.replace(gpu(), device="gpu:G1"), collector="nvml")
+    sources = list(one.views)
+    book.write(withdraw(book.state, "n1", sources[0], "its driver went"))
+    assert [True, True] == marked(one, other)
+    book.write(withdraw(book.state, "n1", sources[1], "unplugged"))
+    assert [False, False] == marked(one, other)

@@ -14,7 +14,7 @@ from hypothesis import Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, multiple, rule
 
-from aggregator.ledger import claims, cleaning
+from aggregator.ledger import claims, cleaning, conflicts
 from aggregator.ledger.apply import apply
 from aggregator.ledger.asks import Ask, NotGrantedError, Pick, objections
 from aggregator.ledger.entries import NodeReached, NodeRun, Passed, Proved, QuotaSet
@@ -23,7 +23,7 @@ from aggregator.ledger.model import Device, Held, Quota
 from aggregator.ledger.shelf import Shelf
 from aggregator.ledger.state import State, decode_kept, encode_kept
 from aggregator.ledger.transitions import TransitionError
-from aggregator.ledger.words import LIVE_CLAIMS, ClaimState, Lifecycle, Mode, Reach
+from aggregator.ledger.words import CONFLICT, LIVE_CLAIMS, ClaimState, Lifecycle, Mode, Reach
 from schemas.claims import Made
 from schemas.device import DeviceKind, Document, Part
 from schemas.errors import MusterError
@@ -275,7 +275,8 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @rule(node=st.sampled_from(["n1", "n2"]), live=st.booleans())
     def silence(self, node: str, live: bool) -> None:
-        self.book.write([NodeReached(node, live)])
+        again = conflicts.of_node(self.state, node) if live else ()
+        self.book.write([NodeReached(node, live), *again])
 
     @rule(node=st.sampled_from(["n1", "n2"]))
     def reboot(self, node: str) -> None:
@@ -337,6 +338,33 @@ class LedgerMachine(RuleBasedStateMachine):
         devices = {held.device for _, held in self._live()}
         for name in devices:
             assert self.state.devices[name].parent not in devices
+
+    @invariant()
+    def whole_or_parts_are_cleaned(self) -> None:
+        """3: nothing is given that is cleaned as a part of something, or whose parts are."""
+        given = {held.device for _, held in self._live()}
+        for device in self.state.devices.values():
+            if device.lifecycle is Lifecycle.CLEANING:
+                assert device.parent not in given
+                assert not given & {*self.state.found.parts.get(device.id, ())}
+
+    @invariant()
+    def nobody_is_promised_what_is_in_use(self) -> None:
+        for device in self.state.devices.values():
+            if any(view.own.get("in_use_by") for view in device.views.values()):
+                assert device.lifecycle is not Lifecycle.RESERVED
+                assert list(objections(self.state, Ask("t2", "job", [Pick(device.id)])))
+
+    @invariant()
+    def one_part_one_place(self) -> None:
+        """8: of what is live, two of a kind with one identity are marked, and a mark cannot be put up with."""
+        places: dict[tuple[str, str], list[Device]] = defaultdict(list)
+        for device in self.state.devices.values():
+            if device.part.serial and self.state.reach(device) is Reach.LIVE:
+                places[device.part_key, device.kind.value].append(device)
+        for twins in places.values():
+            if len({(device.node, device.slot.address[:-2]) for device in twins}) > 1:
+                assert all(CONFLICT in device.taints for device in twins)
 
     @invariant()
     def sums(self) -> None:

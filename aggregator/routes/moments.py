@@ -9,8 +9,8 @@ from fastapi import Query
 from aggregator.ledger.cleaning import DeviceUnknownError
 from aggregator.ledger.nodes import NodeUnknownError
 from aggregator.ledger.state import State
-from  import QueryError
 from aggregator.query_text import parse_time
+from schemas.errors import QueryError
 
 if TYPE_CHECKING:
     from aggregator.service import Service

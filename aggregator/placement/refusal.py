@@ -8,6 +8,7 @@ from aggregator.ledger.asks import Ask, Objection, over_quota
 from aggregator.ledger.state import State
 from aggregator.placement.choose import Chooser, Group
 from aggregator.placement.layout import bits
+from aggregator.placement.never import never
 from aggregator.placement.plan import Plan
 from aggregator.placement.request import Resolved
 from aggregator.placement.solve import Failure, Solution
@@ -79,7 +80,8 @@ def refuse(limited: Chooser) -> Refusal:
     left = nodes[-1].left if nodes else len(chooser.index.nodes)
     conditions += [Condition(objection.reason, NODES, left, 0) for objection in quota]
     if near is None:
-        return Refusal(_message(resolved, conditions, near, quota, ""), conditions, quota=quota)
+        message = _message(resolved, conditions, near, quota, "") if quota else never(chooser)
+        return Refusal(message, conditions, quota=quota)
     node = chooser.state.nodes[near.node]
     message = _message(resolved, conditions, near, quota, chooser.state.called(node))
     return Refusal(message, conditions, near.node, near.missing, quota, node.name)
@@ -97,8 +99,7 @@ def _message(
     """Say it in a line; `called` names the nearest node for people."""
     if quota:
         return "; ".join(objection.message for objection in quota)
-    if near is None:
-        return "no node can hold this, even if all of it were free: ask for less on one node, or for less nearness"
+    assert near is not None
     told = ", ".join(
         f"{one.condition} {one.removed}" for one in conditions if one.removed and one.condition != "matching"
     )

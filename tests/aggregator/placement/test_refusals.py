@@ -32,7 +32,7 @@ from aggregator.placement.whatif import what_if, what_if_then
 from schemas.device import DeviceKind
 from tests.aggregator.ledger.rig import opened, settle
 from tests.aggregator.ledger.worlds import Book
-from tests.aggregator.placement.worlds import Spec, asked, build, cordon, grant, name_variants, silence
+from tests.aggregator.placement.worlds import Spec, asked, build, cordon, grant, name_variants, silence, simulated
 
 
 @pytest.fixture
@@ -286,3 +286,25 @@ async def _until(true: Callable[[], bool]) -> None:
     async with asyncio.timeout(30):
         while not true():  # noqa: ASYNC110 - nothing tells of it
             await asyncio.sleep(0.01)
+
+
+@pytest.mark.parametrize(
+    ("request_", "words"),
+    [
+        (asked(Need("V100"), where='node.name == "n9"'), 'no node fits --where node.name == "n9"'),
+        (asked(Need("H100", profile="9g.90gb")), "needs[0]: no GPU of variant H100 says that it can be divided"),
+        (asked(Need("V100", count=9)), "no node can hold this, even if all of it were free"),
+    ],
+)
+def test_what_never_can_be_is_told_by_what_is_wrong_with_it(book: Book, request_: Request, words: str) -> None:
+    assert words in refused(book, request_).message
+
+
+def test_profile_and_variant_that_there_are_not_are_told_with_near_names() -> None:
+    book = simulated("hgx-h100")
+    book.write([VariantSet(Variant("new", DeviceKind.GPU, "10de", "ffff"))])
+    assert (
+        "has the profile '2g.20g'. Did you mean '2g.20gb'"
+        in refused(book, asked(Need("H100", profile="2g.20g"))).message
+    )
+    assert "needs[0]: there is no device of variant new on any node" == refused(book, asked(Need("new"))).message

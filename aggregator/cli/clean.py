@@ -1,12 +1,13 @@
 """`muster clean`, `attest`, `retire` and `reinstate`: what operators decide about single devices."""
 
 import argparse
+import sys
 from typing import Final
 from urllib.parse import quote
 
 from aggregator.cli import add_examples, add_output_option, add_server_options
 from aggregator.cli.asking import add_yes_option, confirm
-from aggregator.cli.client import client_of
+from aggregator.cli.client import ServerError, client_of
 from aggregator.cli.render import Table, show
 from collectors.process import EXIT_FAILED
 
@@ -43,16 +44,24 @@ def run(options: argparse.Namespace) -> int:
 
 
 def do(options: argparse.Namespace, deed: str, devices: list[str]) -> int:
-    """Do one thing to devices, and say what each is then."""
+    """Do one thing to each device, and say what it is then, or why not: one that is refused leaves the others alone."""
     client = client_of(options)
     if deed == "retire" and not confirm(f"{', '.join(devices)}: nobody gets them any more. Go on?", yes=options.yes):
         return EXIT_FAILED
     body = {"statement": options.statement} if deed == "attest" else None if deed == "clean" else {"why": options.why}
     paths = [f"/v1/devices/{quote(device, safe='')}" for device in devices]
-    seen = [{"If-Match": str(client.get(path)["sequence"])} if deed == "attest" else {} for path in paths]
-    found = [client.call("POST", f"{path}/{deed}", body, {}, told) for path, told in zip(paths, seen, strict=True)]
-    table = Table(["device", "state"], empty="")
-    for device in found:
-        table.add(device["id"], device["lifecycle"])
+    found, refused = [], 0
+    for device, path in zip(devices, paths, strict=True):
+        try:
+            seen = {"If-Match": str(client.get(path)["sequence"])} if deed == "attest" else {}
+            found.append(client.call("POST", f"{path}/{deed}", body, {}, seen))
+        except ServerError as error:
+            if error.passing or len(devices) == 1:
+                raise
+            refused += 1
+            sys.stderr.write(f"muster: {device}: {error}\n")
+    table = Table(["device", "state"], empty="nothing was changed")
+    for one in found:
+        table.add(one["id"], one["lifecycle"])
     show(found, options.output, table)
-    return 0
+    return EXIT_FAILED if refused else 0

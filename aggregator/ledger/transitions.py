@@ -131,8 +131,10 @@ def transition(source: Lifecycle, cause: str) -> Transition:
     try:
         return _NEXT[source, cause]
     except KeyError:
-        can = ", ".join(sorted(line.cause for line in TRANSITIONS if line.source is source))
-        raise TransitionError(f"a device that is {source.value} cannot be {cause!r}; it can be: {can}") from None
+        fit = " or ".join(dict.fromkeys(line.source.value for line in TRANSITIONS if line.cause == cause))
+        raise TransitionError(
+            f"a device that is {source.value} cannot be {cause!r}: that is for one that is {fit or 'in no state'}"
+        ) from None
 
 
 def allowed(source: Lifecycle, cause: str) -> bool:

@@ -15,6 +15,8 @@ from aggregator.ledger.givable import GIVEN, never_given
 from aggregator.ledger.words import Lifecycle, Reach
 from schemas.device import DeviceKind
 
+_CLEAN = frozenset({Lifecycle.FREE.value, Lifecycle.RESERVED.value})
+"""States in which the last proof still holds: nobody can have used the device since."""
 _NOT_WATCHED = ("kind", "lifecycle", "variant", "where", "as_of", "history", "all")
 """Options of the list that a watch does not have."""
 _EPILOG = """examples:
@@ -169,7 +171,7 @@ def _one(answer: dict[str, Any]) -> Table:
         ("state", device["lifecycle"]),
         ("reach", device["reach"]),
         ("claim", device["claim"] and f"{device['claim']} of {device['tenant']} ({device['mode']})"),
-        ("clean by", _proof(device.get("evidence"))),
+        ("clean by" if device["lifecycle"] in _CLEAN else "was clean by", _proof(device.get("evidence"))),
         ("together", ", ".join(device["together"])),
         ("excludes", ", ".join(device["excludes"])),
         *((f"mark {taint['rule']}", f"{taint['effect']}: {taint['evidence']}") for taint in device["taints"]),

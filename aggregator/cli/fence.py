@@ -20,7 +20,7 @@ def add_fence_word(deeds: "argparse._SubParsersAction[argparse.ArgumentParser]")
                     "muster nodes fence gpu-17 --power Off")  # fmt: skip
     deed.add_argument("node", metavar="NODE", help="its id or host name")
     which = deed.add_mutually_exclusive_group(required=True)
-    which.add_argument("--statement", default="", help="how it is known; recorded with your name")
+    which.add_argument("--statement", default="", help="how it is known; recorded with your token's name")
     which.add_argument("--power", default="", metavar="STATE", help="the PowerState that its BMC answers now: Off")
     add_yes_option(deed)
 

@@ -7,6 +7,7 @@ from typing import Final
 import msgspec
 
 from aggregator.cli import add_examples, add_output_option
+from aggregator.cli.query import clock_time
 from aggregator.cli.render import Table, show
 from collectors.config import default_data_dir
 
@@ -39,6 +40,10 @@ def run(options: argparse.Namespace) -> int:
         manifest = restore_backup(options.file, folder, force=options.force)
     finally:
         lock.close()
-    told = f"restored the ledger up to sequence {manifest.sequence}; start the aggregator, and let nodes report"
+    told = (
+        f"restored the backup that was made {clock_time(manifest.made_ns)}, the ledger up to sequence"
+        f" {manifest.sequence}.\nWhat was decided since is gone: hand variants, packages, quotas, marks, attestations"
+        " and\nrecords in again. Start the aggregator: nodes bring back the claims that they keep."
+    )
     show(msgspec.to_builtins(manifest), options.output, Table([], empty=told))
     return 0

@@ -66,7 +66,10 @@ def test_a_restore_takes_the_place_of_what_is_there_only_when_told(
     assert "--force" in capsys.readouterr().err
     assert before == (folder / "ledger.db").read_bytes()
     assert 0 == main(["restore", "--force", str(tmp_path / "b.tar")])
-    assert "restored the ledger up to sequence" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "restored the backup that was made" in out
+    assert "the ledger up to sequence" in out
+    assert "What was decided since is gone" in out
     assert list(folder.glob("before-restore-*/ledger.db"))
 
 

@@ -97,3 +97,12 @@ def test_options_that_would_be_ignored_are_refused(run: Run, stub: Stub, words: 
     status, _, err = run("devices", *words)
     assert (1, []) == (status, stub.asked)
     assert words[-2] in err
+
+
+@pytest.mark.parametrize(("lifecycle", "word"), [("free", "clean by"), ("quarantined", "was clean by")])
+def test_proof_of_what_is_clean_no_more_is_of_the_past(run: Run, stub: Stub, lifecycle: str, word: str) -> None:
+    proof = {"ground": "attestation", "statement": "new", "who": "local", "sequence": 3, "readback": None}
+    answer = {"device": GPU | {"lifecycle": lifecycle, "evidence": proof}, "history": {"sights": [], "slot": []}}
+    stub.answers["GET /v1/devices/gpu-7f3k2ma"] = answer
+    (line,) = [line for line in run("devices", "gpu-7f3k2ma")[1].splitlines() if "clean by" in line]
+    assert line.startswith(word)

@@ -144,7 +144,7 @@ class Caretaker:
                     await self._ledger.decide(partial(_overdue, device=device.id, seen=lasting))
 
     def _lasts(self, state: State, device: Device) -> bool:
-        """Tell whether a free device was seen in use for a while: what it was cleaned after is told for a moment yet."""
+        """Tell whether a free device was seen in use for a while: what it was cleaned after is told a moment longer."""
         if not in_use.busy(state, device):
             self._busy.pop(device.id, None)
             return False

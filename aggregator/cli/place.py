@@ -21,6 +21,7 @@ _EPILOG = """examples:
   muster place --tenant blue --for vm-18 --need V100:2 --explain
   muster place --tenant blue --for vm-19 --need H100:1:driver:1g.10gb
   muster place --request wanted.json     all that POST /v1/place takes"""
+_OUTSIDE = frozenset({"lifecycle.foreign", "lifecycle.host"})
 AFFINITIES = ("none", "prefer", "require")
 
 
@@ -161,6 +162,33 @@ def placed_tables(told: dict[str, Any], names: Mapping[str, str]) -> list[Table]
     return [table, amounts] if told.get("amounts") else [table]
 
 
+def command_of(reason: str, edit: Mapping[str, Any]) -> str | None:
+    """Give the command that makes a change, as far as one does; None where none is told."""
+    device, node = edit.get("device", ""), edit.get("node", "")
+    match edit.get("edit"):
+        case "free-device" if reason in ("lifecycle.dirty", "lifecycle.quarantined"):
+            return f"muster clean {device}"
+        case "free-device" if reason == "lifecycle.cleaning":
+            return "wait: it is being cleaned"
+        case "free-device" if reason == "lifecycle.retired":
+            return f"muster clean {device} --reinstate"
+        case "free-device" if reason.startswith("lifecycle.") and reason not in _OUTSIDE:
+            return "muster claims release, of its claim"
+        case "free-device":
+            return "whoever uses it lets it go"
+        case "open-node":
+            deeds = {"node.maintenance": f"maintenance {node} --end", "node.retired": f"reinstate {node}"}
+            return f"muster nodes {deeds.get(reason, f'uncordon {node}')}"
+        case "remove-taint":
+            return (
+                f"muster untaint {device} {edit['rule']}" if device else f"muster untaint --node {node} {edit['rule']}"
+            )
+        case "set-quota":
+            return f"muster quota set {edit['tenant']}, with {edit['name']}={edit['limit']}"
+        case word:
+            return word
+
+
 def refusal_tables(told: dict[str, Any]) -> list[Table]:
     """Make the tables of a refusal: what each condition removed, and what would have to change."""
     counts = Table(["condition", "of", "removed", "left"], title=folded(told["message"]), empty=folded(told["message"]))
@@ -175,6 +203,6 @@ def refusal_tables(told: dict[str, Any]) -> list[Table]:
             changes = Table(["in the way", "what", "change"], title="it would succeed if all of this changed:")
             for one in found:
                 edit = one.get("edit", {})
-                changes.add(one["reason"], one.get("message", one.get("count")), edit.get("edit"))
+                changes.add(one["reason"], one.get("message", one.get("count")), command_of(one["reason"], edit))
             tables.append(changes)
     return tables

@@ -3,8 +3,12 @@
 Every fact that is in the way on the node that came nearest has an edit that would end it. With all of them made the
 request succeeds. Then it is tried without each, the hardest to change first, and what is not needed is left out. What
 remains is enough, and none of it is superfluous; both are checked on a hypothetical state, by the code that places.
+
+Nobody is sent away for what a clean would do: when the nearest node wants what somebody has, a few nodes are looked at
+on which nothing more is needed than cleaning what is nobody's.
 """
 
+import heapq
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final, TypeVar
 
@@ -47,6 +51,17 @@ _HARD: Final = (
     Lifecycle.DIRTY,
 )
 """The hardest to end first."""
+_SOMEBODYS: Final = frozenset(
+    {
+        "device.in_use",
+        *(f"lifecycle.{one.value}" for one in _HARD[1:7]),
+    }
+)
+"""Reasons of blockers whose end takes a device from somebody."""
+_IDLE: Final = frozenset(f"lifecycle.{one.value}" for one in _HARD[7:])
+"""Conditions that a clean ends."""
+_TRIES: Final = 3
+"""Nodes that are looked at for a milder way; each is as dear as the nearest was."""
 
 
 class Blocker(msgspec.Struct, frozen=True):
@@ -67,11 +82,50 @@ def blockers(index: Index, resolved: Resolved, refusal: Refusal) -> list[Blocker
     nodes = _concerned(Chooser(index, Solvers(), resolved, quotas=False), refusal)
     if not nodes:
         return None
+    found = _enough(chooser, nodes)
+    if found is not None and resolved.request.instances == 1 and any(_takes(one) for one in found):
+        for name in _unclean(chooser):
+            milder = _enough(chooser, [name])
+            if milder is not None and not any(_takes(one) for one in milder):
+                found = milder
+                break
+    return None if found is None else [_named(index.state, blocker) for blocker in found]
+
+
+def _enough(chooser: Chooser, nodes: Sequence[str]) -> list[Blocker] | None:
+    """Give an irreducible set for some nodes; None when no change there would help."""
     found = list(_all(chooser, nodes))
-    check = _Check(index.state, resolved, nodes)
-    if not check(found):
-        return None
-    return [_named(index.state, blocker) for blocker in irreducible(found, check)]
+    check = _Check(chooser.state, chooser.resolved, nodes)
+    return irreducible(found, check) if check(found) else None
+
+
+def _takes(blocker: Blocker) -> bool:
+    """Tell whether its change takes something from somebody."""
+    return blocker.reason in _SOMEBODYS
+
+
+def _unclean(chooser: Chooser) -> list[str]:
+    """Give a few nodes that have enough once what is nobody's is clean, those first where the least is to be cleaned.
+
+    Only counted: whether it fits is for `_enough` to say.
+    """
+    wanted = sum(1 if need.profile else need.count for need in chooser.resolved.needs)
+    if not wanted:
+        return []
+    found: list[tuple[int, str]] = []
+    for name, summary in chooser.index.nodes.items():
+        if summary.closed or not chooser.selected(name):
+            continue
+        hard = clean = 0
+        for word, mask in summary.reasons.items():
+            if word in _IDLE:
+                clean |= mask
+            else:
+                hard |= mask
+        left = chooser.solver_of(summary).plan.relevant & ~hard
+        if left.bit_count() >= wanted:
+            found.append(((left & clean).bit_count(), name))
+    return [name for _, name in heapq.nsmallest(_TRIES, found)]
 
 
 def _named(state: State, blocker: Blocker) -> Blocker:

@@ -88,7 +88,7 @@ def test_a_refusal_shows_the_conditions_and_fails(run: Run, stub: Stub) -> None:
         out.splitlines()[0],
         out.splitlines()[2].split(),
     ]
-    assert "gpu-a is dirty  free-device" in out
+    assert "gpu-a is dirty  muster clean gpu-a" in out
     stub.answers["POST /v1/place"] = {**REFUSED, "blockers": None}
     assert (
         "no change of what there is now would help" in run("place", "--tenant", "blue", "--for", "vm", "--explain")[1]

@@ -145,6 +145,19 @@ def test_the_nearest_node_is_one_that_can_at_all() -> None:
     assert ["lifecycle.dirty"] == [one.reason for one in blockers(book, request)]
 
 
+def test_nobody_is_sent_away_where_cleaning_would_do() -> None:
+    """The nearest node is short of one device, which somebody has; the other of two, which are nobody's."""
+    book = Book()
+    name_variants(book)
+    build(book, "n1", [Spec("V100"), Spec("V100", lifecycle="held:t2:passthrough")])
+    build(book, "n2", [Spec("V100", lifecycle="dirty"), Spec("V100", lifecycle="dirty")])
+    request = asked(Need("V100", count=2))
+    assert ("n1", 1) == (refused(book, request).nearest, refused(book, request).missing)
+    assert [("lifecycle.dirty", "n2")] * 2 == [(one.reason, one.node) for one in blockers(book, request)]
+    only = asked(Need("V100", count=2), where='node.name == "host-n1"')
+    assert ["lifecycle.reserved"] == [one.reason for one in blockers(book, only)]
+
+
 def test_irreducible_leaves_out_the_earlier_of_two_that_do_equally_well() -> None:
     assert [7, 9] == irreducible(range(10), lambda kept: bool({3, 7} & {*kept}) and 9 in kept)
 

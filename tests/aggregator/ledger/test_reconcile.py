@@ -115,7 +115,9 @@ def test_record_that_names_what_a_claim_holds(world: World) -> None:
 def test_use_before_any_node_was_told(world: World) -> None:
     world.claimed(world.gpu, to="reserved")
     world.look(world.document_of(GPU, DeviceKind.GPU, "G1", in_use_by=["qemu/9"]))
-    assert [] == world.told(), "the claim is none any more, and the device is foreign: there is nothing to disagree about"
+    assert [] == world.told(), (
+        "the claim is none any more, and the device is foreign: there is nothing to disagree about"
+    )
 
 
 def test_part_replaced_under_a_claim_is_told_with_both_parts(world: World) -> None:

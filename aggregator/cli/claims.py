@@ -11,6 +11,7 @@ from aggregator.cli import add_examples, add_output_option, add_server_options, 
 from aggregator.cli.asking import add_yes_option, confirm
 from aggregator.cli.client import Client, ServerError, client_of
 from aggregator.cli.names import node_id, node_names
+from aggregator.cli.place import MODES, lease_of
 from aggregator.cli.render import Table, show
 from aggregator.cli.words import age
 from collectors.process import EXIT_FAILED
@@ -23,7 +24,6 @@ _EPILOG = """examples:
   muster claims provision c-2f9a81c0aa           let the nodes make it ready
   muster claims renew c-2f9a81c0aa --lease 7200
   muster claims release c-2f9a81c0aa             give it back, to be cleaned"""
-_MODES = ("passthrough", "driver")
 _PAGE = 1000
 """Claims that are asked for at once."""
 
@@ -56,7 +56,7 @@ def _create(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("devices", nargs="*", metavar="DEVICE", help="ids of devices")
     parser.add_argument("--tenant", dest="owner", required=True, help="whose it will be")
     parser.add_argument("--for", dest="consumer", required=True, metavar="CONSUMER", help="what it is for: a job, a VM")
-    parser.add_argument("--mode", choices=_MODES, default="passthrough",
+    parser.add_argument("--mode", choices=MODES, default="passthrough",
                         help="passthrough (default): off the host's drivers; driver: the host keeps it")  # fmt: skip
     parser.add_argument("--amount", action="append", default=[], metavar="NODE:NAME=NUMBER",
                         help="vcpus, memory_bytes or disk_bytes of a node; may be repeated")  # fmt: skip
@@ -83,7 +83,7 @@ def run(options: argparse.Namespace) -> int:
             claim = client.post(f"{_path(options.claim)}/provision", None)
             show(claim, options.output, Table([], empty=f"{options.claim} is {claim['state']}"))
         case "renew":
-            body = {} if options.lease is None else {"lease_seconds": options.lease}
+            body = {} if options.lease is None else {"lease_seconds": lease_of(options.lease)}
             claim = client.post(f"{_path(options.claim)}/renew", body)
             left = age(claim["left_seconds"] or 0.0)
             show(claim, options.output, Table([], empty=f"{options.claim} is {claim['state']}, for {left}"))
@@ -115,7 +115,7 @@ def _ask(client: Client, options: argparse.Namespace) -> int:
         "consumer": options.consumer,
         "devices": [{"device": name, "mode": options.mode} for name in options.devices],
         "amounts": _amounts(client, options.amount),
-        "lease_seconds": options.lease,
+        "lease_seconds": lease_of(options.lease),
         "tolerations": options.tolerate,
         "dry_run": options.dry_run,
     }

@@ -13,6 +13,7 @@ from aggregator.cli.names import node_names
 from aggregator.cli.render import Table, folded, show
 from aggregator.cli.words import WordError
 from collectors.process import EXIT_FAILED
+from schemas.errors import near_names
 
 _EPILOG = """examples:
   muster place --tenant blue --for vm-17 --need V100:2 --dry-run
@@ -22,6 +23,7 @@ _EPILOG = """examples:
   muster place --tenant blue --for vm-19 --need H100:1:driver:1g.10gb
   muster place --request wanted.json     all that POST /v1/place takes"""
 _OUTSIDE = frozenset({"lifecycle.foreign", "lifecycle.host"})
+MODES = ("passthrough", "driver")
 AFFINITIES = ("none", "prefer", "require")
 
 
@@ -103,8 +105,28 @@ def request_of(options: argparse.Namespace) -> dict[str, Any]:
     if options.tolerate:
         made["tolerations"] = options.tolerate
     if options.lease is not None:
-        made["lease_seconds"] = options.lease
+        made["lease_seconds"] = lease_of(options.lease)
+    _check(made)
     return made
+
+
+def _check(made: dict[str, Any]) -> None:
+    for option, name, told in (
+        ("--tenant", "tenant", "whose the claim will be"),
+        ("--for", "consumer", "what it is for"),
+    ):
+        if not made.get(name):
+            raise WordError(f"{option}: say {told}")
+    for name in ("instances", "per_node"):
+        if isinstance(made.get(name), int) and made[name] < 1:
+            raise WordError(f"--{name.replace('_', '-')}: {made[name]} is not above 0")
+
+
+def lease_of(seconds: float) -> float:
+    """Give the seconds of a lease back. Raises WordError below 1; how long it may be the aggregator says."""
+    if not seconds >= 1:  # nan is not either
+        raise WordError(f"--lease: {seconds:g} is no number of seconds from 1 on")
+    return seconds
 
 
 def _need(text: str) -> dict[str, Any]:
@@ -115,6 +137,9 @@ def _need(text: str) -> dict[str, Any]:
     if more and more[0]:
         made["count"] = _number(f"--need {text}", more[0])
     if len(more) > 1 and more[1]:
+        if more[1] not in MODES:
+            near = near_names(more[1], MODES) or f" There is: {', '.join(MODES)}."
+            raise WordError(f"--need {text}: there is no mode {more[1]!r}.{near}")
         made["mode"] = more[1]
     if len(more) > 2 and more[2]:
         made["profile"] = more[2]
@@ -136,8 +161,8 @@ def _amount(text: str) -> tuple[str, int]:
 
 
 def _number(place: str, text: str) -> int:
-    if not text.isdigit():
-        raise WordError(f"{place}: {text!r} is not a whole number")
+    if not text.isdecimal() or int(text) < 1:
+        raise WordError(f"{place}: {text!r} is not a whole number above 0")
     return int(text)
 
 

@@ -109,11 +109,23 @@ def test_another_error_is_told_as_it_is(run: Run, stub: Stub) -> None:
         ("--fitting", "x"),
         ("--amount", "vcpus"),
         ("--amount", "vcpus=x"),
+        ("--amount", "vcpus=-1"),
+        ("--need", "H100:0"),
+        ("--need", "H100:1:drivr"),
+        ("--instances", "0"),
+        ("--lease", "nan"),
     ],
 )
 def test_options_that_cannot_be_read_say_how_they_are_written(run: Run, words: tuple[str, str]) -> None:
     status, _, err = run("place", "--tenant", "blue", "--for", "vm", *words)
     assert (1, True) == (status, words[1].split("=")[0] in err)
+
+
+def test_what_is_left_out_is_told_by_its_option(run: Run, stub: Stub) -> None:
+    assert "--tenant: say whose" in run("place", "--need", "H100")[2]
+    assert "--for: say what" in run("place", "--tenant", "blue", "--need", "H100")[2]
+    assert "Did you mean 'driver'?" in run("place", "--tenant", "b", "--for", "x", "--need", "H100:1:drivr")[2]
+    assert [] == stub.asked
 
 
 def test_what_if_shows_both_outcomes(run: Run, stub: Stub) -> None:

@@ -104,18 +104,23 @@ def set_quota(state: State, quota: Quota, who: str) -> tuple[list[Entry], Quota]
     if quota.tenant:
         _check_name("tenant", quota.tenant)
     for name, limit in quota.limits.items():
-        kind, colon, variant = name.partition(":")
-        known = ("claims", "devices", *AMOUNTS)
-        if kind not in known or (colon and kind != "devices"):
-            near = near_names(name, known) or f" Known: {', '.join(known)}, devices:<variant>."
-            raise CatalogError(f"limits: there is no {name!r}.{near}")
-        if colon:
-            _known(f"limits: {name}: variant", variant, state.variants)
-        if limit < 0:
-            raise CatalogError(f"limits.{name}: {limit} is below 0")
-        if limit > MAX_AMOUNT:
-            raise CatalogError(f"limits.{name}: {limit} is above {MAX_AMOUNT}")
+        check_limit(state, name, limit)
     return ([] if state.quotas.get(quota.tenant) == quota else [QuotaSet(quota, who)]), quota
+
+
+def check_limit(state: State, name: str, limit: int) -> None:
+    """Raise CatalogError, or CatalogUnknownError, for a limit that no quota can have."""
+    kind, colon, variant = name.partition(":")
+    known = ("claims", "devices", *AMOUNTS)
+    if kind not in known or (colon and kind != "devices"):
+        near = near_names(name, known) or f" Known: {', '.join(known)}, devices:<variant>."
+        raise CatalogError(f"limits: there is no {name!r}.{near}")
+    if colon:
+        _known(f"limits: {name}: variant", variant, state.variants)
+    if limit < 0:
+        raise CatalogError(f"limits.{name}: {limit} is below 0")
+    if limit > MAX_AMOUNT:
+        raise CatalogError(f"limits.{name}: {limit} is above {MAX_AMOUNT}")
 
 
 def remove_quota(state: State, tenant: str, who: str) -> tuple[list[Entry], None]:

@@ -5,12 +5,13 @@ from collections.abc import Sequence
 import msgspec
 
 from aggregator.ledger.state import State
+from aggregator.placement.catalog import check_limit
 from aggregator.placement.choose import Chooser, Solvers
-from aggregator.placement.edits import AnyEdit, DrainNode, Hypothesis
+from aggregator.placement.edits import AnyEdit, DrainNode, Hypothesis, OpenNode, SetQuota
 from aggregator.placement.index import Index
 from aggregator.placement.placing import NotPlacedError, Placement, Placer
 from aggregator.placement.refusal import Refusal
-from aggregator.placement.request import Request, resolve
+from aggregator.placement.request import ContradictionError, Request, resolve
 
 
 class Outcome(msgspec.Struct, frozen=True):
@@ -46,9 +47,16 @@ def what_if_then(state: State, edits: Sequence[AnyEdit], request: Request) -> An
 
 
 def _ask(placer: Placer, index: Index, edits: Sequence[AnyEdit], request: Request) -> Answer:
+    for edit in edits:
+        if isinstance(edit, SetQuota):
+            check_limit(index.state, edit.name, edit.limit)
     hypothesis = Hypothesis(index.state).apply(edits)
     after = index.fork(hypothesis.state, hypothesis.touched)
     drained = {hypothesis.node(edit.node).id for edit in edits if isinstance(edit, DrainNode)}
+    opened = {hypothesis.node(edit.node).id for edit in edits if isinstance(edit, OpenNode)}
+    if both := sorted(drained & opened):
+        name = hypothesis.state.called(hypothesis.state.nodes[both[0]])
+        raise ContradictionError("drain-node", "open-node", f"node {name} cannot be both")
     displaced = {claim for node in drained for claim in hypothesis.state.claims_on.get(node, ())}
     return Answer(
         index.state.sequence,

@@ -11,6 +11,7 @@ import pytest
 from aggregator.ledger import claims, cleaning
 from aggregator.ledger.entries import CheckpointShown, GenerationBegun, NodeSeen, QuotaSet, Tainted, VariantSet
 from aggregator.ledger.model import Quota, Variant
+from aggregator.placement.catalog import CatalogError
 from aggregator.placement.edits import (
     AddAmount,
     AddNode,
@@ -27,7 +28,15 @@ from aggregator.placement.explain import irreducible
 from aggregator.placement.index import Index
 from aggregator.placement.placing import NotPlacedError, Placer
 from aggregator.placement.refusal import Refusal
-from aggregator.placement.request import Affinities, Affinity, Isolation, Need, Request, UnknownNameError
+from aggregator.placement.request import (
+    Affinities,
+    Affinity,
+    ContradictionError,
+    Isolation,
+    Need,
+    Request,
+    UnknownNameError,
+)
 from aggregator.placement.whatif import what_if, what_if_then
 from schemas.device import DeviceKind
 from tests.aggregator.ledger.rig import opened, settle
@@ -321,3 +330,11 @@ def test_profile_and_variant_that_there_are_not_are_told_with_near_names() -> No
         in refused(book, asked(Need("H100", profile="2g.20g"))).message
     )
     assert "needs[0]: there is no device of variant new on any node" == refused(book, asked(Need("new"))).message
+
+
+def test_change_that_nobody_can_mean_is_refused(book: Book) -> None:
+    request = asked(Need("V100"))
+    with pytest.raises(CatalogError, match="Did you mean 'claims'"):
+        what_if(Placer(), book.state, [SetQuota("t1", "claim", 3)], request)
+    with pytest.raises(ContradictionError, match="node host-n1 cannot be both"):
+        what_if(Placer(), book.state, [DrainNode("n1"), OpenNode("host-n1")], request)

@@ -1,6 +1,7 @@
 """`muster adopt`: a fleet that is in use already comes under Muster."""
 
 import argparse
+from collections import Counter
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -9,11 +10,13 @@ from aggregator.cli import add_examples, add_output_option, add_server_options
 from aggregator.cli.asking import add_yes_option, confirm
 from aggregator.cli.client import Client, client_of
 from aggregator.cli.render import Table, show
-from aggregator.cli.words import WordError, ago_ns, shorten
+from aggregator.cli.words import WordError, ago_ns, expression_of, shorten
 from collectors.process import EXIT_FAILED
 from schemas.device import DeviceKind
 from schemas.errors import near_names
 
+_SINGLY = 20
+"""So many waiting devices have a line each."""
 _EPILOG = """examples:
   muster adopt                            what waits, and why
   muster adopt --records web1.xml web2.xml --node gpu-17
@@ -49,7 +52,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--node", default="", help="only of this node; with --records: whose they are")
     parser.add_argument("--kind", action="append", default=[], choices=[kind.value for kind in DeviceKind],
                         metavar="KIND", help="only of this kind; may be repeated")  # fmt: skip
-    parser.add_argument("--where", default="", metavar="EXPRESSION", help="only where this is true")
+    parser.add_argument("--where", default=None, metavar="EXPRESSION", help="only where this is true")
     parser.add_argument("--source", default="", metavar="NAME", help="with --records: what to call the record")
     parser.add_argument("--ahead", action="store_true", help="with --records: also of nodes that are yet to come;"
                         " what is first seen there is meant")  # fmt: skip
@@ -59,7 +62,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """List what waits, or do something about it."""
-    client = client_of(options)
+    client, options.where = client_of(options), expression_of(options.where)
     if options.attest:
         return _attest(client, options)
     if options.device:
@@ -82,12 +85,26 @@ def run(options: argparse.Namespace) -> int:
 
 
 def waiting_table(devices: list[dict[str, Any]], *, wide: bool = False) -> Table:
-    """Make the table of what waits to be adopted."""
+    """Make the table of what waits to be adopted; of many, a line for those of a node that wait for one reason."""
+    if len(devices) > _SINGLY and not wide:
+        return _groups(devices)
     table = Table(["device", "node", "address", "state", "why"], empty="nothing waits: every device is accounted for")
     for one in devices:
         why = one["why"] if wide else shorten(one["why"], 60)
         name = one["node_name"] or one["node"]
         table.add(one["device"], name if wide else shorten(name, 16), one["address"] or "-", one["lifecycle"], why)
+    return table
+
+
+def _groups(devices: list[dict[str, Any]]) -> Table:
+    counts = Counter((one["node_name"] or one["node"], one["kind"], one["lifecycle"], one["why"]) for one in devices)
+    title = (
+        f"{len(devices)} devices wait; '-o wide' lists each. 'muster clean' has its node clean what is\ndirty,"
+        " 'muster adopt --attest --statement TEXT --node NODE --kind KIND' takes your word."
+    )
+    table = Table(["devices", "node", "kind", "state", "why"], title=title)
+    for (node, kind, lifecycle, why), count in counts.items():
+        table.add(count, shorten(node, 16), kind, lifecycle, shorten(why, 40))
     return table
 
 

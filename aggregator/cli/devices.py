@@ -10,7 +10,7 @@ from aggregator.cli.changes import entries_table, watch
 from aggregator.cli.client import Client, ServerError, client_of
 from aggregator.cli.query import clock_time
 from aggregator.cli.render import CELL_WIDTH, Table, show
-from aggregator.cli.words import WordError, shorten
+from aggregator.cli.words import WordError, expression_of, shorten
 from aggregator.ledger.givable import GIVEN, never_given
 from aggregator.ledger.words import Lifecycle, Reach
 from schemas.device import DeviceKind
@@ -64,7 +64,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--lifecycle", action="append", default=[], choices=[one.value for one in Lifecycle],
                         metavar="STATE", help="only in this state; may be repeated")  # fmt: skip
     parser.add_argument("--variant", default="", help="only of this variant")
-    parser.add_argument("--where", default="", metavar="EXPRESSION", help="only where this is true")
+    parser.add_argument("--where", default=None, metavar="EXPRESSION", help="only where this is true")
     parser.add_argument("--as-of", default="", metavar="WHEN",
                         help="as it was: a time, how long ago (7d), or a ledger sequence")  # fmt: skip
     parser.add_argument("--history", action="store_true", help="of one device: every entry of the ledger about it")
@@ -74,7 +74,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """List, show one, or watch."""
-    client = client_of(options)
+    client, options.where = client_of(options), expression_of(options.where)
     if options.watch:
         narrower = [f"--{name.replace('_', '-')}" for name in _NOT_WATCHED if getattr(options, name)]
         if narrower:

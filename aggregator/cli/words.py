@@ -28,6 +28,13 @@ def seconds_of(text: str) -> float:
     return total
 
 
+def expression_of(text: str | None, option: str = "--where") -> str:
+    """Give an expression, "" where none was given. Raises WordError for an empty one, which would mean everything."""
+    if text is not None and not text.strip():
+        raise WordError(f"{option} is empty, and would mean everything: leave it out, or write an expression")
+    return text or ""
+
+
 def age(seconds: float | None) -> str:
     """Give a length of time in one unit, as lists show it: `3 s`, `12 min`, `5 h`, `9 d`; `-` when it is not known."""
     if seconds is None:

@@ -24,6 +24,24 @@ def test_adopt_lists_what_waits_with_the_reason(run: Run, stub: Stub) -> None:
     assert ["gpu-7f3k2ma", "rack1-gpu3", "0000:a3:00.0", "foreign", "in"] == out.splitlines()[1].split()[:5]
 
 
+def test_many_that_wait_for_one_reason_are_one_line_with_the_next_step(run: Run, stub: Stub) -> None:
+    dirty = {**WAITING, "lifecycle": "dirty", "why": "nobody said that it is clean"}
+    many = [{**dirty, "device": f"gpu-{number}"} for number in range(30)]
+    stub.answers["GET /v1/adoption"] = {"sequence": 9, "devices": [*many, WAITING]}
+    out = run("adopt")[1]
+    assert [["30", "rack1-gpu3", "gpu", "dirty"], ["1", "rack1-gpu3", "gpu", "foreign"]] == [
+        line.split()[:4] for line in out.splitlines()[3:]
+    ]
+    assert "muster adopt --attest" in out
+    assert "gpu-29" in run("adopt", "-o", "wide")[1]
+
+
+def test_empty_expression_is_not_everything(run: Run, stub: Stub) -> None:
+    status, _, err = run("adopt", "--attest", "--statement", "new", "--where", "", "-y")
+    assert (1, True, []) == (status, "--where is empty" in err, stub.asked)
+    assert "--where is empty" in run("devices", "--where", " ")[2]
+
+
 def test_attest_vouches_for_exactly_what_was_shown(run: Run, stub: Stub) -> None:
     asked: list[dict[str, Any]] = []
 

@@ -14,6 +14,7 @@ from aggregator.cli.names import node_id, node_names
 from aggregator.cli.place import MODES, lease_of
 from aggregator.cli.render import Table, show
 from aggregator.cli.words import age
+from aggregator.ledger.words import LIVE_CLAIMS, ClaimState
 from collectors.process import EXIT_FAILED
 
 _EPILOG = """examples:
@@ -88,10 +89,19 @@ def run(options: argparse.Namespace) -> int:
             left = age(claim["left_seconds"] or 0.0)
             show(claim, options.output, Table([], empty=f"{options.claim} is {claim['state']}, for {left}"))
         case "release":
-            if not confirm(f"{options.claim} is given back, and cleaned. Go on?", yes=options.yes):
-                return EXIT_FAILED
-            claim = client.call("DELETE", _path(options.claim), None, {"why": options.why})
-            show(claim, options.output, Table([], empty=f"{options.claim} is {claim['state']}"))
+            return _release(client, options)
+    return 0
+
+
+def _release(client: Client, options: argparse.Namespace) -> int:
+    before = client.get(_path(options.claim))["state"]
+    if ClaimState(before) in LIVE_CLAIMS and not confirm(
+        f"{options.claim} is given back, and cleaned. Go on?", yes=options.yes
+    ):
+        return EXIT_FAILED
+    claim = client.call("DELETE", _path(options.claim), None, {"why": options.why})
+    already = " already" if claim["state"] == before else ""
+    show(claim, options.output, Table([], empty=f"{options.claim} is {claim['state']}{already}"))
     return 0
 
 

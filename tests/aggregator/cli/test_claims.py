@@ -52,3 +52,12 @@ def test_programs_get_names_and_ids(run: Run) -> None:
     _, out, _ = run("claims", "show", "c-1", "-o", "json")
     (device,) = json.loads(out)["devices"]
     assert (NODE, "rack1-gpu3") == (device["node"], device["node_name"])
+
+
+@pytest.mark.parametrize(
+    ("before", "told"), [("active", "c-1 is released\n"), ("released", "c-1 is released already\n")]
+)
+def test_a_release_that_changes_nothing_says_so(run: Run, stub: Stub, before: str, told: str) -> None:
+    stub.answers["GET /v1/claims/c-1"] = {**CLAIM, "state": before}
+    stub.answers["DELETE /v1/claims/c-1"] = {**CLAIM, "state": "released"}
+    assert (0, told) == run("claims", "release", "c-1", "-y")[:2]

@@ -21,6 +21,7 @@ from aggregator.ledger.outside import Divergence
 from aggregator.ledger.state import State
 from aggregator.ledger.words import LIVE_CLAIMS, Effect, Lifecycle
 from aggregator.reconcile import Kept
+from aggregator.speaking import Speaking
 from schemas.claims import Checkpoint
 from schemas.errors import MusterError
 from schemas.rows import Event, FieldValue, Severity
@@ -62,8 +63,9 @@ class Caretaker:
         self._sweep: list[str] = []
         """Nodes still to be looked at, whatever became of them, before all are again."""
         self._records_at = float("-inf")
-        self._noticed: dict[str, tuple[float, str]] = {}
-        """Divergence that may pass -> since when it was seen, and its node."""
+        self._noticed: dict[str, dict[str, float]] = {}
+        """Node, "" for what is of none -> divergence that may pass -> since when it was seen."""
+        self._speaking = Speaking()
         self._told: dict[str, dict[str, str]] = {}
         """Node -> claims that were told to leave, and why."""
         self._ends: dict[str, tuple[int, float]] = {}
@@ -85,10 +87,10 @@ class Caretaker:
     def checkpoint(self, publisher: str, kept: Checkpoint) -> None:
         """Take what a node says at the beginning of a run that it keeps of claims."""
         state = self._ledger.peek()
-        for node in state.nodes.values():
-            if publisher in (node.publisher, node.id):
-                self._kept[node.id] = Kept(state.sequence, kept)
-                self._touched.add(node.id)
+        self._speaking.changed(state)
+        for name in {publisher, *self._speaking.of(publisher)} & state.nodes.keys():
+            self._kept[name] = Kept(state.sequence, kept)
+            self._touched.add(name)
 
     async def tick(self) -> None:
         """Look once."""
@@ -98,12 +100,16 @@ class Caretaker:
         if not self._sweep:
             self._sweep = list(state.nodes)
         share = -(-len(state.nodes) * int(TICK_SECONDS) // int(SWEEP_SECONDS))
-        due = [*self._touched, *(self._sweep.pop() for _ in range(min(share, len(self._sweep))))]
+        due = list({*self._touched, *(self._sweep.pop() for _ in range(min(share, len(self._sweep))))})
         self._touched.clear()
         await self._ledger.settled()  # nobody is told what is not on disk
         await self._end_maintenance(state)
+        told: dict[str, list[Divergence]] = {}
+        for one in state.divergences.values():
+            told.setdefault(one.node, []).append(one)
         for begin in range(0, len(due), _SLICE):
-            await self._look_at(state, set(due[begin : begin + _SLICE]) & state.nodes.keys())
+            names = set(due[begin : begin + _SLICE]) & state.nodes.keys()
+            await self._look_at(state, names, [one for name in names for one in told.get(name, ())])
             await asyncio.sleep(0)
         if self._clock() - self._records_at >= _RECORDS_SECONDS:
             self._records_at = self._clock()
@@ -112,21 +118,22 @@ class Caretaker:
             await self._compare(found, known)
             self._forget(found, {""})
 
-    async def _look_at(self, state: State, names: set[str]) -> None:
+    async def _look_at(self, state: State, names: set[str], told: list[Divergence]) -> None:
         await self._overdue(state, names)
         await self._maintenance(state, names)
         await self._leaving(state, names)
         found = [one for name in names for one in reconcile.of_node(state, state.nodes[name], self._kept.get(name))]
-        known = [one for one in state.divergences.values() if one.node in names and self._comparable(one)]
+        known = [one for one in told if state.divergences.get(one.id) is one and self._comparable(one)]
         await self._compare(found, known)
         self._forget(found, names)
 
     def _forget(self, found: list[Divergence], names: set[str]) -> None:
         """Let what passed before it was told begin anew; "" stands for what is of no node."""
         ids = {one.id for one in found}
-        for id_, (_, node) in list(self._noticed.items()):
-            if node in names and id_ not in ids:
-                del self._noticed[id_]
+        for name in names & self._noticed.keys():
+            kept = {id_: since for id_, since in self._noticed.pop(name).items() if id_ in ids}
+            if kept:
+                self._noticed[name] = kept
 
     def _begin(self, state: State) -> None:
         mine: set[str] = set(state.nodes)
@@ -217,9 +224,10 @@ class Caretaker:
 
     def _settled(self, one: Divergence) -> bool:
         node = one.node if one.kind not in _OF_RECORDS else ""
-        since, _ = self._noticed.setdefault(one.id, (self._clock(), node))
+        noticed = self._noticed.setdefault(node, {})
+        since = noticed.setdefault(one.id, self._clock())
         if self._clock() - since >= SETTLE_SECONDS.get(one.kind, _SETTLE):
-            del self._noticed[one.id]
+            del noticed[one.id]
             return True
         if node:
             self._touched.add(node)  # look again

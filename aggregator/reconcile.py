@@ -73,8 +73,9 @@ def of_node(state: State, node: Node, kept: Kept | None = None) -> Iterator[Dive
 def of_records(state: State) -> Iterator[Divergence]:
     """Yield what records say of nodes and devices that are not there."""
     unknown: dict[tuple[str, str], int] = {}
+    called = uses.called(state) if state.awaited else {}
     for (name, address), sources in state.awaited.items():
-        node = uses.node_of(state, name)
+        node = state.nodes.get(name) or called.get(name)
         for source, user in sources.items():
             if node is None:
                 unknown[source, name] = unknown.get((source, name), 0) + 1

@@ -202,6 +202,15 @@ class _Places:
         return node.id, devices
 
 
+def called(state: State) -> dict[str, Node | None]:
+    """Give what `node_of` gives for each name and host name, for who asks for many; None: several are called so."""
+    found: dict[str, Node | None] = {}
+    for node in state.nodes.values():
+        for name in {node.host_name, node.name} - {""} if not node.retired else ():
+            found[name] = None if name in found else node
+    return found
+
+
 def node_of(state: State, name: str) -> Node | None:
     """Give the node that is called so, by id, by name or by host name; None for none, or more than one."""
     if name in state.nodes:

@@ -4,6 +4,7 @@ import pytest
 
 from aggregator.ledger import claims, cleaning, in_use, uses
 from aggregator.ledger.asks import Ask, NotGrantedError, Pick
+from aggregator.ledger.entries import NodeRetired, NodeSeen
 from aggregator.ledger.facts import withdraw
 from aggregator.ledger.model import Device
 from aggregator.ledger.outside import Use
@@ -177,3 +178,16 @@ def test_records_outlive_a_snapshot(book: Book) -> None:
     again = replayed(book)
     assert book.state.digest() == again.digest()
     assert (book.state.recorded, book.state.awaited) == (again.recorded, again.awaited)
+
+
+def test_names_of_all_nodes_at_once_are_those_asked_for_one_by_one() -> None:
+    """By host name or by the operator's; who shares a name is called so by nobody, who is retired not at all."""
+    book = Book()
+    for node, name in (("n1", "gpu-1"), ("n2", "gpu-2"), ("n3", "gpu-2"), ("n4", "gpu-4"), ("n5", "")):
+        book.write([NodeSeen(node, name)])
+    book.write([NodeRetired("n4")])
+    called = uses.called(book.state)
+    for name in ("gpu-1", "gpu-2", "gpu-4", "gpu-5"):
+        assert uses.node_of(book.state, name) is called.get(name)
+    assert called["gpu-1"] is book.state.nodes["n1"]
+    assert called["gpu-2"] is None

@@ -81,7 +81,7 @@ def attested(muster: Muster, node: str) -> None:
 
 
 def claimed(muster: Muster, folder: Path, node: str) -> str:
-    """A record that names what a claim holds is told with both views; nothing is taken away."""
+    """A promise of what somebody has is taken back; what a node was told of is told with both views, and kept."""
     gpu = at(muster, CLAIMED)
     body = {"tenant": "t1", "consumer": "vm-7", "devices": [{"device": gpu["id"]}]}
     status, claim = post(muster, "/v1/claims", body)
@@ -89,10 +89,19 @@ def claimed(muster: Muster, folder: Path, node: str) -> str:
     path = folder / "more.xml"
     path.write_text(DOMAIN.format(name="stray", bus="0x27"))
     muster.ask("adopt", "--records", str(path), "--node", node, "--source", "by-hand")
+    promise = muster.ask("claims", "show", claim["id"])
+    check(promise["state"] == "invalid", f"a record names it, and the promise is taken back: {promise['reason']}")
+    check(at(muster, CLAIMED)["lifecycle"] == "foreign", "the GPU is who has it's")
+    muster.ask("adopt", "--drop-record", "by-hand", "--yes")
+    muster.ask("adopt", "--attest", gpu["id"], "--statement", "looked through again", "--yes")
+    _, claim = post(muster, "/v1/claims", body)
+    muster.ask("claims", "provision", claim["id"])
+    until("the claim", lambda: muster.ask("claims", "show", claim["id"])["state"] == "active")
+    muster.ask("adopt", "--records", str(path), "--node", node, "--source", "by-hand")
     found = until("the divergence", lambda: divergences(muster))
     seen = {(one["kind"], one["device"], one["claim"]) for one in found}
     check(("claim.foreign", gpu["id"], claim["id"]) in seen, f"both views: {found[0]['ledger']} / {found[0]['seen']}")
-    check(at(muster, CLAIMED)["lifecycle"] == "reserved", "and the claim keeps its device")
+    check(at(muster, CLAIMED)["lifecycle"] == "assigned", "and the claim keeps its device")
     muster.ask("adopt", "--drop-record", "by-hand", "--yes")
     until("its end", lambda: not divergences(muster))
     events = until("both events", lambda: told(muster, "divergence.ended"))

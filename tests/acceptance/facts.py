@@ -140,10 +140,11 @@ def ledger(muster: Muster, addresses: list[str]) -> None:
     check(not bridges & given, "bridges are nobody's to be given: 'muster devices' leaves them out")
     chosen = next(iter(listed.values()))
     shown = muster.ask("devices", chosen["id"])
-    (stay,) = shown["history"]["sights"]
+    stays = shown["history"]["sights"]  # another one begins where a second collector tells who it is
+    here = [one["until"] for one in stays] == [*(one["since"] for one in stays[1:]), None]
     check(
-        stay["device"] == chosen["id"] and stay["until"] is None,
-        f"{chosen['id']} has been in its slot since ledger {stay['since']}, and is there",
+        here and {(one["device"], one["path"]) for one in stays} == {(chosen["id"], stays[0]["path"])},
+        f"{chosen['id']} has been in its slot since ledger {stays[0]['since']}, and is there",
     )
     kinds = {one["kind"] for one in muster.ask("devices", "--all", "--kind", chosen["kind"])}
     check(kinds == {chosen["kind"]}, f"--kind {chosen['kind']} lists no other")

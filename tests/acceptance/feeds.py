@@ -104,7 +104,9 @@ def claimed(muster: Muster, node: str, gpus: list[dict[str, Any]]) -> None:
     found = muster.ask("export", "triton", "--node", node)
     (server,) = found["servers"]
     states = sorted(one["state"] for one in server["assignable_devices"])
-    check(states == ["provisioning", *["unassigned"] * 5], f"Triton's assignable_devices: {states}")
+    check(states == ["provisioning", *["unassigned"] * 4], f"Triton's assignable_devices: {states}")
+    (skipped,) = server["skipped"]
+    check(skipped["address"] == "0000:27:00.0", f"and whom nobody can be given now: {skipped['reason']}")
     check([one["variant"] for one in found["vms"]["vm-7"]] == ["tesla-v100"], "and assigned_devices of the machine")
 
 

@@ -47,7 +47,7 @@ class Machine:
         command: str,
         disks: Sequence[Path] = (),
         *,
-        memory: int = 512,
+        memory: int = 1024,
         extra: Sequence[str] = (),
         emulator: Sequence[str] = (OWN,),
     ) -> None:

@@ -21,7 +21,7 @@ SECONDS = 4
 @pytest.fixture(scope="module")
 def told() -> dict[str, Any]:
     """What the guest said about its agent."""
-    with Machine(f"python3.11 -m tests.vm.guest.clock_steps {RATE} {SECONDS}", memory=768) as machine:
+    with Machine(f"python3.11 -m tests.vm.guest.clock_steps {RATE} {SECONDS}", memory=1024) as machine:
         lines = list(machine.lines(180))
         assert 0 == machine.exit_status, machine.console
     facts: dict[str, Any] = json.loads(lines[-1])

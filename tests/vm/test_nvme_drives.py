@@ -24,6 +24,8 @@ pytestmark = [pytest.mark.vm, pytest.mark.slow]
 
 SEED_BYTES = 3_840_755_982_336
 DRIVE, SPACE, PULLED = "nvme:SEED", "nvme-namespace:SEED/1", "nvme:PULLED"
+SLACK = 64
+"""Commands, or units of 512,000 bytes, between two readings of a drive that is in use."""
 
 
 def _devices(folder: Path, ocp: str) -> list[str]:
@@ -77,7 +79,7 @@ def said(tmp_path_factory: pytest.TempPathFactory) -> Said:
     known = subprocess.run([*command, "-device", "nvme,help"], capture_output=True, text=True, check=True).stdout
     found.ocp = " ocp=" in known
     extra = _devices(tmp_path_factory.mktemp("drives"), ",ocp=on" if found.ocp else "")
-    with Machine("python3.11 -m tests.vm.guest.nvme_drives", memory=768, extra=extra, emulator=command) as machine:
+    with Machine("python3.11 -m tests.vm.guest.nvme_drives", memory=1024, extra=extra, emulator=command) as machine:
         for line in machine.lines(180):
             if not line.startswith("{"):
                 continue  # what nvme-cli says of its success
@@ -107,7 +109,9 @@ def test_health_is_what_nvme_cli_reads(said: Said, moment: str) -> None:
             ("power_on_seconds_total", "power_on_hours", 3600),
             ("media_errors_total", "media_errors", 1),
         ):
-            assert int(theirs[other]) * factor == (row[name] or 0), name
+            # asking counts as well: whoever asks later sees a few commands more
+            more = int(theirs[other]) - (row[name] or 0) // factor
+            assert 0 <= more <= (SLACK if other.startswith(("data", "host")) else 0), name
 
 
 def test_health_is_what_smartctl_reads(said: Said) -> None:

@@ -54,7 +54,7 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Any]]:
     """What the collector in the guest said, by word, in order."""
     said: dict[str, list[Any]] = {"documents": [], "event": [], "pull": []}
     extra = _devices(tmp_path_factory.mktemp("drives"))
-    with Machine("python3.11 -m tests.vm.guest.pci_bus", memory=768, extra=extra) as machine:
+    with Machine("python3.11 -m tests.vm.guest.pci_bus", memory=1024, extra=extra) as machine:
         for line in machine.lines(180):
             for word, what in json.loads(line).items():
                 said[word].append(what)

@@ -46,7 +46,7 @@ class Said:
 def said() -> Said:
     found = Said()
     command = "python3.11 -m tests.vm.guest.sriov"
-    with Machine(command, memory=768, extra=_DEVICES, emulator=emulator("igb")) as machine:
+    with Machine(command, memory=1024, extra=_DEVICES, emulator=emulator("igb")) as machine:
         began = 0.0
         for line in machine.lines(300):
             ((word, what),) = json.loads(line).items()

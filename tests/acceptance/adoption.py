@@ -161,6 +161,7 @@ def named(muster: Muster, node: str, id_: str) -> None:
 
 def gone(muster: Muster, id_: str) -> None:
     """What holds something of a node that is let go is an orphan; a successor takes over devices and claims."""
+    until("the end of its clean", lambda: at(muster, CLAIMED)["lifecycle"] == "free")
     gpu = at(muster, CLAIMED)
     status, claim = post(muster, "/v1/claims", {"tenant": "t1", "consumer": "vm-8", "devices": [{"device": gpu["id"]}]})
     check(status == 201, "another claim")

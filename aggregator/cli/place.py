@@ -198,7 +198,7 @@ def command_of(reason: str, edit: Mapping[str, Any]) -> str | None:
         case "free-device" if reason == "lifecycle.retired":
             return f"muster clean {device} --reinstate"
         case "free-device" if reason.startswith("lifecycle.") and reason not in _OUTSIDE:
-            return "muster claims release, of its claim"
+            return "muster claims release"
         case "free-device":
             return "whoever uses it lets it go"
         case "open-node":
@@ -225,9 +225,10 @@ def refusal_tables(told: dict[str, Any]) -> list[Table]:
         if found is None:
             tables.append(Table([], empty="no change of what there is now would help; other nodes might"))
         else:
-            changes = Table(["in the way", "what", "change"], title="it would succeed if all of this changed:")
+            changes = Table(["in the way", "change"], title="it would succeed if all of this changed:")
             for one in found:
                 edit = one.get("edit", {})
-                changes.add(one["reason"], one.get("message", one.get("count")), command_of(one["reason"], edit))
+                told_of = one.get("message") or f"{one['reason']}: {one.get('count')}"
+                changes.add(told_of, command_of(one["reason"], edit))
             tables.append(changes)
     return tables

@@ -24,7 +24,7 @@ def second_agent(muster: Muster, folder: Path) -> tuple[Bench, dict[str, str]]:
 
 @pytest.mark.xfail(
     strict=False,
-    reason="Known, open: of two runs under one id that spool at the same time, an answer gives some rows another's text;"
+    reason="Known, open: of two runs under one id that spool at one time, an answer gives some rows another's text;"
     " the balance closes, and the same question a little later is answered rightly.",
 )
 def test_a_clone_waits_for_silence_and_no_row_of_either_is_lost(tmp_path: Path) -> None:

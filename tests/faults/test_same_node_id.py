@@ -24,8 +24,8 @@ def second_agent(muster: Muster, folder: Path) -> tuple[Bench, dict[str, str]]:
 
 @pytest.mark.xfail(
     strict=False,
-    reason="Known, open: of two runs under one id that spool at one time, an answer gives some rows another's text;"
-    " the balance closes, and the same question a little later is answered rightly.",
+    reason="Known, open: rows of two runs under one id that have the very same time are one row of an answer, with the"
+    " number of the one and the text of the other; both are stored, and the balance counts both.",
 )
 def test_a_clone_waits_for_silence_and_no_row_of_either_is_lost(tmp_path: Path) -> None:
     """Typed refusal while the first speaks, take-over with an event after its silence, and back again (R003)."""

@@ -8,7 +8,6 @@ loopback, and gives its port. An answer has `error`, or what was done.
 
 import contextlib
 import json
-import os
 import queue
 import socket
 import threading
@@ -17,6 +16,7 @@ from typing import Any, Final
 
 import msgspec
 
+from collectors import private_socket
 from collectors.simulated.faults import FAULTS
 from collectors.simulated.fleet import Fleet
 from collectors.simulated.metadata import MetadataService
@@ -47,15 +47,7 @@ class FaultSocket:
 
     def start(self) -> None:
         """Listen. The folder is the fleet's alone: a socket that is there was left behind."""
-        self._path.unlink(missing_ok=True)
-        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        old = os.umask(0o177)
-        try:
-            listener.bind(str(self._path))
-        finally:
-            os.umask(old)
-        listener.listen(8)
-        self._listener = listener
+        listener = self._listener = private_socket.listen(self._path)
         threading.Thread(target=self._accept, args=(listener,), name="faults", daemon=True).start()
 
     def stop(self) -> None:

@@ -16,6 +16,7 @@ import time
 from pathlib import Path
 from typing import Any, Final
 
+from collectors import private_socket
 from collectors.claims.worker import Job, JobState, Worker
 
 MAX_BYTES: Final = 65536
@@ -38,18 +39,7 @@ class Desk:
 
     def start(self) -> None:
         """Listen. The folder is the agent's alone: a socket that is there was left behind. Raises OSError."""
-        self._path.unlink(missing_ok=True)
-        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        old = os.umask(0o177)
-        try:
-            listener.bind(str(self._path))
-        except OSError:
-            listener.close()
-            raise
-        finally:
-            os.umask(old)
-        listener.listen(8)
-        self._listener = listener
+        listener = self._listener = private_socket.listen(self._path)
         threading.Thread(target=self._accept, args=(listener,), name="claims-desk", daemon=True).start()
 
     def stop(self) -> None:

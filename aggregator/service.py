@@ -73,75 +73,83 @@ class Service:
         self.config = config
         self.catalogue = catalogue
         self.started = time.monotonic()
-        self.folder = config.data_dir / "aggregator"
+        self._broken = broken
+        self._tasks: list[asyncio.Task[None]] = []
+        self._open_files()
+        self._make_gate()
+        self.store, self.queries = self._make_store()
+        self.consumer = self._make_consumer()
+        self.book = LedgerService(self.ledger_database, INSTANCE, self.log)
+        self.ledger = self.book.ledger
+        self.inventory = self._make_inventory()
+        self._make_claims()
+        self._balancing = Balancing(
+            self.log, self.control, self.consumer, self.expiry, [Share(self.inventory, CLASSES)]
+        )
+        limits = _log_limits(config.log)
+        self.retention = Retention(self.log, limits, positions=self._positions, take=self.expiry.take)
+
+    def _open_files(self) -> None:
+        """Take the data folder, and what lies in it. Raises ConfigError when another process has it."""
+        self.folder = self.config.data_dir / "aggregator"
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._lock = lock_folder(self.folder)
-        self.log = SqliteLog(self.folder / "log.db", partitions=config.log.partitions)
+        self.log = SqliteLog(self.folder / "log.db", partitions=self.config.log.partitions)
         self.control = SqliteControl(self.folder / "control.db")
-        self.tokens = Tokens(self.control)
-        section = config.aggregator
+        self.ledger_database = SqliteControl(self.folder / "ledger.db", schema=LEDGER)
+        self.owner = Owner(self.control, self.log)
+
+    def _make_gate(self) -> None:
+        """Make what meets agents and users: who they are, what they may say, what they hear."""
+        section = self.config.aggregator
         self.authority = find_authority(section.tls_certificate, section.tls_key, section.tls_authority)
+        self.tokens = Tokens(self.control)
         self.announcer = Announcer(self.log, boot_id())
-        silence_s = config.aggregator.takeover_seconds
-        self.fleet = Fleet(self.control, self.tokens, self.announcer, config.verbosity, silence_s=silence_s)
+        silence_s = section.takeover_seconds
+        self.fleet = Fleet(self.control, self.tokens, self.announcer, self.config.verbosity, silence_s=silence_s)
         self.live = LiveHub(self.log, self.fleet.watch)
         self.quarantine = Quarantine(self.control)
         self.expiry = Expiry(self.control)
-        opened = OpenedBatches()
-        self.ingest = Ingest(self.log, self.fleet, self.quarantine.at_ingest, opened)
-        self.owner = Owner(self.control, self.log)
-        self.store, self.queries = self._make_store()
-        self.consumer = StoreConsumer(
+        self._opened = OpenedBatches()
+        self.ingest = Ingest(self.log, self.fleet, self.quarantine.at_ingest, self._opened)
+
+    def _make_consumer(self) -> StoreConsumer:
+        name = StoreConsumer.name
+        return StoreConsumer(
             self.log,
             self.store,
             self.quarantine.at_consumer,
-            keep=level_of(config.store.level),
-            opened=opened,
+            keep=level_of(self.config.store.level),
+            opened=self._opened,
             announce=self.announcer.announce,
-            expired_words=lambda: self.expiry.words(StoreConsumer.name),
+            expired_words=lambda: self.expiry.words(name),
             own=self.owner.hold,
-            settle=Settling(
-                self.log,
-                self.control,
-                self.expiry,
-                StoreConsumer.name,
-                elsewhere=self._settled_elsewhere,
-            ).settle,
+            settle=Settling(self.log, self.control, self.expiry, name, elsewhere=self._settled_elsewhere).settle,
         )
-        self.ledger_database = SqliteControl(self.folder / "ledger.db", schema=LEDGER)
-        self.book = LedgerService(self.ledger_database, INSTANCE, self.log)
-        self.ledger = self.book.ledger
-        adopt = FIRST_SIGHT_POLICIES[config.inventory.first_sight]
-        self.inventory = Inventory(
+
+    def _make_inventory(self) -> Inventory:
+        name = Inventory.name
+        return Inventory(
             self.log,
             self.ledger,
             self.control,
-            adopt=adopt,
-            silence_s=silence_s,
+            adopt=FIRST_SIGHT_POLICIES[self.config.inventory.first_sight],
+            silence_s=self.config.aggregator.takeover_seconds,
             resend=self.fleet.hub.resend_documents,
             announce=self.announcer.announce,
-            settle=Settling(self.log, self.control, self.expiry, Inventory.name, elsewhere=lambda _run: False).settle,
+            settle=Settling(self.log, self.control, self.expiry, name, elsewhere=lambda _run: False).settle,
         )
-        policy = Policy(**config.claiming.model_dump())
-        leases = Leases()
-        self.carrier = ClaimCarrier(
-            self.ledger, leases, self.fleet.hub.set_work, policy, announce=self.announcer.announce
-        )
+
+    def _make_claims(self) -> None:
+        """Make what moves claims and nodes, and let it hear what agents say of them."""
+        leases, policy = Leases(), Policy(**self.config.claiming.model_dump())
+        announce = self.announcer.announce
+        self.carrier = ClaimCarrier(self.ledger, leases, self.fleet.hub.set_work, policy, announce=announce)
         self.claiming = Claiming(self.ledger, leases, self.carrier.wake)
-        self.fleet.reported = self.carrier.report
         self.life = NodeLife(self.fleet, self.ledger)
-        self.caretaker = Caretaker(self.ledger, self.announcer.announce)
+        self.caretaker = Caretaker(self.ledger, announce)
+        self.fleet.reported = self.carrier.report
         self.fleet.kept = self._kept
-        others = [Share(self.inventory, CLASSES)]
-        self._balancing = Balancing(self.log, self.control, self.consumer, self.expiry, others)
-        self.retention = Retention(
-            self.log,
-            _log_limits(config.log),
-            positions=self._positions,
-            take=self.expiry.take,
-        )
-        self._tasks: list[asyncio.Task[None]] = []
-        self._broken = broken
 
     def _kept(self, publisher: str, checkpoint: Checkpoint) -> None:
         """Take what a node says at the beginning of a run that it keeps of claims."""

@@ -22,17 +22,16 @@ from aggregator.cutting import cut_blocks
 from aggregator.documents import Documents
 from aggregator.hearing import Hearing
 from aggregator.inventory_facts import (
-    Run,
     Said,
     begin_run,
     facts,
     follow_alert,
-    load_run,
     read_document,
     speaks,
     withdraw_held,
 )
-from aggregator.inventory_progress import CLASSES
+from aggregator.inventory_progress import CLASSES, Kept
+from aggregator.inventory_runs import Run, Runs
 from aggregator.ledger.entries import Entry
 from aggregator.ledger.facts import Adopt, seen_dirty
 from aggregator.ledger.journal import LeadLostError
@@ -42,7 +41,7 @@ from aggregator.ledger.state import State
 from aggregator.log import Log, OffsetOutOfRangeError, Record
 from aggregator.past import Standing
 from aggregator.progress import Tracker, narrow, told_word
-from aggregator.store import Outcome, Stream
+from aggregator.store import Outcome, Progress, Stream
 from aggregator.store import Run as StoreRun
 from schemas.alerts import decode_alert
 from schemas.batch import Batch, Block, Envelope
@@ -63,6 +62,8 @@ _TOGETHER: Final = 32
 """Batches that are taken in one go; one of a document costs some tenth of a millisecond."""
 _CHECK_SECONDS: Final = 1.0
 _SETTLE_SECONDS: Final = 60.0
+_Place = tuple[str, int, int]
+"""Topic, partition, offset."""
 
 
 class InventoryStatus(msgspec.Struct):
@@ -107,35 +108,33 @@ class Inventory:
         """
         self._log = log
         self._ledger = ledger
-        self._control = control
         self._adopt = adopt
         self._clock = clock
         self._resend = resend
         self._settle_runs = settle
         self._settled_at = clock()
-        self.tracker = Tracker()
-        self.committed = Tracker()
-        """What is on disk; `tracker` is ahead of it by what is being read."""
+        self._following = Following(log, self.name, announce, _log)
+        self._runs = Runs(control)
+        self.hearing = Hearing(silence_s, clock, wall_ns)
+        self.status = InventoryStatus()
         self.known = False
         """Whether `committed` was ever read."""
-        self.documents = Documents(resend)
-        self._alerts: dict[str, int] = {}
-        self._new_alerts: dict[str, int] = {}
-        self._runs: dict[tuple[str, str], Run] = {}
-        self._latest: dict[str, Run] = {}
-        """Publisher -> its latest run that was read of."""
-        self._spoke: dict[str, str] = {}
-        """Publisher -> its run that spoke for a node when we began."""
-        self.hearing = Hearing(silence_s, clock, wall_ns)
+        self.ready = False
         self._state: State | None = None
         """The ledger's state that facts went into; another one lacks those that are not on disk."""
-        self._following = Following(log, self.name, announce, _log)
-        self._at: tuple[str, int, int] | None = None
-        """Place of the record that is being taken."""
-        self._poison: set[tuple[str, int, int]] = set()
-        """Places of records that could not be taken: a defect of ours each, and left out the next time."""
-        self.status = InventoryStatus()
-        self.ready = False
+        self._at: _Place | None = None
+        """Of the record that is being taken."""
+        self._poison: set[_Place] = set()
+        """Of records that could not be taken: a defect of ours each, and left out the next time."""
+        self._go_on_from(Kept(Progress(), [], {}, []))
+
+    def _go_on_from(self, kept: Kept) -> None:
+        """Be where a transaction has left off."""
+        self.tracker, self.committed = Tracker(kept.progress), Tracker(kept.progress)
+        """`committed` is what is on disk; `tracker` is ahead of it by what is being read."""
+        self.documents = Documents(self._resend, kept.documents)
+        self._alerts = kept.alerts
+        self._new_alerts: dict[str, int] = {}
 
     def is_done_with(self, run: StoreRun) -> bool:
         """Tell whether nothing that is kept elsewhere of a run is needed here any more: it is settled, or unknown."""
@@ -178,21 +177,14 @@ class Inventory:
     async def open(self) -> None:
         """Read what was kept, and begin there. Raises ControlError or LedgerBusyError."""
         kept = await self._ledger.database.read(partial(inventory_progress.load, log_id=self._log.id))
-        progress = kept.progress
         await self._following.is_recreated(kept.logs)
-        if await self._following.is_set_back(progress.positions):
-            progress.positions = []
-        self.tracker, self.committed = Tracker(progress), Tracker(progress)
-        self.documents = Documents(self._resend, kept.documents)
-        self._alerts, self._new_alerts = kept.alerts, {}
-        self._latest.clear()
-        self._runs.clear()
+        if await self._following.is_set_back(kept.progress.positions):
+            kept.progress.positions = []
+        self._go_on_from(kept)
         self.known = True
         self._state = self._ledger.peek()
-        self.hearing.begin(self._ledger.peek())
-        self._spoke = {}
-        for node in self._ledger.peek().nodes.values():
-            self._spoke.setdefault(node.publisher, node.epoch)
+        self._runs.begin(self._state)
+        self.hearing.begin(self._state)
         self.status.last_error = ""
         self.ready = True
 
@@ -258,7 +250,7 @@ class Inventory:
                 self._follow_alert(record)
         else:
             batches = [(record, batch) for record in records if (batch := self._opened(record)) is not None]
-            await self._know_runs({(one.envelope.publisher, one.envelope.epoch) for _, one in batches})
+            await self._runs.know({(one.envelope.publisher, one.envelope.epoch) for _, one in batches}, self.tracker)
             for number, (record, batch) in enumerate(batches, 1):
                 self._at = (topic, partition, record.offset)
                 self._take(record, batch, partition)
@@ -277,33 +269,18 @@ class Inventory:
             _log.error("log_record_unreadable offset=%d error=%s", record.offset, error)
             return None
 
-    async def _know_runs(self, named: set[tuple[str, str]]) -> None:
-        """Ask the control database of the runs that are named, and of those that speak for these publishers now."""
-        for publisher, epoch in sorted(named):
-            if publisher not in self._latest:
-                word = self.tracker.words.get(publisher)
-                current = self._spoke.get(publisher, word.epoch if word else "")
-                if current:
-                    self._latest[publisher] = await self._run(publisher, current)
-            await self._run(publisher, epoch)
-
-    async def _run(self, publisher: str, epoch: str) -> Run:
-        key = (publisher, epoch)
-        run = self._runs.get(key)
-        if run is None:
-            run = await self._control.read(partial(load_run, key=key))
-            if run.began_ns:  # one that is not known yet may be so soon
-                self._runs[key] = run
-        return run
-
     def _take(self, record: Record, batch: Batch, partition: int) -> None:
         envelope = batch.envelope
-        run = self._runs.get((envelope.publisher, envelope.epoch)) or Run(envelope.epoch, "", 0, unverified=False)
+        run = self._runs.of(envelope.publisher, envelope.epoch)
         self.hearing.hear(envelope.publisher, partition)
         if envelope.account is not None:
             told = told_word(envelope.publisher, envelope.epoch, record.appended_ns, envelope.account)
             self.tracker.recall([narrow(told, CLASSES)])
-        if envelope.documents and partition not in self.hearing.behind and self._is_latest(envelope, run):
+        if (
+            envelope.documents
+            and partition not in self.hearing.behind
+            and self._runs.is_latest(envelope.publisher, run)
+        ):
             self._compare(envelope)
         if not envelope.rows:
             return
@@ -332,14 +309,6 @@ class Inventory:
         for first, end in missing:
             self.tracker.mark(stream, first, end, outcome)
 
-    def _is_latest(self, envelope: Envelope, run: Run) -> bool:
-        """Tell whether nothing later than this run was read of its publisher; from here on it is the latest, if so."""
-        latest = self._latest.get(envelope.publisher)
-        if latest is None or latest.epoch == run.epoch or run.began_ns > latest.began_ns:
-            self._latest[envelope.publisher] = run
-            return True
-        return False
-
     def _documents_of(self, envelope: Envelope, blocks: list[Block], run: Run) -> None:
         for block in blocks:
             if block.measurement != CAPABILITY:
@@ -353,7 +322,7 @@ class Inventory:
                 text = said_text or ""
                 self.status.documents += 1
                 held = (envelope.publisher, collector, device)
-                if not self._is_latest(envelope, run) or not self.documents.take(
+                if not self._runs.is_latest(envelope.publisher, run) or not self.documents.take(
                     held, text, block.subject, envelope.epoch, envelope.order
                 ):
                     self.status.stale += 1

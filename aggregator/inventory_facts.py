@@ -4,8 +4,8 @@ import logging
 from typing import Final
 
 import msgspec
-from sqlalchemy import Connection, select
 
+from aggregator.inventory_runs import Run
 from aggregator.ledger import conflicts, marks
 from aggregator.ledger.asks import ClaimInvalidError
 from aggregator.ledger.entries import Entry, NodeReached, NodeRun, NodeSeen
@@ -13,7 +13,6 @@ from aggregator.ledger.facts import Adopt, Sighting, observe, withdraw
 from aggregator.ledger.model import Taint, view_source
 from aggregator.ledger.state import State
 from aggregator.ledger.words import Effect
-from aggregator.tables import EPOCH
 from schemas.alerts import AlertTransition
 from schemas.batch import Envelope
 from schemas.device import DeviceKind, Document, Slot, decode_document
@@ -23,16 +22,6 @@ _EFFECTS: Final = frozenset(effect.value for effect in Effect)
 _BMC_KEY: Final = "bmc:"
 _OF_PLACE: Final = frozenset({"iommu_group", "numa_node", "bridge", "driver", "vfio_in_use"})
 """Capabilities by which functions of a machine's own bus bind one another."""
-
-
-class Run(msgspec.Struct, frozen=True, gc=False):
-    """A run of a publisher, as the control database knows it."""
-
-    epoch: str
-    boot: str
-    began_ns: int
-    unverified: bool
-    """It took over without the word of the one before."""
 
 
 class Said(msgspec.Struct, frozen=True, gc=False):
@@ -150,15 +139,3 @@ def read_document(text: str) -> Document | None:
     except msgspec.MsgspecError as error:
         _log.warning("document_unreadable error=%s", error)
         return None
-
-
-def load_run(connection: Connection, key: tuple[str, str]) -> Run:
-    """Give what the control database knows of a run; began_ns 0 when it knows none such."""
-    publisher, epoch = key
-    columns = (EPOCH.c.boot, EPOCH.c.started_ns)
-    row = connection.execute(select(*columns).where(EPOCH.c.node == publisher, EPOCH.c.epoch == epoch)).first()
-    if row is None:
-        return Run(epoch, "", 0, unverified=False)
-    before = select(EPOCH.c.end_reason).where(EPOCH.c.node == publisher, EPOCH.c.ended_ns == row.started_ns)
-    reason = connection.execute(before).scalar()
-    return Run(epoch, row.boot, row.started_ns, unverified=reason == "takeover")

@@ -1,9 +1,10 @@
 """Usage: what each claim had, from when until when. Written in the transaction of the entries that begin and end it.
 
-A claim is in use from the moment when its nodes were told until each has confirmed that nothing of it is used any more.
+A claim is in use from the moment when its nodes were told until each has confirmed that nothing of it is used any more;
+a device of it until then as well, or until it was taken away before: its node undid it, or was fenced.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Final
 
 import msgspec
@@ -12,10 +13,11 @@ from sqlalchemy import Connection, delete, insert, or_, select, update
 from aggregator.ledger.entries import ClaimRestored, Fenced, Provisioned, Released, Undone
 from aggregator.ledger.journal import Written
 from aggregator.ledger.ledger import Beside
-from aggregator.ledger.model import Claim, Device, Held
+from aggregator.ledger.model import Claim, Held
 from aggregator.ledger.state import State
 from aggregator.ledger.tables import LEDGER_USAGE
 from aggregator.ledger.words import LIVE_CLAIMS
+from schemas.device import DeviceKind
 
 MAX_ROWS: Final = 10_000
 _ENDS: Final = (Undone, Fenced, Released)
@@ -32,6 +34,8 @@ class UsedDevice(msgspec.Struct, frozen=True):
     variant: str
     documents: list[str] = []
     """What collectors call it: by that its telemetry is found."""
+    until_ns: int | None = None
+    """When it was taken away, before the claim ended; None: the claim has it until its own end."""
 
 
 class Use(msgspec.Struct, frozen=True):
@@ -65,13 +69,18 @@ def note(state: State, written: Written) -> Beside | None:
         return _begun(state, state.claims[entry.claim])
     if isinstance(entry, _ENDS):
         claim = state.claims[entry.claim]
-        if claim.state not in LIVE_CLAIMS and claim.began_ns is not None:
+        if claim.began_ns is None:
+            return None
+        if claim.state not in LIVE_CLAIMS:
             return _ended(claim.id, written.time_ns, claim.reason)
+        if isinstance(entry, Undone | Fenced):
+            return _taken(claim.id, entry.devices, written.time_ns)
     return None
 
 
 def _begun(state: State, claim: Claim) -> Beside:
-    devices = [_used(state, held, state.devices[held.device]) for held in claim.devices]
+    """Write a claim's record, or write it anew: what was taken away from it before stays so."""
+    devices = [_used(state, held) for held in claim.devices]
     values = {
         "claim": claim.id,
         "tenant": claim.tenant,
@@ -79,21 +88,50 @@ def _begun(state: State, claim: Claim) -> Beside:
         "from_ns": claim.began_ns,
         "until_ns": None,
         "reason": "",
-        "use": msgspec.json.encode(Use(devices, claim.amounts)),
     }
+    amounts = dict(claim.amounts)
 
     def write(connection: Connection) -> None:
+        known = {one.device: one for one in (_use(connection, claim.id) or Use([], {})).devices}
+        now = [msgspec.structs.replace(one, until_ns=known[one.device].until_ns) if one.device in known else one
+               for one in devices]  # fmt: skip
         connection.execute(delete(LEDGER_USAGE).where(LEDGER_USAGE.c.claim == values["claim"]))
-        connection.execute(insert(LEDGER_USAGE).values(**values))
+        connection.execute(insert(LEDGER_USAGE).values(**values, use=msgspec.json.encode(Use(now, amounts))))
 
     return write
 
 
-def _used(state: State, held: Held, device: Device) -> UsedDevice:
+def _used(state: State, held: Held) -> UsedDevice:
+    device = state.devices.get(held.device)
+    if device is None:  # a partition that was made for the claim, and was cleaned before the claim's other nodes ended
+        return UsedDevice(held.device, held.node, DeviceKind.GPU_PARTITION.value, held.part, held.mode.value, "")
     documents = sorted({view.document for view in device.views.values()})
     return UsedDevice(
         device.id, held.node, device.kind.value, held.part, held.mode.value, state.variant_of(device), documents
     )
+
+
+def _use(connection: Connection, claim: str) -> Use | None:
+    """Give what the record of a claim says that it had; None without one."""
+    text = connection.execute(select(LEDGER_USAGE.c.use).where(LEDGER_USAGE.c.claim == claim)).scalar()
+    return None if text is None else _decoder.decode(text)
+
+
+def _taken(claim: str, devices: Collection[str], time_ns: int) -> Beside:
+    """Write when devices were taken away from a claim that goes on; what was taken before was so then."""
+
+    def write(connection: Connection) -> None:
+        use = _use(connection, claim)
+        if use is None:
+            return
+        now = [
+            msgspec.structs.replace(one, until_ns=time_ns) if one.device in devices and one.until_ns is None else one
+            for one in use.devices
+        ]
+        changed = update(LEDGER_USAGE).where(LEDGER_USAGE.c.claim == claim)
+        connection.execute(changed.values(use=msgspec.json.encode(Use(now, use.amounts))))
+
+    return write
 
 
 def _ended(claim: str, time_ns: int, reason: str) -> Beside:

@@ -90,11 +90,19 @@ def _view(one: Usage, begin: int, end: int) -> UsageView:
 
 
 async def _with_energy(service: "Service", view: UsageView, begin: int, end: int) -> UsageView:
-    """Add the mean power of its GPUs, times how long it had them."""
-    gpus = [one for one in view.devices if one.kind in ("gpu", "gpu-partition")]
-    first, last = max(view.from_ns, begin), min(view.until_ns or end, end)
-    if not gpus or last <= first:
-        return view
+    """Add the mean power of its GPUs, times how long it had each."""
+    ends: dict[int, list[usage.UsedDevice]] = {}
+    for one in view.devices:
+        if one.kind in ("gpu", "gpu-partition"):
+            ends.setdefault(min(one.until_ns or end, view.until_ns or end, end), []).append(one)
+    first = max(view.from_ns, begin)
+    found = [await _energy(service, gpus, first, last) for last, gpus in ends.items() if last > first]
+    counted = [joules for joules in found if joules is not None]
+    return msgspec.structs.replace(view, energy_joules=sum(counted)) if counted else view
+
+
+async def _energy(service: "Service", gpus: list[usage.UsedDevice], first: int, last: int) -> float | None:
+    """Give what GPUs took in a time, in joules; None where none of them counts it."""
     where = (
         Term("node", tuple(Value(name, glob=False) for name in sorted({one.node for one in gpus}))),
         Term("device", tuple(Value(name, glob=False) for one in gpus for name in one.documents)),
@@ -104,9 +112,7 @@ async def _with_energy(service: "Service", view: UsageView, begin: int, end: int
     try:
         result = await service.query(question)
     except QueryError:  # nobody has told of a GPU yet
-        return view
+        return None
     columns = zip(result.columns, result.data, strict=True)
     watts = [value for column, values in columns if column.role is Role.VALUE for value in values if value is not None]
-    if not watts:
-        return view
-    return msgspec.structs.replace(view, energy_joules=sum(watts) * (last - first) / _SECOND)
+    return sum(watts) * (last - first) / _SECOND if watts else None

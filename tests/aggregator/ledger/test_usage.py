@@ -76,6 +76,47 @@ async def test_it_counts_from_provision_to_the_last_nodes_word_over_restarts(tmp
         assert {one, two} == {device.device for device in record.use.devices}
 
 
+async def test_a_device_that_is_taken_away_is_not_charged_to_the_end_of_its_claim(tmp_path: Path) -> None:
+    """By a fence at the moment of the fence, by its node's word at that; a restart and a checkpoint change neither."""
+    path, clock = tmp_path / "ledger.db", Clock()
+    async with opened(path, note=usage.note, clock=clock) as ledger:
+        one, two, _, three, *_ = await settle(ledger)
+        epoch = await granted(ledger, "c1", one, two, three)
+        await did(ledger, clock, 1100, claims.provision, "c1")
+        await did(ledger, clock, 1150, claims.confirm, "c1", epoch, [one, two, three])
+        await did(ledger, clock, 1200, lambda _: ([NodeReached("n1", live=False)], None))
+        dead = {"now_ns": 0, "statement": "the plug is in my hand"}
+        await did(ledger, clock, 1300, cleaning.fence, "n1", "op", **dead)
+    async with opened(path, note=usage.note, clock=clock) as ledger:
+        await did(ledger, clock, 1400, claims.release, "c1")
+        await did(ledger, clock, 1500, claims.undone, "c1", epoch, [one])
+        await did(ledger, clock, 1600, claims.undone, "c1", epoch, [one, two])
+        (record,) = await used(ledger)
+        assert {one: 1500 * SECOND, two: None, three: 1300 * SECOND} == {
+            device.device: device.until_ns for device in record.use.devices
+        }
+        assert 1600 * SECOND == record.until_ns
+
+
+async def test_a_claim_that_comes_back_lost_what_was_taken_from_it_when_it_was(tmp_path: Path) -> None:
+    clock = Clock()
+    async with opened(tmp_path / "ledger.db", note=usage.note, clock=clock) as ledger:
+        one, two, _, three, *_ = await settle(ledger)
+        epoch = await granted(ledger, "c1", one, three)
+        await did(ledger, clock, 1100, claims.provision, "c1")
+        await did(ledger, clock, 1150, claims.confirm, "c1", epoch, [one, three])
+        await did(ledger, clock, 1200, lambda _: ([NodeReached("n1", live=False)], None))
+        await did(ledger, clock, 1300, cleaning.fence, "n1", "op", now_ns=0, statement="the plug is in my hand")
+        part = ledger.peek().devices[two].part_key
+        kept = ClaimDevice(two, "gpu", part, "", "", "passthrough", -1)
+        piece = CheckpointClaim("c1", "t", "job", epoch.generation, epoch.sequence, 60.0, [kept])
+        await did(ledger, clock, 1400, restoring.restore, "n0", piece)
+        (record,) = await used(ledger)
+        assert {one: None, two: None, three: 1300 * SECOND} == {
+            device.device: device.until_ns for device in record.use.devices
+        }
+
+
 async def test_what_was_never_told_to_a_node_was_never_used(tmp_path: Path) -> None:
     clock = Clock()
     async with opened(tmp_path / "ledger.db", note=usage.note, clock=clock) as ledger:

@@ -5,6 +5,7 @@ a timer; an answer that grows too large is cut, and says so.
 """
 
 import asyncio
+import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -53,6 +54,7 @@ _LISTED: Final = 2_000
 """Series of which a list tells the group; of more, a table to join with, which costs 1 ms however small it is."""
 
 Labels = tuple[str | None, ...]
+_Row = tuple[Any, ...]
 
 
 class QueryConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -155,11 +157,16 @@ class DuckQueries:
             if not chosen:
                 return _result(settled, [], truncated=False)
             pick, bounds = _pick_table(chosen), duck_sql.Pick(min(chosen), max(chosen), late=False)
-        statement = duck_sql.raw(duck_sql.Source(settled, columns, bounds))
-        rows, truncated = self._fetch(view, statement, pick, settled.query.limit)
+        source, limit = duck_sql.Source(settled, columns, bounds), settled.query.limit
+        rows, truncated = self._fetch(view, duck_sql.raw(source), pick, limit)
         if not rows:
             return _result(settled, [], truncated=truncated)
-        times, series, *values = map(list, zip(*rows, strict=True))
+        torn = [row[0] for row in rows if row[-1]]
+        if torn:
+            parts, cut = self._fetch(view, duck_sql.apart(source, torn), pick, sys.maxsize)
+            rows = _told_apart(rows, parts, cut=cut)
+            rows, truncated = rows[:limit], truncated or cut or len(rows) > limit
+        times, series, *values, _ = map(list, zip(*rows, strict=True))
         labels = {number: view.index.labels(number, settled.labels) for number in set(series)}
         return _result(settled, [times, *_label_columns(settled, labels, series), *values], truncated=truncated)
 
@@ -271,6 +278,24 @@ def _size(rows: Sequence[tuple[Any, ...]]) -> int:
     width = len(rows[0])
     texts = [place for place in range(width) if any(isinstance(row[place], str) for row in rows[:50])]
     return 16 * width * len(rows) + sum(len(row[place] or "") for place in texts for row in rows)
+
+
+def _told_apart(rows: list[_Row], parts: list[_Row], *, cut: bool) -> list[_Row]:
+    """Give the rows, and instead of each that is torn those that it was made of; as far as these go if they are cut."""
+    made_of: dict[_Row, list[_Row]] = {}
+    for row in parts:
+        made_of.setdefault(row[:2], []).append((*row, False))
+    if cut and len(made_of) > 1:
+        made_of.popitem()  # it may go on
+    told: list[_Row] = []
+    for row in rows:
+        if not row[-1]:
+            told.append(row)
+        elif row[:2] in made_of:
+            told += made_of[row[:2]]
+        else:
+            break
+    return told
 
 
 def _grouped(settled: Plan, groups: _Groups, rows: list[tuple[Any, ...]], truncated: bool) -> Result:

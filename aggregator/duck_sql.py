@@ -94,26 +94,49 @@ class Source(msgspec.Struct, frozen=True):
 
 
 def raw(source: Source) -> Statement:
-    """Give the rows themselves: time, series, values.
+    """Give the rows themselves: time, series, values, and whether they are to be told apart (`apart`).
 
-    The fields of one reading arrive by level, as rows of one time: they are one row again. A row in which nothing that
-    was asked for by name was reported is none.
+    The fields of one reading arrive by level, as rows of one time: they are one row again. Where a field was reported
+    twice, they were rows of two runs that read in the same nanosecond. A row in which nothing that was asked for by
+    name was reported is none.
     """
-    where, parameters = _where(source, source.query.since)
-    present = [quoted(target.field) for target in source.plan.targets if target.field in source.columns]
-    if source.query.asked:
-        where += f" AND ({' OR '.join(f'{name} IS NOT NULL' for name in present) or 'false'})"
     whole = source.query.measurement in _WHOLE
-    values = "".join(
-        f", {_value(source, target) if whole or target.field not in source.columns else _merged(target)}"
-        for target in source.plan.targets
-    )
-    order = "DESC" if source.plan.order is Order.NEWEST else "ASC"
+    where, parameters = _where_raw(source)
+    values = _values(source) if whole else "".join(f", {_merged(source, target)}" for target in source.plan.targets)
+    counts = [f"count({name})" for name in _present(source)]
+    torn = f"greatest({', '.join(counts)}) > 1" if counts and not whole else "false"
     return Statement(
-        f"SELECT _time, _series{values} FROM {_from(source)} WHERE {where}{'' if whole else ' GROUP BY _time, _series'}"
-        f" ORDER BY {_moment(source)} {order}, _series LIMIT {source.query.limit + 1}",
+        f"SELECT _time, _series{values}, {torn} AS _torn FROM {_from(source)} WHERE {where}"
+        f"{'' if whole else ' GROUP BY _time, _series'}"
+        f" ORDER BY {_moment(source)} {_direction(source)}, _series LIMIT {source.query.limit + 1}",
         parameters,
     )
+
+
+def apart(source: Source, times: list[int]) -> Statement:
+    """Give the rows of these times as they were stored, each for itself: time, series, values."""
+    where, parameters = _where_raw(source)
+    return Statement(
+        f"SELECT _time, _series{_values(source)} FROM {_from(source)}"
+        f" WHERE {where} AND _time IN (SELECT unnest($torn::BIGINT[]))"
+        f" ORDER BY {_moment(source)} {_direction(source)}, _series",
+        parameters | {"torn": times},
+    )
+
+
+def _where_raw(source: Source) -> tuple[str, dict[str, object]]:
+    where, parameters = _where(source, source.query.since)
+    if source.query.asked:
+        where += f" AND ({' OR '.join(f'{name} IS NOT NULL' for name in _present(source)) or 'false'})"
+    return where, parameters
+
+
+def _present(source: Source) -> list[str]:
+    return [quoted(target.field) for target in source.plan.targets if target.field in source.columns]
+
+
+def _values(source: Source) -> str:
+    return "".join(f", {_value(source, target)}" for target in source.plan.targets)
 
 
 def _moment(source: Source) -> str:
@@ -124,8 +147,12 @@ def _moment(source: Source) -> str:
     return f"coalesce({quoted(SOURCE_TIME)}, _time){down}, _time"
 
 
-def _merged(target: Target) -> str:
-    return f"any_value({quoted(target.field)})"
+def _direction(source: Source) -> str:
+    return "DESC" if source.plan.order is Order.NEWEST else "ASC"
+
+
+def _merged(source: Source, target: Target) -> str:
+    return f"any_value({quoted(target.field)})" if target.field in source.columns else _absent(target)
 
 
 def last(source: Source) -> Statement:
@@ -140,22 +167,19 @@ def last(source: Source) -> Statement:
         for target in source.plan.targets
     )
     newest = f"greatest({', '.join(times)})" if times else "NULL::BIGINT"
-    order = "DESC" if source.plan.order is Order.NEWEST else "ASC"
     return Statement(
         f"SELECT {newest} AS _t, {_group(source)} AS _g{values} FROM {_from(source)} WHERE {where}"
-        f" GROUP BY _g HAVING _t IS NOT NULL ORDER BY _g {order} LIMIT {source.query.limit + 1}",
+        f" GROUP BY _g HAVING _t IS NOT NULL ORDER BY _g {_direction(source)} LIMIT {source.query.limit + 1}",
         parameters,
     )
 
 
 def _last_rows(source: Source, where: str, parameters: dict[str, object]) -> Statement:
     """Give the newest row of each group, for values of two log records are no record."""
-    values = "".join(f", {_value(source, target)}" for target in source.plan.targets)
-    order = "DESC" if source.plan.order is Order.NEWEST else "ASC"
     return Statement(
-        f"SELECT _time AS _t, {_group(source)} AS _g{values} FROM {_from(source)} WHERE {where}"
+        f"SELECT _time AS _t, {_group(source)} AS _g{_values(source)} FROM {_from(source)} WHERE {where}"
         f" QUALIFY row_number() OVER (PARTITION BY {_group(source)} ORDER BY _time DESC, _series) = 1"
-        f" ORDER BY _g {order} LIMIT {source.query.limit + 1}",
+        f" ORDER BY _g {_direction(source)} LIMIT {source.query.limit + 1}",
         parameters,
     )
 

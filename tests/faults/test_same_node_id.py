@@ -5,7 +5,6 @@ import signal
 from pathlib import Path
 
 import psutil
-import pytest
 
 from tests.acceptance.stage import Muster, stage, until
 from tests.faults.rig import Bench, config
@@ -22,11 +21,6 @@ def second_agent(muster: Muster, folder: Path) -> tuple[Bench, dict[str, str]]:
     return Bench(clone), {key: clone.env[key] for key in ("MUSTER_DATA_DIR", "MUSTER_CONFIG")}
 
 
-@pytest.mark.xfail(
-    strict=False,
-    reason="Known, open: rows of two runs under one id that have the very same time are one row of an answer, with the"
-    " number of the one and the text of the other; both are stored, and the balance counts both.",
-)
 def test_a_clone_waits_for_silence_and_no_row_of_either_is_lost(tmp_path: Path) -> None:
     """Typed refusal while the first speaks, take-over with an event after its silence, and back again (R003)."""
     with stage(tmp_path / "one", SETTINGS) as muster:

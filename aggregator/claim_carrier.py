@@ -25,6 +25,7 @@ from aggregator.ledger.ledger import Ledger
 from aggregator.ledger.model import Device
 from aggregator.ledger.state import State
 from aggregator.ledger.words import LIVE_CLAIMS, ClaimState, Lifecycle, Reach
+from aggregator.overdue import Overdue
 from aggregator.restoring import Restoring
 from collectors.failpoint import failpoint
 from schemas.claims import Checkpoint, ClaimReport, ClaimStep, Step
@@ -93,8 +94,9 @@ class ClaimCarrier:
         self._touched: set[str] = set()
         self._told: dict[str, dict[str, list[ClaimStep]]] = {}
         """Publisher -> node that it speaks for -> the work it was last told."""
-        self._since: dict[tuple[str, str], float] = {}
-        """(claim or device, what is awaited) -> since when."""
+        self._provisions: Overdue[str] = Overdue(self._policy.provision_seconds, self._is_provisioned)
+        self._cleans: Overdue[tuple[str, int]] = Overdue(self._policy.clean_seconds, self._is_cleaned)
+        """(device, sequence at which its clean was begun): those that a node was told of."""
         self._restoring = Restoring(ledger, leases, announce, clock=clock, wall_ns=wall_ns)
         self._announced = 0
         """Sequence of the last entry whose events were told."""
@@ -158,7 +160,8 @@ class ClaimCarrier:
         state.listeners = [*(one for one in state.listeners if one is not self._touched), mine]
         self._touched = mine
         self._leases.begin(state.live_claims())
-        self._since.clear()
+        self._provisions.clear()
+        self._cleans.clear()
         self._told.clear()
         self._announced = self._ledger.durable
         await self._restoring.begin(state)
@@ -179,7 +182,7 @@ class ClaimCarrier:
                 await asyncio.sleep(0)
         if self._clock() - self._looked >= TICK_SECONDS:
             self._looked = self._clock()
-            await self._too_long(state)
+            await self._too_long()
         await self._tell_events(state)
         if self._clock() - self._chores >= CHORE_SECONDS:
             self._chores = self._clock()
@@ -196,6 +199,10 @@ class ClaimCarrier:
         return ([], None) if self._leases.left(claim) is not None else claims.expire(state, claim)
 
     async def _look_at(self, state: State, name: str) -> None:
+        now = self._clock()
+        for claim in state.claims_on.get(name, ()):
+            if state.claims[claim].state is ClaimState.PROVISIONING:
+                self._provisions.begin(claim, now)
         node = state.nodes.get(name)
         if node is None or not node.publisher or node.shown != state.generation:
             return  # what it keeps and is not told of it takes for over: it shows that first
@@ -217,31 +224,31 @@ class ClaimCarrier:
         told = {**told, name: work}
         if self._tell(node.publisher, [step for steps in told.values() for step in steps]):
             self._told[node.publisher] = told
+            for one in (one for step in work if step.step is Step.CLEAN for one in step.devices):
+                self._cleans.begin((one.device, one.clean), now)
         else:
             self._touched.add(name)  # again, when it is connected
 
     # --- what must not last -------------------------------------------------------------------------------------------
 
-    async def _too_long(self, state: State) -> None:
+    def _is_provisioned(self, name: str) -> bool:
+        claim = self._ledger.peek().claims.get(name)
+        return claim is not None and claim.state is ClaimState.PROVISIONING
+
+    def _is_cleaned(self, which: tuple[str, int]) -> bool:
+        device = self._ledger.peek().devices.get(which[0])
+        return device is not None and device.lifecycle is Lifecycle.CLEANING and device.cleaning == which[1]
+
+    async def _too_long(self) -> None:
         """Undo what no node confirms, and give up cleans that no node answers."""
         now = self._clock()
-        waiting: dict[tuple[str, str], float] = {}
-        for tenant in state.tenants.values():
-            for name in tenant.claims:
-                if state.claims[name].state is ClaimState.PROVISIONING:
-                    waiting[name, "provision"] = self._policy.provision_seconds
-        for step in (step for told in self._told.values() for steps in told.values() for step in steps):
-            if step.step is Step.CLEAN:
-                waiting |= {(one.device, str(one.clean)): self._policy.clean_seconds for one in step.devices}
-        self._since = {key: self._since.get(key, now) for key in waiting}
-        for (name, what), limit in waiting.items():
-            if now - self._since[name, what] < limit:
-                continue
-            if what == "provision":
-                why = f"not confirmed within {limit:.0f} s"
+        for name in self._provisions.due(now):
+            if self._is_provisioned(name):  # while others were decided it may have ended
+                why = f"not confirmed within {self._provisions.seconds:.0f} s"
                 await self._ledger.decide(partial(claims.begin_undo, claim=name, why=why))
-            else:
-                await self._ledger.decide(partial(cleaning.abandon_clean, device=name, clean=int(what)))
+        for device, clean in self._cleans.due(now):
+            if self._is_cleaned((device, clean)):
+                await self._ledger.decide(partial(cleaning.abandon_clean, device=device, clean=clean))
 
     async def _tell_events(self, state: State) -> None:
         """Tell what happened, once it is on disk. What a crash leaves untold, the ledger's own feed still has."""

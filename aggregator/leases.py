@@ -7,11 +7,13 @@ lives a little longer harms nobody.
 import heapq
 import time
 from collections.abc import Callable, Iterable
+from typing import Final
 
 from aggregator.ledger.model import Claim
 from aggregator.ledger.words import ClaimState
 
-_LEASED = frozenset({ClaimState.RESERVED, ClaimState.PROVISIONING, ClaimState.ACTIVE})
+_FEW: Final = 1024
+_LEASED: Final = frozenset({ClaimState.RESERVED, ClaimState.PROVISIONING, ClaimState.ACTIVE})
 
 
 class Leases:
@@ -41,6 +43,9 @@ class Leases:
         deadline = self._clock() + seconds
         self._deadlines[claim] = deadline
         heapq.heappush(self._heap, (deadline, claim))
+        if len(self._heap) > 2 * len(self._deadlines) + _FEW:  # most are of terms that ended before their time
+            self._heap = [(ends, name) for name, ends in self._deadlines.items()]
+            heapq.heapify(self._heap)
 
     def end(self, claim: str) -> None:
         """Let it never be due. Safe twice."""
@@ -50,6 +55,11 @@ class Leases:
         """Give the seconds that a lease has left; None without one."""
         deadline = self._deadlines.get(claim)
         return None if deadline is None else max(0.0, deadline - self._clock())
+
+    @property
+    def kept(self) -> int:
+        """How many deadlines are remembered, those of terms that are over included."""
+        return len(self._heap)
 
     def due(self) -> list[str]:
         """Take out the claims whose lease has run out."""

@@ -159,3 +159,17 @@ async def test_who_takes_over_gives_each_claim_a_new_term(tmp_path: Path) -> Non
         await asyncio.sleep(0.05)
         assert ClaimState.RESERVED is it.claim_of(reserved.id).state
         assert it.claiming.leases.left(active.id) == pytest.approx(46.0)
+
+
+def test_terms_that_end_before_their_time_are_not_kept() -> None:
+    """A thousand claims a second with a term of an hour that each live for a moment add up to nothing."""
+    now = 0.0
+    leases = Leases(lambda: now)
+    leases.begin_term("c-lasting", 50.0)
+    for number in range(50_000):
+        now = number / 1000
+        leases.begin_term(f"c{number}", 3600.0)
+        leases.end(f"c{number}")
+    assert leases.kept < 2000
+    now = 51.0
+    assert ["c-lasting"] == leases.due()

@@ -17,7 +17,7 @@ import msgspec
 from collectors.http_client import HttpError, Response
 from collectors.redfish.config import Bmc, RedfishConfig
 from collectors.redfish.connection import Answer, Connect, Line, TimedSocket, Trust, connect_tcp
-from collectors.redfish.errors import BmcDeniedError, Faults, BmcOccupiedError, BmcUnreachableError
+from collectors.redfish.errors import BmcDeniedError, BmcOccupiedError, BmcUnreachableError, Faults
 from collectors.redfish.keeping import Keeping, Kept
 from collectors.redfish.resource import ROOT, Resource, UnreadableError, canonical, decode, link, member, objects, uri
 

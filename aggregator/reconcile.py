@@ -9,7 +9,7 @@ from typing import Final
 
 import msgspec
 
-from aggregator.ledger import in_use, uses
+from aggregator.ledger import in_use, nodes
 from aggregator.ledger.claims import may_be_in_use
 from aggregator.ledger.model import Claim, Device, Held, Node
 from aggregator.ledger.nodes import claims_there
@@ -73,7 +73,7 @@ def of_node(state: State, node: Node, kept: Kept | None = None) -> Iterator[Dive
 def of_records(state: State) -> Iterator[Divergence]:
     """Yield what records say of nodes and devices that are not there."""
     unknown: dict[tuple[str, str], int] = {}
-    called = uses.called(state) if state.awaited else {}
+    called = nodes.called(state) if state.awaited else {}
     for (name, address), sources in state.awaited.items():
         node = state.nodes.get(name) or called.get(name)
         for source, user in sources.items():

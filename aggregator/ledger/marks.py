@@ -5,11 +5,11 @@ from typing import Final
 
 import msgspec
 
+from aggregator.ledger import nodes
 from aggregator.ledger.asks import ClaimInvalidError
 from aggregator.ledger.cleaning import DeviceUnknownError
 from aggregator.ledger.entries import Entry, Tainted, Untainted
 from aggregator.ledger.model import Device, Node, Taint
-from aggregator.ledger.nodes import NodeUnknownError
 from aggregator.ledger.state import State
 from aggregator.ledger.words import CONFLICT
 from schemas.errors import MusterError, near_names
@@ -42,16 +42,8 @@ def device_target(state: State, name: str) -> Target:
 
 
 def node_target(state: State, name: str) -> Target:
-    """Give a node, by id or by its name if only one has that. Raises NodeUnknownError."""
-    if name in state.nodes:
-        return Target(name)
-    found = [node.id for node in state.nodes.values() if name and node.name == name]
-    if len(found) != 1:
-        if found:
-            raise NodeUnknownError(f"{len(found)} nodes are called {name}: name one by its id")
-        known = {one for node in state.nodes.values() if not node.retired for one in (node.name, node.id) if one}
-        raise NodeUnknownError(f"there is no node {name[:80]!r}.{near_names(name[:80], known)}")
-    return Target(found[0])
+    """Give a node by what it is called. Raises NodeUnknownError."""
+    return Target(nodes.named(state, name).id)
 
 
 def told_target(state: State, subject: str, device: str) -> Target | None:

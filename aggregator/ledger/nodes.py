@@ -47,6 +47,51 @@ def find(state: State, node: str) -> Node:
     return found
 
 
+def node_of(state: State, name: str) -> Node | None:
+    """Give the node that is called so: by id, else by its name or host name; None for none, or more than one.
+
+    One that is gone for good is called by its id alone: another may have its name by now.
+    """
+    if name in state.nodes:
+        return state.nodes[name]
+    found = [node for node in state.nodes.values() if name in _names(node)]
+    return found[0] if len(found) == 1 else None
+
+
+def called(state: State) -> dict[str, Node | None]:
+    """Give what `node_of` gives for each name and host name, for who asks for many; None: several are called so."""
+    found: dict[str, Node | None] = {}
+    for node in state.nodes.values():
+        for name in _names(node):
+            found[name] = None if name in found else node
+    return found
+
+
+def named(state: State, name: str) -> Node:
+    """Give what `node_of` gives. Raises NodeUnknownError with near names, or how many nodes are called so."""
+    found = node_of(state, name)
+    if found is None:
+        raise NodeUnknownError(not_named(state, name))
+    return found
+
+
+def not_named(state: State, name: str) -> str:
+    """Say why `node_of` gives none."""
+    same = sum(name in _names(node) for node in state.nodes.values())
+    if same > 1:
+        return f"{same} nodes are called {name[:80]}: name one by its id"
+    return f"there is no node {name[:80]!r}.{near_names(name[:80], names(state))}"
+
+
+def names(state: State) -> set[str]:
+    """Give everything that nodes can be called by, but for those that are gone for good."""
+    return {one for node in state.nodes.values() if not node.retired for one in (node.id, *_names(node))}
+
+
+def _names(node: Node) -> set[str]:
+    return set() if node.retired else {node.name, node.host_name} - {""}
+
+
 def cordon(state: State, node: str, why: str, who: str) -> tuple[list[Entry], Node]:
     """Let nothing new go to a node; with `why` "" let it go there again, whatever kept it from it."""
     found = find(state, node)
@@ -88,7 +133,7 @@ def silenced(state: State, node: str) -> str:
 def rename(state: State, node: str, name: str, who: str) -> tuple[list[Entry], Node]:
     """Call a node by an operator's name, before what it calls itself; "" ends that. Its id and claims stay."""
     found = find(state, node)
-    taken = [other.id for other in state.nodes.values() if name and other.name == name and other.id != node]
+    taken = [other.id for other in state.nodes.values() if name in _names(other) and other.id != node]
     if taken:
         raise ClaimInvalidError(f"{taken[0]} is called {name!r} already: a name tells one node from another")
     if name == (found.name if found.host_name else ""):

@@ -9,10 +9,10 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from aggregator.ledger import in_use
+from aggregator.ledger import in_use, nodes
 from aggregator.ledger.claims import claimed, invalidate
 from aggregator.ledger.entries import Entry, Passed, RecordDropped, UsesRecorded
-from aggregator.ledger.model import Device, Node
+from aggregator.ledger.model import Device
 from aggregator.ledger.outside import Use, UseRecord
 from aggregator.ledger.relations import excludes
 from aggregator.ledger.state import State
@@ -191,7 +191,7 @@ class _Places:
         return Use(node, use.address, use.user, devices.get(use.address, ""))
 
     def _look(self, name: str) -> tuple[str, dict[str, str]]:
-        node = node_of(self._state, name)
+        node = nodes.node_of(self._state, name)
         if node is None:
             return name, {}
         devices = {
@@ -200,20 +200,3 @@ class _Places:
             if device.slot.address and not device.is_bridge and device.reach is not Reach.ABSENT
         }
         return node.id, devices
-
-
-def called(state: State) -> dict[str, Node | None]:
-    """Give what `node_of` gives for each name and host name, for who asks for many; None: several are called so."""
-    found: dict[str, Node | None] = {}
-    for node in state.nodes.values():
-        for name in {node.host_name, node.name} - {""} if not node.retired else ():
-            found[name] = None if name in found else node
-    return found
-
-
-def node_of(state: State, name: str) -> Node | None:
-    """Give the node that is called so, by id, by name or by host name; None for none, or more than one."""
-    if name in state.nodes:
-        return state.nodes[name]
-    found = [node for node in state.nodes.values() if name in (node.host_name, node.name) and not node.retired]
-    return found[0] if len(found) == 1 else None

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Final
 import msgspec
 from msgspec import Meta
 
-from aggregator.ledger import in_use
+from aggregator.ledger import in_use, nodes
 from aggregator.ledger.index import Index
 from aggregator.ledger.model import Device, Node, Quota, Tenant
 from aggregator.ledger.state import State
@@ -135,11 +135,10 @@ class Hypothesis:
         return self
 
     def node(self, name: str) -> Node:
-        """Give a node to be changed, by id or host name."""
-        found = self.state.nodes.get(name) or next((one for one in self.state.nodes.values() if one.name == name), None)
+        """Give a node to be changed, by what it is called."""
+        found = nodes.node_of(self.state, name)
         if found is None:
-            known = {*self.state.nodes, *(one.name for one in self.state.nodes.values() if one.name)}
-            raise UnknownNameError(f"there is no node {name!r}.{near_names(name, known)}")
+            raise UnknownNameError(nodes.not_named(self.state, name))
         if found.id not in self.touched:
             self.touched.add(found.id)
             if self.base.nodes.get(found.id) is found:

@@ -8,7 +8,7 @@ import msgspec
 from fastapi import APIRouter, Depends, Query, Request, Response
 
 from aggregator.access import Action, Caller
-from aggregator.ledger import adoption, cleaning, uses
+from aggregator.ledger import adoption, cleaning, nodes, uses
 from aggregator.ledger.asks import ClaimInvalidError
 from aggregator.ledger.entries import Entry
 from aggregator.ledger.model import Device
@@ -159,7 +159,7 @@ def _devices(state: State, name: str) -> Iterator[Device]:
     if not name:
         yield from state.devices.values()
         return
-    node = uses.node_of(state, name)
+    node = nodes.node_of(state, name)
     if node is None:
         raise ClaimInvalidError(f"the ledger knows no node {name!r}, or more than one of that name")
     yield from state.devices_of(node.id)
@@ -216,11 +216,11 @@ async def drop(service: ServiceOf, caller: Adopter, source: str) -> Response:
 
 def _check_nodes(state: State, names: Iterable[str]) -> None:
     """Raise RecordInvalidError, with near names, when nodes are not known."""
-    wrong = [name for name in names if uses.node_of(state, name) is None]
+    wrong = [name for name in names if nodes.node_of(state, name) is None]
     if not wrong:
         return
-    known = {one for node in state.nodes.values() if not node.retired for one in (node.name, node.host_name, node.id)}
-    told = [f"{name!r}{near_names(name, known - {''}) or '.'}" for name in wrong[:8]]
+    known = nodes.names(state)
+    told = [f"{name!r}{near_names(name, known) or '.'}" for name in wrong[:8]]
     more = f" and {len(wrong) - 8} more" if len(wrong) > 8 else ""
     raise RecordInvalidError(
         f"the ledger knows no node, or more than one, of the name {' '.join(told)}{more}"
@@ -258,7 +258,7 @@ async def divergences(service: ServiceOf, _: Reader, node: str = "", kind: Words
     """List where the ledger and a node, a record or a checkpoint do not agree, each with both views, oldest first."""
 
     def question(state: State) -> dict[str, object]:
-        known = uses.node_of(state, node) if node else None
+        known = nodes.node_of(state, node) if node else None
         found = [
             {**msgspec.structs.asdict(one), "id": one.id, "node_name": _name(state, one.node)}
             for one in sorted(state.divergences.values(), key=lambda one: one.since_ns)

@@ -12,7 +12,7 @@ from fastapi import APIRouter, Header, Query, Request, Response
 
 from aggregator.access import Action, Caller, authorise, may
 from aggregator.caretaker import leave
-from aggregator.ledger import asks
+from aggregator.ledger import asks, nodes
 from aggregator.ledger.asks import Ask, ClaimInvalidError, NotGrantedError, Objection, Pick
 from aggregator.ledger.claims import ClaimUnknownError
 from aggregator.ledger.model import Claim, Held
@@ -181,14 +181,10 @@ async def claim(request: Request, service: "Service", caller: Caller) -> Respons
 def _by_id(state: State, amounts: dict[str, dict[str, int]]) -> dict[str, dict[str, int]]:
     """Give amounts by the id of their node, which may be named instead; what names none stays as it is."""
     found: dict[str, dict[str, int]] = {}
-    named: dict[str, list[str]] = {}
-    if amounts.keys() - state.nodes.keys():
-        for node in state.nodes.values():
-            for name in {node.name, node.host_name} if not node.retired else ():
-                named.setdefault(name, []).append(node.id)
+    called = nodes.called(state) if amounts.keys() - state.nodes.keys() else {}
     for name, mine in amounts.items():
-        ids = named.get(name, []) if name not in state.nodes else []
-        id_ = ids[0] if len(ids) == 1 else name
+        node = None if name in state.nodes else called.get(name)
+        id_ = name if node is None else node.id
         if id_ in found:
             raise ClaimInvalidError(f"node {name!r} is named twice, by its id and by its name")
         found[id_] = mine

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from aggregator.access import Action, Caller
 from aggregator.feeds import flat, nova, nova_check, nova_conf, triton
 from aggregator.feeds.isolation import Policy
-from aggregator.ledger import uses
+from aggregator.ledger import nodes
 from aggregator.ledger.asks import ClaimInvalidError
 from aggregator.ledger.model import Node
 from aggregator.ledger.state import State
@@ -77,7 +77,7 @@ async def check(request: Request, service: ServiceOf, _: Reader, node: str = "",
 def _nodes(state: State, name: str) -> list[Node]:
     if not name:
         return [node for node in state.nodes.values() if not node.retired]
-    found = uses.node_of(state, name)
+    found = nodes.node_of(state, name)
     if found is None:
         raise ClaimInvalidError(f"the ledger knows no node {name!r}, or more than one of that name")
     return [found]

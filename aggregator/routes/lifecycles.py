@@ -9,7 +9,6 @@ from aggregator.access import Action, Caller
 from aggregator.ledger import nodes
 from aggregator.ledger.asks import ClaimInvalidError
 from aggregator.ledger.model import Device
-from aggregator.ledger.state import State
 from aggregator.routes.claims import claim_view, version_of
 from aggregator.routes.common import ServiceOf, allow, answer
 from aggregator.views import device_view
@@ -78,21 +77,13 @@ async def fence(request: Request, service: ServiceOf, caller: Writer, node: str)
     """Take it as proved that nothing runs on a silent node: what claims had there is dirty, and the claims are over."""
     wanted = await _body(request, FenceWanted)
     found = await service.claiming.fence(
-        await service.ledger.read(lambda state: _node(state, node)),
+        await service.ledger.read(lambda state: nodes.named(state, node).id),
         caller.name,
         power=wanted.power,
         statement=wanted.statement,
     )
     state = service.ledger.peek()
     return answer([claim_view(state, claim, service.claiming.leases.left(claim.id)) for claim in found])
-
-
-def _node(state: State, name: str) -> str:
-    """Give a node's id by id or host name. Raises NodeUnknownError."""
-    if name in state.nodes:
-        return name
-    named = [node.id for node in state.nodes.values() if node.name == name and not node.retired]
-    return named[0] if len(named) == 1 else nodes.find(state, name).id
 
 
 def _shown(service: ServiceOf, device: Device, status: int = 200) -> Response:

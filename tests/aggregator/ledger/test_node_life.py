@@ -3,7 +3,7 @@
 import msgspec
 import pytest
 
-from aggregator.ledger import claims, cleaning, nodes, uses
+from aggregator.ledger import claims, cleaning, marks, nodes, uses
 from aggregator.ledger.asks import Ask, ClaimInvalidError, NotGrantedError, Pick
 from aggregator.ledger.entries import NodeReached, NodeRun, NodeSeen
 from aggregator.ledger.model import Device, Taint
@@ -13,6 +13,8 @@ from aggregator.ledger.state import State, decode_kept, encode_kept
 from aggregator.ledger.words import CONFLICT, ClaimState, Effect, Lifecycle, Reach
 from aggregator.node_life import Amount, life
 from aggregator.placement import catalog
+from aggregator.placement.edits import Hypothesis
+from aggregator.placement.request import UnknownNameError
 from schemas.device import DeviceKind, Document, Part
 from tests.aggregator.ledger.worlds import Book, begin, document
 
@@ -114,9 +116,27 @@ def test_operators_name_goes_before_the_machines_own(book: Book) -> None:
     before = book.state.sequence
     book.see(told_name("localhost"))
     assert before == book.state.sequence, "said again, and no news"
-    assert book.state.nodes["n1"] is uses.node_of(book.state, "localhost"), "records may still call it that"
+    assert book.state.nodes["n1"] is nodes.node_of(book.state, "localhost"), "records may still call it that"
     book.decide(nodes.rename(book.state, "n1", "", "op"))
     assert "localhost" == book.state.nodes["n1"].name
+
+
+def test_a_name_means_one_node_whoever_uses_it(book: Book) -> None:
+    """A mark, a record and a question of what if agree on whom they speak of, and on whom they do not."""
+    for name in ("n2", "n3", "n4"):
+        begin(book, name)
+    book.write([NodeSeen("n2", "twin"), NodeSeen("n3", "twin"), NodeSeen("n4", "old")])
+    book.decide(nodes.rename(book.state, "n1", "rack4-top", "op"))
+    book.decide(nodes.retire(book.state, "n4", "op"))
+    for name in ("n1", "rack4-top", "host-n1"):
+        assert "n1" == marks.node_target(book.state, name).node == Hypothesis(book.state).node(name).id
+    for name, why in (("twin", "2 nodes are called twin"), ("old", "no node 'old'"), ("", "no node ''")):
+        assert nodes.node_of(book.state, name) is None
+        with pytest.raises(NodeUnknownError, match=why):
+            marks.node_target(book.state, name)
+        with pytest.raises(UnknownNameError, match=why):
+            Hypothesis(book.state).node(name)
+    assert "n4" == marks.node_target(book.state, "n4").node
 
 
 def test_two_nodes_cannot_have_one_name(book: Book) -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from aggregator.ledger import claims, cleaning, in_use, uses
+from aggregator.ledger import claims, cleaning, in_use, nodes, uses
 from aggregator.ledger.asks import Ask, NotGrantedError, Pick
 from aggregator.ledger.entries import NodeRetired, NodeSeen
 from aggregator.ledger.facts import withdraw
@@ -186,8 +186,8 @@ def test_names_of_all_nodes_at_once_are_those_asked_for_one_by_one() -> None:
     for node, name in (("n1", "gpu-1"), ("n2", "gpu-2"), ("n3", "gpu-2"), ("n4", "gpu-4"), ("n5", "")):
         book.write([NodeSeen(node, name)])
     book.write([NodeRetired("n4")])
-    called = uses.called(book.state)
+    called = nodes.called(book.state)
     for name in ("gpu-1", "gpu-2", "gpu-4", "gpu-5"):
-        assert uses.node_of(book.state, name) is called.get(name)
+        assert nodes.node_of(book.state, name) is called.get(name)
     assert called["gpu-1"] is book.state.nodes["n1"]
     assert called["gpu-2"] is None

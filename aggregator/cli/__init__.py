@@ -194,11 +194,11 @@ def add_server_options(parser: argparse.ArgumentParser, *, inner: bool = False) 
 
 
 class _Output(argparse.Action):
-    """Sets `output` and `wide`: a wide table is a table to everybody else."""
+    """Sets `output`, and `wide` for who shows more in a wide table."""
 
     def __call__(self, _: argparse.ArgumentParser, to: argparse.Namespace, values: Any, __: str | None = None) -> None:
         to.wide = values == WIDE
-        to.output = "table" if to.wide else values
+        to.output = values
 
 
 def add_output_option(parser: argparse.ArgumentParser, *, inner: bool = False) -> None:

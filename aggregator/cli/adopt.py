@@ -88,7 +88,8 @@ def waiting_table(devices: list[dict[str, Any]], *, wide: bool = False) -> Table
     """Make the table of what waits to be adopted; of many, a line for those of a node that wait for one reason."""
     if len(devices) > _SINGLY and not wide:
         return _groups(devices)
-    table = Table(["device", "node", "address", "state", "why"], empty="nothing waits: every device is accounted for")
+    table = Table(["device", "node", "address", "state", "why"], spare=["address"],
+                  empty="nothing waits: every device is accounted for")  # fmt: skip
     for one in devices:
         why = one["why"] if wide else shorten(one["why"], 60)
         name = one["node_name"] or one["node"]
@@ -99,10 +100,10 @@ def waiting_table(devices: list[dict[str, Any]], *, wide: bool = False) -> Table
 def _groups(devices: list[dict[str, Any]]) -> Table:
     counts = Counter((one["node_name"] or one["node"], one["kind"], one["lifecycle"], one["why"]) for one in devices)
     title = (
-        f"{len(devices)} devices wait; '-o wide' lists each. 'muster clean' has its node clean what is\ndirty,"
+        f"{len(devices)} devices wait; '-o wide' lists each. 'muster clean' has its node clean what is dirty,"
         " 'muster adopt --attest --statement TEXT --node NODE --kind KIND' takes your word."
     )
-    table = Table(["devices", "node", "kind", "state", "why"], title=title)
+    table = Table(["devices", "node", "kind", "state", "why"], title=title, spare=["state"])
     for (node, kind, lifecycle, why), count in counts.items():
         table.add(count, shorten(node, 16), kind, lifecycle, shorten(why, 40))
     return table
@@ -180,7 +181,8 @@ def _drop(client: Client, options: argparse.Namespace) -> int:
 def _records_table(found: list[dict[str, Any]]) -> Table:
     import time
 
-    table = Table(["record", "kind", "in use", "unknown", "made", "handed in by"], empty="no records were handed in")
+    table = Table(["record", "kind", "in use", "unknown", "made", "handed in by"], empty="no records were handed in",
+                  spare=("kind", "handed in by"))  # fmt: skip
     for one in found:
         made = ago_ns(one["as_of_ns"], time.time_ns())
         table.add(one["source"], one["kind"], one["uses"], one["unknown"], made, one["who"])

@@ -181,6 +181,7 @@ def _tables(lines: list[dict[str, Any]], names: Mapping[str, str], *, wide: bool
             *(["id"] if wide else []),
         ],
         empty="no rows yet: no publisher has spoken",
+        spare=("word", "done", "numbered"),
     )
     source = Table(["publisher", "class", "level", "produced", "filtered", "folded", "numbered"])
     reasons = Table(["publisher", "class", "level", "reason", "rows"])

@@ -10,7 +10,7 @@ from typing import Any, Final, NamedTuple
 
 from aggregator.cli.client import Client, ServerError
 from aggregator.cli.query import clock_time
-from aggregator.cli.render import Table
+from aggregator.cli.render import TABLES, Table
 from aggregator.cli.words import shorten
 
 _AGAIN_SECONDS: Final = 1.0
@@ -31,7 +31,7 @@ def watch(client: Client, output: str, *, node: str = "", device: str = "") -> i
     for event in follow(client, "/v1/watch", {"node": node, "device": device}):
         if event.kind == "gone":
             raise ServerError(json.loads(event.data)["detail"])
-        sys.stdout.write((_line(event) if output == "table" else event.data) + "\n")
+        sys.stdout.write((_line(event) if output in TABLES else event.data) + "\n")
         sys.stdout.flush()
     return 0
 

@@ -76,7 +76,7 @@ def run(options: argparse.Namespace) -> int:
             show(claims, options.output, claims_table(claims))
         case "show":
             claim = client.get(_path(options.claim))
-            names = node_names(client) if options.output == "table" and not options.wide else {}
+            names = node_names(client) if options.output == "table" else {}
             show(claim, options.output, one_table(claim, names))
         case "create":
             return _ask(client, options)
@@ -161,11 +161,12 @@ def _amounts(client: Client, texts: list[str]) -> dict[str, dict[str, int]]:
 
 def claims_table(claims: list[dict[str, Any]]) -> Table:
     """Make the table of claims."""
-    table = Table(["claim", "tenant", "for", "state", "lease", "devices", "why"], empty="no claims")
+    table = Table(["claim", "tenant", "for", "state", "lease", "devices", "why"], empty="no claims",
+                  spare=("why", "for", "lease"))  # fmt: skip
     for claim in claims:
         left = claim["left_seconds"]
         devices = [one["device"] for one in claim["devices"]]
-        named = ",".join(devices[:3]) + (f" and {len(devices) - 3} more" if len(devices) > 3 else "")
+        named = ", ".join(devices[:3]) + (f" and {len(devices) - 3} more" if len(devices) > 3 else "")
         table.add(
             claim["id"],
             claim["tenant"],

@@ -76,6 +76,7 @@ def reports_table(reports: Sequence[dict[str, Any]], names: dict[str, str], *, w
         ["node", "collector", "state", "rows", "errors", "took", "next", *more],
         "\non the nodes\n",
         empty="\nno agent has reported yet",
+        spare=("next", "took", "rows"),
     )
     for one in reports:
         old = one["reported_seconds"] or 0.0

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from aggregator.cli import add_examples, add_output_option
-from aggregator.cli.render import Table, show
+from aggregator.cli.render import TABLES, Table, show
 
 _EXAMPLES: Final = (
     "examples:",
@@ -37,7 +37,7 @@ def run(options: argparse.Namespace) -> int:
     found = effective_options(config_file(options.config), os.environ)
     if options.changed:
         found = [one for one in found if one.origin != DEFAULT]
-    if options.output == "table":
+    if options.output in TABLES:
         text = as_toml(found, origin=options.origin)
         sys.stdout.write(text if found else "# every option has its default\n")
     else:

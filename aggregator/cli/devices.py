@@ -129,6 +129,7 @@ def devices_table(devices: list[dict[str, Any]], *, wide: bool = False) -> Table
     table = Table(
         ["device", "node", "model", "address", "group", "state", "claim", "marks", *more],
         empty="no devices: the agents' collectors have not described any yet, or none fits",
+        spare=("group", "address", "model", "marks", "node"),
     )
     for one in devices:
         group, model = one["capabilities"].get("iommu_group"), one["part"].get("model", "") or "-"
@@ -140,7 +141,7 @@ def devices_table(devices: list[dict[str, Any]], *, wide: bool = False) -> Table
             "-" if group is None else str(group),
             one["lifecycle"] if one["reach"] == _LIVE else f"{one['lifecycle']}, {one['reach']}",
             one["claim"] or "-",
-            ",".join(dict.fromkeys(taint["rule"] for taint in one["taints"])) or "-",
+            ", ".join(dict.fromkeys(taint["rule"] for taint in one["taints"])) or "-",
             *(_more(one) if wide else ()),
         )
     return table

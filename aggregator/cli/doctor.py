@@ -25,7 +25,7 @@ from aggregator.cli.checks import (
 )
 from aggregator.cli.client import Client, client_of
 from aggregator.cli.probing import Found, probe_installed
-from aggregator.cli.render import Table, number, show
+from aggregator.cli.render import TABLES, Table, number, show
 from aggregator.cli.validate import config_file
 from aggregator.cli.version import packages
 from collectors.config import DEFAULT_COLLECTORS, default_data_dir
@@ -54,12 +54,12 @@ def run(options: argparse.Namespace) -> int:
     client, found, made = client_of(options), probe_installed(), []
     for check in every_check(options, client, found):
         made.append(check)
-        if options.output == "table":
+        if options.output in TABLES:
             _print(check)
-    if options.output != "table":
+    if options.output not in TABLES:
         show(made, options.output, Table([]))
     failed, warned = (sum(check.level is level for check in made) for level in (Level.FAIL, Level.WARN))
-    if options.output == "table":
+    if options.output in TABLES:
         sys.stdout.write(f"\n{len(made)} checks: {failed} failed, {warned} to look at\n")
     if options.bundle is not None:
         _bundle(options, client, made, found)
@@ -122,6 +122,6 @@ def _bundle(options: argparse.Namespace, client: Client, made: list[Check], foun
     table = Table(["file", "size", "what"], f"\n{options.bundle} has\n")
     for one in packed:
         table.add(one.name, number(one.bytes, "bytes"), one.what)
-    if options.output == "table":
+    if options.output in TABLES:
         table.print()
         sys.stdout.write("look at it before you hand it on: log lines and host names are yours to judge\n")

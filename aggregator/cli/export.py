@@ -8,7 +8,7 @@ from urllib.parse import urlencode
 
 from aggregator.cli import add_examples, add_output_option, add_server_options, add_word
 from aggregator.cli.client import Client, client_of
-from aggregator.cli.render import Table, show
+from aggregator.cli.render import TABLES, Table, show
 from aggregator.cli.words import shorten
 from aggregator.feeds.isolation import Policy
 from collectors.process import EXIT_FAILED
@@ -58,13 +58,13 @@ def run(options: argparse.Namespace) -> int:
         asked.append(("policy", options.policy))
         if options.held:
             asked.append(("held", "true"))
-        if options.output == "table":
+        if options.output in TABLES:
             asked.append(("text", "true"))
     path = f"/v1/export/{options.deed}?{urlencode(asked)}"
-    if options.deed == "csv" or (options.deed == "nova" and options.output == "table"):
+    if options.deed == "csv" or (options.deed == "nova" and options.output in TABLES):
         sys.stdout.write(client.text(path))
         return 0
-    output = "json" if options.output == "table" else options.output
+    output = "json" if options.output in TABLES else options.output
     show(client.get(path), output, Table([]))
     return 0
 

@@ -112,6 +112,7 @@ def nodes_table(views: list[dict[str, Any]], now_ns: int) -> Table:
     table = Table(
         ["node", "state", "heard", "agent", "id"],
         empty="no nodes yet: start an agent with 'muster-agent', or 'muster up' on this machine",
+        spare=("agent", "id"),
     )
     for view in sorted(views, key=lambda view: view["node"]["host_name"] or view["node"]["id"]):
         node = view["node"]
@@ -128,14 +129,15 @@ def amounts_of(view: dict[str, Any]) -> dict[str, dict[str, int]]:
 
 def room_table(views: list[dict[str, Any]]) -> Table:
     """Make the table of what claims hold of each node, and what is left."""
-    table = Table(["node", "vcpus left", "of", "memory left", "of", "disk left", "of"],
+    table = Table(["node", "vcpus left", "memory left", "disk left"],
                   empty="no nodes yet: start an agent with 'muster-agent', or 'muster up' on this machine")  # fmt: skip
     for view in sorted(views, key=lambda view: view["node"]["host_name"] or view["node"]["id"]):
         amounts = amounts_of(view)
         row = [shorten(view["node"]["host_name"] or view["node"]["id"], 16)]
         for name in AMOUNTS:
             unit = "bytes" if name.endswith("_bytes") else ""
-            row += [number(amounts.get(name, {}).get(word), unit) for word in ("left", "limit")]
+            left, limit = (amounts.get(name, {}).get(word) for word in ("left", "limit"))
+            row.append(number(left, unit) if limit is None else f"{number(left, unit)} of {number(limit, unit)}")
         table.add(*row)
     return table
 
@@ -152,7 +154,8 @@ def state_of(view: dict[str, Any]) -> str:
 
 def orphans_table(found: list[dict[str, Any]]) -> Table:
     """Make the table of claims without a node."""
-    table = Table(["claim", "tenant", "for", "state", "node", "why", "devices"], empty="no claim is without a node")
+    table = Table(["claim", "tenant", "for", "state", "node", "why", "devices"], empty="no claim is without a node",
+                  spare=("for", "devices"))  # fmt: skip
     for one in found:
         name = shorten(one["node_name"] or one["node"], 16)
         table.add(one["claim"], one["tenant"], shorten(one["consumer"], 20), one["state"], name, one["why"],

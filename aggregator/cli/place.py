@@ -10,7 +10,7 @@ import msgspec
 from aggregator.cli import add_examples, add_output_option, add_server_options
 from aggregator.cli.client import ServerError, client_of
 from aggregator.cli.names import node_names
-from aggregator.cli.render import Table, folded, show
+from aggregator.cli.render import Table, show
 from aggregator.cli.words import WordError
 from collectors.process import EXIT_FAILED
 from schemas.errors import near_names
@@ -77,7 +77,7 @@ def run(options: argparse.Namespace) -> int:
     elif answer.status >= 400:
         raise ServerError(str(told.get("detail") or told))
     placed = bool(told.get("placed", True))
-    names = node_names(client) if options.output == "table" and placed and not options.wide else {}
+    names = node_names(client) if options.output == "table" and placed else {}
     show(told, options.output, placed_tables(told, names))
     return 0 if placed else EXIT_FAILED
 
@@ -216,7 +216,7 @@ def command_of(reason: str, edit: Mapping[str, Any]) -> str | None:
 
 def refusal_tables(told: dict[str, Any]) -> list[Table]:
     """Make the tables of a refusal: what each condition removed, and what would have to change."""
-    counts = Table(["condition", "of", "removed", "left"], title=folded(told["message"]), empty=folded(told["message"]))
+    counts = Table(["condition", "of", "removed", "left"], title=told["message"], empty=told["message"])
     for one in told.get("conditions", ()):
         counts.add(one["condition"], one["of"], one["removed"], one["left"])
     tables = [counts]

@@ -12,7 +12,7 @@ from aggregator.cli import add_examples, add_output_option, add_server_options, 
 from aggregator.cli.asking import add_yes_option, confirm
 from aggregator.cli.client import Client, client_of
 from aggregator.cli.names import host_names
-from aggregator.cli.render import Table, number, show
+from aggregator.cli.render import TABLES, Table, number, show
 from aggregator.cli.words import ago_ns, shorten
 from collectors.process import EXIT_FAILED
 from schemas.verbosity import Level, RowClass
@@ -67,7 +67,7 @@ def run(options: argparse.Namespace) -> int:
         return 0
     asked = {name: getattr(options, name, None) for name in ("publisher", "stage", "level", "before", "limit")}
     entries = client.get("/v1/quarantine", **asked, **{"class": getattr(options, "row_class", None)})
-    names = host_names(client) if options.output == "table" and entries else {}
+    names = host_names(client) if options.output in TABLES and entries else {}
     show(entries, options.output, entries_table(entries, time.time_ns(), names, wide=options.wide))
     return 0
 
@@ -78,7 +78,8 @@ def entries_table(
     """Make the table of an answer of `/v1/quarantine`; `wide` adds level, epoch, reason and the publisher's id."""
     more = ("level", "epoch", "publisher id", "reason") if wide else ()
     table = Table(["id", "publisher", "stage", "code", "class", "rows", "size", "times", "last", *more],
-                  empty="nothing is quarantined: every batch could be taken")  # fmt: skip
+                  empty="nothing is quarantined: every batch could be taken",
+                  spare=("size", "times", "stage", "class"))  # fmt: skip
     for entry in entries:
         stream = entry["stream"] or {}
         also = (stream.get("level"), stream.get("epoch"), entry["publisher"], entry["reason"]) if wide else ()

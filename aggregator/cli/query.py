@@ -8,7 +8,7 @@ from typing import Any, Final
 from aggregator.cli import add_examples, add_output_option, add_server_options
 from aggregator.cli.client import Client, client_of
 from aggregator.cli.names import host_names
-from aggregator.cli.render import Table, number, screen_width, show
+from aggregator.cli.render import TABLES, Table, number, screen_width, show
 from schemas.rows import Severity
 
 _EPILOG = """examples:
@@ -86,13 +86,13 @@ def run(options: argparse.Namespace) -> int:
     )
     written = options.measurement in ("log", "event")
     newest_last = written and not (options.order or options.last)  # as a log is read
-    names = host_names(client) if options.output == "table" else {}
-    if options.output == "table" and written and not options.wide and not options.fields:
+    names = host_names(client) if options.output in TABLES else {}
+    if options.output == "table" and written and not options.fields:
         result = _readable(result, by_source=options.by == "source")
     elif options.wide:
         result = _with_ids(result)
     show(result, options.output, result_table(result, names, newest_last=newest_last, empty=_nothing(options)))
-    if options.output == "table" and result.get("truncated"):
+    if options.output in TABLES and result.get("truncated"):
         Table([], empty=f"... cut at {result['rows']} rows: ask for less, or with --limit for more").print()
     return 0
 
@@ -178,7 +178,7 @@ def clock_time(time_ns: int) -> str:
 def _list(client: Client, options: argparse.Namespace) -> int:
     found = client.get("/v1/measurements", measurement=options.measurement)
     if options.measurement:
-        table = Table(["field", "type", "kind", "unit", "level", "meaning"])
+        table = Table(["field", "type", "kind", "unit", "level", "meaning"], spare=("kind", "type", "level", "unit"))
         for field in found[0]["fields"]:
             table.add(field["name"], field["type"], field["kind"], field.get("unit") or None, field.get("level"),
                       field.get("meaning"))  # fmt: skip

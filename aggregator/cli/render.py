@@ -1,13 +1,20 @@
 """How the command line shows things: tables for people, JSON and YAML for programs."""
 
+import os
 import shutil
 import sys
+import textwrap
 from collections.abc import Iterable, Sequence
+from itertools import zip_longest
 from typing import Any
 
 import msgspec
 
-FORMATS = ("table", "wide", "json", "yaml")
+from aggregator.cli import fitting
+
+TABLES = ("table", "wide")
+"""Formats for people; `wide` is a table with nothing left out, however narrow the terminal is."""
+FORMATS = (*TABLES, "json", "yaml")
 CELL_WIDTH = 160
 """The widest cell of a table: one long log line must not make every line as long."""
 
@@ -20,16 +27,20 @@ def show(value: Any, output: str, table: "Table | Iterable[Table]") -> None:
         sys.stdout.write("\n".join(_yaml(msgspec.to_builtins(value), 0)) + "\n")
     else:
         for one in [table] if isinstance(table, Table) else table:
-            one.print()
+            one.print(wide=output == "wide")
 
 
 class Table:
-    """A table that fits 80 columns where its content does; numbers to the right."""
+    """A table; numbers to the right. On a terminal it is made to fit (`fitting`)."""
 
-    def __init__(self, columns: Sequence[str], title: str = "", empty: str = "nothing") -> None:
+    def __init__(
+        self, columns: Sequence[str], title: str = "", empty: str = "nothing", spare: Sequence[str] = ()
+    ) -> None:
         self.columns = list(columns)
         self.title = title
         self.empty = empty
+        self.spare = spare
+        """Columns that a narrow terminal does without, the first to go first."""
         self.rows: list[list[str]] = []
         self._right: set[int] = set()
 
@@ -43,24 +54,41 @@ class Table:
         """How wide it is, in characters."""
         return max((len(line) for line in self.lines()), default=0)
 
-    def lines(self) -> list[str]:
-        """Give the lines, without colour; a cell of more than CELL_WIDTH characters is cut, JSON has it whole."""
+    def lines(self, width: int | None = None) -> list[str]:
+        """Give the lines, without colour, of at most `width` characters where that can be; None: as wide as they are.
+
+        A cell of more than CELL_WIDTH characters is cut, JSON has it whole.
+        """
         if not self.rows:
-            return [self.empty]
+            return [folded(self.empty, width) if self.columns else self.empty]
         self.rows = [[_cut(cell) for cell in row] for row in self.rows]
-        widths = [max(len(row[at]) for row in [self.columns, *self.rows]) for at in range(len(self.columns))]
-        lines = [self.title] if self.title else []
+        kept, widths = fitting.fit(self.columns, self.rows, self.spare, sys.maxsize if width is None else width)
+        lines = ["\n".join(folded(line, width) for line in self.title.split("\n"))] if self.title else []
         for row in [self.columns, *self.rows]:
-            cells = [
-                cell.rjust(width) if at in self._right else cell.ljust(width)
-                for at, (cell, width) in enumerate(zip(row, widths, strict=True))
-            ]
-            lines.append("  ".join(cells).rstrip())
+            lines += self._row([row[at] for at in kept], kept, widths)
+        gone = [name for name in self.spare if name in self.columns and self.columns.index(name) not in kept]
+        if gone := [name for name in gone if any(cell != fitting.ABSENT for cell in self._column(name))]:
+            lines.append(folded(f"({', '.join(gone)}: no room; '-o wide' shows all)", width))
         return lines
 
-    def print(self) -> None:
-        """Print to standard output, the head bold on a terminal."""
-        lines = self.lines()
+    def _row(self, cells: list[str], kept: list[int], widths: list[int]) -> list[str]:
+        """Give the lines of a row: as many as its longest cell has."""
+        told = [fitting.fold(cell, width) for cell, width in zip(cells, widths, strict=True)]
+        lines = []
+        for parts in zip_longest(*told, fillvalue=""):
+            padded = [
+                part.rjust(width) if at in self._right else part.ljust(width)
+                for at, part, width in zip(kept, parts, widths, strict=True)
+            ]
+            lines.append((" " * fitting.GAP).join(padded).rstrip())
+        return lines
+
+    def _column(self, name: str) -> list[str]:
+        return [row[self.columns.index(name)] for row in self.rows]
+
+    def print(self, *, wide: bool = False) -> None:
+        """Print to standard output, the head bold on a terminal; `wide`: whatever the terminal has room for."""
+        lines = self.lines(None if wide else terminal_width())
         if self.rows and sys.stdout.isatty():
             head = 1 if self.title else 0
             lines[head] = f"\x1b[1m{lines[head]}\x1b[0m"
@@ -71,11 +99,15 @@ def _cut(cell: str) -> str:
     return cell if len(cell) <= CELL_WIDTH else f"{cell[: CELL_WIDTH - 1]}…"
 
 
-def folded(text: str) -> str:
-    """Give a text in lines that fit the terminal."""
-    import textwrap
+def folded(text: str, width: int | None = None) -> str:
+    """Give a text in lines of at most `width` characters; None: that fit the terminal."""
+    room = max(40, screen_width() if width is None else width)
+    return "\n".join(textwrap.fill(line, room) for line in text.splitlines())
 
-    return "\n".join(textwrap.fill(line, max(40, screen_width())) for line in text.splitlines())
+
+def terminal_width() -> int | None:
+    """Give how wide a table may be: as the terminal, or as COLUMNS says; None for a pipe or a file, which have room."""
+    return screen_width() if "COLUMNS" in os.environ or sys.stdout.isatty() else None
 
 
 def screen_width() -> int:

@@ -9,7 +9,7 @@ from typing import Any
 from aggregator.cli import add_examples, add_output_option, add_server_options, add_word
 from aggregator.cli.asking import add_yes_option, confirm
 from aggregator.cli.client import Client, client_of
-from aggregator.cli.render import Table, show
+from aggregator.cli.render import TABLES, Table, show
 from aggregator.cli.words import age, ago_ns, seconds_of, shorten
 from collectors.process import EXIT_FAILED
 
@@ -108,7 +108,7 @@ def _whom(pin: str | None) -> str:
 
 def _issued(made: dict[str, Any], options: argparse.Namespace, told: str) -> int:
     """Print the secret alone on standard output, for `TOKEN=$(muster token create ...)`; the words beside it."""
-    if options.output == "table":
+    if options.output in TABLES:
         sys.stderr.write(f"{told}. This is the only time that it is shown:\n")
         sys.stdout.write(made["secret"] + "\n")
     else:

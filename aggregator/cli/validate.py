@@ -14,7 +14,7 @@ import msgspec
 
 from aggregator.cli import add_examples, add_output_option
 from aggregator.cli.probing import apart
-from aggregator.cli.render import Table, show
+from aggregator.cli.render import TABLES, Table, show
 from aggregator.cli.words import WordError
 from collectors.process import EXIT_CONFIG
 from collectors.settings import load_settings
@@ -64,7 +64,7 @@ def run(options: argparse.Namespace) -> int:
         raise WordError("a FILE and --config FILE are the same: name one")
     config = config_file(options.config or options.file)
     verdict = check(config, os.environ, attempt=options.attempt)
-    if options.output != "table":
+    if options.output not in TABLES:
         show(verdict, options.output, Table([]))
         return EXIT_CONFIG if verdict.problems else 0
     sys.stderr.write("".join(f"warning: {line}\n" for line in verdict.warnings))

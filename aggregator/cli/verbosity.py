@@ -65,6 +65,7 @@ def grants_table(views: Sequence[dict[str, Any]], names: dict[str, str], *, wide
     table = Table(
         ["id", "nodes", "level", "only", "left", "on", "reason", *(("node id", "who") if wide else ())],
         empty="no grants: every node is at its configured level. 'muster verbosity set' raises one",
+        spare=("on", "reason", "only"),
     )
     for view in views:
         grant = view["grant"]

@@ -44,7 +44,7 @@ def run(options: argparse.Namespace) -> int:
     body = {"request": request_of(options), "edits": edits_of(options), "as_of": options.as_of}
     client = client_of(options)
     told = client.post("/v1/whatif", body)
-    names = node_names(client) if options.output == "table" and not options.wide else {}
+    names = node_names(client) if options.output == "table" else {}
     show(told, options.output, whatif_tables(told, names))
     return 0
 

@@ -40,8 +40,8 @@ def test_room_shows_what_is_left_of_each_amount_and_nothing_where_nobody_knows(r
     status, out, _ = run("nodes", "room")
     rows = [line.split() for line in out.splitlines()[1:]]
     assert status == 0
-    assert ["rack1-gpu3", "6", "16", "0", "B", "16.0", "GiB", "-", "-"] == rows[0]
-    assert ["unheard", *["-"] * 6] == rows[1]
+    assert ["rack1-gpu3", "6", "of", "16", "0", "B", "of", "16.0", "GiB", "-"] == rows[0]
+    assert ["unheard", *["-"] * 3] == rows[1]
     assert max(map(len, out.splitlines())) <= 80
     assert json.loads(run("nodes", "room", "-o", "json")[1]) == {NODE: amounts, "2": {}}
 

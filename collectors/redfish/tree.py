@@ -1,0 +1,120 @@
+"""What there is: a walk over the resources of a BMC, from its root along the links that matter here.
+
+A walk knows where it is, so that one which takes longer than a BMC may be asked at once goes on where it stopped. It
+never reads a resource twice, never leaves `/redfish/`, and ends at a limit, however a BMC links its resources.
+
+Source: DMTF DSP0266, 8.2 (resource tree); schema bundle 2024.3 for the properties of each schema.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from typing import Final
+
+from collectors.redfish.client import Client
+from collectors.redfish.errors import BmcError
+from collectors.redfish.resource import ROOT, Resource, kind, link, links, member, uri
+
+MOST: Final = 6000
+"""Resources of one walk."""
+_SKIPPED: Final = ("settings", "sd", "pending")
+"""Members that say what is to be after the next reset."""
+
+COLLECTIONS: Final[Mapping[str, tuple[str, ...]]] = {
+    "ServiceRoot": ("Systems", "Chassis", "Managers"),
+    "UpdateService": ("FirmwareInventory",),
+    "ComputerSystem": ("Processors", "Memory", "Storage"),
+    "Chassis": ("NetworkAdapters", "PCIeDevices", "Sensors"),
+    "PowerSubsystem": ("PowerSupplies",),
+    "ThermalSubsystem": ("Fans",),
+    "Storage": ("Controllers",),
+    "NetworkAdapter": ("Ports", "NetworkPorts", "NetworkDeviceFunctions"),
+    "PCIeDevice": ("PCIeFunctions",),
+    "TelemetryService": ("MetricReports",),
+}
+"""By schema, the properties that point to collections whose members are looked at."""
+SINGLE: Final[Mapping[str, tuple[str, ...]]] = {
+    "ServiceRoot": ("UpdateService", "EventService", "TelemetryService"),
+    "Chassis": ("PowerSubsystem", "ThermalSubsystem", "Power", "Thermal", "EnvironmentMetrics", "PCIeSlots"),
+    "PowerSupply": ("Metrics",),
+    "ThermalSubsystem": ("ThermalMetrics",),
+}
+"""By schema, the properties that point to one resource."""
+LISTS: Final[Mapping[str, tuple[str, ...]]] = {
+    "ComputerSystem": ("PCIeDevices", "PCIeFunctions"),
+    "Storage": ("Drives",),
+    "Chassis": ("Drives",),
+}
+"""By schema, the properties that list resources one by one, also within `Links`."""
+_NEVER_WHOLE: Final = frozenset({"Sensors", "MetricReports"})
+"""Collections that are read by whoever plans the readings, and of which a walk only says that they are there."""
+
+
+class Walk:
+    """One walk over one BMC."""
+
+    def __init__(self, client: Client, found: Callable[[Resource], None]) -> None:
+        """Begin at the root; `found` is given every resource."""
+        self._client = client
+        self._found = found
+        self._queue: deque[tuple[str, bool]] = deque()
+        self._seen: set[str] = {ROOT}
+        self.collections: dict[str, list[str]] = {name: [] for name in _NEVER_WHOLE}
+        """Where there are collections of sensors, and of metric reports."""
+        self.gaps = 0
+        """Resources that could not be read this time: what is missing then need not be gone."""
+        self._begun = False
+
+    def go_on(self, until: Callable[[], bool]) -> bool:
+        """Walk until the end, which gives True, or until `until` says so. Raises BmcError, and may go on after it."""
+        if not self._begun:
+            self._take(self._client.read_root())
+            self._begun = True
+        while self._queue:
+            if until():
+                return False
+            path, collection = self._queue[0]
+            faults = sum(self._client.faults.counts.values())
+            try:
+                for resource in self._read(path, collection=collection):
+                    self._take(resource)
+            except BmcError:
+                self.gaps += 1
+                raise
+            if sum(self._client.faults.counts.values()) != faults:
+                self.gaps += 1
+            self._queue.popleft()
+        return True
+
+    def _read(self, path: str, *, collection: bool) -> Iterator[Resource]:
+        if collection:
+            yield from self._client.members(path, keep=True)
+        else:
+            resource = self._client.get(path, keep=True)
+            if resource is not None:
+                yield resource
+
+    def _take(self, resource: Resource) -> None:
+        """Hand on a resource, and note where it leads."""
+        if uri(resource) and uri(resource) != ROOT:
+            self._seen.add(uri(resource))
+        self._found(resource)
+        schema = kind(resource)
+        for name in COLLECTIONS.get(schema, ()):
+            self._note(link(resource, name), collection=name)
+        for name in SINGLE.get(schema, ()):
+            self._note(link(resource, name))
+        for name in LISTS.get(schema, ()):
+            for place in (*links(resource, name), *links(member(resource, "Links"), name)):
+                self._note(place)
+
+    def _note(self, path: str, *, collection: str = "") -> None:
+        if not path or path in self._seen or path.rpartition("/")[2].lower() in _SKIPPED:
+            return
+        if len(self._seen) >= MOST:
+            self._client.faults.add("flood", f"more than {MOST} resources")
+            return
+        self._seen.add(path)
+        if collection in _NEVER_WHOLE:
+            self.collections[collection].append(path)
+        else:
+            self._queue.append((path, bool(collection)))

@@ -371,6 +371,9 @@ class _NoIntake:
     def take(self, collector: str, delivery: "Delivery") -> None:
         pass
 
+    def when_committed(self, call: Callable[[], None]) -> None:
+        call()  # nobody waits for a disk that there is none of
+
 
 def _lock(folder: Path) -> Any:
     """One agent a folder: two would number rows under one spool."""

@@ -15,7 +15,8 @@ Runs in the helper. One bad value harms only itself; what is refused is counted 
 | anything in a field not declared | | refused, `undeclared` |
 
 A row is refused whole when its measurement is not declared (`undeclared`), or its attributes are not exactly the
-declared ones (`attributes`). A ready-made `Parcel` is taken or refused as a whole.
+declared ones (`attributes`). A ready-made `Parcel` is taken or refused as a whole; of a collector that says
+`undeclared`, one of telemetry that nobody declares is taken as it is, where its names are such as can be declared.
 """
 
 import time
@@ -24,9 +25,10 @@ from typing import Final
 
 import msgspec
 
+from collectors._tables import Shape, Table, shapes_of
 from collectors._values import CONVERT, MAX_TEXT, FaultError, plain
-from schemas.batch import MAX_ROWS, Block
-from schemas.metrics import MetricSpec, ValueType
+from schemas.batch import MAX_COLUMNS, MAX_ROWS, Block
+from schemas.metrics import NAME, RESERVED, MetricSpec, ValueType
 from schemas.rows import (
     EVENT,
     EVENT_METRICS,
@@ -57,82 +59,12 @@ _encoder = msgspec.msgpack.Encoder()
 _json = msgspec.json.Encoder()
 
 
-class _Shape:
-    """What is declared of one measurement."""
-
-    __slots__ = ("attributes", "fields")
-
-    def __init__(self, attributes: tuple[str, ...]) -> None:
-        self.attributes = attributes
-        self.fields: dict[str, tuple[Level, ValueType]] = {}
-
-
-def _shapes(metrics: Iterable[MetricSpec]) -> dict[str, _Shape]:
-    shapes: dict[str, _Shape] = {}
-    for spec in metrics:
-        shape = shapes.setdefault(spec.measurement, _Shape(spec.attributes))
-        shape.fields[spec.field] = (spec.level, spec.type)
-    return shapes
-
-
-_EVENT_SHAPE: Final = _shapes(EVENT_METRICS)[EVENT]
-_LOG_SHAPE: Final = _shapes(LOG_METRICS)[LOG]
+_EVENT_SHAPE: Final = shapes_of(EVENT_METRICS)[EVENT]
+_LOG_SHAPE: Final = shapes_of(LOG_METRICS)[LOG]
 _EVENT_FIELDS: Final = ("type", "message", "severity", "source_time_ns")
 _LOG_FIELDS: Final = tuple(name for name in _LOG_SHAPE.fields if name in LogRecord.__struct_fields__)
 
-_Column = list[FieldValue]
 _TableName = tuple[RowClass, Level, str, str]
-
-
-class _Table:
-    """A block in the making: one class, level, measurement and subject."""
-
-    __slots__ = ("columns", "end", "keys", "rows", "start", "steps")
-
-    def __init__(self) -> None:
-        self.keys: dict[tuple[str, ...], int] = {}
-        self.rows: list[int] = []
-        self.steps: list[int] = []
-        self.columns: dict[str, _Column] = {}
-        self.start = 0
-        self.end = 0
-
-    def add(self, key: tuple[str, ...], stamp: int, cells: list[tuple[str, FieldValue]]) -> None:
-        count = len(self.rows)
-        if count:
-            self.steps.append(stamp - self.end)
-        else:
-            self.start = stamp
-            self.steps.append(0)
-        self.end = stamp
-        self.rows.append(self.keys.setdefault(key, len(self.keys)))
-        for name, value in cells:
-            column = self.columns.get(name)
-            if column is None:
-                column = self.columns[name] = [None] * count
-            elif len(column) < count:
-                column.extend([None] * (count - len(column)))
-            column.append(value)
-
-    def block(self, measurement: str, subject: str, shape: _Shape) -> Block:
-        count = len(self.rows)
-        typed: dict[ValueType, dict[str, _Column]] = {kind: {} for kind in ValueType}
-        for name, column in self.columns.items():
-            column.extend([None] * (count - len(column)))
-            typed[shape.fields[name][1]][name] = column
-        return Block(
-            measurement=measurement,
-            subject=subject,
-            attributes=list(shape.attributes),
-            keys=[list(key) for key in self.keys],
-            rows=self.rows,
-            start=self.start,
-            steps=self.steps,
-            floats=typed[ValueType.FLOAT],  # type: ignore[arg-type]  # every cell went through CONVERT
-            ints=typed[ValueType.INT],  # type: ignore[arg-type]
-            bools=typed[ValueType.BOOL],  # type: ignore[arg-type]
-            strings=typed[ValueType.STR],  # type: ignore[arg-type]
-        )
 
 
 class _Wire(msgspec.Struct, array_like=True):
@@ -142,19 +74,28 @@ class _Wire(msgspec.Struct, array_like=True):
     positions: list[Position] = []
     documents: list[str] | None = None
     tallies: list[Tally] = []
+    apart: bool = False
 
 
 class Packer:
     """Takes the items of one `collect` or `emit`, and gives encoded deliveries. Not for several threads at once."""
 
     def __init__(
-        self, metrics: Iterable[MetricSpec], subject: str, *, wall_ns: Callable[[], int] = time.time_ns
+        self,
+        metrics: Iterable[MetricSpec],
+        subject: str,
+        *,
+        undeclared: bool = False,
+        wall_ns: Callable[[], int] = time.time_ns,
     ) -> None:
-        self._shapes = _shapes(metrics)
+        """`undeclared`: parcels of measurements that are not among `metrics` are taken."""
+        self._shapes = shapes_of(metrics)
+        self._undeclared = undeclared
+        self._apart = False
         self._subject = subject
         self._wall_ns = wall_ns
         self._last_ns = 0
-        self._tables: dict[_TableName, _Table] = {}
+        self._tables: dict[_TableName, Table] = {}
         self._parcels: list[bytes] = []
         self._positions: dict[str, str] = {}
         self._tallies: list[Tally] = []
@@ -217,8 +158,9 @@ class Packer:
         if sum(map(len, self._parcels)) > MAX_DELIVERY_BYTES:  # a wide table, most of it absent
             self.fault("too_large", f"{self._held_rows} rows at once", self._held_rows)
             self._parcels, positions = [], []
-        delivery = _Wire([msgspec.Raw(raw) for raw in self._parcels], positions, documents, self._tallies)
-        self._tables, self._parcels, self._positions, self._tallies = {}, [], {}, []
+        raw_parcels = [msgspec.Raw(raw) for raw in self._parcels]
+        delivery = _Wire(raw_parcels, positions, documents, self._tallies, self._apart)
+        self._tables, self._parcels, self._positions, self._tallies, self._apart = {}, [], {}, [], False
         self._held_rows = self._held_bytes = 0
         if not (delivery.parcels or positions or documents is not None or delivery.tallies):
             return b""
@@ -280,8 +222,11 @@ class Packer:
     def _parcel(self, item: Parcel) -> None:
         block = item.block
         rows = len(block.rows)
-        shape = self._shape(item.row_class, block.measurement)
-        self._check_columns(item, shape)
+        if self._undeclared and item.row_class is RowClass.TELEMETRY and block.measurement not in self._shapes:
+            _check_names(block)
+            self._apart = True
+        else:
+            self._check_columns(item, self._shape(item.row_class, block.measurement))
         block.subject = self._about(block.subject)
         now = self._wall_ns()
         if not now - _PAST_NS <= block.start <= now + _FUTURE_NS:
@@ -299,7 +244,7 @@ class Packer:
 
     # --- parts -------------------------------------------------------------------------------------------------------
 
-    def _check_columns(self, item: Parcel, shape: _Shape) -> None:
+    def _check_columns(self, item: Parcel, shape: Shape) -> None:
         """Check that a ready-made parcel holds what is declared, at the level that is declared."""
         block = item.block
         if tuple(block.attributes) != shape.attributes:
@@ -320,8 +265,8 @@ class Packer:
                 if item.row_class is RowClass.TELEMETRY and declared[0] != item.level:
                     raise FaultError("level", f"{block.measurement}.{name} is {declared[0].word}, not {item.level!r}")
 
-    def _shape(self, row_class: RowClass, measurement: str) -> _Shape:
-        shape: _Shape | None = None
+    def _shape(self, row_class: RowClass, measurement: str) -> Shape:
+        shape: Shape | None = None
         if row_class is RowClass.EVENT and measurement == EVENT:
             shape = _EVENT_SHAPE
         elif row_class is RowClass.LOG and measurement == LOG:
@@ -332,7 +277,7 @@ class Packer:
             raise FaultError("undeclared", f"the measurement {measurement!r}")
         return shape
 
-    def _cells(self, item: Event | LogRecord, names: tuple[str, ...], shape: _Shape) -> list[tuple[str, FieldValue]]:
+    def _cells(self, item: Event | LogRecord, names: tuple[str, ...], shape: Shape) -> list[tuple[str, FieldValue]]:
         cells: list[tuple[str, FieldValue]] = []
         for name in names:
             value = getattr(item, name)
@@ -371,7 +316,7 @@ class Packer:
     def _put(self, name: _TableName, key: tuple[str, ...], stamp: int, cells: list[tuple[str, FieldValue]]) -> None:
         table = self._tables.get(name)
         if table is None:
-            table = self._tables[name] = _Table()
+            table = self._tables[name] = Table()
         table.add(key, stamp, cells)
         self._count(1, 8 * len(cells))
 
@@ -379,6 +324,16 @@ class Packer:
         self.rows += rows
         self._held_rows += rows
         self._held_bytes += size
+
+
+def _check_names(block: Block) -> None:
+    """Check that nobody will stumble over what somebody else called his table and its columns."""
+    columns = [name for group in (block.floats, block.ints, block.bools, block.strings) for name in group]
+    names = [*columns, *block.attributes]
+    if not all(NAME.match(name) for name in (block.measurement, *names)) or not RESERVED.isdisjoint(names):
+        raise FaultError("names", f"{block.measurement}: {names}"[:200])
+    if len(set(names)) != len(names) or len(columns) > MAX_COLUMNS:
+        raise FaultError("names", f"{block.measurement}: {len(names)} columns, some twice or too many")
 
 
 def _key(device: str, attributes: Mapping[str, str], declared: tuple[str, ...]) -> tuple[str, ...]:

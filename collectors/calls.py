@@ -31,6 +31,9 @@ class Asking(Protocol):
     def next_call(self) -> int:
         """A number that no call had before."""
 
+    def ask(self, call: Callable[[], None]) -> None:
+        """Have something short called on the scheduler's thread, whoever asks."""
+
 
 class Flight(msgspec.Struct):
     """A call that is being made."""

@@ -168,6 +168,8 @@ class Emitted(msgspec.Struct, array_like=True, tag=2):
     note: str
     delivery: bytes
     """May be empty, when nothing that was emitted could be sent."""
+    durable: bool = False
+    """`Taken` is to come once these rows and all before them are on disk."""
 
 
 class Ended(msgspec.Struct, array_like=True, tag=3):

@@ -60,7 +60,8 @@ class Collector(Protocol):
     """The source's own word, snake_case: module, configuration section and case folder carry the same."""
     METRICS: ClassVar[tuple[MetricSpec, ...]]
     """Every metric that it can ever yield."""
-    # A collector that yields events declares them too, as `EVENTS: ClassVar[tuple[EventSpec, ...]]`.
+    # A collector that yields events declares them too, as `EVENTS: ClassVar[tuple[EventSpec, ...]]`. One that hands on
+    # measurements of others, which nobody declares, says `undeclared = True` and yields them as `Parcel`s.
     Config: ClassVar[type[Any]]
     """A frozen msgspec.Struct with a default for every field; an attribute docstring per field becomes its help."""
 
@@ -126,3 +127,10 @@ class Emit(Protocol):
 
     def __call__(self, items: Iterable[Item]) -> None:
         """Take items as one unit (a `Position` is committed with the rows beside it). Blocks while it is behind."""
+
+
+class DurableEmit(Emit, Protocol):
+    """What the host's `emit` can do besides: a watch may ask for it."""
+
+    def __call__(self, items: Iterable[Item], *, durable: bool = False) -> None:
+        """Take items; with `durable` come back once they, and all that was emitted before, are on disk."""

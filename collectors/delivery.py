@@ -3,6 +3,7 @@
 A module of its own, because helper processes need the first and must not pay for what stands behind the second.
 """
 
+from collections.abc import Callable
 from typing import Protocol
 
 import msgspec
@@ -21,6 +22,9 @@ class Delivery(msgspec.Struct, array_like=True):
     """The full set of the collector's capability documents, when it changed; None when nothing was described."""
     tallies: list[Tally] = []
     """What the collector folded, or left out by itself."""
+    apart: bool = False
+    """Its telemetry holds measurements that nobody declares. What others call so may not fit them, and that costs a
+    whole batch: each travels in batches of its own."""
 
 
 class IntakeLike(Protocol):
@@ -37,3 +41,6 @@ class IntakeLike(Protocol):
 
     def take(self, collector: str, delivery: Delivery) -> None:
         """Take a delivery. Never blocks; called only from the scheduler's thread."""
+
+    def when_committed(self, call: Callable[[], None]) -> None:
+        """Hurry, and have `call` called, on any thread, once all that was taken so far is on disk."""

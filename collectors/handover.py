@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable
+from functools import partial
 
 import msgspec
 
@@ -24,12 +25,17 @@ class Held(msgspec.Struct):
     """Whether the helper waits to be told that it was taken."""
     not_before: float
     watched: bool
+    durable: bool = False
+    """Whether the answer waits until all of it is on disk."""
+    committing: bool = False
+    """Whether it is waited for now."""
 
 
 class Handover:
     """The deliveries of one collector on their way.
 
     `answer(call)` is called when the helper may send the next, `device_changed()` when a watch told of a device.
+    `soon` has something called on the scheduler's thread, whoever asks.
     """
 
     def __init__(
@@ -42,6 +48,7 @@ class Handover:
         wall_ns: Callable[[], int],
         answer: Callable[[int], None],
         device_changed: Callable[[], None],
+        soon: Callable[[Callable[[], None]], None],
     ) -> None:
         self._name = name
         self._intake = intake
@@ -50,6 +57,7 @@ class Handover:
         self._wall_ns = wall_ns
         self._answer = answer
         self._device_changed = device_changed
+        self._soon = soon
         self.held: list[Held] = []
         """What waits for the intake or for its turn."""
         self._documents = _NO_DOCUMENTS
@@ -68,7 +76,9 @@ class Handover:
 
     def next_due(self, now: float) -> float:
         """When to `release` again; the intake is asked every 50 ms."""
-        times = (now + 0.05 if held.delivery is not None else held.not_before for held in self.held)
+        times = (
+            now + 0.05 if held.delivery is not None else held.not_before for held in self.held if not held.committing
+        )
         return min(times, default=float("inf"))
 
     def offer(self, call: int, data: bytes, now: float, *, answer: bool) -> None:
@@ -76,12 +86,12 @@ class Handover:
         self.held.append(Held(call, self._open(data), answer, 0.0, watched=False))
         self.release(now)
 
-    def offer_watched(self, call: int, data: bytes, rows: int, now: float) -> None:
+    def offer_watched(self, call: int, data: bytes, rows: int, now: float, *, durable: bool) -> None:
         """Take what a watch emitted, and answer when it is its turn: `rate` rows a second, a second's worth at once."""
         self._allowance = min(self._rate, self._allowance + (now - self._allowed_at) * self._rate) - rows
         self._allowed_at = now
         turn = now + max(0.0, -self._allowance / self._rate)
-        self.held.append(Held(call, self._open(data), answer=True, not_before=turn, watched=True))
+        self.held.append(Held(call, self._open(data), answer=True, not_before=turn, watched=True, durable=durable))
         self.release(now)
 
     def release(self, now: float) -> None:
@@ -92,8 +102,14 @@ class Handover:
                     break
                 self._take(held.delivery, watched=held.watched)
                 held.delivery = None
-        due = [held for held in self.held if held.delivery is None and held.not_before <= now]
-        self.held = [held for held in self.held if held.delivery is not None or held.not_before > now]
+            if held.durable:
+                held.durable, held.committing = False, True
+                self._intake.when_committed(partial(self._soon, partial(_committed, held)))
+        due, waiting = list[Held](), list[Held]()
+        for held in self.held:
+            ready = held.delivery is None and not held.committing and held.not_before <= now
+            (due if ready else waiting).append(held)
+        self.held = waiting
         for held in due:
             if held.answer:
                 self._answer(held.call)
@@ -138,6 +154,11 @@ class Handover:
         except Exception:  # noqa: BLE001  # whatever the intake has, the collectors go on
             self._counters.count("intake")
             _log.exception("delivery_not_taken collector=%s", self._name)
+
+
+def _committed(held: Held) -> None:
+    """Let an answer go that waited for the disk: the scheduler looks at it in the same turn."""
+    held.committing = False
 
 
 def _names_device(delivery: Delivery) -> bool:

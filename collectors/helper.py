@@ -168,7 +168,8 @@ class _Worker:
 
     def new_packer(self) -> Packer:
         """Give a packer for what this collector declares."""
-        return Packer(self._collector.METRICS, self._load.subject)
+        undeclared = getattr(self._collector, "undeclared", False) is True
+        return Packer(self._collector.METRICS, self._load.subject, undeclared=undeclared)
 
     def _packer(self) -> Packer:
         """Give the packer of the thread of its calls, as new."""
@@ -296,8 +297,8 @@ class _Watch:
         """Whether it still runs."""
         return self._thread.is_alive()
 
-    def emit(self, items: Iterable[Any]) -> None:
-        """Take items as one unit; come back when the agent has them. Raises EmitAbortedError when it is over."""
+    def emit(self, items: Iterable[Any], *, durable: bool = False) -> None:
+        """Take items as one unit; come back when the agent has them, or its disk. Raises EmitAbortedError when over."""
         with self._lock:
             if self.over.is_set():
                 raise EmitAbortedError("stopping")
@@ -305,12 +306,13 @@ class _Watch:
                 pump(items, self._packer, self._max_rows, self._hand_over)
             finally:
                 if not self.over.is_set():
-                    self._hand_over(self._packer.pack())
+                    self._hand_over(self._packer.pack(), durable=durable)
 
-    def _hand_over(self, delivery: bytes) -> None:
+    def _hand_over(self, delivery: bytes, *, durable: bool = False) -> None:
         packer = self._packer
-        if delivery or packer.faults:
-            emitted = Emitted(self._call, self._worker.name, packer.rows, packer.faults, packer.note, delivery)
+        if delivery or packer.faults or durable:
+            name = self._worker.name
+            emitted = Emitted(self._call, name, packer.rows, packer.faults, packer.note, delivery, durable)
             packer.reset()
             self._worker.hand_over(self._call, emitted, self.over)
 

@@ -76,6 +76,7 @@ class Intake:
         """None: to be computed when it is asked for."""
         self._new_documents: list[tuple[str, Block]] = []
         self._waiting_rows = 0
+        self._asked: list[Callable[[], None]] = []
         self._urgent = False
         self._stopping = False
         self._committing = False
@@ -122,13 +123,21 @@ class Intake:
             if self._waiting_rows >= 2 * MAX_WAITING_ROWS and not delivery.positions:
                 self.unspooled += sum(len(parcel.block.rows) for parcel in delivery.parcels)
             else:
-                keys = {key for parcel in delivery.parcels if (key := self._gather(collector, parcel)) is not None}
+                gathered = [self._gather(collector, parcel, apart=delivery.apart) for parcel in delivery.parcels]
+                keys = {key for key in gathered if key is not None}
                 if delivery.positions:
                     positions = {(collector, each.source): each.value for each in delivery.positions}
                     self._positions.update(positions)
                     self._piles.tie(keys, positions, self._clock())
             if self._due_at() < self._looks_at:
                 self._lock.notify()
+
+    def when_committed(self, call: Callable[[], None]) -> None:
+        """Commit all that was taken so far at once, and then call; on the committing thread. Not after `stop`."""
+        with self._lock:
+            self._asked.append(call)
+            self._urgent = True
+            self._lock.notify()
 
     def wake(self) -> None:
         """Look again at what is due: somebody began to watch this node."""
@@ -176,8 +185,8 @@ class Intake:
 
     # --- gathering ---------------------------------------------------------------------------------------------------
 
-    def _gather(self, collector: str, parcel: Parcel) -> Key | None:
-        """Put a parcel on its pile; None when nothing of it goes on."""
+    def _gather(self, collector: str, parcel: Parcel, *, apart: bool = False) -> Key | None:
+        """Put a parcel on its pile; None when nothing of it goes on. `apart`: see `Delivery`."""
         level = parcel.level
         if parcel.row_class in (RowClass.EVENT, RowClass.CAPABILITY):
             level = Level.ESSENTIAL  # whatever a collector says
@@ -192,7 +201,8 @@ class Intake:
             self._counts.setdefault(key, Counts()).filtered += rows
             return None
         self._stamp(key, parcel.block)
-        self._piles.add(key, grant, parcel.block, self._clock())
+        apart = apart and parcel.row_class is RowClass.TELEMETRY
+        self._piles.add(key, grant, parcel.block, self._clock(), apart=apart)
         self._waiting_rows += rows
         return key
 
@@ -291,6 +301,8 @@ class Intake:
                 if blocked is not None:
                     self._tell_blocked(blocked)
                 self._lock.notify_all()
+            for call in flush.asked:
+                call()
             flush, blocked = None, None
             self._committed()
 
@@ -326,8 +338,9 @@ class Intake:
         flush = self._piles.take(now, self._limit, everything=self._urgent)
         flush.counts, self._counts = self._counts, {}
         flush.documents, self._new_documents = self._new_documents, []
+        flush.asked, self._asked = self._asked, []
         self._urgent = False
-        return flush if flush.piles or flush.counts or flush.positions or flush.documents else None
+        return flush if flush.piles or flush.counts or flush.positions or flush.documents or flush.asked else None
 
     def _commit(self, flush: Flush) -> None:
         batches = []

@@ -25,6 +25,10 @@ Positions = dict[tuple[str, str], str]
 """By collector and source."""
 
 
+_Tables = dict[tuple[str, str, tuple[str, ...]], list[Block]]
+"""By measurement, subject and attributes."""
+
+
 class Flush(msgspec.Struct):
     """What is committed to the spool together."""
 
@@ -36,21 +40,26 @@ class Flush(msgspec.Struct):
     """Each with its device."""
     rows: int = 0
     """Of the piles."""
+    asked: list[Callable[[], None]] = []
+    """To be called once it is committed."""
 
 
 class _Pile:
     """Rows of one stream under one grant that wait for their flush."""
 
-    __slots__ = ("blocks", "rows", "since")
+    __slots__ = ("apart", "blocks", "rows", "since")
 
     def __init__(self, now: float) -> None:
-        self.blocks: dict[tuple[str, str, tuple[str, ...]], list[Block]] = {}
+        self.blocks: _Tables = {}
+        self.apart: dict[str, _Tables] = {}
+        """By measurement, what travels in batches of its own."""
         self.rows = 0
         self.since = now
 
-    def all_blocks(self) -> list[Block]:
-        """Give the blocks, each table's together."""
-        return [block for blocks in self.blocks.values() for block in blocks]
+    def groups(self) -> list[list[Block]]:
+        """Give the blocks, each table's together, by what may travel in one batch."""
+        tables = [one for one in (self.blocks, *self.apart.values()) if one]
+        return [[block for blocks in one.values() for block in blocks] for one in tables]
 
 
 class _Ticket(msgspec.Struct):
@@ -75,13 +84,14 @@ class Piles:
         """Whether anything waits."""
         return bool(self._piles or self._tickets)
 
-    def add(self, key: Key, grant: str, block: Block, now: float) -> None:
-        """Put a block on its pile."""
+    def add(self, key: Key, grant: str, block: Block, now: float, *, apart: bool = False) -> None:
+        """Put a block on its pile; `apart`: no other measurement shares its batches."""
         pile = self._piles.get((key, grant))
         if pile is None:
             pile = self._piles[key, grant] = _Pile(now)
         rows = len(block.rows)
-        blocks = pile.blocks.setdefault((block.measurement, block.subject, tuple(block.attributes)), [])
+        tables = pile.apart.setdefault(block.measurement, {}) if apart else pile.blocks
+        blocks = tables.setdefault((block.measurement, block.subject, tuple(block.attributes)), [])
         if not blocks or not merge_block(blocks[-1], block):
             blocks.append(block)
         pile.rows += rows
@@ -143,7 +153,7 @@ class Piles:
         self._tickets = waiting
         for (key, grant), pile in [one for one in self._piles.items() if one[0][0] in keys]:
             del self._piles[key, grant]
-            flush.piles.append((key, grant, pile.all_blocks()))
+            flush.piles += [(key, grant, blocks) for blocks in pile.groups()]
             flush.rows += pile.rows
         self._last_flush = now
         return flush

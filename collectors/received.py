@@ -15,6 +15,7 @@ class _Loose(msgspec.Struct, array_like=True):
     positions: list[Position] = []
     documents: list[str] | None = None
     tallies: list[Tally] = []
+    apart: bool = False
 
 
 _deliveries = msgspec.msgpack.Decoder(Delivery, strict=True)
@@ -62,4 +63,4 @@ def _salvage(data: bytes, note: str) -> tuple[Delivery | None, int, str]:
         except (*_GARBAGE, WireError):
             continue
         sound.append(parcel)
-    return Delivery(sound, [], loose.documents, loose.tallies), len(loose.parcels) - len(sound), note
+    return Delivery(sound, [], loose.documents, loose.tallies, loose.apart), len(loose.parcels) - len(sound), note

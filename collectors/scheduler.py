@@ -314,6 +314,7 @@ class _Tap:
         self._intake = intake
         self.positions = intake.positions
         self.ready = intake.ready
+        self.when_committed = intake.when_committed
 
     def level(self, collector: str) -> Level:
         """The level in force."""

@@ -66,6 +66,7 @@ class Source:
             wall_ns=hub.wall_ns,
             answer=self._answer,
             device_changed=self._hurry,
+            soon=hub.ask,
         )
         self._watch = Watch(self.counters, self._trouble, self._handover)
 

@@ -37,7 +37,7 @@ class Watch:
         self._counters.merge(emitted.faults)
         if emitted.note:
             self._trouble.note(emitted.note)
-        self._handover.offer_watched(emitted.call, emitted.delivery, emitted.rows, now)
+        self._handover.offer_watched(emitted.call, emitted.delivery, emitted.rows, now, durable=emitted.durable)
         return True
 
     def failed(self, ended: Ended) -> bool:

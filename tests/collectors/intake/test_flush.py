@@ -1,5 +1,6 @@
 """When rows are committed: at once, when there are enough, or after a while."""
 
+from schemas.codec import decode_body
 from schemas.verbosity import Level, RowClass
 from tests.collectors.intake.rig import Rig, event, rows
 
@@ -93,3 +94,24 @@ def test_what_is_not_due_is_on_disk_after_a_stop(rig: Rig) -> None:
     rig.intake.stop()
     rig.intake.stop()
     assert [1] == rig.values()
+
+
+def test_who_asks_for_the_disk_is_told_once_all_that_was_taken_is_on_it(rig: Rig) -> None:
+    rig.skip_first()
+    told: list[list[int]] = []
+    rig.take(rows(1))
+    rig.intake.when_committed(lambda: told.append(rig.values()))
+    rig.until(lambda: told, "the word")
+    assert [[1]] == told
+    rig.intake.when_committed(lambda: told.append([]))
+    rig.until(lambda: len(told) == 2, "the word that there was nothing to write")
+
+
+def test_tables_that_nobody_declares_have_batches_of_their_own(rig: Rig) -> None:
+    rig.skip_first()
+    rig.take(rows(1), rows(2, measurement="shop"), rows(3, measurement="till"), apart=True)
+    rig.take(rows(4), rows(5, measurement="disk"))
+    rig.intake.drain()
+    bodies = [rig.spool.body(held) for held in rig.spool.pending()]
+    found = sorted(sorted({block.measurement for block in decode_body(body)}) for body in bodies if body)
+    assert [["cpu"], ["cpu", "disk"], ["shop"], ["till"]] == found

@@ -11,12 +11,13 @@ from typing import Any, ClassVar
 
 import msgspec
 
-from collectors.contract import Context, Emit
+from collectors.contract import Context, DurableEmit, Emit
+from schemas.batch import Block
 from schemas.device import DeviceKind, Document
 from schemas.errors import NewProcessError, NoDataError, PartialCollectError, StartupError
 from schemas.metrics import Category, Kind, MetricSpec, Unit, ValueType
-from schemas.rows import Event, Item, Position, Reading
-from schemas.verbosity import Level
+from schemas.rows import Event, Item, Parcel, Position, Reading
+from schemas.verbosity import Level, RowClass
 
 
 def metric(name: str, kind: ValueType = ValueType.INT, **other: Any) -> MetricSpec:
@@ -241,6 +242,39 @@ class Watcher(Alone):
             number += 1
             emit([Reading("seen", {"in_force": int(self.context.level())}), Position("tape", str(number))])
             stopping.wait(0.05)
+
+
+class Promising(Alone):
+    """Says of each row that it is on disk, once it is."""
+
+    METRICS: ClassVar[tuple[MetricSpec, ...]] = (*Good.METRICS, metric("seen.durable"), metric("seen.number"))
+
+    def watch(self, emit: DurableEmit, stopping: threading.Event) -> None:
+        emit([Reading("seen", {"number": 1})])
+        emit([], durable=True)
+        emit([Reading("seen", {"durable": 1})], durable=True)
+        emit([Reading("seen", {"durable": 2})])
+        stopping.wait()
+
+
+class HandsOn(Alone):
+    """Hands on tables of others, which it does not declare."""
+
+    undeclared: ClassVar[bool] = True
+
+    def watch(self, emit: Emit, stopping: threading.Event) -> None:
+        no_floats: dict[str, list[float | None]] = {}
+        for measurement, attributes, floats in (
+            ("shop", ["till"], no_floats),
+            ("Shop", [], {}),
+            ("shop", [], {**no_floats, "customers": [1.0]}),
+            ("shop", ["node"], {}),
+            ("good", [], {}),
+        ):
+            key = ["service:x", *("1" for _ in attributes)]
+            block = Block(measurement, "", attributes, [key], [0], time.time_ns(), [0], floats, {"customers": [3]})
+            emit([Parcel(RowClass.TELEMETRY, Level.DETAILED, block)])
+        stopping.wait()
 
 
 class LastWords(Alone):

@@ -24,6 +24,8 @@ class Intake:
         self.open = True
         self.taken: list[tuple[str, Delivery]] = []
         self.known: dict[str, dict[str, str]] = {}
+        self.waiting: list[Callable[[], None]] = []
+        """Who waits for the disk: a test calls them."""
 
     def level(self, collector: str) -> Level:
         return self.in_force
@@ -38,6 +40,9 @@ class Intake:
         self.taken.append((collector, delivery))
         for position in delivery.positions:
             self.known.setdefault(collector, {})[position.source] = position.value
+
+    def when_committed(self, call: Callable[[], None]) -> None:
+        self.waiting.append(call)
 
     def parcels(self, collector: str) -> list[Parcel]:
         return [parcel for name, delivery in self.taken if name == collector for parcel in delivery.parcels]

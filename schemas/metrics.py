@@ -31,6 +31,8 @@ class Unit(Enum):
     BYTES_PER_SECOND = "bytes_per_second"
     REVOLUTIONS_PER_MINUTE = "rpm"
     """The one unit outside SI: every fan, BMC and person speaks it."""
+    PASCALS = "pascals"
+    CUBIC_METERS_PER_SECOND = "cubic_meters_per_second"
     COUNT = ""
     """A number of things; the name says which (`processes`, `packets_total`)."""
     NONE = " "

@@ -12,14 +12,13 @@ from aggregator.ledger.entries import Entry, NodeReached, NodeRun, NodeSeen
 from aggregator.ledger.facts import Adopt, Sighting, observe, withdraw
 from aggregator.ledger.model import Taint, view_source
 from aggregator.ledger.state import State
-from aggregator.ledger.words import Effect
+from aggregator.ledger.words import BMC_KEY, Effect
 from schemas.alerts import AlertTransition
 from schemas.batch import Envelope
 from schemas.device import DeviceKind, Document, Slot, decode_document
 
 _log = logging.getLogger("muster.inventory")
 _EFFECTS: Final = frozenset(effect.value for effect in Effect)
-_BMC_KEY: Final = "bmc:"
 _OF_PLACE: Final = frozenset({"iommu_group", "numa_node", "bridge", "driver", "vfio_in_use"})
 """Capabilities by which functions of a machine's own bus bind one another."""
 
@@ -96,7 +95,7 @@ def facts(state: State, said: Said, adopt: Adopt) -> tuple[list[Entry], int]:
 
 def _joined(document: Document) -> Document:
     """Give what a BMC's document tells of the BMC: where things sit in its machine, that machine tells itself."""
-    keys = [key for key in document.merge_keys if key.startswith(_BMC_KEY)]
+    keys = [key for key in document.merge_keys if key.startswith(BMC_KEY)]
     told = {name: value for name, value in document.capabilities.items() if name not in _OF_PLACE}
     return msgspec.structs.replace(
         document, merge_keys=keys, parent="", slot=Slot(location=document.slot.location), capabilities=told

@@ -66,8 +66,13 @@ def part_key(part: Part, node: str, slot: Slot) -> str:
     if part.uuid:
         return f"uuid:{part.uuid}"
     if part.serial:
-        return f"serial:{part.vendor}:{part.serial}"
+        return serial_key(part)
     return f"slot:{node}:{slot.path or slot.address}:{part.vendor}:{part.model}"
+
+
+def serial_key(part: Part) -> str:
+    """Give the identity that a part's serial number is: a maker's number says nothing of another maker's part."""
+    return f"serial:{part.vendor}:{part.serial}"
 
 
 Value = bool | int | float | str | list[str]

@@ -1,18 +1,33 @@
 """One identity, two devices: a part cannot be in two places, so neither of the two is given to anybody.
 
+Every identity that tells a part is compared: its UUID, and its serial number where not both state a UUID, which differ
+(boards of two GPUs share a number). What has none of its own shares none: functions of one card, partitions of a GPU.
+
 It is looked at whenever a device says who it is, and when a node that was silent speaks again. A device counts that is
 there, and one of a silent node that a claim may have in use; the mark goes with the last of the others.
 """
 
 from collections.abc import Iterator
 
+import msgspec
+
 from aggregator.ledger.claims import may_be_in_use
 from aggregator.ledger.entries import Entry, Tainted, Untainted
 from aggregator.ledger.merge import merge_part, same_kind
-from aggregator.ledger.model import Device, Profile, Taint, View
+from aggregator.ledger.model import Device, Profile, Taint, View, weaker_key
 from aggregator.ledger.state import State
-from aggregator.ledger.words import CONFLICT, Effect, Reach
+from aggregator.ledger.words import BMC_KEY, CONFLICT, Effect, Reach
 from schemas.device import DeviceKind, Part, Slot, part_key
+
+
+class _Stated(msgspec.Struct, frozen=True):
+    """A device, and who it says it is."""
+
+    device: str
+    node: str
+    kind: DeviceKind
+    part: Part
+    slot: Slot
 
 
 def of_view(
@@ -20,14 +35,12 @@ def of_view(
 ) -> Iterator[Entry]:
     """Yield the marks that follow when a view shows who a device is; `device` None: it is seen first."""
     part = merge_part(Part() if device is None else device.part, profile.part, view)
-    if not (part.uuid or part.serial):
-        return
     kind = profile.kind
     if device is not None and kind is DeviceKind.PCI_FUNCTION:
         kind = device.kind  # what another collector told
     slot = view.slot if device is None else merged(device.slot, view.slot)
     marked = device is not None and CONFLICT in device.taints
-    yield from _marks(state, name, node, kind, slot, part_key(part, node, slot), marked=marked)
+    yield from _marks(state, _Stated(name, node, kind, part, slot), marked=marked)
 
 
 def merged(known: Slot, seen: Slot) -> Slot:
@@ -38,33 +51,60 @@ def merged(known: Slot, seen: Slot) -> Slot:
 def of_node(state: State, node: str) -> Iterator[Entry]:
     """Yield the marks that follow when a node speaks again: elsewhere its parts may have shown themselves meanwhile."""
     for device in state.devices_of(node):
-        if device.reach is Reach.LIVE and (device.part.uuid or device.part.serial):
-            marked = CONFLICT in device.taints
-            yield from _marks(state, device.id, node, device.kind, device.slot, device.part_key, marked=marked)
+        if device.reach is Reach.LIVE:
+            yield from _marks(state, _stated(device), marked=CONFLICT in device.taints)
 
 
-def _marks(
-    state: State, name: str, node: str, kind: DeviceKind, slot: Slot, key: str, *, marked: bool
-) -> Iterator[Entry]:
-    for other in state.found.by_part.get(key, ()):
-        device = state.devices[other]
-        if other == name or not _is_rival(state, device, node, kind, slot):
+def _stated(device: Device) -> _Stated:
+    return _Stated(device.id, device.node, device.kind, device.part, device.slot)
+
+
+def _marks(state: State, one: _Stated, *, marked: bool) -> Iterator[Entry]:
+    for other, key in _rivals(state, one):
+        reach = state.reach(other)
+        if not (reach is Reach.LIVE or (reach is not Reach.ABSENT and may_be_in_use(state, other))):
             continue
-        evidence = f"{key} is seen at {node} {slot.path} as {name}, and at {device.node} {device.slot.path} as {other}"
-        mark = Taint(CONFLICT, Effect.NO_SCHEDULE, evidence, "ledger", state.time_ns)
-        if CONFLICT not in device.taints:
-            yield Tainted(device.node, other, mark)
+        places = f"{one.node} {one.slot.path} as {one.device}, and at {other.node} {other.slot.path} as {other.id}"
+        mark = Taint(CONFLICT, Effect.NO_SCHEDULE, f"{key} is seen at {places}", "ledger", state.time_ns)
+        if CONFLICT not in other.taints:
+            yield Tainted(other.node, other.id, mark)
         if not marked:
             marked = True
-            yield Tainted(node, name, mark)
+            yield Tainted(one.node, one.device, mark)
 
 
-def _is_rival(state: State, device: Device, node: str, kind: DeviceKind, slot: Slot) -> bool:
-    """Tell whether a device that states an identity contradicts another one: functions of one card share theirs."""
-    if not same_kind(device.kind, kind) or (device.node == node and _card(device.slot) == _card(slot) != ""):
+def _rivals(state: State, one: _Stated) -> Iterator[tuple[Device, str]]:
+    """Yield the devices that state an identity of this one, wherever they are known to be, and which it is."""
+    seen = {one.device}
+    for key in _identities(one.part, one.kind):
+        for name in (*state.found.by_part.get(key), *state.found.by_weaker.get(key)):
+            if name not in seen and _contradict(one, state.devices[name]):
+                yield state.devices[name], key
+            seen.add(name)
+
+
+def _identities(part: Part, kind: DeviceKind) -> Iterator[str]:
+    """Yield what tells a part from every other, the strongest first; nothing where it says nothing of itself."""
+    if part.uuid or part.serial:
+        yield part_key(part, "", Slot())
+    if weaker := weaker_key(part, kind):
+        yield weaker
+
+
+def _contradict(one: _Stated, other: Device) -> bool:
+    """Tell whether two that state one identity cannot both be: functions of one card share theirs.
+
+    A BMC sees the parts of its machine from outside: what it tells of them are no others.
+    """
+    if not same_kind(other.kind, one.kind) or _is_bmc(one.node) is not _is_bmc(other.node):
         return False
-    reach = state.reach(device)
-    return reach is Reach.LIVE or (reach is not Reach.ABSENT and may_be_in_use(state, device))
+    if one.part.uuid and other.part.uuid and one.part.uuid != other.part.uuid:
+        return False
+    return not (other.node == one.node and _card(other.slot) == _card(one.slot) != "")
+
+
+def _is_bmc(subject: str) -> bool:
+    return subject.startswith(BMC_KEY)
 
 
 def _card(slot: Slot) -> str:
@@ -73,26 +113,28 @@ def _card(slot: Slot) -> str:
 
 
 def left_alone(state: State, gone: Device) -> list[Entry]:
-    """Take the mark off who is left alone with the identity of a device that is gone."""
+    """Take the mark off those who are left alone with the identity of a device that is gone."""
     others = [one for one in _others(state, gone) if _stands(state, one)]
-    if len(others) != 1 or CONFLICT not in others[0].taints:
-        return []
+    cleared = [one for one in others if CONFLICT in one.taints and not _contradicted(state, one, but=gone.id)]
+    if cleared and len(cleared) == len(others) and CONFLICT in gone.taints:
+        cleared.append(gone)
     why = f"{gone.id} is gone"
-    cleared = [others[0], *([gone] if CONFLICT in gone.taints else [])]
     return [Untainted(device.node, device.id, CONFLICT, why) for device in cleared]
 
 
 def over(state: State, device: Device) -> list[Entry]:
     """Take the mark off a device with whose identity nobody else stands any more; [] while somebody does."""
-    if CONFLICT not in device.taints or any(_stands(state, other) for other in _others(state, device)):
+    if CONFLICT not in device.taints or _contradicted(state, device):
         return []
     return [Untainted(device.node, device.id, CONFLICT, "nothing else states its identity any more")]
 
 
+def _contradicted(state: State, device: Device, but: str = "") -> bool:
+    return any(other.id != but and _stands(state, other) for other in _others(state, device))
+
+
 def _others(state: State, device: Device) -> Iterator[Device]:
-    for name in state.found.by_part.get(device.part_key, ()):
-        if name != device.id and same_kind(state.devices[name].kind, device.kind):
-            yield state.devices[name]
+    return (other for other, _ in _rivals(state, _stated(device)))
 
 
 def _stands(state: State, device: Device) -> bool:

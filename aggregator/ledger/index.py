@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Hashable, Iterable
 from operator import attrgetter
 from typing import Final, Generic, TypeVar, overload
 
-from aggregator.ledger.model import Device, View, part_key, view_source
+from aggregator.ledger.model import Device, View, part_key, view_source, weaker_key
 from aggregator.ledger.words import Reach
 
 K = TypeVar("K", bound=Hashable)
@@ -232,6 +232,8 @@ class Index:
         """(node, source of a view) -> device; of several that were seen so the one that is there."""
         self.by_part: Ids[str] = Ids()
         """Part key -> devices; more than one is a conflict."""
+        self.by_weaker: Ids[str] = Ids()
+        """Serial number -> devices that are found by a stronger identity in `by_part`."""
         self.by_slot: IdsOf[str] = IdsOf(places, _BY_SLOT)
         """(node, path of the slot) -> devices that are or were there."""
         self.groups: IdsOf[int] = IdsOf(places, _GROUPS)
@@ -261,6 +263,7 @@ class Index:
             place.remove(device)
         if device.views:
             self.by_part.remove(part_key(device), device.id)
+            self.by_weaker.remove(weaker_key(device.part, device.kind), device.id)
         self.parts.remove(device.parent, device.id)
 
     def join(self, device: Device, parent: str) -> None:
@@ -289,13 +292,15 @@ class Index:
     def copy(self) -> "Index":
         """Give one that changes on its own. Nothing that its devices are found by may change meanwhile."""
         twin = Index(self._places.copy())
-        twin.by_part, twin.parts = self.by_part.copy(), self.parts.copy()
+        twin.by_part, twin.by_weaker, twin.parts = self.by_part.copy(), self.by_weaker.copy(), self.parts.copy()
         return twin
 
     def _add_whole(self, device: Device, part: str) -> None:
         """Let a device be found by what is not of one node."""
         if device.views:
             self.by_part.add(part, device.id)
+            if device.part.uuid and (weaker := weaker_key(device.part, device.kind)):
+                self.by_weaker.add(weaker, device.id)
         if device.parent:
             self.parts.add(device.parent, device.id)
 

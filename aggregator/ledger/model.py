@@ -17,7 +17,7 @@ from schemas.capabilities import OWN_DPU_WORDS, OWN_DRIFT_WORDS, OWN_PCI_WORDS
 from schemas.capabilities_gpu import OWN_GPU_WORDS
 from schemas.capabilities_nic import OWN_NIC_WORDS
 from schemas.capabilities_nvme import OWN_NVME_WORDS
-from schemas.device import DeviceKind, Part, Slot, Value
+from schemas.device import DeviceKind, Part, Slot, Value, serial_key
 
 OWN: Final = (
     OWN_PCI_WORDS
@@ -187,6 +187,14 @@ class Device(msgspec.Struct, array_like=True, gc=False):
 def part_key(device: Device) -> str:
     """Give the strongest identity of a device's part; for one that says nothing of itself, its slot's."""
     return schemas.device.part_key(device.part, device.node, device.slot)
+
+
+def weaker_key(part: Part, kind: DeviceKind) -> str:
+    """Give what tells a part as well, beside its strongest identity: its serial number; "" for nothing.
+
+    The number of a GPU's partition is its place on that GPU: it says nothing by itself.
+    """
+    return serial_key(part) if part.uuid and part.serial and kind is not DeviceKind.GPU_PARTITION else ""
 
 
 def renamed_part(part: str, old: str, new: str) -> str:

@@ -127,5 +127,8 @@ WHOLE_OF: Final[dict[DeviceKind, DeviceKind]] = {
 }
 """A part of a device, and what it is a part of: one is given or the other, never both (`excludes`)."""
 
+BMC_KEY: Final = "bmc:"
+"""How the subjects begin under which BMCs are polled, and the merge keys that are a BMC's own."""
+
 SHARING: Final = frozenset({DeviceKind.GPU_PARTITION, DeviceKind.NVME_NAMESPACE})
 """Parts without a PCI function of their own: the host's driver of the whole serves who has one."""

@@ -5,7 +5,7 @@ import pytest
 
 from aggregator.ledger import claims, cleaning, conflicts
 from aggregator.ledger.asks import Ask, Pick, objections
-from aggregator.ledger.entries import NodeReached, NodeRetired
+from aggregator.ledger.entries import NodeReached, NodeRetired, Untainted
 from aggregator.ledger.facts import withdraw
 from aggregator.ledger.model import Device
 from aggregator.ledger.words import CONFLICT, Lifecycle
@@ -102,6 +102,79 @@ def test_functions_of_one_card_share_its_serial(book: Book) -> None:
     assert [False, False] == marked(*ports)
     elsewhere = see(book, document(DeviceKind.NIC, "0000:05:00.0", serial="N1"))
     assert [True, True, True] == marked(*ports, elsewhere)
+
+
+def test_functions_of_one_card_are_rid_of_their_marks_together(book: Book) -> None:
+    """They share a number with one another for good, and that keeps none of them marked."""
+    ports = [see(book, document(DeviceKind.NIC, f"0000:04:00.{number}", serial="N1")) for number in (0, 1)]
+    elsewhere = see(book, document(DeviceKind.NIC, "0000:05:00.0", serial="N1"), "n2")
+    assert [True, True, True] == marked(*ports, elsewhere)
+    book.write([NodeReached("n2", live=False), NodeRetired("n2")])
+    for port in ports:
+        book.write(conflicts.over(book.state, port))
+    assert [False, False] == marked(*ports)
+    book.write([NodeRetired("n2", retired=False), NodeReached("n2", live=True), *conflicts.of_node(book.state, "n2")])
+    assert [True, True, True] == marked(*ports, elsewhere)
+    book.write(withdraw(book.state, "n2", next(iter(elsewhere.views)), "unplugged"))
+    assert [False, False, False] == marked(*ports, elsewhere)
+
+
+# --- every identity counts --------------------------------------------------------------------------------------------
+
+
+def told(address: str = FIRST, uuid: str = "", serial: str = "", kind: DeviceKind = DeviceKind.GPU) -> Document:
+    """Give the document of what states a UUID, a serial number, both or none."""
+    seen = document(kind, address, serial=serial)
+    return msgspec.structs.replace(seen, part=msgspec.structs.replace(seen.part, uuid=uuid))
+
+
+@pytest.mark.parametrize("bare_first", [True, False])
+def test_a_number_that_one_of_two_states_beside_a_stronger_identity_is_compared(
+    book: Book, *, bare_first: bool
+) -> None:
+    """Its driver tells of one who it is, of the other, bound to vfio, only the board's number is known."""
+    documents = [("n1", told(uuid="GPU-1", serial="S1")), ("n2", told(serial="S1"))]
+    one, other = [see(book, seen, node) for node, seen in (reversed(documents) if bare_first else documents)]
+    assert [True, True] == marked(one, other)
+    book.write([Untainted(device.node, device.id, CONFLICT) for device in (one, other)])
+    speaks(book, "n1", live=False)
+    speaks(book, "n1", live=True)
+    assert [True, True] == marked(one, other)
+    assert [] == conflicts.over(book.state, one)
+    book.write(withdraw(book.state, "n1", next(iter(one.views if one.node == "n1" else other.views)), "unplugged"))
+    assert [False, False] == marked(one, other)
+
+
+def test_boards_of_two_share_a_number_and_are_two(book: Book) -> None:
+    one, other = see(book, told(uuid="GPU-1", serial="S1")), see(book, told(SECOND, uuid="GPU-2", serial="S1"))
+    assert [False, False] == marked(one, other)
+    stranger = see(book, told(serial="S1"), "n2")
+    assert [True, True, True] == marked(one, other, stranger)
+    book.write(withdraw(book.state, "n2", next(iter(stranger.views)), "unplugged"))
+    assert [False, False, False] == marked(one, other, stranger)
+
+
+def test_one_uuid_in_two_places_is_a_conflict_whatever_the_numbers(book: Book) -> None:
+    assert [True, True] == marked(see(book, told(uuid="GPU-1", serial="S1")), see(book, told(uuid="GPU-1"), "n2"))
+
+
+def test_another_makers_part_of_the_same_number_is_another(book: Book) -> None:
+    other = told(serial="S1")
+    other = msgspec.structs.replace(other, part=msgspec.structs.replace(other.part, vendor="Other"))
+    assert [False, False] == marked(see(book, told(uuid="GPU-1", serial="S1")), see(book, other, "n2"))
+
+
+def test_partitions_of_different_gpus_have_the_same_numbers(book: Book) -> None:
+    kind = DeviceKind.GPU_PARTITION
+    parts = [see(book, told(address, f"MIG-{node}-{address}", "gi1/ci0/1", kind), node) for node, address in
+             (("n1", FIRST), ("n2", FIRST), ("n1", SECOND))]  # fmt: skip
+    assert [False] * 3 == marked(*parts)
+
+
+def test_what_a_bmc_tells_of_the_parts_of_its_machine_are_no_others(book: Book) -> None:
+    """It is a subject of its own, and sees them from outside."""
+    begin(book, "bmc:1")
+    assert [False, False] == marked(see(book, told(serial="S1")), see(book, told(serial="S1"), "bmc:1"))
 
 
 def test_mark_goes_once_the_other_node_is_gone_for_good(book: Book) -> None:

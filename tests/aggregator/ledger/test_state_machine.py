@@ -445,6 +445,7 @@ class LedgerMachine(RuleBasedStateMachine):
         }
         assert self.state.found.groups == fresh.found.groups
         assert self.state.found.by_part == fresh.found.by_part
+        assert self.state.found.by_weaker == fresh.found.by_weaker
         there: dict[tuple[str, str], list[str]] = defaultdict(list)
         for device in self.state.devices.values():
             for source in device.views if device.reach is not Reach.ABSENT else ():

@@ -1,7 +1,6 @@
 """Who may ask: sessions that end, a limit on them, and passwords by basic authentication."""
 
 import base64
-import binascii
 import itertools
 from collections.abc import Callable
 
@@ -85,6 +84,6 @@ class Sessions:
             return False
         try:
             told = base64.b64decode(value, validate=True).decode()
-        except (binascii.Error, UnicodeDecodeError):
+        except ValueError:
             return False
         return told == f"{self._user}:{self._password}"

@@ -31,6 +31,8 @@ class Simulator:
         self._connections: dict[Bmc, set[Connection]] = {}
         self._silent: list[socket.socket] = []
         self._deliverer = Deliverer(self._loop)
+        self._errors: list[object] = []
+        self._loop.set_exception_handler(lambda _, told: self._errors.append(told.get("exception") or told["message"]))
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -43,6 +45,7 @@ class Simulator:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(PATIENCE)
         self._loop.close()
+        assert not self._errors, f"the simulator itself failed: {self._errors}"
 
     # ------------------------------------------------------------------------------------------ what users call
 

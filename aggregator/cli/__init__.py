@@ -7,6 +7,7 @@ import os
 import re
 import sys
 from collections.abc import Sequence
+from types import ModuleType
 from typing import Any, Final, NamedTuple, NoReturn
 
 from collectors.process import EXIT_CONFIG, EXIT_FAILED
@@ -100,19 +101,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from schemas.errors import ConfigError, MusterError
-
     module = importlib.import_module(COMMANDS[options.command].module)
     try:
-        status = int(module.run(options) or 0)
+        status = _status(module, options)
         sys.stdout.flush()  # what cannot be written is told here, not by the interpreter as it ends
         return status
-    except ConfigError as error:
-        sys.stderr.write(f"muster: {error}\n")
-        return EXIT_CONFIG
-    except MusterError as error:
-        sys.stderr.write(f"muster: {error}\n")
-        return EXIT_FAILED
     except BrokenPipeError:  # `muster tap | head`
         _write_no_more()
         return 0
@@ -122,6 +115,21 @@ def _run(options: argparse.Namespace) -> int:
         what = f"{error.filename}: " if error.filename else unnamed
         sys.stderr.write(f"muster: {what}{error.strerror or error}\n")
         return EXIT_FAILED
+
+
+def _status(module: ModuleType, options: argparse.Namespace) -> int:
+    """Run a command. An error is a sentence on standard error, and an object for who wanted JSON or YAML."""
+    from schemas.errors import ConfigError, MusterError
+
+    try:
+        return int(module.run(options) or 0)
+    except MusterError as error:
+        sys.stderr.write(f"muster: {error}\n")
+        if getattr(options, "output", "") in ("json", "yaml"):
+            from aggregator.cli.render import show_error
+
+            show_error(error, options.output)
+        return EXIT_CONFIG if isinstance(error, ConfigError) else EXIT_FAILED
 
 
 def _write_no_more() -> None:

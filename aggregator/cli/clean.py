@@ -2,13 +2,13 @@
 
 import argparse
 import sys
-from typing import Final
+from typing import Any, Final
 from urllib.parse import quote
 
 from aggregator.cli import add_examples, add_output_option, add_server_options
 from aggregator.cli.asking import add_yes_option, confirm
 from aggregator.cli.client import ServerError, client_of
-from aggregator.cli.render import Table, show
+from aggregator.cli.render import Table, error_object, show
 from collectors.process import EXIT_FAILED
 
 _DEEDS: Final = {
@@ -50,7 +50,7 @@ def do(options: argparse.Namespace, deed: str, devices: list[str]) -> int:
         return EXIT_FAILED
     body = {"statement": options.statement} if deed == "attest" else None if deed == "clean" else {"why": options.why}
     paths = [f"/v1/devices/{quote(device, safe='')}" for device in devices]
-    found, refused = [], 0
+    found: list[dict[str, Any]] = []
     for device, path in zip(devices, paths, strict=True):
         try:
             seen = {"If-Match": str(client.get(path)["sequence"])} if deed == "attest" else {}
@@ -58,10 +58,12 @@ def do(options: argparse.Namespace, deed: str, devices: list[str]) -> int:
         except ServerError as error:
             if error.passing or len(devices) == 1:
                 raise
-            refused += 1
+            found.append({"id": device, **error_object(error)})
             sys.stderr.write(f"muster: {device}: {error}\n")
     table = Table(["device", "state"], empty="nothing was changed")
+    refused = [one for one in found if "error" in one]
     for one in found:
-        table.add(one["id"], one["lifecycle"])
+        if one not in refused:
+            table.add(one["id"], one["lifecycle"])
     show(found, options.output, table)
     return EXIT_FAILED if refused else 0

@@ -5,7 +5,7 @@ import os
 from collections.abc import Generator, Mapping
 from contextlib import closing
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 from urllib.parse import urlencode
 
 import msgspec
@@ -20,12 +20,16 @@ class ServerError(MusterError):
 
     code = "cli.server"
 
-    def __init__(self, text: str, *, passing: bool = False) -> None:
+    def __init__(self, text: str, *, passing: bool = False, details: Mapping[str, Any] | None = None) -> None:
         super().__init__(text)
         self.passing = passing
         """Whether it may answer a moment later: it is not there yet, starts, or has too much to do."""
+        self.details = {} if details is None else details
+        """What a refusal says to programs: `code`, `status`, `objections` ...; {} where nobody answered."""
 
 
+_SAID: Final = frozenset({"type", "title", "detail"})
+"""Members of problem details that code and text of an error tell already."""
 TIMEOUT_SECONDS: Final = 15.0
 """A little more than the longest query may take."""
 
@@ -66,16 +70,19 @@ class Client:
         """Ask anything; give the decoded answer, None when it is empty. Raises ServerError."""
         answer = self.raw(method, path, body, parameters, headers)
         if answer.status >= 400:
-            self._fail(answer)
+            self.fail(answer)
         if not answer.body:
             return None
-        return msgspec.json.decode(answer.body)
+        try:
+            return msgspec.json.decode(answer.body)
+        except msgspec.DecodeError:  # a web server that has a page for everything
+            raise self._stranger(answer) from None
 
     def text(self, path: str) -> str:
         """Ask for what is text; give it. Raises ServerError."""
         answer = self.raw("GET", path)
         if answer.status >= 400:
-            self._fail(answer)
+            self.fail(answer)
         return answer.body.decode()
 
     def raw(
@@ -104,7 +111,7 @@ class Client:
             raise _no_answer(str(error)) from None
         with closing(response):
             if response.status >= 400:
-                self._fail(Answer(response.status, {}, response.read()))
+                self.fail(Answer(response.status, {}, response.read()))
             buffered = b""
             while chunk := response.read1(65536):
                 *lines, buffered = (buffered + chunk).split(b"\n")
@@ -113,15 +120,21 @@ class Client:
     def _headers(self) -> dict[str, str]:
         return {"Authorization": f"Bearer {self._token}"} if self._token else {}
 
-    def _fail(self, answer: Answer) -> None:
+    def fail(self, answer: Answer) -> NoReturn:
+        """Raise ServerError for a refusal, with the aggregator's own words."""
         problem = answer.problem()
         detail = problem.get("detail") or problem.get("title")
         if not detail:
-            raise ServerError(f"{self.address} answered {answer.status}: is it a Muster aggregator?")
+            raise self._stranger(answer)
         hint = _access_hint(self.address) if answer.status in (401, 403) else ""
         raise ServerError(
-            f"{str(detail).rstrip('.')}.{hint}" if hint else str(detail), passing=answer.status in (429, 503)
+            f"{str(detail).rstrip('.')}.{hint}" if hint else str(detail),
+            passing=answer.status in (429, 503),
+            details={name: value for name, value in problem.items() if name not in _SAID},
         )
+
+    def _stranger(self, answer: Answer) -> ServerError:
+        return ServerError(f"{self.address} answered {answer.status}: is it a Muster aggregator?")
 
 
 def _url(path: str, parameters: Mapping[str, object]) -> str:

@@ -3,7 +3,7 @@
 import argparse
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -22,6 +22,9 @@ _EPILOG = """examples:
   muster place --tenant blue --for vm-18 --need V100:2 --explain
   muster place --tenant blue --for vm-19 --need H100:1:driver:1g.10gb
   muster place --request wanted.json     all that POST /v1/place takes"""
+REFUSED: Final = "placement.refused"
+"""The code of a refusal that says what is in the way."""
+_REFUSAL: Final = ("message", "conditions", "nearest", "blockers")
 _OUTSIDE = frozenset({"lifecycle.foreign", "lifecycle.host"})
 MODES = ("passthrough", "driver")
 AFFINITIES = ("none", "prefer", "require")
@@ -70,16 +73,32 @@ def run(options: argparse.Namespace) -> int:
     body = request_of(options)
     body |= {"dry_run": options.dry_run, "explain": options.explain}
     headers = {"Idempotency-Key": options.key} if options.key else None
-    answer = client.raw("POST", "/v1/place", body, None, headers)
-    told = msgspec.json.decode(answer.body) if answer.body else {}
-    if answer.status == 409 and told.get("code") == "placement.refused":
-        told = {"placed": False, "message": told["detail"], **told}
-    elif answer.status >= 400:
-        raise ServerError(str(told.get("detail") or told))
+    try:
+        told = client.call("POST", "/v1/place", body, {}, headers)
+    except ServerError as error:
+        if error.details.get("code") != REFUSED:
+            raise
+        told = {"placed": False, "message": str(error), **error.details}
+    outcome = outcome_of(told, dry_run=options.dry_run)
+    names = node_names(client) if options.output == "table" and outcome["placed"] else {}
+    show(outcome, options.output, placed_tables(outcome, names))
+    return 0 if outcome["placed"] else EXIT_FAILED
+
+
+def outcome_of(told: dict[str, Any], *, dry_run: bool) -> dict[str, Any]:
+    """Give an answer as programs get it, whatever it was: of `claim`, `instances` and `refusal` one is not null.
+
+    `instances`: of a dry run, where each would go. `refusal`: `message`, `conditions`, `nearest`, and `blockers` where
+    they were asked for (null: no change would help).
+    """
     placed = bool(told.get("placed", True))
-    names = node_names(client) if options.output == "table" and placed else {}
-    show(told, options.output, placed_tables(told, names))
-    return 0 if placed else EXIT_FAILED
+    return {
+        "placed": placed,
+        "dry_run": dry_run,
+        "claim": told if placed and not dry_run else None,
+        "instances": told["instances"] if placed and dry_run else None,
+        "refusal": None if placed else {name: told[name] for name in _REFUSAL if name in told},
+    }
 
 
 def request_of(options: argparse.Namespace) -> dict[str, Any]:
@@ -166,25 +185,26 @@ def _number(place: str, text: str) -> int:
     return int(text)
 
 
-def placed_tables(told: dict[str, Any], names: Mapping[str, str]) -> list[Table]:
+def placed_tables(outcome: dict[str, Any], names: Mapping[str, str]) -> list[Table]:
     """Make the tables of a claim, of what would be claimed, or of a refusal; `names`: what to call nodes, by id."""
-    if not told.get("placed", True):
-        return refusal_tables(told)
-    if "instances" in told:
+    if outcome["refusal"] is not None:
+        return refusal_tables(outcome["refusal"])
+    if outcome["instances"] is not None:
         table = Table(["instance", "node", "device", "mode"])
-        for number, instance in enumerate(told["instances"], 1):
+        for number, instance in enumerate(outcome["instances"], 1):
             for one in instance["devices"] or [{"device": None, "mode": None}]:
                 table.add(number, names.get(instance["node"], instance["node"]), one["device"], one["mode"])
         return [table]
-    title = f"claim {told['id']}, {told['state']}"
+    claim = outcome["claim"]
+    title = f"claim {claim['id']}, {claim['state']}"
     table = Table(["device", "node", "mode", "address"], title=title, empty=title)
-    for held in told["devices"]:
+    for held in claim["devices"]:
         table.add(held["device"], names.get(held["node"], held["node"]), held["mode"], held["address"])
     amounts = Table(["node", "amount", "number"])
-    for node, mine in told.get("amounts", {}).items():
+    for node, mine in claim.get("amounts", {}).items():
         for name, number in mine.items():
             amounts.add(names.get(node, node), name, number)
-    return [table, amounts] if told.get("amounts") else [table]
+    return [table, amounts] if claim.get("amounts") else [table]
 
 
 def command_of(reason: str, edit: Mapping[str, Any]) -> str | None:

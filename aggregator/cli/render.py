@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from aggregator.cli import fitting
+from schemas.errors import MusterError
 
 TABLES = ("table", "wide")
 """Formats for people; `wide` is a table with nothing left out, however narrow the terminal is."""
@@ -28,6 +29,20 @@ def show(value: Any, output: str, table: "Table | Iterable[Table]") -> None:
     else:
         for one in [table] if isinstance(table, Table) else table:
             one.print(wide=output == "wide")
+
+
+def show_error(error: MusterError, output: str) -> None:
+    """Print an error in the place of the answer; JSON on one line, for commands that print a line for each answer."""
+    told = error_object(error)
+    if output == "json":
+        sys.stdout.write(msgspec.json.encode(told).decode() + "\n")
+    else:
+        show(told, output, ())
+
+
+def error_object(error: MusterError) -> dict[str, Any]:
+    """Give an error for programs: its code, its text, and what else the aggregator's problem details say."""
+    return {"error": {"code": error.code, "message": str(error), **getattr(error, "details", {})}}
 
 
 class Table:
@@ -135,6 +150,8 @@ def number(value: float | None, unit: str = "") -> str:
         "volts": " V",
         "amperes": " A",
         "rpm": " rpm",
+        "pascals": " Pa",
+        "cubic_meters_per_second": " m³/s",
     }
     return text + short.get(unit, "")
 

@@ -124,7 +124,7 @@ def packages(muster: Muster) -> None:
     """A package, or needs; never both."""
     muster.ask("packages", "set", "gpu_large", "--amount", "vcpus=4", "--amount", f"memory_bytes={16 * GIB}",
                "--devices", "V100=1")  # fmt: skip
-    claim = muster.ask("place", "--tenant", "blue", "--for", "vm-1", "--package", "gpu_large")
+    claim = muster.ask("place", "--tenant", "blue", "--for", "vm-1", "--package", "gpu_large")["claim"]
     check(len(claim["devices"]) == 1 and claim["state"] == "reserved", f"a package becomes a claim: {claim['id']}")
     amounts_ = next(iter(claim["amounts"].values()))
     check(amounts_ == {"vcpus": 4, "memory_bytes": 16 * GIB}, f"with its amounts on one node: {amounts_}")
@@ -132,7 +132,8 @@ def packages(muster: Muster) -> None:
     check((status, told["code"]) == (400, "placement.contradiction"), f"never both: {told['detail']}")
     status, told = place(muster)
     check(status == 400, f"nor neither: {told['detail']}")
-    claim2 = muster.ask("place", "--tenant", "blue", "--for", "vm-2", "--need", "V100:1", "--amount", "vcpus=4")
+    told = muster.ask("place", "--tenant", "blue", "--for", "vm-2", "--need", "V100:1", "--amount", "vcpus=4")
+    claim2 = told["claim"]
     check(len(claim2["devices"]) == 1, "or explicit needs")
     release(muster, claim["id"], claim2["id"])
 

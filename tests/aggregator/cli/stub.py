@@ -19,9 +19,11 @@ Answer = Any
 class Refusal:
     """An answer that is a problem."""
 
-    def __init__(self, status: int, detail: str) -> None:
+    def __init__(self, status: int, detail: str, code: str = "stub", **more: Any) -> None:
         self.status = status
         self.detail = detail
+        self.code = code
+        self.more = more
 
 
 class Stub:
@@ -77,7 +79,10 @@ def _handler(stub: Stub) -> type[BaseHTTPRequestHandler]:
             found = stub.find(self.command, self.path, body)
             status = 200
             if isinstance(found, Refusal):
-                status, found = found.status, {"code": "stub", "detail": found.detail}
+                status, found = (
+                    found.status,
+                    {"code": found.code, "detail": found.detail, "status": found.status, **found.more},
+                )
             data = found.encode() if isinstance(found, str) else json.dumps(found).encode()
             self.send_response(status)
             self.send_header("Content-Length", str(len(data)))

@@ -13,12 +13,14 @@ PLACED = {
     "placed": True,
     "instances": [{"node": "n1", "rank": "0", "devices": [{"device": "gpu-a", "mode": "driver"}]}],
 }
+CLAIM = {"id": "c-1", "state": "reserved", "devices": [], "amounts": {NODE: {"vcpus": 3}}}
 REFUSED = {
     "placed": False,
     "message": "no place for this now",
     "conditions": [{"condition": "lifecycle.dirty", "of": "devices", "removed": 3, "left": 1}],
     "nearest": {"node": "n1", "missing": 1},
 }
+REFUSAL = {name: REFUSED[name] for name in ("message", "conditions", "nearest")}
 
 
 def asked(stub: Stub, path: str) -> Any:
@@ -58,7 +60,7 @@ def test_options_make_the_request(run: Run, stub: Stub) -> None:
 
 
 def test_a_file_says_what_options_do_not(run: Run, stub: Stub, tmp_path: Path) -> None:
-    stub.answers["POST /v1/place"] = PLACED
+    stub.answers["POST /v1/place"] = CLAIM
     file = tmp_path / "wanted.json"
     file.write_text('{"tenant": "blue", "consumer": "vm", "package": "small"}')
     run("place", "--request", str(file), "--package", "large")
@@ -68,8 +70,7 @@ def test_a_file_says_what_options_do_not(run: Run, stub: Stub, tmp_path: Path) -
 
 
 def test_a_claim_on_amounts_alone_shows_its_id_and_its_nodes(run: Run, stub: Stub) -> None:
-    claim = {"id": "c-1", "state": "reserved", "devices": [], "amounts": {NODE: {"vcpus": 3}}}
-    stub.answers["POST /v1/place"] = claim
+    stub.answers["POST /v1/place"] = CLAIM
     status, out, _ = run("place", "--tenant", "blue", "--for", "x", "--amount", "vcpus=3")
     assert (0, "claim c-1, reserved") == (status, out.splitlines()[0])
     assert ["rack1-gpu3", "vcpus", "3"] == out.splitlines()[2].split()
@@ -93,6 +94,34 @@ def test_a_refusal_shows_the_conditions_and_fails(run: Run, stub: Stub) -> None:
     assert (
         "no change of what there is now would help" in run("place", "--tenant", "blue", "--for", "vm", "--explain")[1]
     )
+
+
+@pytest.mark.parametrize(
+    ("words", "answer", "expected"),
+    [
+        ((), CLAIM, (0, {"placed": True, "dry_run": False, "claim": CLAIM})),
+        (("--dry-run",), PLACED, (0, {"placed": True, "dry_run": True, "instances": PLACED["instances"]})),
+        (("--dry-run",), REFUSED, (1, {"placed": False, "dry_run": True, "refusal": REFUSAL})),
+        (
+            (),
+            Refusal(409, "no place for this now", "placement.refused", **REFUSAL),
+            (1, {"placed": False, "dry_run": False, "refusal": REFUSAL}),
+        ),
+        (
+            ("--explain",),
+            Refusal(409, "no place for this now", "placement.refused", **REFUSAL, blockers=None),
+            (1, {"placed": False, "dry_run": False, "refusal": {**REFUSAL, "blockers": None}}),
+        ),
+    ],
+    ids=["claimed", "would be", "would be refused", "refused", "refused, and nothing would help"],
+)
+def test_programs_get_one_shape_whatever_the_answer_is(
+    run: Run, stub: Stub, words: tuple[str, ...], answer: Any, expected: tuple[int, dict[str, Any]]
+) -> None:
+    stub.answers["POST /v1/place"] = answer
+    status, out, err = run("place", "--tenant", "blue", "--for", "vm", "--need", "V100", *words, "-o", "json")
+    nothing = {"claim": None, "instances": None, "refusal": None}
+    assert (expected[0], {**nothing, **expected[1]}, "") == (status, json.loads(out), err)
 
 
 def test_another_error_is_told_as_it_is(run: Run, stub: Stub) -> None:

@@ -19,7 +19,7 @@ Resource = dict[str, Any]
 ROOT: Final = "/redfish/v1"
 _TRAILING: Final = re.compile(rb",(\s*[}\]])")
 _MAX_URI: Final = 1024
-_ABSENT: Final = frozenset({"absent", "disabled", "unavailableoffline", "deferring", "standbyoffline"})
+_ABSENT: Final = frozenset({"absent", "disabled", "unavailableoffline"})
 """Of Status.State: there is nothing that reads."""
 
 

@@ -1,0 +1,139 @@
+"""Rows of fans and power supplies, from schemas old and new; and of sensors that only the old ones have.
+
+Source: DMTF schemas Fan 1.5, PowerSupply 1.6, PowerSupplyMetrics 1.1; Thermal 1.7 and Power 1.7 (deprecated, and all
+that many machines have).
+"""
+
+import re
+from collections.abc import Container, Iterator
+from typing import Final
+
+from collectors.redfish.errors import Faults
+from collectors.redfish.naming import bmc_id, part_id
+from collectors.redfish.readings import Numbers, Seen, excerpt, health, sensor_name
+from collectors.redfish.resource import Resource, absent, canonical, member, number, objects, text, uri
+from collectors.redfish.units import sense_of
+from schemas.device import DeviceKind
+from schemas.rows import FieldValue, Reading
+
+METRIC_FIELDS: Final = {
+    "InputPowerWatts": "input_watts",
+    "OutputPowerWatts": "output_watts",
+    "InputVoltage": "input_volts",
+    "InputCurrentAmps": "input_amperes",
+    "TemperatureCelsius": "temperature_celsius",
+}
+"""Of PowerSupplyMetrics."""
+_OLD_SUPPLY: Final = {
+    "PowerInputWatts": "input_watts",
+    "PowerOutputWatts": "output_watts",
+    "LineInputVoltage": "input_volts",
+}
+"""Of the members of `Power.PowerSupplies`."""
+_MEASURED: Final = ("ReadingCelsius", "ReadingVolts")
+_SIMPLE: Final = re.compile(r"[^a-z0-9]")
+
+
+def plain_name(name: str) -> str:
+    """Give a sensor's name as it is compared: one BMC writes it differently in two schemas."""
+    return _SIMPLE.sub("", name.lower())
+
+
+def fan_row(label: str, fan: Resource, numbers: Numbers) -> Reading | None:
+    """Give the row of a resource Fan; None when it is absent or says nothing."""
+    if absent(fan):
+        return None
+    speed = member(fan, "SpeedPercent")
+    rpm, share = number(speed.get("SpeedRPM")), number(speed.get("Reading"))
+    known = numbers.get(canonical(speed.get("DataSourceUri")))
+    if known is not None and known.sense.field == "speed_rpm":
+        rpm = known.value
+    if known is not None and known.sense.field == "share_ratio":
+        share = known.value * 100
+    fields: dict[str, FieldValue] = {
+        "speed_rpm": rpm if rpm is not None and rpm >= 0 else None,
+        "speed_ratio": _share(share, rpm),
+        "health": health(fan),
+    }
+    return _row("bmc_fan", fields, part_id(DeviceKind.FAN, label, uri(fan)))
+
+
+def supply_row(label: str, supply: Resource, metrics: Resource, numbers: Numbers) -> Reading | None:
+    """Give the row of a PowerSupply and its Metrics ({} where it has none); None when it is absent or says nothing."""
+    if absent(supply):
+        return None
+    fields: dict[str, FieldValue] = {
+        field: excerpt(metrics, name, numbers) for name, field in METRIC_FIELDS.items() if not absent(metrics)
+    }
+    fields["health"] = health(supply)
+    return _row("bmc_psu", fields, part_id(DeviceKind.PSU, label, uri(supply)))
+
+
+def old_fans(label: str, thermal: Resource) -> Iterator[Reading]:
+    """Yield the rows of fans of a resource Thermal."""
+    for fan in objects(thermal, "Fans"):
+        speed = number(fan.get("Reading"))
+        if absent(fan):
+            continue
+        percent = text(fan, "ReadingUnits").lower() in ("percent", "%")
+        fields: dict[str, FieldValue] = {"health": health(fan)}
+        if speed is not None and speed >= 0:
+            fields["speed_ratio" if percent else "speed_rpm"] = speed / 100 if percent else speed
+        row = _row("bmc_fan", fields, part_id(DeviceKind.FAN, label, uri(thermal), text(fan, "MemberId")))
+        if row is not None:
+            yield row
+
+
+def old_supplies(label: str, power: Resource) -> Iterator[Reading]:
+    """Yield the rows of the power supplies of a resource Power."""
+    for supply in objects(power, "PowerSupplies"):
+        if absent(supply):
+            continue
+        fields: dict[str, FieldValue] = {field: number(supply.get(name)) for name, field in _OLD_SUPPLY.items()}
+        fields["health"] = health(supply)
+        row = _row("bmc_psu", fields, part_id(DeviceKind.PSU, label, uri(power), text(supply, "MemberId")))
+        if row is not None:
+            yield row
+
+
+def old_sensors(
+    label: str, resource: Resource, known: Container[str], faults: Faults, seen: dict[str, Seen]
+) -> Iterator[Reading]:
+    """Yield the rows of temperatures and voltages of a resource Thermal or Power that are no sensors of their own.
+
+    `known`: the names of those that are, by `plain_name`.
+    """
+    where = uri(resource)
+    for name, property_, units in (("Temperatures", _MEASURED[0], "Cel"), ("Voltages", _MEASURED[1], "V")):
+        for index, one in enumerate(objects(resource, name)):
+            found, said = one.get(property_), text(one, "Name")
+            if found is None or absent(one) or plain_name(said) in known:
+                continue
+            sense = sense_of({"ReadingUnits": units})
+            value = sense.value(found)
+            if value is None:
+                faults.add(
+                    "impossible" if number(found) is not None else "type", f"{where} {said!r:.60}: {found!r:.40}"
+                )
+                continue
+            place = f"{where.rpartition('/')[0]}/{name}/{_own(one, index)}"
+            if place in seen or canonical(one.get("DataSourceUri")) in seen:
+                continue
+            seen[place] = Seen(sense, value, text(one, "PhysicalContext").lower())
+            yield Reading(sense.measurement, {sense.field: value}, bmc_id(label), {"sensor": sensor_name(place)})
+
+
+def _own(one: Resource, index: int) -> str:
+    """Give the name of an entry within its list: what people call it, since its number moves."""
+    said = (text(one, "Name") or text(one, "MemberId") or str(index)).replace("/", "_")
+    return "".join(char if char.isprintable() else "_" for char in said)[:80]
+
+
+def _share(percent: float | None, rpm: float | None) -> float | None:
+    """Give a fan's percentage as a share, if it is one: some BMCs write the speed itself there."""
+    return percent / 100 if percent is not None and 0 <= percent <= 100 and percent != rpm else None
+
+
+def _row(measurement: str, fields: dict[str, FieldValue], device: str) -> Reading | None:
+    told = {name: value for name, value in fields.items() if value is not None}
+    return Reading(measurement, told, device) if told else None

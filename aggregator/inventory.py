@@ -26,6 +26,7 @@ from aggregator.inventory_facts import (
     begin_run,
     facts,
     follow_alert,
+    left_behind,
     read_document,
     speaks,
     withdraw_held,
@@ -330,6 +331,7 @@ class Inventory:
                 said = Said(envelope, run, block.subject, collector, device, read_document(text))
                 if not speaks(self._ledger.peek(), said):
                     self._ledger.apply_now(partial(begin_run, said=said))
+                self.status.facts += self._ledger.apply_now(partial(left_behind, said=said))
                 self.status.facts += self._ledger.apply_now(partial(facts, said=said, adopt=self._adopt))
 
     def _compare(self, envelope: Envelope) -> None:

@@ -80,6 +80,23 @@ def _speaks_again(state: State, node: str) -> list[Entry]:
     return [NodeReached(node, live=True), *conflicts.of_node(state, node)]
 
 
+def left_behind(state: State, said: Said) -> tuple[list[Entry], int]:
+    """Give what follows where a BMC's document was of another machine before: it names that one no more.
+
+    To be decided before its `facts`: one BMC in two machines would be a conflict.
+    """
+    source = view_source(said.envelope.publisher, said.collector, said.device)
+    here = said.node(state) if said.document is not None else ""
+    why = "its collector no longer describes it" if said.document is None else "it is another machine's, as it says now"
+    return _bmc_gone(state, source, why, but=here)
+
+
+def _bmc_gone(state: State, source: str, why: str, but: str) -> tuple[list[Entry], int]:
+    nodes = dict.fromkeys(state.devices[name].node for name in state.found.bmcs.get(source))
+    entries = [entry for node in nodes if node != but for entry in withdraw(state, node, source, why)]
+    return entries, len(entries)
+
+
 def facts(state: State, said: Said, adopt: Adopt) -> tuple[list[Entry], int]:
     """Give what is new in a document, and how many entries that are."""
     node, envelope = said.node(state), said.envelope
@@ -103,9 +120,9 @@ def _joined(document: Document) -> Document:
 
 
 def withdraw_held(state: State, node: str, source: str, why: str) -> tuple[list[Entry], int]:
-    """Give what follows when a document is held no more."""
-    entries = withdraw(state, node, source, why)
-    return entries, len(entries)
+    """Give what follows when a document is held no more, of `node` or of the machine that a BMC was joined to."""
+    entries, elsewhere = withdraw(state, node, source, why), _bmc_gone(state, source, why, but=node)[0]
+    return [*entries, *elsewhere], len(entries) + len(elsewhere)
 
 
 def follow_alert(state: State, alert: AlertTransition) -> tuple[list[Entry], int]:

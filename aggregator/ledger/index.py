@@ -14,6 +14,7 @@ from typing import Final, Generic, TypeVar, overload
 
 from aggregator.ledger.model import Device, View, part_key, view_source, weaker_key
 from aggregator.ledger.words import Reach
+from schemas.device import DeviceKind
 
 K = TypeVar("K", bound=Hashable)
 T = TypeVar("T")
@@ -234,6 +235,8 @@ class Index:
         """Part key -> devices; more than one is a conflict."""
         self.by_weaker: Ids[str] = Ids()
         """Serial number -> devices that are found by a stronger identity in `by_part`."""
+        self.bmcs: Ids[str] = Ids()
+        """Source of a view -> BMCs that are or were seen so: whoever polls one may tell of another machine's next."""
         self.by_slot: IdsOf[str] = IdsOf(places, _BY_SLOT)
         """(node, path of the slot) -> devices that are or were there."""
         self.groups: IdsOf[int] = IdsOf(places, _GROUPS)
@@ -264,6 +267,8 @@ class Index:
         if device.views:
             self.by_part.remove(part_key(device), device.id)
             self.by_weaker.remove(weaker_key(device.part, device.kind), device.id)
+        for source in device.views if device.kind is DeviceKind.BMC else ():
+            self.bmcs.remove(source, device.id)
         self.parts.remove(device.parent, device.id)
 
     def join(self, device: Device, parent: str) -> None:
@@ -293,6 +298,7 @@ class Index:
         """Give one that changes on its own. Nothing that its devices are found by may change meanwhile."""
         twin = Index(self._places.copy())
         twin.by_part, twin.by_weaker, twin.parts = self.by_part.copy(), self.by_weaker.copy(), self.parts.copy()
+        twin.bmcs = self.bmcs.copy()
         return twin
 
     def _add_whole(self, device: Device, part: str) -> None:
@@ -301,6 +307,9 @@ class Index:
             self.by_part.add(part, device.id)
             if device.part.uuid and (weaker := weaker_key(device.part, device.kind)):
                 self.by_weaker.add(weaker, device.id)
+        if device.kind is DeviceKind.BMC:
+            for source in device.views:
+                self.bmcs.add(source, device.id)
         if device.parent:
             self.parts.add(device.parent, device.id)
 

@@ -11,6 +11,7 @@ from sqlalchemy import Connection, insert, update
 
 from aggregator.control import ControlError
 from aggregator.control_sqlite import SqliteControl
+from aggregator.documents import PATIENCE
 from aggregator.inventory import ALERT, Inventory
 from aggregator.ledger import marks
 from aggregator.ledger.entries import NodeSeen
@@ -53,9 +54,9 @@ class Node:
         self.texts[document.device] = encode_document(document)
         return self._batch(document.device, self.texts[document.device], subject)
 
-    def gone(self, device: str) -> bytes:
+    def gone(self, device: str, subject: str = "") -> bytes:
         del self.texts[device]
-        return self._batch(device, "")
+        return self._batch(device, "", subject)
 
     def _batch(self, device: str, text: str, subject: str = "") -> bytes:
         block = Block(
@@ -279,6 +280,51 @@ async def test_bmc_of_a_machine_changes_nothing_of_its_other_devices(tmp_path: P
         assert (DeviceKind.BMC, None, "", {}) == (board.kind, board.group, board.slot.address, board.taints)
         assert 2 == second.group
         assert [first.id] == list(state.found.groups.get(("n1", 1)))
+
+
+def boards(one: Rig) -> dict[str, list[str]]:
+    """Give the BMCs that are there, by node, marks with them."""
+    found: dict[str, list[str]] = {}
+    for device in one.ledger.peek().devices.values():
+        if device.kind is DeviceKind.BMC and device.reach is Reach.LIVE:
+            found.setdefault(device.node, []).append(" ".join([device.part.serial, *device.taints]))
+    return found
+
+
+async def test_bmc_that_is_described_no_more_leaves_its_machine(tmp_path: Path) -> None:
+    async with rig(tmp_path) as one:
+        poller = Node("poller", "p1")
+        await one.run_of("poller", "p1", 150)
+        await one.say(Node("n1").document(gpu(1)))
+        await one.say(poller.document(bmc("n1"), subject="bmc:1"))
+        assert {"n1": ["B1"]} == boards(one)
+        await one.say(poller.gone("bmc:1", subject="bmc:1"))
+        assert {} == boards(one)
+
+
+async def test_bmc_of_a_poller_that_holds_it_no_more_leaves_its_machine(tmp_path: Path) -> None:
+    """Nobody took its document back: the poller's heartbeats prove that it is gone."""
+    async with rig(tmp_path) as one:
+        await one.run_of("poller", "p1", 150)
+        await one.say(Node("n1").document(gpu(1)), Node("poller", "p1").document(bmc("n1"), subject="bmc:1"))
+        await one.run_of("poller", "p2", 250)
+        after = Node("poller", "p2")
+        for _ in range(2 * PATIENCE):
+            assert {"n1": ["B1"]} == boards(one)
+            await one.say(after.heartbeat())
+        assert {} == boards(one)
+
+
+async def test_bmc_that_names_another_machine_leaves_the_one_before(tmp_path: Path) -> None:
+    """A board that was moved, or a poller that knew the machine not yet: one BMC, and no conflict with itself."""
+    async with rig(tmp_path) as one:
+        poller = Node("poller", "p1")
+        await one.run_of("poller", "p1", 150)
+        await one.run_of("n2", "e1", 150)
+        for system, machines in (("n1", "bmc:1"), ("n1", "n1"), ("n2", "n2"), ("unknown", "bmc:1"), ("n2", "n2")):
+            await one.say(poller.document(bmc(system, firmware_updates=machines), subject="bmc:1"))
+            assert {machines: ["B1"]} == boards(one)
+            await one.say(Node("n1").document(gpu(1)), Node("n2").document(gpu(2)))
 
 
 def bmc(system: str, **more: Value) -> Document:

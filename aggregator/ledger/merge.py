@@ -7,8 +7,8 @@ from aggregator.ledger.model import Device, Profile, View
 from aggregator.ledger.sharing import Sharing
 from schemas.device import DeviceKind, Part, Slot, Value
 
-_BUS = "pci"
-"""The collector that sees every function, and of each only what the bus tells: others know better what it is."""
+_WEAK: Final = {"redfish": 0, "pci": 1}
+"""Collectors that see every device, from outside (the BMC) or as the bus tells of it: others know better what it is."""
 BOARD: Final = frozenset(
     {
         DeviceKind.BMC,
@@ -37,15 +37,16 @@ def same_kind(one: DeviceKind, other: DeviceKind) -> bool:
     return one is other or (DeviceKind.PCI_FUNCTION in (one, other) and of_one_bus(one, other))
 
 
-def _rank(view: View) -> tuple[bool, str]:
-    return (view.collector != _BUS, view.source)
+def _rank(view: View) -> tuple[int, str]:
+    return (_WEAK.get(view.collector, len(_WEAK)), view.source)
 
 
 def merge(device: Device, profiles: list[Profile], sharing: Sharing | None = None) -> None:
     """Derive kind, part, slot and capabilities from a device's views. What no view tells any more of its part stays.
 
-    A specialised collector's word goes before the bus's; between two specialised ones the later by name wins, which is
-    the same on every replay. With `sharing`, what other devices have as well is not made again.
+    A specialised collector's word goes before the bus's, and that before a BMC's, which fills what is left; between two
+    specialised ones the later by name wins, which is the same on every replay. With `sharing`, what other devices have
+    as well is not made again.
     """
     for view in merge_capabilities(device, profiles, sharing):
         profile = profiles[view.profile]

@@ -14,6 +14,7 @@ import msgspec
 import schemas.device
 from aggregator.ledger.words import ClaimState, Effect, Epoch, Lifecycle, Mode, Reach
 from schemas.capabilities import OWN_DPU_WORDS, OWN_DRIFT_WORDS, OWN_PCI_WORDS
+from schemas.capabilities_bmc import OWN_BMC_WORDS
 from schemas.capabilities_gpu import OWN_GPU_WORDS
 from schemas.capabilities_nic import OWN_NIC_WORDS
 from schemas.capabilities_nvme import OWN_NVME_WORDS
@@ -26,12 +27,12 @@ OWN: Final = (
     | OWN_GPU_WORDS
     | OWN_NIC_WORDS
     | OWN_NVME_WORDS
+    | OWN_BMC_WORDS
     | {
         "block_device",
         "controller",
         "host_name",
         "power_state",
-        "system_uuid",
     }
 )
 """Capabilities that say where a device is and what is done with it, not what it is: kept with the device."""

@@ -10,7 +10,7 @@ from aggregator.ledger.facts import withdraw
 from aggregator.ledger.model import Device, view_source
 from aggregator.ledger.words import CONFLICT, Reach
 from collectors.simulated import default_fleet
-from schemas.device import DeviceKind, Document
+from schemas.device import DeviceKind, Document, Part, Slot, Value
 from tests.aggregator.ledger.worlds import Book, begin, document
 
 ADDRESS = "0000:01:00.0"
@@ -45,6 +45,21 @@ def test_two_collectors_that_name_one_address_see_one_device(book: Book) -> None
         by_bus.group,
         by_bus.get("memory_bytes"),
     )
+
+
+def test_a_bmc_fills_what_the_nodes_own_collectors_leave_open(book: Book) -> None:
+    by_node = document(DeviceKind.GPU, ADDRESS, serial="G1", model="NVIDIA H100 80GB HBM3")
+    device = see(book, msgspec.structs.replace(by_node, device="gpu:G1"), collector="nvml")
+    part = Part(vendor="NVIDIA Corporation", model="H100", part_number="2330-885-A1", serial="G1", firmware="96.00")
+    told: dict[str, Value] = {"pci_device_id": "1db4", "health": "ok", "memory_bytes": 1}
+    by_bmc = Document("gpu:b1/GPU1", DeviceKind.GPU, ["serial:G1"], "node", Slot(location="SXM1"), part, told)
+    assert device is see(book, by_bmc, collector="redfish")
+    see(book, msgspec.structs.replace(by_node, device="gpu:G1", capabilities={"memory_bytes": 2}), collector="nvml")
+    assert ("Acme", "NVIDIA H100 80GB HBM3", "2330-885-A1", "96.00") == (
+        device.part.vendor, device.part.model, device.part.part_number, device.part.firmware
+    )  # fmt: skip
+    assert ("SXM1", ADDRESS) == (device.slot.location, device.slot.address)
+    assert (2, "ok") == (device.get("memory_bytes"), device.get("health"))
 
 
 def test_another_serial_in_a_slot_is_another_device_and_the_old_one_is_absent(book: Book) -> None:

@@ -1,15 +1,18 @@
 """`python -m tests.hammer`: so many attempts at claims over HTTP, from processes with many connections each.
 
-Shapes: 64 writers after one device, again and again; 200 asks for 64 of an amount; and a mix of grants of one to four
-devices, releases, repeated keys, conditional writes, leases of a second that run out, and provisions that no node
-answers. In the end an independent reader goes through the ledger's entries. Exit status 1 when one was given twice.
+Shapes: 64 writers after one device, again and again; 200 asks for 64 of an amount; and a mix. In the mix clients ask
+for one to four devices, release, repeat keys, write on conditions, let leases of a second run out, and provision.
+Beside them machines live: they publish facts, answer what claims ask of them, have cards swapped, fall silent, are
+fenced, boot, and go on under another id (`machine`). For some nodes nobody speaks: what is provisioned there stays so.
+
+In the end an independent reader goes through the ledger's entries, one after the other: after none of them may a device
+be two claims'. Exit status 1 when one was, or when a machine was told to use a card for two. It stops by itself.
 """
 
 import argparse
 import contextlib
 import math
 import multiprocessing
-import random
 import sys
 import tempfile
 import threading
@@ -18,20 +21,31 @@ from collections import Counter
 from collections.abc import Callable
 from multiprocessing.queues import Queue
 from multiprocessing.sharedctypes import SynchronizedArray
+from multiprocessing.synchronize import Event
 from pathlib import Path
 from queue import Empty
 
 from tests.acceptance.stage import stage
+from tests.bench.measuring import cpu_seconds, fsync_ms
 from tests.hammer.client import Client
+from tests.hammer.clients import THREADS, Devices, Worker
+from tests.hammer.machine import Machine
 from tests.hammer.reader import Reader
 from tests.hammer.world import HOT, seed
 
 VCPUS, QUOTA = 64, 20
-THREADS = 16
-"""Connections of each client process."""
+PROCESSES, MACHINES = 2, 4
 TELL_SECONDS = 5.0
 """How often it is told how far it is."""
-CONFIG = "[claiming]\nprovision_seconds = 2.0\nclean_seconds = 2.0\nauto_clean = false\n"
+CONFIG = """
+[aggregator]
+takeover_seconds = 2.0
+[claiming]
+provision_seconds = 2.0
+clean_seconds = 2.0
+[inventory]
+first_sight = "free"
+"""
 
 
 class HammerError(AssertionError):
@@ -65,17 +79,21 @@ def hammer(folder: Path, attempts: int, seconds: float, number: int) -> str:
         path = str(muster.data_dir / "muster.sock")
         made = sum(one_device(path, ids[0], round_) for round_ in range(12))
         made += sum(amounts(path) for _ in range(3))
+        spent = cpu_seconds(muster.processes["aggregator"].pid)
         found = mix(path, ids[1:], max(0, attempts - made), seconds, number)
+        spent = (cpu_seconds(muster.processes["aggregator"].pid) - spent) / found["tried"]
         muster.stop("aggregator")
+    flush = fsync_ms(folder)
     reader = Reader({HOT: VCPUS}, {"small": QUOTA}).read(folder / "data" / "aggregator" / "ledger.db")
     if reader.problems:
         raise HammerError(f"{len(reader.problems)} violations: " + "; ".join(reader.problems[:5]))
     if reader.grants < found["granted"]:
         raise HammerError(f"{found['granted']} claims were answered, and the ledger has {reader.grants}")
     total, took = made + found.pop("tried"), time.monotonic() - began
-    shares = ", ".join(f"{count} {name}" for name, count in sorted(found.items()))
     rate = f"{total} attempts in {took:.1f} s ({total / took:.0f}/s)"
-    return f"{rate}, 0 violations, {reader.grants} grants in the ledger; {shares}"
+    shares = ", ".join(f"{count} {name}" for name, count in sorted(found.items()))
+    price = f"an attempt takes {spent * 1e3:.2f} ms of a core, an fsync {flush:.2f} ms"
+    return f"{rate}, 0 violations, {reader.grants} grants in the ledger; {shares}; {price}"
 
 
 def one_device(path: str, device: str, round_: int, writers: int = 64) -> int:
@@ -127,41 +145,51 @@ def _release(path: str, claims: list[str]) -> None:
     client.close()
 
 
-def mix(path: str, ids: list[str], attempts: int, seconds: float, number: int, processes: int = 2) -> Counter[str]:
-    """Do everything at once; give what came of it."""
+def mix(path: str, ids: list[str], attempts: int, seconds: float, number: int) -> Counter[str]:
+    """Do everything at once, beside machines that live; give what came of it. Raises HammerError."""
     queue: Queue[Counter[str]] = multiprocessing.Queue()
-    tried = multiprocessing.Array("Q", processes)
+    tried = multiprocessing.Array("Q", PROCESSES)
+    over = multiprocessing.Event()
     end = time.monotonic() + seconds
-    share = -(-attempts // (processes * THREADS))  # of each connection; rather a few more than less
+    share = -(-attempts // (PROCESSES * THREADS))  # of each connection; rather a few more than less
+    machines = multiprocessing.Process(target=_machines, args=(path, number, over, queue))
     clients = [
-        multiprocessing.Process(target=_process, args=(path, ids, share, end, number + at, queue, tried, at))
-        for at in range(processes)
+        multiprocessing.Process(target=_clients, args=(path, ids, share, end, number + at, queue, tried, at))
+        for at in range(PROCESSES)
     ]
-    for client in clients:
-        client.start()
+    for process in (machines, *clients):
+        process.start()
     try:
-        found = sum(_gathered(clients, queue, tried, share * processes * THREADS), Counter[str]())
+        found = sum(
+            _gathered([machines, *clients], PROCESSES, queue, tried, share * PROCESSES * THREADS), Counter[str]()
+        )
+        over.set()
+        found += sum(_gathered([machines], 1, queue, tried, 0), Counter[str]())
     finally:
-        for client in clients:
-            client.terminate()
-            client.join()
+        for process in (machines, *clients):
+            process.terminate()
+            process.join()
     if found["wrong"]:
         raise HammerError(f"{found['wrong']} answers were not what they must be; see above")
     return found
 
 
 def _gathered(
-    clients: list[multiprocessing.Process], queue: "Queue[Counter[str]]", tried: "SynchronizedArray[int]", wanted: int
+    processes: list[multiprocessing.Process],
+    count: int,
+    queue: "Queue[Counter[str]]",
+    tried: "SynchronizedArray[int]",
+    wanted: int,
 ) -> list[Counter[str]]:
-    """Wait for the clients, and tell how far they are. Raises HammerError when one dies."""
+    """Wait for what so many processes count, and tell how far they are. Raises HammerError when one dies."""
     began = told = time.monotonic()
     found: list[Counter[str]] = []
-    while len(found) < len(clients):
+    while len(found) < count:
         with contextlib.suppress(Empty):
             found.append(queue.get(timeout=1.0))
-        if any(client.exitcode for client in clients):
-            raise HammerError("a client died; see above")
-        if time.monotonic() - told >= TELL_SECONDS:
+        if any(process.exitcode for process in processes):
+            raise HammerError("a process died; see above")
+        if time.monotonic() - told >= TELL_SECONDS and wanted:
             told = time.monotonic()
             done = sum(tried[:])
             rate = done / (told - began)
@@ -170,7 +198,7 @@ def _gathered(
     return found
 
 
-def _process(
+def _clients(
     path: str,
     ids: list[str],
     share: int,
@@ -180,94 +208,35 @@ def _process(
     tried: "SynchronizedArray[int]",
     at: int,
 ) -> None:
-    counts = [Counter[str]() for _ in range(THREADS)]
-    threads = [
-        threading.Thread(target=_work, args=(path, ids, share, end, number * 100 + thread, counts[thread]), daemon=True)
-        for thread in range(THREADS)
-    ]
+    devices = Devices(path, ids)
+    devices.look()
+    workers = [Worker(path, devices, number * 100 + thread) for thread in range(THREADS)]
+    threads = [threading.Thread(target=worker.work, args=(share, end), daemon=True) for worker in workers]
     for thread in threads:
         thread.start()
     for thread in threads:
         while thread.is_alive():
             thread.join(1.0)
-            tried[at] = sum(one["tried"] for one in counts)
-    queue.put(sum(counts, Counter[str]()))
+            devices.look()
+            tried[at] = sum(worker.counts["tried"] for worker in workers)
+    devices.close()
+    queue.put(sum((worker.counts for worker in workers), Counter[str]()))
 
 
-def _work(path: str, ids: list[str], share: int, end: float, number: int, counts: Counter[str]) -> None:
-    chance, client, mine = random.Random(number), Client(path), list[tuple[str, int]]()
-    try:
-        for turn in range(share):
-            if time.monotonic() >= end:
-                break
-            counts["tried"] += 1
-            if mine and chance.random() < 0.45:
-                _let_go(client, chance, mine, counts)
-            else:
-                _grab(client, chance, ids, mine, counts, f"{number}-{turn}")
-    except Exception as error:  # noqa: BLE001 - whatever it is, this is not what a client may see
-        counts["wrong"] += 1
-        sys.stderr.write(f"{error}\n")
-    client.close()
-
-
-def _grab(
-    client: Client, chance: random.Random, ids: list[str], mine: list[tuple[str, int]], counts: Counter[str], name: str
-) -> None:
-    """Ask for a few devices or an amount; sometimes twice under one key, which must give one claim."""
-    tenant = chance.choice(["small", "large", "other"])
-    body: dict[str, object] = {"tenant": tenant, "consumer": name, "lease_seconds": chance.choice([1.0, 60.0])}
-    if chance.random() < 0.2:
-        body["amounts"] = {HOT: {"vcpus": chance.randint(1, 8)}}
-    else:
-        body["devices"] = [{"device": one} for one in chance.sample(ids, chance.choice([1, 1, 1, 4]))]
-    again = chance.random() < 0.1
-    answers = [client.ask("POST", "/v1/claims", body, f"Idempotency-Key: {name}\r\n") for _ in range(1 + again)]
-    counts["repeated"] += again
-    (status, claim) = answers[0]
-    if status == 201:
-        counts["granted"] += 1
-        mine.append((claim["id"], claim["version"]))
-        if again and (answers[1][0] != 201 or answers[1][1]["id"] != claim["id"]):
-            counts["wrong"] += 1
-            sys.stderr.write(f"one key gave {answers}\n")
-    elif status == 409 and claim["code"] == "claim.refused":
-        counts["refused"] += 1
-        if again and answers[1][0] == 201:
-            mine.append((answers[1][1]["id"], answers[1][1]["version"]))
-            counts["granted"] += 1
-    else:
-        counts["wrong"] += 1
-        sys.stderr.write(f"{status}: {claim}\n")
-
-
-def _let_go(client: Client, chance: random.Random, mine: list[tuple[str, int]], counts: Counter[str]) -> None:
-    """Release, renew or provision; with an old version it must be refused."""
-    claim, version = mine.pop(chance.randrange(len(mine)))
-    what = chance.random()
-    if what < 0.1:
-        status, answer = client.ask("DELETE", f"/v1/claims/{claim}", None, 'If-Match: "1"\r\n')
-        mine.append((claim, version))
-        counts["stale"] += 1
-        wrong = status != 409
-    elif what < 0.2:
-        status, answer = client.ask("POST", f"/v1/claims/{claim}/renew", {"lease_seconds": 30.0})
-        mine.append((claim, version))
-        counts["renewed"] += status == 200
-        counts["late"] += status == 409
-        wrong = status not in (200, 409)
-    elif what < 0.22 and not counts["provisioned"]:  # no node answers: what was told stays where it is
-        status, answer = client.ask("POST", f"/v1/claims/{claim}/provision")
-        counts["provisioned"] += status == 202
-        counts["late"] += status == 409
-        wrong = status not in (202, 409)
-    else:
-        status, answer = client.ask("DELETE", f"/v1/claims/{claim}")
-        counts["released"] += 1
-        wrong = status != 200
-    if wrong:
-        counts["wrong"] += 1
-        sys.stderr.write(f"{status}: {answer}\n")
+def _machines(path: str, number: int, over: "Event", queue: "Queue[Counter[str]]") -> None:
+    machines = [Machine(path, f"machine{at}", number * 100 + 50 + at) for at in range(MACHINES)]
+    threads = [threading.Thread(target=machine.live, args=(over.is_set,), daemon=True) for machine in machines]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    counts = Counter[str]()
+    for machine in machines:
+        machine.close()
+        counts += machine.counts
+        counts["wrong"] += len(machine.problems)
+        sys.stderr.writelines(f"{problem}\n" for problem in machine.problems[:10])
+    queue.put(counts)
 
 
 if __name__ == "__main__":

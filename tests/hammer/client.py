@@ -18,6 +18,11 @@ class Client:
     def ask(self, method: str, path: str, body: object = None, headers: str = "") -> tuple[int, Any]:
         """Make one request; give status and decoded body."""
         data = b"" if body is None else msgspec.json.encode(body)
+        status, answer = self.send(method, path, data, headers)
+        return status, msgspec.json.decode(answer) if answer else None
+
+    def send(self, method: str, path: str, data: bytes, headers: str = "") -> tuple[int, bytes]:
+        """Make one request of bytes; give status and body as they are."""
         head = f"{method} {path} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(data)}\r\n{headers}\r\n"
         self._sock.sendall(head.encode() + data)
         while (end := self._buffer.find(b"\r\n\r\n")) < 0:
@@ -27,7 +32,7 @@ class Client:
         while len(self._buffer) < end + 4 + length:
             self._more()
         answer, self._buffer = self._buffer[end + 4 : end + 4 + length], self._buffer[end + 4 + length :]
-        return int(lines[0].split(" ")[1]), msgspec.json.decode(answer) if answer else None
+        return int(lines[0].split(" ")[1]), answer
 
     def _more(self) -> None:
         data = self._sock.recv(65536)

@@ -14,6 +14,7 @@ import msgspec
 
 from aggregator.ledger import entries as words
 from aggregator.ledger.entries import Entry
+from aggregator.ledger.model import Held
 
 
 class _Claim(msgspec.Struct):
@@ -32,6 +33,8 @@ class Reader:
         self.problems: list[str] = []
         self.owners: dict[str, str] = {}
         """Device -> the claim whose it is."""
+        self.parts: dict[str, str] = {}
+        """Part -> the device that it was when it was last given: one card under two names is one card."""
         self.used: set[str] = set()
         """Devices that a node was told of and that were not proved clean since."""
         self.claims: dict[str, _Claim] = {}
@@ -65,7 +68,7 @@ class Reader:
                 claim.over, claim.told = False, True
                 for held in entry.devices:
                     claim.devices[held.device] = None
-                    self._own(held.device, entry.claim)
+                    self._own(held, entry.claim)
                     self.used.add(held.device)
             case words.Provisioned():
                 claim = self.claims[entry.claim]
@@ -81,6 +84,10 @@ class Reader:
             case words.Undone() | words.Fenced():
                 for device in entry.devices:
                     self._leave(entry.claim, device)
+                if not self.claims[entry.claim].devices:  # a fence ends those of amounts alone as well
+                    self._end(entry.claim)
+            case words.Released() if not self.claims[entry.claim].devices:
+                self._end(entry.claim)  # of amounts alone no node has anything to say
             case words.Released() | words.LeaseExpired() | words.Invalidated():
                 claim = self.claims[entry.claim]
                 if not claim.told:
@@ -98,10 +105,10 @@ class Reader:
         self.grants += 1
         claim = _Claim(entry.tenant, {held.device: None for held in entry.devices}, entry.amounts)
         self.claims[entry.claim] = claim
-        for device in claim.devices:
-            self._own(device, entry.claim)
-            if device in self.used:
-                self.problems.append(f"{device} is granted to {entry.claim} before it was proved clean")
+        for held in entry.devices:
+            self._own(held, entry.claim)
+            if held.device in self.used:
+                self.problems.append(f"{held.device} is granted to {entry.claim} before it was proved clean")
         self._held[entry.tenant] += len(claim.devices)
         limit = self._quota.get(entry.tenant)
         if limit is not None and self._held[entry.tenant] > limit:
@@ -111,11 +118,18 @@ class Reader:
             if self._vcpus[node] > self._capacity.get(node, 1 << 62):
                 self.problems.append(f"{node} gives {self._vcpus[node]} vcpus of {self._capacity[node]}")
 
-    def _own(self, device: str, claim: str) -> None:
+    def _own(self, held: Held, claim: str) -> None:
+        device = held.device
         owner = self.owners.get(device)
         if owner is not None and owner != claim:
             self.problems.append(f"{device} is given to {claim} while it is {owner}'s")
         self.owners[device] = claim
+        if held.parent or not held.part.startswith(("serial:", "uuid:")):
+            return  # a partition that is to be made, of which there may be many; or a part that does not say who it is
+        other = self.parts.setdefault(held.part, device)
+        if other != device and self.owners.get(other) not in (None, claim):
+            self.problems.append(f"{held.part} is given to {claim} as {device} while it is {self.owners[other]}'s")
+        self.parts[held.part] = device
 
     def _leave(self, name: str, device: str) -> None:
         claim = self.claims[name]

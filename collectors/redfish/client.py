@@ -133,21 +133,24 @@ class Client:
 
     def members(self, path: str, *, keep: bool = False) -> Iterator[Resource]:
         """Yield the members of a collection, by as few requests as the BMC allows. Raises BmcError."""
+        for one in self.listing(path):
+            whole = one if is_whole(one) else self.get(uri(one), keep=keep)
+            if whole is not None:
+                yield whole
+
+    def listing(self, path: str) -> Iterator[Resource]:
+        """Yield what a collection says of its members, each once: whole (`is_whole`) or references. Raises BmcError."""
         seen: set[str] = set()
         for page in self._pages(path):
             for one in objects(page, "Members"):
                 place = uri(one)
                 if not place or place in seen:
                     continue
-                seen.add(place)
-                if len(seen) > _MOST_MEMBERS:
+                if len(seen) >= _MOST_MEMBERS:
                     self.faults.add("flood", f"{path} has more than {_MOST_MEMBERS} members")
                     return
-                whole: Resource | None = one
-                if len(one) < 3:  # a reference, not the member itself
-                    whole = self.get(place, keep=keep)
-                if whole is not None:
-                    yield whole
+                seen.add(place)
+                yield one
 
     def start_over(self) -> None:
         """Ask again for what was found missing: its firmware may be another now."""
@@ -207,7 +210,7 @@ class Client:
                 self.faults.add("expand", f"{path}: {error}")
             else:
                 self._forgave(path, forgiven)
-                if all(len(one) >= 3 for one in objects(found, "Members")):
+                if all(map(is_whole, objects(found, "Members"))):
                     return found
         elif answer.status not in _NONE_SUCH:
             self.faults.add("expand", f"{path}: status {answer.status}")
@@ -379,6 +382,11 @@ class Client:
         if answer.status in (429, 503):
             raise BmcOccupiedError(f"{path}: status {answer.status}", answer.retry_after)
         return answer
+
+
+def is_whole(member: Resource) -> bool:
+    """Whether a member of a collection is the resource itself, and not a reference to it."""
+    return len(member) >= 3
 
 
 def _path(location: str) -> str:

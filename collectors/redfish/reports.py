@@ -3,8 +3,8 @@
 A report says of each value where it comes from. Which sensor that is, and so its unit, is known from the sensors
 themselves; a value of anything else is passed over. Of values with a history the last counts.
 
-Source: DMTF schemas MetricReport 1.5, MetricDefinition 1.3; what is wrong with them in the field: NVIDIA marks values as
-stale in an OEM property, some leave out the part after `#`, Lenovo sends 2,880 values of each.
+Source: DMTF schemas MetricReport 1.5, MetricDefinition 1.3. In the field NVIDIA marks values as stale in a property of
+its own, some leave out the part after `#`, and Lenovo sends 2,880 values of each.
 """
 
 from collections.abc import Container, Iterator

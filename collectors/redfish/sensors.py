@@ -1,0 +1,136 @@
+"""Reading all sensors of a BMC, by as few requests as it allows.
+
+The first reading, and one after each inventory, looks at everything and plans: of collections that overlap (a baseboard
+lists the sensors of all its parts) the fewest that show every sensor; where members do not come with their collection,
+metric reports that hold many of them; and each sensor that is left, one by one, but for those that are absent.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Final
+
+import msgspec
+
+from collectors.redfish import reports
+from collectors.redfish.client import Client, is_whole
+from collectors.redfish.readings import Seen, read_sensor, rows_of, sensor_row
+from collectors.redfish.readings_parts import plain_name
+from collectors.redfish.resource import Resource, text, uri
+from collectors.redfish.units import Sense, sense_of
+from schemas.rows import Reading
+
+_WORTH: Final = 4
+"""Sensors that a metric report must save requests for."""
+
+
+class _Source(msgspec.Struct, frozen=True):
+    """One request, and the sensors that it shows."""
+
+    path: str
+    senses: dict[str, Sense] | None = None
+    """Of a report: what it is read for. None: a collection with its members, or one sensor."""
+    single: bool = False
+
+
+class Sensors:
+    """The sensors of one BMC."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self._label = client.bmc.label
+        self._sources: list[_Source] = []
+        self._next = 0
+        self._times: dict[str, str] = {}
+        self.names: set[str] = set()
+        """What the sensors are called, by `plain_name`, as of the plan; emptied by who needs it no more."""
+
+    def survey(self, collections: Iterable[str], reported: Iterable[str], seen: dict[str, Seen]) -> Iterator[Reading]:
+        """Read everything there is and plan the next readings; `seen` takes what was read. Raises BmcError.
+
+        `collections`: paths of collections of sensors. `reported`: of collections of metric reports.
+        """
+        whole: dict[str, set[str]] = {}
+        single: dict[str, Sense] = {}
+        known: set[str] = set()
+        self.names = set()
+        for path in collections:
+            listed = list(self._client.listing(path))
+            members = {uri(one) for one in listed}
+            if listed and all(map(is_whole, listed)):
+                whole[path] = members
+            for one in listed:
+                sensor = self._new(one, known)
+                if sensor is None:
+                    continue
+                self.names.add(plain_name(text(sensor, "Name")))
+                if not is_whole(one) and read_sensor(sensor, self._client.faults) is not None:
+                    single[uri(sensor)] = sense_of(sensor)
+                yield from rows_of(self._label, [sensor], self._client.faults, seen)
+        self._sources = [_Source(path) for path in _cover(whole)]
+        shown = set().union(*(whole[one.path] for one in self._sources))
+        left = {path: sense for path, sense in single.items() if path not in shown}
+        if len(left) >= _WORTH:
+            self._sources += self._useful_reports(reported, left)
+        self._sources += [_Source(path, single=True) for path in left]
+        self._next = 0
+
+    def read(self, seen: dict[str, Seen], until: Callable[[], bool]) -> Iterator[Reading]:
+        """Read as planned; what is left when `until` says so comes first the next time. Raises BmcError."""
+        for _ in range(len(self._sources)):
+            if until():
+                self._client.faults.add("slow", "not all sensors could be read in the time that there is")
+                return
+            source = self._sources[self._next % len(self._sources)]
+            self._next = (self._next + 1) % len(self._sources)
+            yield from self._read(source, seen)
+
+    def _read(self, source: _Source, seen: dict[str, Seen]) -> Iterator[Reading]:
+        faults = self._client.faults
+        if source.single:
+            sensor = self._client.get(source.path)
+            yield from rows_of(self._label, [] if sensor is None else [sensor], faults, seen)
+        elif source.senses is None:
+            yield from rows_of(self._label, self._client.members(source.path), faults, seen)
+        else:
+            report = self._client.get(source.path)
+            if report is not None:
+                yield from self._of_report(report, source.senses, seen)
+
+    def _of_report(self, report: Resource, senses: dict[str, Sense], seen: dict[str, Seen]) -> Iterator[Reading]:
+        """Yield the rows of a report's values, but of those that it told before: their time says so."""
+        for path, (read, when) in reports.values(report, senses).items():
+            value = senses[path].value(read)
+            fresh = not when or self._times.get(path) != when
+            self._times[path] = when
+            if value is None:
+                self._client.faults.add("impossible", f"{path} reads {read!r:.40} in a report")
+            elif fresh and path not in seen:
+                seen[path] = Seen(senses[path], value)
+                yield sensor_row(self._label, path, seen[path])
+
+    def _new(self, one: Resource, known: set[str]) -> Resource | None:
+        """Give a sensor that no other collection has shown, whole; None for any other."""
+        if uri(one) in known:
+            return None
+        known.add(uri(one))
+        return one if is_whole(one) else self._client.get(uri(one))
+
+    def _useful_reports(self, reported: Iterable[str], left: dict[str, Sense]) -> list[_Source]:
+        """Choose reports that save requests, and take what they hold out of `left`."""
+        chosen = []
+        for collection in reported:
+            for report in self._client.members(collection):
+                held = reports.values(report, left)
+                if len(held) >= _WORTH and uri(report):
+                    chosen.append(_Source(uri(report), {path: left.pop(path) for path in held}))
+        return chosen
+
+
+def _cover(whole: dict[str, set[str]]) -> list[str]:
+    """Choose few collections that show all members of all; the largest first, as that is nearly always the fewest."""
+    chosen: list[str] = []
+    shown: set[str] = set()
+    for path in sorted(whole, key=lambda path: (-len(whole[path]), path)):
+        if not whole[path] <= shown:
+            chosen.append(path)
+            shown |= whole[path]
+    return chosen

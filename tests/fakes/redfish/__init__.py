@@ -9,6 +9,7 @@
 
 Reading order: `tree` (what a BMC has to tell), `message`, `bmc` (how it answers), `query` ($expand and its like),
 `sessions`, `faults`, `events` (SSE, subscriptions), `machine` (power, logs), `http`, `simulator` (many of them).
+`python -m tests.fakes.redfish` runs a thousand in one process.
 """
 
 from tests.fakes.redfish.bmc import Bmc, Options

@@ -63,6 +63,9 @@ class Bmc:
         """Method, target and status of each request that was answered."""
         self.keeps_requests = True
         self.answered = 0
+        self.pace_seconds = self.options.pace_seconds
+        self.watch: Callable[[float, float], None] = lambda asked, answered: None
+        """Is told of each request when it was asked and answered, by the clock of the event loop."""
         self.url = ""
         """Where it listens; set by the simulator."""
         self.lock = threading.RLock()

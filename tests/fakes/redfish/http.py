@@ -25,7 +25,7 @@ class Desk:
 
     def ready_at(self, now: float, seconds: float) -> float:
         """Give when the answer to what is asked now is ready, if working on it takes so long."""
-        seconds += self._bmc.options.pace_seconds
+        seconds += self._bmc.pace_seconds
         if not self._free:
             return now + seconds
         ready = max(now, self._free[0]) + seconds
@@ -40,6 +40,7 @@ class Connection(asyncio.Protocol):
         self._bmc, self._desk, self._open = bmc, desk, open_now
         self._buffer = bytearray()
         self._busy = False
+        self._asked = 0.0
         self._loop = asyncio.get_running_loop()
         self._leave: Callable[[], None] | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -95,7 +96,8 @@ class Connection(asyncio.Protocol):
         request = Request(method, target, headers, rest[:length])
         request = Request(method, target, headers, request.body, self._bmc.faults.of(method, request.path))
         self._busy = True
-        wait = self._desk.ready_at(self._loop.time(), self._seconds(request.faults)) - self._loop.time()
+        self._asked = self._loop.time()
+        wait = self._desk.ready_at(self._asked, self._seconds(request.faults)) - self._asked
         if wait > 0:
             self._timer = self._loop.call_later(wait, self._work, request)
         else:
@@ -114,6 +116,7 @@ class Connection(asyncio.Protocol):
             self._done(close=True)
             return
         told = self._bmc.answer(request)
+        self._bmc.watch(self._asked, self._loop.time())
         huge = faults.get(Huge)
         size = huge.size_bytes if isinstance(huge, Huge) else None
         close = request.headers.get("connection", "").lower() == "close"

@@ -26,7 +26,7 @@ _EXPANSION: Final = "?$expand=.($levels=1)"
 _MOST_PAGES: Final = 64
 _MOST_MEMBERS: Final = 4096
 _MOST_MISSING: Final = 2048
-_SHELF_BYTES: Final = 128 << 10
+_SHELF_BYTES: Final = 96 << 10
 """Of compressed answers that one BMC gave with an ETag."""
 _NONE_SUCH: Final = frozenset({400, 404, 405, 410, 501})
 _NO_SESSIONS: Final = frozenset({400, 404, 405, 501})

@@ -51,6 +51,11 @@ class Faults:
         self.note = ""
         """What the latest was."""
 
+    @property
+    def total(self) -> int:
+        """All of them."""
+        return sum(self.counts.values())
+
     def add(self, reason: str, note: str) -> None:
         """Count one. `reason` is a word of ours, never a BMC's."""
         if reason in self.counts or len(self.counts) < _MOST_REASONS:

@@ -47,6 +47,13 @@ LISTS: Final[Mapping[str, tuple[str, ...]]] = {
 """By schema, the properties that list resources one by one, also within `Links`."""
 _NEVER_WHOLE: Final = frozenset({"Sensors", "MetricReports"})
 """Collections that are read by whoever plans the readings, and of which a walk only says that they are there."""
+_FRAME: Final = frozenset(
+    {
+        *("Systems", "Chassis", "Managers", "EventService", "TelemetryService", "PowerSubsystem", "ThermalSubsystem"),
+        *("PowerSupplies", "Fans", "Metrics", "ThermalMetrics", "EnvironmentMetrics", "Power", "Thermal"),
+    }
+)
+"""Properties that are followed first: what is behind them says where there is something to be measured."""
 
 
 class Walk:
@@ -56,7 +63,8 @@ class Walk:
         """Begin at the root; `found` is given every resource."""
         self._client = client
         self._found = found
-        self._queue: deque[tuple[str, bool]] = deque()
+        self._first: deque[tuple[str, bool]] = deque()
+        self._later: deque[tuple[str, bool]] = deque()
         self._seen: set[str] = {ROOT}
         self.collections: dict[str, list[str]] = {name: [] for name in _NEVER_WHOLE}
         """Where there are collections of sensors, and of metric reports."""
@@ -64,25 +72,30 @@ class Walk:
         """Resources that could not be read this time: what is missing then need not be gone."""
         self._begun = False
 
+    @property
+    def framed(self) -> bool:
+        """Whether all is known that says where there is something to be measured."""
+        return self._begun and not self._first
+
     def go_on(self, until: Callable[[], bool]) -> bool:
         """Walk until the end, which gives True, or until `until` says so. Raises BmcError, and may go on after it."""
         if not self._begun:
             self._take(self._client.read_root())
             self._begun = True
-        while self._queue:
+        while self._first or self._later:
             if until():
                 return False
-            path, collection = self._queue[0]
-            faults = sum(self._client.faults.counts.values())
+            queue = self._first or self._later
+            path, collection = queue[0]
+            faults = self._client.faults.total
             try:
                 for resource in self._read(path, collection=collection):
                     self._take(resource)
             except BmcError:
                 self.gaps += 1
                 raise
-            if sum(self._client.faults.counts.values()) != faults:
-                self.gaps += 1
-            self._queue.popleft()
+            self.gaps += self._client.faults.total != faults
+            queue.remove((path, collection))
         return True
 
     def _read(self, path: str, *, collection: bool) -> Iterator[Resource]:
@@ -100,21 +113,21 @@ class Walk:
         self._found(resource)
         schema = kind(resource)
         for name in COLLECTIONS.get(schema, ()):
-            self._note(link(resource, name), collection=name)
+            self._note(link(resource, name), name, collection=True)
         for name in SINGLE.get(schema, ()):
-            self._note(link(resource, name))
+            self._note(link(resource, name), name)
         for name in LISTS.get(schema, ()):
             for place in (*links(resource, name), *links(member(resource, "Links"), name)):
-                self._note(place)
+                self._note(place, name)
 
-    def _note(self, path: str, *, collection: str = "") -> None:
+    def _note(self, path: str, name: str, *, collection: bool = False) -> None:
         if not path or path in self._seen or path.rpartition("/")[2].lower() in _SKIPPED:
             return
         if len(self._seen) >= MOST:
             self._client.faults.add("flood", f"more than {MOST} resources")
             return
         self._seen.add(path)
-        if collection in _NEVER_WHOLE:
-            self.collections[collection].append(path)
+        if name in _NEVER_WHOLE:
+            self.collections[name].append(path)
         else:
-            self._queue.append((path, bool(collection)))
+            (self._first if name in _FRAME else self._later).append((path, collection))

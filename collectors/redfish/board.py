@@ -1,0 +1,181 @@
+"""Reading what a BMC says of the machine and of its fans and power supplies, where a walk has found it.
+
+Where these quote sensors that were read anyway, they are not asked again: of most machines a system, a list of fans and
+one of supplies is all that is left to read.
+"""
+
+from collections.abc import Iterable, Iterator
+from typing import Final
+
+import msgspec
+
+from collectors.redfish.client import Client
+from collectors.redfish.machine import machine_of
+from collectors.redfish.readings import Seen, quotes, quotes_all
+from collectors.redfish.readings_board import board_row
+from collectors.redfish.readings_parts import (
+    METRIC_FIELDS,
+    fan_row,
+    old_fans,
+    old_sensors,
+    old_supplies,
+    supply_row,
+)
+from collectors.redfish.resource import Resource, kind, link, links, member, uri
+from schemas.rows import Reading
+
+_ENDS: Final = ("Intake", "Exhaust")
+_EVERY: Final = 10
+"""Of BMCs that give members one by one, fans and supplies whose sensors are known are read at each such turn."""
+
+
+class _Quoting(msgspec.Struct):
+    """A resource that may be known from sensors alone."""
+
+    path: str
+    quoted: Resource
+
+
+class Board:
+    """The board of one BMC, as far as it was found. Made anew by each walk."""
+
+    def __init__(self, client: Client, resources: Iterable[Resource], names: set[str]) -> None:
+        """Find what is to be read among `resources`; `names`: what sensors are called, by `plain_name`."""
+        self._client = client
+        self._label = client.bmc.label
+        self._names = names
+        self._turn = 0
+        found: dict[str, list[Resource]] = {}
+        for resource in resources:
+            found.setdefault(kind(resource), []).append(resource)
+        self.system = uri(machine_of(found).system)
+        """The path of the machine's ComputerSystem; "" when there is none."""
+        chassis = _main_chassis(found, self.system)
+        metrics = {uri(one): one for one in found.get("PowerSupplyMetrics", ())}
+        self._supplies = _folders(found.get("PowerSupply", ()))
+        self._metrics = {
+            uri(one): _Quoting(link(one, "Metrics"), quotes(metrics.get(link(one, "Metrics"), {})))
+            for one in found.get("PowerSupply", ())
+            if link(one, "Metrics")
+        }
+        self._fans = _folders(found.get("Fan", ()))
+        self._environment = _quoting(found.get("EnvironmentMetrics", ()), chassis, "")
+        self._thermal = _quoting(found.get("ThermalMetrics", ()), chassis, "TemperatureSummaryCelsius")
+        self._old_thermal = [uri(one) for one in found.get("Thermal", ()) if self._needs_thermal(one)]
+        self._old_power = [uri(one) for one in found.get("Power", ()) if self._needs_power(one, chassis)]
+        self._main_power = next((path for path in self._old_power if path.rpartition("/")[0] in chassis), "")
+
+    def read(self, seen: dict[str, Seen]) -> Iterator[Reading]:
+        """Yield the rows; `seen`: what the sensors read this time, to which the old schemas add. Raises BmcError."""
+        self._turn += 1
+        whole = self._client.expands or self._turn % _EVERY == 1
+        yield from self._read_fans(seen, whole=whole)
+        supplies = list(self._read_supplies(seen, whole=whole))
+        power: Resource = {}
+        for path in self._old_power:
+            resource = self._client.get(path)
+            if resource is not None:
+                yield from old_sensors(self._label, resource, self._names, self._client.faults, seen)
+                if not self._supplies:
+                    supplies += old_supplies(self._label, resource)
+                if path == self._main_power:
+                    power = resource
+        for path in self._old_thermal:
+            resource = self._client.get(path)
+            if resource is not None:
+                yield from old_sensors(self._label, resource, self._names, self._client.faults, seen)
+                if not self._fans:
+                    yield from old_fans(self._label, resource)
+        yield from supplies
+        system = self._client.get(self.system) if self.system else None
+        environment = self._of(self._environment, ("PowerWatts",), seen)
+        thermal = self._air(seen)
+        row = board_row(self._label, system or {}, environment, thermal, power, seen, supplies)
+        if row.fields:
+            yield row
+
+    def _read_fans(self, seen: dict[str, Seen], *, whole: bool) -> Iterator[Reading]:
+        for folder, paths in self._fans.items():
+            fans = self._client.members(folder) if whole else self._each(paths)
+            for fan in fans:
+                row = fan_row(self._label, fan, seen)
+                if row is not None:
+                    yield row
+
+    def _read_supplies(self, seen: dict[str, Seen], *, whole: bool) -> Iterator[Reading]:
+        for folder, paths in self._supplies.items():
+            supplies = self._client.members(folder) if whole else self._each(paths)
+            for supply in supplies:
+                metrics = self._of(self._metrics.get(uri(supply)), METRIC_FIELDS, seen)
+                row = supply_row(self._label, supply, metrics, seen)
+                if row is not None:
+                    yield row
+
+    def _each(self, paths: Iterable[str]) -> Iterator[Resource]:
+        for path in paths:
+            resource = self._client.get(path)
+            if resource is not None:
+                yield resource
+
+    def _of(self, one: _Quoting | None, names: Iterable[str], seen: dict[str, Seen]) -> Resource:
+        """Give a resource, from what it quotes where that is known, else from the BMC; {} when there is none."""
+        if one is None:
+            return {}
+        if quotes_all(one.quoted, names, seen):
+            return one.quoted
+        return self._client.get(one.path) or {}
+
+    def _air(self, seen: dict[str, Seen]) -> Resource:
+        one = self._thermal
+        if one is None:
+            return {}
+        if quotes_all(one.quoted, _ENDS, seen):
+            return {"TemperatureSummaryCelsius": one.quoted}
+        return self._client.get(one.path) or {}
+
+    def _needs_thermal(self, thermal: Resource) -> bool:
+        """Whether the old schema has something that the new ones have not."""
+        rows = old_sensors(self._label, thermal, self._names, self._client.faults, {})
+        return any(True for _ in rows) or (not self._fans and any(True for _ in old_fans(self._label, thermal)))
+
+    def _needs_power(self, power: Resource, chassis: list[str]) -> bool:
+        rows = old_sensors(self._label, power, self._names, self._client.faults, {})
+        if any(True for _ in rows) or (not self._supplies and any(True for _ in old_supplies(self._label, power))):
+            return True
+        return self._environment is None and uri(power).rpartition("/")[0] in chassis and "PowerControl" in power
+
+
+def _main_chassis(found: dict[str, list[Resource]], system: str) -> list[str]:
+    """Give the paths of the chassis that are the machine's, the first first."""
+    for one in found.get("ComputerSystem", ()):
+        if uri(one) == system:
+            listed = links(member(one, "Links"), "Chassis")
+            if listed:
+                return listed
+    return [uri(one) for one in found.get("Chassis", ())]
+
+
+def _folders(parts: Iterable[Resource]) -> dict[str, list[str]]:
+    """Give the paths of parts by that of their collection."""
+    folders: dict[str, list[str]] = {}
+    for part in parts:
+        path = uri(part)
+        if path:
+            folders.setdefault(path.rpartition("/")[0], []).append(path)
+    return folders
+
+
+def _quoting(resources: Iterable[Resource], chassis: list[str], name: str) -> _Quoting | None:
+    """Give the resource that is of the machine's chassis, if any of them says something (in its object `name`)."""
+    of: dict[str, Resource] = {}
+    for one in resources:
+        told = member(one, name) if name else one
+        if name and not told:
+            continue
+        for each in chassis:
+            if uri(one).startswith(f"{each}/"):
+                of.setdefault(each, one)
+    for each in chassis:
+        if each in of:
+            return _Quoting(uri(of[each]), quotes(member(of[each], name) if name else of[each]))
+    return None

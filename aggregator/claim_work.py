@@ -105,4 +105,5 @@ def claim_device(state: State, device: Device) -> ClaimDevice:
         device.planned,
         device.cleaning if device.lifecycle is Lifecycle.CLEANING else 0,
         expected(device),
+        device.node,
     )

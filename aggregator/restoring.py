@@ -8,7 +8,7 @@ from typing import Final
 import msgspec
 
 from aggregator.leases import Leases
-from aggregator.ledger import restoring
+from aggregator.ledger import expecting, restoring
 from aggregator.ledger.ledger import Ledger
 from aggregator.ledger.state import State
 from aggregator.speaking import Speaking
@@ -109,7 +109,7 @@ class Restoring:
 
     async def _expect(self, publisher: str, shown: _Shown, kept: CheckpointClaim, nodes: list[str]) -> None:
         """Restore a claim with what nobody described in time: absent, and nobody else's when it is seen after all."""
-        missing = await self._ledger.decide(partial(restoring.expect, nodes=nodes, claim=kept))
+        missing = await self._ledger.decide(partial(expecting.expect, nodes=nodes, claim=kept))
         _log.warning("claim_devices_absent claim=%s publisher=%s devices=%d", kept.claim, publisher, missing)
         if missing:
             await self._give_back(publisher, shown, kept)

@@ -52,6 +52,8 @@ class ClaimDevice(msgspec.Struct, array_like=True, frozen=True):
     """With CLEAN: ledger sequence at which the clean was begun; its evidence quotes it."""
     expected: dict[str, str] = {}
     """What a VF should be like when nobody has it: `mac`, `vlan`."""
+    node: str = ""
+    """Where it is, for a publisher that speaks for several nodes; "" from an aggregator that did not say so yet."""
 
 
 class ClaimStep(msgspec.Struct, array_like=True, frozen=True):

@@ -5,7 +5,7 @@ something there by the ledger that was lost has it still. What this ledger decid
 node: a claim that it saw ending is over, whatever an old checkpoint says.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 import msgspec
@@ -14,22 +14,18 @@ from aggregator.ledger import asks, claims
 from aggregator.ledger.entries import (
     CheckpointShown,
     ClaimRestored,
-    DeviceSeen,
     Entry,
     GenerationBegun,
     Passed,
-    ProfileDefined,
     Provisioned,
-    Viewed,
-    ViewGone,
 )
-from aggregator.ledger.model import Claim, Device, Held, Node, Profile, View
+from aggregator.ledger.model import Claim, Device, Held, Node
 from aggregator.ledger.partitions import hold_for, partitions, slices
-from aggregator.ledger.state import State, encode_profile
+from aggregator.ledger.state import State
 from aggregator.ledger.transitions import allowed
 from aggregator.ledger.words import AMOUNTS, LIVE_CLAIMS, ClaimState, Epoch, Lifecycle, Mode
 from schemas.claims import Checkpoint, CheckpointClaim, ClaimDevice
-from schemas.device import DeviceKind, Part, Slot
+from schemas.device import DeviceKind
 from schemas.mig import read_plan
 
 _KINDS: Final = {kind.value for kind in DeviceKind}
@@ -111,7 +107,7 @@ def _back(state: State, publisher: str, claim: CheckpointClaim, known: set[str])
     back: dict[str, Held] = {}
     pending, conflicts = False, []
     for one in claim.devices:
-        device = _find(state, publisher, one)
+        device = find_kept(state, publisher, one)
         gpu = _gpu(state, publisher, one) if device is None else None
         if gpu is not None:
             held, conflict = _planned(state, gpu, claim, one)
@@ -132,50 +128,6 @@ def _back(state: State, publisher: str, claim: CheckpointClaim, known: set[str])
     return list(back.values()), Restored(claim.claim, pending, "; ".join(conflicts))
 
 
-def expect(state: State, nodes: Sequence[str], claim: CheckpointClaim) -> tuple[list[Entry], int]:
-    """Record the devices of a claim that nobody described in time as absent, and give how many; then `restore` it.
-
-    Whoever describes one later speaks of a device that is known, and a claim's: no policy for first sights frees it.
-    Of a publisher with several nodes it is not known on which they were: nothing is recorded.
-    """
-    if len(nodes) != 1:
-        return [], 0
-    node = state.nodes[nodes[0]]
-    entries: list[Entry] = []
-    numbers: dict[bytes, int] = {}
-    missing = [one for one in claim.devices if not one.profile and _find(state, node.publisher, one) is None]
-    for one in missing:
-        profile, view = _as_kept(node.publisher, one)
-        key = encode_profile(profile)
-        number = state.numbers.get(key, numbers.get(key))
-        if number is None:
-            number = numbers[key] = len(state.profiles) + len(numbers)
-            entries.append(ProfileDefined(number, profile))
-        name = one.device if one.device not in state.devices else f"{one.device}-{state.sequence}"
-        why = f"its node keeps it for claim {claim.claim}, and does not describe it"
-        entries.append(DeviceSeen(name, node.id, profile.kind, "seen", why))
-        entries.append(Viewed(name, msgspec.structs.replace(view, profile=number)))
-        entries.append(ViewGone(name, view.source, why))
-    return entries, len(missing)
-
-
-def _as_kept(publisher: str, one: ClaimDevice) -> tuple[Profile, View]:
-    """Give what a checkpoint says of a device, as a collector would; the profile's number is the caller's to give."""
-    word, _, rest = one.part.partition(":")
-    vendor = model = serial = uuid = ""
-    if word == "uuid":
-        uuid = rest
-    elif word == "serial":
-        vendor, _, serial = rest.partition(":")
-    else:
-        _, vendor, model = rest.rsplit(":", 2) if rest.count(":") > 1 else ("", "", "")
-    kind = DeviceKind(one.kind) if one.kind in _KINDS else DeviceKind.PCI_FUNCTION
-    keys = [f"pci:{one.address}"] if one.address else []
-    slot = Slot(path=one.path, address=one.address)
-    view = View(publisher, "checkpoint", one.device, 0, slot, serial, uuid, keys=keys)
-    return Profile(kind, Part(vendor=vendor, model=model)), view
-
-
 def _amounts(state: State, publisher: str, claim: CheckpointClaim, node: str) -> dict[str, dict[str, int]]:
     """Give what the claim holds beside devices, by node; of a node that has another id now, it is that of `node`.
 
@@ -193,7 +145,7 @@ def _amounts(state: State, publisher: str, claim: CheckpointClaim, node: str) ->
     return found
 
 
-def _find(state: State, publisher: str, one: ClaimDevice) -> Device | None:
+def find_kept(state: State, publisher: str, one: ClaimDevice) -> Device | None:
     """Give the device of a checkpoint by its part, among those of the nodes that the publisher speaks for."""
     for name in (one.device, *state.found.by_part.get(one.part, ())):
         device = state.devices.get(name)
@@ -210,10 +162,13 @@ def _is(device: Device, one: ClaimDevice) -> bool:
 
 def _gpu(state: State, publisher: str, one: ClaimDevice) -> Device | None:
     """Give the GPU on which a node keeps a partition that the ledger does not know; None for anything else."""
-    if read_plan(one.profile) is None:
-        return None
+    return None if read_plan(one.profile) is None else find_whole(state, publisher, one)
+
+
+def find_whole(state: State, publisher: str, one: ClaimDevice) -> Device | None:
+    """Give what a device of a checkpoint is a part of, among those of the nodes that the publisher speaks for."""
     found = (state.devices[name] for name in state.found.by_part.get(one.family, ()))
-    return next((gpu for gpu in found if state.nodes[gpu.node].publisher == publisher), None)
+    return next((whole for whole in found if state.nodes[whole.node].publisher == publisher), None)
 
 
 def _planned(state: State, gpu: Device, claim: CheckpointClaim, one: ClaimDevice) -> tuple[Held, str]:

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from aggregator.claim_work import claim_device
 from aggregator.control_sqlite import SqliteControl
-from aggregator.ledger import claims, cleaning, restoring
+from aggregator.ledger import claims, cleaning, expecting, restoring
 from aggregator.ledger.asks import Ask, NotGrantedError, Pick
-from aggregator.ledger.entries import Forgotten, NodeReached
+from aggregator.ledger.entries import Forgotten, NodeReached, NodeRun
 from aggregator.ledger.facts import Sighting, observe, seen_free
 from aggregator.ledger.journal import LeadLostError
 from aggregator.ledger.ledger import Ledger
@@ -200,6 +200,52 @@ async def test_a_claim_on_amounts_alone_is_kept_and_comes_back(tmp_path: Path) -
         await it.claiming.release(claim.id, "t")
         await it.until(lambda: not any(it.nodes[node].worker.checkpoint().claims for node in ("n1", "n2")))
         assert {"n1": 0, "n2": 0} == {one.id: one.used.get("vcpus", 0) for one in it.ledger.peek().nodes.values()}
+
+
+def test_what_a_kept_part_is_a_part_of_is_not_given_whole_when_it_is_seen_first() -> None:
+    """A function of a port that nobody describes: the port is recorded with it, and no policy makes both free."""
+    port = document(DeviceKind.NIC, "0000:04:00.0", serial="N1", group=4)
+    function = document(DeviceKind.VF, "0000:04:00.1", parent=port.device, group=5)
+    book, fresh = Book(), Book()
+    for one in (book, fresh):
+        begin(one)
+    book.see(port)
+    vf = book.see(function)
+    assert vf is not None
+    book.decide(cleaning.attest(book.state, vf.id, "op", "new"))
+    book.decide(claims.grant(book.state, Ask("t", "j", [Pick(vf.id)]), "c1"))
+    kept = CheckpointClaim("c1", "t", "j", 9, 5, 60.0, [claim_device(book.state, vf)])
+    assert 1 == fresh.decide(expecting.expect(fresh.state, ["n1"], kept))
+    fresh.decide(restoring.restore(fresh.state, "n1", kept))
+    fresh.write(observe(fresh.state, Sighting("n1", "n1", "pci", port, "b1"), seen_free))
+    (whole,) = (one for one in fresh.state.devices.values() if one.kind is DeviceKind.NIC)
+    assert whole.id == fresh.state.devices[vf.id].parent
+    fresh.decide(cleaning.attest(fresh.state, whole.id, "op", "new"))
+    with pytest.raises(NotGrantedError, match=vf.id):
+        fresh.decide(claims.grant(fresh.state, Ask("x", "j", [Pick(whole.id)]), "c-x"))
+
+
+def test_of_a_publisher_with_several_nodes_each_device_is_expected_where_it_was() -> None:
+    """What an agent kept that did not know of nodes is no node's: nobody guesses."""
+    book, fresh = Book(), Book()
+    nodes = ["n1", "n2"]
+    for one in (book, fresh):
+        for node in nodes:
+            begin(one, node)
+            one.write([NodeRun(node, "fleet", "e", "b1")])
+    found = [book.see(next(gpus(1, node)), node) for node in nodes]
+    told = [claim_device(book.state, device) for device in found if device is not None]
+    kept = CheckpointClaim("c1", "t", "j", 9, 5, 60.0, told)
+    assert 2 == fresh.decide(expecting.expect(fresh.state, nodes, kept))
+    assert (False, "") == (
+        (restored := fresh.decide(restoring.restore(fresh.state, "fleet", kept))).pending,
+        restored.conflict,
+    )
+    assert [("n1", Lifecycle.ASSIGNED), ("n2", Lifecycle.ASSIGNED)] == [
+        (fresh.state.devices[one.device].node, fresh.state.devices[one.device].lifecycle) for one in told
+    ]
+    old = msgspec.structs.replace(kept, claim="c2", devices=[msgspec.structs.replace(told[0], node="", part="uuid:U")])
+    assert ([], 0) == expecting.expect(fresh.state, nodes, old)
 
 
 def test_node_brings_back_amounts_of_its_own_and_such_as_there_are() -> None:

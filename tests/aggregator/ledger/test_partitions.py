@@ -7,9 +7,9 @@ import pytest
 
 from aggregator.claim_answers import taken
 from aggregator.claim_work import work_of
-from aggregator.ledger import claims, cleaning, restoring
+from aggregator.ledger import claims, cleaning, expecting, restoring
 from aggregator.ledger.asks import Ask, ClaimInvalidError, NotGrantedError, Pick, objections
-from aggregator.ledger.facts import withdraw
+from aggregator.ledger.facts import Sighting, observe, seen_free, withdraw
 from aggregator.ledger.model import Claim, Device
 from aggregator.ledger.partitions import partitions
 from aggregator.ledger.state import State, decode_kept, encode_kept
@@ -396,6 +396,35 @@ def test_a_lost_ledger_learns_of_partitions_from_the_checkpoint(book: Book, is_d
     assert [] == restoring.restore(fresh.state, "n1", checkpoint)[0], "again: nothing new"
     check_replay(fresh)
     assert isinstance(Checkpoint(1, 1, [checkpoint]), Checkpoint)
+
+
+def test_a_partition_that_a_node_keeps_on_a_gpu_that_nobody_describes_stays_its_claims(book: Book) -> None:
+    """The GPU is recorded with it; seen after all, no policy for first sights gives it away, whole or in that place."""
+    claim = grant(book, "c1", "3g.40gb@4:4", "2g.20gb@0:2")
+    book.decide(claims.provision(book.state, "c1"))
+    checkpoint = kept(book, claim)
+    fresh = Book()
+    begin(fresh)
+    fresh.decide(restoring.begin_generation(fresh.state, 10**18, "lost"))
+    assert fresh.decide(restoring.restore(fresh.state, "n1", checkpoint)).pending
+    assert 2 == fresh.decide(expecting.expect(fresh.state, ["n1"], checkpoint))
+    restored = fresh.decide(restoring.restore(fresh.state, "n1", checkpoint))
+    assert (False, "") == (restored.pending, restored.conflict)
+    fresh.decide(restoring.show(fresh.state, ["n1"], Checkpoint(1, 1, [checkpoint])))
+    (gpu,) = gpus(fresh)
+    assert ({Reach.ABSENT}, {"3g.40gb@4:4", "2g.20gb@0:2", ""}) == (
+        {fresh.state.reach(one) for one in fresh.state.devices.values()},
+        {one.planned for one in fresh.state.devices.values()},
+    )
+    assert ([], 0) == expecting.expect(fresh.state, ["n1"], checkpoint), "again: nothing new"
+    fresh.write(observe(fresh.state, Sighting("n1", "n1", "nvml", gpu_document(), "b1"), seen_free))
+    assert ([gpu], Reach.LIVE, Lifecycle.DIRTY) == (gpus(fresh), gpu.reach, gpu.lifecycle)
+    fresh.decide(cleaning.attest(fresh.state, gpu.id, "op", "new"))
+    for pick in (Pick(gpu.id, Mode.DRIVER), Pick(gpu.id, Mode.DRIVER, profile="1g.10gb@5:1")):
+        assert list(objections(fresh.state, Ask("t2", "job", [pick])))
+    fits = Ask("t2", "job", [Pick(gpu.id, Mode.DRIVER, profile="1g.10gb@2:1")])
+    assert [] == list(objections(fresh.state, fits)), "beside them there is room"
+    check_replay(fresh)
 
 
 def test_the_same_ledger_knows_its_partitions_in_a_checkpoint(book: Book) -> None:

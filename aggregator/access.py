@@ -52,15 +52,18 @@ class Caller(msgspec.Struct, frozen=True):
     """The id of the token (never its secret); "" without one."""
     node: str = ""
     """The node that the token was made for at enrolment; "" for any other."""
+    user: str = ""
+    """Who speaks over the local socket, where the kernel told: `alice`, or `root(alice)` of one who became root."""
 
     @property
     def name(self) -> str:
-        """The caller as records of what was done name it: `token:k3v9...`, `local`, `anonymous`."""
-        return f"token:{self.token}" if self.token else self.who.value
+        """The caller as records of what was done name it: `token:k3v9...`, `local:alice`, `anonymous`."""
+        known = self.token or self.user
+        return f"{self.who.value}:{known}" if known else self.who.value
 
 
 LOCAL: Final = Caller(Who.LOCAL)
-"""Whoever speaks over the local socket."""
+"""Whoever speaks over the local socket, unnamed."""
 ANONYMOUS: Final = Caller(Who.ANONYMOUS)
 """Somebody without token, where nothing is open to everybody."""
 

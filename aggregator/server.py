@@ -128,6 +128,8 @@ class _Listener:
     def __init__(self, app: object, config: AggregatorConfig) -> None:
         import uvicorn
 
+        from aggregator.local_peer import LocalProtocol
+
         class Server(uvicorn.Server):
             """Leaves signals to us: there are two of these."""
 
@@ -148,7 +150,7 @@ class _Listener:
             "proxy_headers": False,  # who asks is known by token or socket, never by address
         }
         pair = {"ssl_certfile": section.tls_certificate, "ssl_keyfile": section.tls_key}
-        self._local = Server(uvicorn.Config(app, **shared))  # type: ignore[arg-type]
+        self._local = Server(uvicorn.Config(app, http=LocalProtocol, **shared))  # type: ignore[arg-type]
         self._remote = Server(uvicorn.Config(app, **shared, **(pair if section.tls_certificate else {})))  # type: ignore[arg-type]
 
     def take_certificate(self, section: AggregatorSection) -> None:

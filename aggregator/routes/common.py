@@ -10,9 +10,10 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.types import Scope
 
-from aggregator.access import ANONYMOUS, LOCAL, Action, Caller, Who, authorise, may
+from aggregator.access import ANONYMOUS, Action, Caller, Who, authorise, may
 from aggregator.control import ControlError
 from aggregator.ingest import BusyError
+from aggregator.local_peer import local_caller
 from aggregator.nodes import NodeError
 from aggregator.quarantine import QuarantineError
 from aggregator.tokens import ACCESS, ENROLS, token_id
@@ -58,7 +59,7 @@ async def caller_of(request: Request) -> Caller:
     if token.strip():
         service: Service = request.app.state.service
         return await service.tokens.authenticate(token.strip())
-    return LOCAL if is_local(request.scope) else ANONYMOUS
+    return await local_caller(request.scope.get("state")) if is_local(request.scope) else ANONYMOUS
 
 
 def shown(text: str) -> str:

@@ -21,7 +21,7 @@ from collectors.redfish.readings_parts import (
     old_supplies,
     supply_row,
 )
-from collectors.redfish.resource import Resource, kind, link, links, member, uri
+from collectors.redfish.resource import Resource, kind, link, links, member, number, objects, uri
 from schemas.rows import Reading
 
 _ENDS: Final = ("Intake", "Exhaust")
@@ -59,6 +59,7 @@ class Board:
             if link(one, "Metrics")
         }
         self._fans = _folders(found.get("Fan", ()))
+        self._speeds = {uri(one): quotes(one) for one in found.get("Fan", ())}
         self._environment = _quoting(found.get("EnvironmentMetrics", ()), chassis, "")
         self._thermal = _quoting(found.get("ThermalMetrics", ()), chassis, "TemperatureSummaryCelsius")
         self._old_thermal = [uri(one) for one in found.get("Thermal", ()) if self._needs_thermal(one)]
@@ -96,24 +97,29 @@ class Board:
 
     def _read_fans(self, seen: dict[str, Seen], *, whole: bool) -> Iterator[Reading]:
         for folder, paths in self._fans.items():
-            fans = self._client.members(folder) if whole else self._each(paths)
+            fans = self._client.members(folder) if whole else self._each(paths, self._speeds, ("SpeedPercent",), seen)
             for fan in fans:
                 row = fan_row(self._label, fan, seen)
                 if row is not None:
                     yield row
 
     def _read_supplies(self, seen: dict[str, Seen], *, whole: bool) -> Iterator[Reading]:
+        quoted = {path: one.quoted for path, one in self._metrics.items()}
         for folder, paths in self._supplies.items():
-            supplies = self._client.members(folder) if whole else self._each(paths)
+            supplies = self._client.members(folder) if whole else self._each(paths, quoted, METRIC_FIELDS, seen)
             for supply in supplies:
                 metrics = self._of(self._metrics.get(uri(supply)), METRIC_FIELDS, seen)
                 row = supply_row(self._label, supply, metrics, seen)
                 if row is not None:
                     yield row
 
-    def _each(self, paths: Iterable[str]) -> Iterator[Resource]:
+    def _each(
+        self, paths: Iterable[str], quoted: dict[str, Resource], names: Iterable[str], seen: dict[str, Seen]
+    ) -> Iterator[Resource]:
+        """Yield parts one by one; of those whose sensors are known no more than what these say."""
         for path in paths:
-            resource = self._client.get(path)
+            known = quoted.get(path, {})
+            resource = {**known, "@odata.id": path} if quotes_all(known, names, seen) else self._client.get(path)
             if resource is not None:
                 yield resource
 
@@ -142,7 +148,9 @@ class Board:
         rows = old_sensors(self._label, power, self._names, self._client.faults, {})
         if any(True for _ in rows) or (not self._supplies and any(True for _ in old_supplies(self._label, power))):
             return True
-        return self._environment is None and uri(power).rpartition("/")[0] in chassis and "PowerControl" in power
+        first = next(objects(power, "PowerControl"), {})
+        whole = self._environment is None and uri(power).rpartition("/")[0] in chassis
+        return whole and number(first.get("PowerConsumedWatts")) is not None
 
 
 def _main_chassis(found: dict[str, list[Resource]], system: str) -> list[str]:

@@ -17,7 +17,14 @@ import msgspec
 from collectors.http_client import HttpError, Response
 from collectors.redfish.config import Bmc, RedfishConfig
 from collectors.redfish.connection import Answer, Connect, Line, TimedSocket, Trust, connect_tcp
-from collectors.redfish.errors import BmcDeniedError, BmcOccupiedError, BmcUnreachableError, Faults
+from collectors.redfish.errors import (
+    STATUS,
+    UNREADABLE,
+    BmcDeniedError,
+    BmcOccupiedError,
+    BmcUnreachableError,
+    Faults,
+)
 from collectors.redfish.keeping import Keeping, Kept
 from collectors.redfish.resource import ROOT, Resource, UnreadableError, canonical, decode, link, member, objects, uri
 
@@ -222,7 +229,7 @@ class Client:
             try:
                 found, forgiven = decode(answer.body)
             except UnreadableError as error:
-                self.faults.add("unreadable", f"{path}: {error}")
+                self.faults.add(UNREADABLE, f"{path}: {error}")
                 return Reply(Outcome.UNAVAILABLE)
             self._forgave(path, forgiven)
             return Reply(Outcome.FOUND, found)
@@ -233,7 +240,7 @@ class Client:
             if len(self._missing) < _MOST_MISSING:
                 self._missing[path] = None
             return Reply(Outcome.UNSUPPORTED)
-        self.faults.add("status", f"{path}: {answer.status}")
+        self.faults.add(STATUS, f"{path}: {answer.status}")
         return Reply(Outcome.UNAVAILABLE)
 
     def _forgave(self, path: str, forgiven: bool) -> None:

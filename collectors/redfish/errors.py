@@ -4,6 +4,10 @@ from typing import ClassVar, Final
 
 from schemas.errors import MusterError
 
+UNREADABLE: Final = "unreadable"
+"""The body of an answer is no JSON object."""
+STATUS: Final = "status"
+"""An error instead of a resource."""
 _MOST_REASONS: Final = 64
 
 
@@ -55,6 +59,11 @@ class Faults:
     def total(self) -> int:
         """All of them."""
         return sum(self.counts.values())
+
+    @property
+    def lost(self) -> int:
+        """Those for which a resource was not had that is there."""
+        return self.counts.get(UNREADABLE, 0) + self.counts.get(STATUS, 0)
 
     def add(self, reason: str, note: str) -> None:
         """Count one. `reason` is a word of ours, never a BMC's."""

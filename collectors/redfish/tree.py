@@ -87,14 +87,14 @@ class Walk:
                 return False
             queue = self._first or self._later
             path, collection = queue[0]
-            faults = self._client.faults.total
+            lost = self._client.faults.lost
             try:
                 for resource in self._read(path, collection=collection):
                     self._take(resource)
             except BmcError:
                 self.gaps += 1
                 raise
-            self.gaps += self._client.faults.total != faults
+            self.gaps += self._client.faults.lost - lost
             queue.remove((path, collection))
         return True
 

@@ -1,0 +1,110 @@
+"""One BMC over time: what there is to be read of it, and each reading.
+
+A reading never takes longer than `sweep_seconds`. What is not done by then, of sensors and of the walk, is gone on with
+the next time. Sensors come before the inventory, which is long and may wait.
+"""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Final
+
+from collectors.redfish.board import Board
+from collectors.redfish.client import Client
+from collectors.redfish.config import RedfishConfig
+from collectors.redfish.documents import KEPT, documents
+from collectors.redfish.naming import bmc_id
+from collectors.redfish.readings import Seen
+from collectors.redfish.resource import Resource, kind
+from collectors.redfish.sensors import Sensors
+from collectors.redfish.tree import Walk
+from collectors.redfish.trunk import Trunk
+from schemas.device import Document
+from schemas.rows import FieldValue, Reading
+
+_MEASURED: Final = frozenset({"EnvironmentMetrics", "PowerSupplyMetrics", "ThermalMetrics"})
+"""Schemas that readings are planned by, beside those of documents."""
+_KEPT: Final = KEPT | _MEASURED
+_opening = threading.Lock()
+"""Held while documents are made: the resources of one machine at a time are decoded."""
+
+
+class Reader:
+    """The readings of one BMC. Not for several threads at once."""
+
+    def __init__(self, client: Client, config: RedfishConfig, clock: Callable[[], float] = time.monotonic) -> None:
+        self.client = client
+        self._label = client.bmc.label
+        self._config = config
+        self._clock = clock
+        self._sensors = Sensors(client)
+        self._board: Board | None = None
+        self._walk: Walk | None = None
+        self._trunk = Trunk()
+        self._walk_due = float("-inf")
+        self.found: list[Document] | None = None
+        """The documents of a walk that has just ended; whoever takes them sets None."""
+        self.complete = True
+        """Whether that walk could read everything that it came to."""
+
+    def look_again(self) -> None:
+        """Have the next reading look at what there is: something has changed."""
+        self._walk_due = float("-inf")
+
+    def read(self) -> Iterator[Reading]:
+        """Read once. Raises BmcError; what was yielded before stands."""
+        began = self._clock()
+        end = began + self._config.sweep_seconds
+        seen: dict[str, Seen] = {}
+
+        def over() -> bool:
+            return self._clock() >= end
+
+        if self._walk is None and began >= self._walk_due:
+            self.client.start_over()
+            self._trunk, self._board = Trunk(), None
+            self._walk = Walk(self.client, self._take)
+        walk = self._walk
+        if walk is not None and not walk.framed:
+            walk.go_on(lambda: walk.framed or over())
+        if self._board is not None:
+            yield from self._sensors.read(seen, over)
+        elif walk is not None and walk.framed:
+            yield from self._sensors.survey(walk.collections["Sensors"], walk.collections["MetricReports"], seen)
+            with _opening:
+                self._board = Board(self.client, self._trunk, self._sensors.names)
+        if self._board is not None:
+            yield from self._board.read(seen)
+        yield self._account(len(seen), self._clock() - began)
+        if walk is not None and walk.go_on(over):
+            self._finish(walk, began)
+
+    def account(self, state: str) -> Reading:
+        """Give the row of a reading that came to nothing."""
+        return Reading("bmc_reader", {"state": state, **self._counts()}, bmc_id(self._label))
+
+    def _take(self, resource: Resource) -> None:
+        if kind(resource) in _KEPT:
+            self._trunk.add(resource)
+
+    def _finish(self, walk: Walk, began: float) -> None:
+        """Make documents of what was found, and let go of it."""
+        self._walk = None
+        self._walk_due = began + self._config.inventory_every_seconds
+        self.complete = walk.gaps == 0
+        with _opening:
+            self.found = documents(self._label, self._trunk, own=self.client.bmc.own)
+        self._trunk = Trunk()
+
+    def _account(self, sensors: int, seconds: float) -> Reading:
+        state = "partial" if self.client.denied else "ok"
+        told: dict[str, FieldValue] = {"state": state, "reading_seconds": seconds, "sensors": sensors}
+        return Reading("bmc_reader", {**told, **self._counts()}, bmc_id(self._label))
+
+    def _counts(self) -> dict[str, FieldValue]:
+        client = self.client
+        return {
+            "requests_total": client.requests,
+            "faults_total": client.faults.total,
+            "denied": len(client.denied),
+        }

@@ -37,9 +37,12 @@ def make_app(service: Service) -> FastAPI:
     """Make the application. It may be served on several sockets at once."""
     app = FastAPI(title="Muster", version=__version__, description=_DESCRIPTION, docs_url=None, redoc_url=None)
     app.state.service = service
-    for module in (adoption, catalog, exports, place):
-        app.include_router(module.router)
     for module in (
+        claims,  # the framework tries routes in this order: what schedulers ask all the time comes first
+        place,
+        adoption,
+        catalog,
+        exports,
         docs,
         health,
         publish,
@@ -47,7 +50,6 @@ def make_app(service: Service) -> FastAPI:
         queries,
         nodes,
         devices,
-        claims,
         lifecycles,
         usage,
         marks,

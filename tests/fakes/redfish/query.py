@@ -62,7 +62,7 @@ def applied(resource: Resource, query: dict[str, str], path: str, features: Feat
     lacking = [key for key in ("expand", "select", "filter") if f"${key}" in query and not getattr(features, key)]
     if unknown or lacking:
         raise QueryError(refusal(501, "The query is not supported.", "Base.1.8.QueryNotSupported"))
-    if "Members" in resource:
+    if isinstance(resource.get("Members"), list):  # one recorded collection has null
         resource = _collection(resource, query, path, features, fetch)
         if "only" in query and len(resource["Members"]) == 1:
             resource = fetch(resource["Members"][0]["@odata.id"]) or resource

@@ -27,13 +27,16 @@ import msgspec
 
 from collectors._tables import Shape, Table, shapes_of
 from collectors._values import CONVERT, MAX_TEXT, FaultError, plain
+from collectors.delivery import Told
 from schemas.batch import MAX_COLUMNS, MAX_ROWS, Block
+from schemas.device import Document, decode_document, encode_document
 from schemas.metrics import NAME, RESERVED, MetricSpec, ValueType
 from schemas.rows import (
     EVENT,
     EVENT_METRICS,
     LOG,
     LOG_METRICS,
+    Described,
     Event,
     FieldValue,
     LogRecord,
@@ -50,6 +53,8 @@ MAX_PARCEL_BYTES: Final = 2 << 20
 """A larger ready-made parcel is refused, `too_large`."""
 MAX_DELIVERY_BYTES: Final = 7 << 20
 """A larger delivery is refused, `too_large`: it would not pass the channel."""
+MAX_TOLD_BYTES: Final = 1 << 20
+"""Of the capability documents of one subject; more are refused, `too_large`."""
 PART_BYTES: Final = 3 << 20
 """A delivery is sent off when it holds about so much, so that neither side ever holds a whole flood."""
 _FUTURE_NS: Final = 1_000_000_000
@@ -75,6 +80,7 @@ class _Wire(msgspec.Struct, array_like=True):
     documents: list[str] | None = None
     tallies: list[Tally] = []
     apart: bool = False
+    told: list[Told] = []
 
 
 class Packer:
@@ -99,6 +105,7 @@ class Packer:
         self._parcels: list[bytes] = []
         self._positions: dict[str, str] = {}
         self._tallies: list[Tally] = []
+        self._told: list[Told] = []
         self._held_rows = 0
         self._held_bytes = 0
         self.rows = 0
@@ -137,6 +144,8 @@ class Packer:
                 self._position(item)
             elif isinstance(item, Tally):
                 self._tally(item)
+            elif isinstance(item, Described):
+                self._described(item)
             else:
                 raise FaultError("not_an_item", f"a {type(item).__name__} was yielded")
         except FaultError as error:
@@ -159,10 +168,11 @@ class Packer:
             self.fault("too_large", f"{self._held_rows} rows at once", self._held_rows)
             self._parcels, positions = [], []
         raw_parcels = [msgspec.Raw(raw) for raw in self._parcels]
-        delivery = _Wire(raw_parcels, positions, documents, self._tallies, self._apart)
+        delivery = _Wire(raw_parcels, positions, documents, self._tallies, self._apart, self._told)
         self._tables, self._parcels, self._positions, self._tallies, self._apart = {}, [], {}, [], False
+        self._told = []
         self._held_rows = self._held_bytes = 0
-        if not (delivery.parcels or positions or documents is not None or delivery.tallies):
+        if not (delivery.parcels or positions or documents is not None or delivery.tallies or delivery.told):
             return b""
         return _encoder.encode(delivery)
 
@@ -218,6 +228,26 @@ class Packer:
         if min(item.folded, item.filtered) < 0:
             raise FaultError("out_of_range", f"a tally of {item.folded} and {item.filtered} rows")
         self._tallies.append(item)
+
+    def _described(self, item: Described) -> None:
+        """Take what a subject has; a document that cannot be used leaves what is known of its device."""
+        if not item.subject:
+            raise FaultError("garbage", "the node's own devices are described by `describe`")
+        texts, whole = [], item.whole
+        for document in item.documents:
+            try:
+                text = encode_document(document)
+                decode_document(text)
+            except (TypeError, ValueError, OverflowError, RecursionError) as error:
+                self.fault("document", f"{_named(document)!r:.80}: {error}")
+                whole = False
+            else:
+                texts.append(text)
+        size = sum(map(len, texts))
+        if size > MAX_TOLD_BYTES:
+            raise FaultError("too_large", f"documents of {item.subject:.80}: {size} bytes")
+        self._told.append(Told(self._about(item.subject), texts, whole))
+        self._held_bytes += size
 
     def _parcel(self, item: Parcel) -> None:
         block = item.block
@@ -347,6 +377,10 @@ def _key(device: str, attributes: Mapping[str, str], declared: tuple[str, ...]) 
         if len(part) > MAX_NAME:
             raise FaultError("attributes", f"{part!r:.80} has more than {MAX_NAME} characters")
     return key if "".join(key).isascii() else tuple(map(plain, key))
+
+
+def _named(document: object) -> str:
+    return document.device if isinstance(document, Document) else type(document).__name__
 
 
 def _plain_or_none(text: str | None) -> str | None:

@@ -12,6 +12,15 @@ from schemas.rows import Parcel, Position, Tally
 from schemas.verbosity import Level
 
 
+class Told(msgspec.Struct, array_like=True):
+    """The capability documents of one subject that is not the node itself."""
+
+    subject: str
+    documents: list[str]
+    whole: bool = True
+    """Whether what is missing is gone."""
+
+
 class Delivery(msgspec.Struct, array_like=True):
     """What one collector yielded at once."""
 
@@ -25,6 +34,8 @@ class Delivery(msgspec.Struct, array_like=True):
     apart: bool = False
     """Its telemetry holds measurements that nobody declares. What others call so may not fit them, and that costs a
     whole batch: each travels in batches of its own."""
+    told: list[Told] = []
+    """What was described of others, in order."""
 
 
 class IntakeLike(Protocol):

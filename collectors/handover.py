@@ -7,7 +7,7 @@ from functools import partial
 import msgspec
 
 from collectors.counters import Counters
-from collectors.delivery import Delivery, IntakeLike
+from collectors.delivery import Delivery, IntakeLike, Told
 from collectors.received import open_delivery
 from schemas.device import documents_hash
 from schemas.verbosity import RowClass
@@ -61,6 +61,7 @@ class Handover:
         self.held: list[Held] = []
         """What waits for the intake or for its turn."""
         self._documents = _NO_DOCUMENTS
+        self._told: set[str] = set()
         self._allowance = rate
         self._allowed_at = 0.0
 
@@ -127,8 +128,8 @@ class Handover:
 
     def nothing_there(self) -> None:
         """Say that there are no devices any more, if there were."""
-        if self._documents != _NO_DOCUMENTS:
-            self._take(Delivery([], [], []), watched=False)
+        if self._documents != _NO_DOCUMENTS or self._told:
+            self._take(Delivery([], [], [], told=[Told(subject, []) for subject in sorted(self._told)]), watched=False)
 
     def _open(self, data: bytes) -> Delivery | None:
         if not data:
@@ -147,7 +148,10 @@ class Handover:
             self._documents = digest
         if watched and _names_device(delivery):
             self._device_changed()
-        if not (delivery.parcels or delivery.positions or delivery.tallies or delivery.documents is not None):
+        for one in delivery.told:
+            (self._told.add if one.documents or not one.whole else self._told.discard)(one.subject)
+        something = delivery.parcels or delivery.positions or delivery.tallies or delivery.told
+        if not (something or delivery.documents is not None):
             return
         try:
             self._intake.take(self._name, delivery)

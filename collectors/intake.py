@@ -71,7 +71,8 @@ class Intake:
         self._joining = Joining()
         self._positions: dict[tuple[str, str], str] = {}
         self._last_ns: dict[Key, int] = {}
-        self._documents: dict[str, dict[str, str]] = {}
+        self._documents: dict[tuple[str, str], dict[str, str]] = {}
+        """By collector and subject, "" for the node itself: the text of each device's document."""
         self._documents_hash: str | None = None
         """None: to be computed when it is asked for."""
         self._new_documents: list[tuple[str, Block]] = []
@@ -115,7 +116,9 @@ class Intake:
         with self._lock:
             self._watch_clock()
             if delivery.documents is not None:
-                self._take_documents(collector, delivery.documents)
+                self._take_documents(collector, "", delivery.documents)
+            for told in delivery.told:
+                self._take_documents(collector, told.subject, told.documents, whole=told.whole)
             for tally in delivery.tallies:
                 counts = self._counts.setdefault((tally.row_class, tally.level), Counts())
                 counts.folded += tally.folded
@@ -155,9 +158,9 @@ class Intake:
     def resend_documents(self) -> None:
         """Send every document again: the aggregator's set differs from ours."""
         with self._lock:
-            for collector, texts in self._documents.items():
-                self._documents[collector] = {}
-                self._take_documents(collector, list(texts.values()))
+            for (collector, subject), texts in list(self._documents.items()):
+                self._documents[collector, subject] = {}
+                self._take_documents(collector, subject, list(texts.values()))
             self._lock.notify()
 
     def drain(self, timeout: float = 10.0) -> bool:
@@ -242,25 +245,27 @@ class Intake:
         event = event_parcel(self._subject, self._wall_ns(), event_type, message, detail, severity=severity)
         self._gather("agent", event)
 
-    def _take_documents(self, collector: str, texts: list[str]) -> None:
-        """Send what is new or changed, and say what is gone."""
-        before = self._documents.get(collector, {})
-        after, found = {}, []
+    def _take_documents(self, collector: str, subject: str, texts: list[str], *, whole: bool = True) -> None:
+        """Send what is new or changed, and say what is gone. `subject`: "" for the node itself."""
+        before = self._documents.get((collector, subject), {})
+        after, found = ({} if whole else dict(before)), []
         for text in texts:
             try:
                 found.append(decode_document(text))
                 after[found[-1].device] = text
             except (msgspec.MsgspecError, RecursionError) as error:  # a helper's word is not to be relied on
                 _log.warning("document_refused collector=%s error=%s", collector, error)
-        self._joining.described(collector, found)
-        self._documents[collector] = after
+        if not subject:
+            self._joining.described(collector, found)
+        self._documents[collector, subject] = after
+        if subject and not after:
+            del self._documents[collector, subject]
         self._documents_hash = None
-        now = self._wall_ns()
-        for device, text in after.items():
+        gone = dict.fromkeys(sorted(before.keys() - after.keys()), "")
+        for device, text in (after | gone).items():
             if before.get(device) != text:
-                self._new_documents.append((device, document_block(self._subject, device, text, now, collector)))
-        for device in before.keys() - after.keys():
-            self._new_documents.append((device, document_block(self._subject, device, "", now, collector)))
+                block = document_block(subject or self._subject, device, text, self._wall_ns(), collector)
+                self._new_documents.append((device, block))
 
     # --- committing --------------------------------------------------------------------------------------------------
 

@@ -2,7 +2,7 @@
 
 import msgspec
 
-from collectors.delivery import Delivery
+from collectors.delivery import Delivery, Told
 from schemas.codec import check_block
 from schemas.errors import WireError
 from schemas.rows import Parcel, Position, Tally
@@ -16,6 +16,7 @@ class _Loose(msgspec.Struct, array_like=True):
     documents: list[str] | None = None
     tallies: list[Tally] = []
     apart: bool = False
+    told: list[Told] = []
 
 
 _deliveries = msgspec.msgpack.Decoder(Delivery, strict=True)
@@ -63,4 +64,5 @@ def _salvage(data: bytes, note: str) -> tuple[Delivery | None, int, str]:
         except (*_GARBAGE, WireError):
             continue
         sound.append(parcel)
-    return Delivery(sound, [], loose.documents, loose.tallies, loose.apart), len(loose.parcels) - len(sound), note
+    delivery = Delivery(sound, [], loose.documents, loose.tallies, loose.apart, loose.told)
+    return delivery, len(loose.parcels) - len(sound), note

@@ -7,6 +7,7 @@ from typing import Annotated, Final
 import msgspec
 
 from schemas.batch import Block
+from schemas.device import Document
 from schemas.metrics import Category, Kind, MetricSpec, Unit, ValueType
 from schemas.verbosity import Level, RowClass
 
@@ -93,6 +94,19 @@ class Position(msgspec.Struct, frozen=True):
     value: str
 
 
+class Described(msgspec.Struct, frozen=True):
+    """All devices of a subject that is not the node itself, such as a BMC that is polled.
+
+    It takes the place of what was described of this subject before; what `describe` gives is the node's own. Devices
+    are named so that no two subjects of one collector have a name in common.
+    """
+
+    subject: str
+    documents: tuple[Document, ...]
+    whole: bool = True
+    """Whether what is missing is gone; else something could not be read, and what was described before stays."""
+
+
 class Tally(msgspec.Struct, array_like=True, frozen=True):
     """Rows that were produced and do not travel: the collector itself folded them into others, or left them out."""
 
@@ -104,7 +118,7 @@ class Tally(msgspec.Struct, array_like=True, frozen=True):
     """Left out, as the operator asked."""
 
 
-Item = Reading | Event | LogRecord | Parcel | Position | Tally
+Item = Reading | Event | LogRecord | Parcel | Position | Described | Tally
 
 EVENT: Final = "event"
 """The measurement of events."""

@@ -18,7 +18,20 @@
 Each class has a `code`: a stable string that API answers carry. Once released, a code is never changed.
 """
 
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator, Sequence
+
+_FEW: Final = 3
+"""The most names that an error suggests."""
+_MANY: Final = 2000
+"""With more names than these (15 ms) a misspelt one is not compared with each."""
+_LONGEST: Final = 64
+"""Characters of an id that are looked at."""
+_BEGINNING: Final = 6
+"""Characters that are enough of a beginning."""
+_CHARACTERS: Final = "abcdefghijklmnopqrstuvwxyz0123456789-_"
 
 
 class MusterError(Exception):
@@ -134,10 +147,45 @@ class StoreError(MusterError):
 
 
 def near_names(name: str, known: "list[str] | tuple[str, ...] | set[str]") -> str:
-    """Give the end of an error message: " Did you mean 'x' or 'y'?", or "" when nothing is near."""
+    """Give the end of an error message: " Did you mean 'x' or 'y'?", or "" when nothing is near.
+
+    Of more than `_MANY` names only those are looked for that `near_ids` finds: comparing with each takes too long.
+    """
     from difflib import get_close_matches  # needed after a mistake only
 
-    near = get_close_matches(name, list(known), n=3, cutoff=0.6)
+    if len(known) > _MANY:
+        return did_you_mean(near_ids(name, set(known)))
+    return did_you_mean(get_close_matches(name, list(known), n=_FEW, cutoff=0.6))
+
+
+def near_ids(id_: str, known: "Collection[str]") -> list[str]:
+    """Give ids that somebody may have meant, at most three: one mistyped character away, else those that begin so.
+
+    That two ids share some letters says nothing where letters are drawn at random. `known` is asked about 1,000 times,
+    and read through at most once: it should be a set or a dictionary.
+    """
+    from itertools import islice
+
+    id_ = id_[:_LONGEST]
+    found = dict.fromkeys(one for one in _mistyped(id_) if one in known)
+    if not found and len(id_) >= _BEGINNING:
+        return list(islice((one for one in known if one.startswith(id_)), _FEW))
+    return list(found)[:_FEW]
+
+
+def _mistyped(word: str) -> "Iterator[str]":
+    """Give what is one character left out, too many, wrong, or in its neighbour's place away."""
+    for at in range(len(word) + 1):
+        before, after = word[:at], word[at:]
+        yield before + after[1:]
+        yield before + after[1:2] + after[:1] + after[2:]
+        for character in _CHARACTERS:
+            yield before + character + after
+            yield before + character + after[1:]
+
+
+def did_you_mean(near: "Sequence[str]") -> str:
+    """Give the end of an error message that names what is near; "" when nothing is."""
     if not near:
         return ""
     return " Did you mean " + " or ".join(repr(candidate) for candidate in near) + "?"

@@ -14,12 +14,14 @@ from aggregator.ledger.partitions import partitions, placements, slices
 from aggregator.ledger.relations import blocked, blocked_by_group, excludes, shared_whole, together
 from aggregator.ledger.state import State
 from aggregator.ledger.words import AMOUNTS, CONFLICT, MAX_AMOUNT, Effect, Lifecycle, Mode, Reach
-from schemas.errors import MusterError
+from schemas.errors import MusterError, did_you_mean, near_ids
 from schemas.mig import read_plan
 
 MIN_LEASE: Final = 1.0
 MAX_LEASE: Final = 366 * 86_400.0
 """Bounds of a lease, in seconds."""
+_FEW: Final = 3
+"""Who names no more devices than these is told what may have been meant by one that there is not."""
 
 
 class ClaimInvalidError(MusterError):
@@ -138,7 +140,8 @@ def objections(state: State, ask: Ask) -> Iterator[Objection]:
     for pick in ask.devices:
         device = state.devices.get(pick.device)
         if device is None:
-            yield Objection("device.unknown", f"there is no device {pick.device}", device=pick.device)
+            near = did_you_mean(near_ids(pick.device, state.devices)) if len(ask.devices) <= _FEW else ""
+            yield Objection("device.unknown", f"there is no device {pick.device[:80]}.{near}", device=pick.device)
         elif pick.profile:
             yield from _schedulable(state, ask, pick, device)
             yield from _dividing(state, ask, pick, device, modes)

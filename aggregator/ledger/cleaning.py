@@ -16,7 +16,7 @@ from aggregator.ledger.relations import excludes
 from aggregator.ledger.state import State
 from aggregator.ledger.transitions import allowed, transition
 from aggregator.ledger.words import ClaimState, Reach
-from schemas.errors import MusterError
+from schemas.errors import MusterError, did_you_mean, near_ids
 from schemas.evidence import PowerReadback, Readback
 
 POWER_SECONDS: Final = 300.0
@@ -34,7 +34,7 @@ def find(state: State, device: str) -> Device:
     """Give a device. Raises DeviceUnknownError."""
     found = state.devices.get(device)
     if found is None:
-        raise DeviceUnknownError(f"there is no device {device}")
+        raise DeviceUnknownError(f"there is no device {device[:80]}.{did_you_mean(near_ids(device, state.devices))}")
     return found
 
 

@@ -5,9 +5,8 @@ from typing import Final
 
 import msgspec
 
-from aggregator.ledger import nodes
+from aggregator.ledger import cleaning, nodes
 from aggregator.ledger.asks import ClaimInvalidError
-from aggregator.ledger.cleaning import DeviceUnknownError
 from aggregator.ledger.entries import Entry, Tainted, Untainted
 from aggregator.ledger.model import Device, Node, Taint
 from aggregator.ledger.state import State
@@ -35,9 +34,7 @@ class Target(msgspec.Struct, frozen=True):
 
 def device_target(state: State, name: str) -> Target:
     """Give a device. Raises DeviceUnknownError."""
-    device = state.devices.get(name)
-    if device is None:
-        raise DeviceUnknownError(f"there is no device {name}")
+    device = cleaning.find(state, name)
     return Target(device.node, device.id)
 
 

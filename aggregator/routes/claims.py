@@ -19,6 +19,7 @@ from aggregator.ledger.model import Claim, Held
 from aggregator.ledger.state import State
 from aggregator.ledger.words import LIVE_CLAIMS, Mode
 from aggregator.routes.common import CallerOf, ServiceOf, answer, informed, known, problem
+from schemas.errors import did_you_mean, near_ids
 
 if TYPE_CHECKING:
     from aggregator.service import Service
@@ -288,7 +289,8 @@ def _theirs(state: State, caller: Caller, claim: str) -> Claim:
     known(caller)
     found = state.claims.get(claim)
     if found is None or not _visible(caller, found):
-        raise ClaimUnknownError(f"there is no claim {claim}")
+        near = [one for one in near_ids(claim, state.claims) if _visible(caller, state.claims[one])]
+        raise ClaimUnknownError(f"there is no claim {claim[:80]}.{did_you_mean(near)}")
     return found
 
 

@@ -1,5 +1,6 @@
 """The inventory in the words of other schedulers, and as flat tables."""
 
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
 import msgspec
@@ -12,6 +13,7 @@ from aggregator.ledger import nodes
 from aggregator.ledger.asks import ClaimInvalidError
 from aggregator.ledger.model import Node
 from aggregator.ledger.state import State
+from aggregator.placement.catalog import known_variant
 from aggregator.routes.common import ServiceOf, allow, answer
 
 router = APIRouter(tags=["feeds"])
@@ -44,15 +46,19 @@ async def export(
     match form:
         case "nova":
             made = await service.ledger.read(
-                lambda state: nova.feed(state, _nodes(state, node), policy, variant, held=held)
+                lambda state: nova.feed(state, _nodes(state, node, variant), policy, variant, held=held)
             )
             return Response(nova.nova_conf(made), media_type="text/plain") if text else answer(made)
         case "triton":
-            return answer(await service.ledger.read(lambda state: triton.feed(state, _nodes(state, node), variant)))
+            return answer(
+                await service.ledger.read(lambda state: triton.feed(state, _nodes(state, node, variant), variant))
+            )
         case "json":
-            return answer(await service.ledger.read(lambda state: flat.rows(state, _nodes(state, node), variant)))
+            return answer(
+                await service.ledger.read(lambda state: flat.rows(state, _nodes(state, node, variant), variant))
+            )
         case "csv":
-            rows = await service.ledger.read(lambda state: flat.rows(state, _nodes(state, node), variant))
+            rows = await service.ledger.read(lambda state: flat.rows(state, _nodes(state, node, variant), variant))
             return Response(flat.as_csv(rows), media_type="text/csv; header=present")
 
 
@@ -74,10 +80,10 @@ async def check(request: Request, service: ServiceOf, _: Reader, node: str = "",
     )
 
 
-def _nodes(state: State, name: str) -> list[Node]:
+def _nodes(state: State, name: str, variants: Sequence[str] = ()) -> list[Node]:
+    """Give the nodes that are meant. Raises NodeUnknownError, and CatalogUnknownError for an unknown variant."""
+    for variant in variants:
+        known_variant(state, variant)
     if not name:
         return [node for node in state.nodes.values() if not node.retired]
-    found = nodes.node_of(state, name)
-    if found is None:
-        raise ClaimInvalidError(f"the ledger knows no node {name!r}, or more than one of that name")
-    return [found]
+    return [nodes.named(state, name)]

@@ -2,7 +2,7 @@
 
 import pytest
 
-from schemas.errors import near_names
+from schemas.errors import near_ids, near_names
 from schemas.rows import Severity
 from schemas.verbosity import Level, RowClass, class_of, level_of, level_of_severity
 
@@ -60,3 +60,31 @@ def test_a_log_record_has_the_level_of_its_severity() -> None:
 )
 def test_a_misspelt_name_gets_the_near_ones(name: str, ending: str) -> None:
     assert ending == near_names(name, ("memory", "cpu_ratio", "gpu_ratio", "disk"))
+
+
+IDS = {"gpu-7f3k2ma": 1, "gpu-q2ax5ne": 2, "gpu-7f3zzzz": 3, "c-2f9a81c0aa": 4}
+
+
+@pytest.mark.parametrize(
+    ("id_", "near"),
+    [
+        ("gpu-7f3k2m", ["gpu-7f3k2ma"]),  # one left out
+        ("gpu-7f3k22ma", ["gpu-7f3k2ma"]),  # one too many
+        ("gpu-7f3k2mb", ["gpu-7f3k2ma"]),  # a wrong one
+        ("gpu-7fk32ma", ["gpu-7f3k2ma"]),  # two in each other's place
+        ("gpu-7f3", ["gpu-7f3k2ma", "gpu-7f3zzzz"]),  # a beginning
+        ("gpu-", []),  # too many begin so
+        ("gpu-2aq5xne", []),  # as random as any other
+        ("", []),
+        ("x" * 100_000, []),
+    ],
+)
+def test_a_mistyped_id_gets_those_that_may_have_been_meant(id_: str, near: list[str]) -> None:
+    assert near == near_ids(id_, IDS)
+
+
+def test_the_near_names_of_a_large_fleet_are_found_without_a_look_at_each() -> None:
+    """Comparing with 80,000 names takes most of a second, in which nobody else is answered."""
+    names = {f"rack{number}-gpu" for number in range(5000)}
+    assert " Did you mean 'rack4711-gpu'?" == near_names("rack4711-gpv", names)
+    assert "" == near_names("roof17", names)

@@ -88,7 +88,7 @@ WAITS = WAITING | {"device": DEVICE["id"], "why": "its last clean failed: the dr
 HELD = CLAIM | {
     "id": "c-2f9a81c0aa",
     "consumer": "a-job-with-a-name-that-goes-on",
-    "reason": "the lease ran out; it may be in use",
+    "reason": "the lease ran out before any node was told",
     "devices": [{"device": f"nvme-namespace-{number}"} for number in range(5)],
 }
 

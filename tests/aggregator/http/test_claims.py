@@ -249,3 +249,22 @@ async def test_claims_are_listed_page_by_page_in_the_order_of_their_grants(api: 
     assert [made[:2], made[2:4], made[4:]] == [[claim["id"] for claim in page] for page in (one, two, rest)]
     status, _ = await api.ask("GET", f"/v1/claims?after={made[0]}", None, "red")
     assert 404 == status  # another tenant's claim is no place to begin at
+
+
+# --- near names -------------------------------------------------------------------------------------------------------
+
+
+async def test_mistyped_claim_gets_the_one_that_may_have_been_meant_if_it_is_theirs(api: Api) -> None:
+    _, claim = await api.ask("POST", "/v1/claims", wanted(gpus(api)[0]), "blue")
+    meant = f" Did you mean '{claim['id']}'?"
+    for who, near in (("blue", meant), ("red", "")):
+        status, told = await api.ask("GET", f"/v1/claims/{claim['id'][:-1]}", None, who)
+        assert (404, f"there is no claim {claim['id'][:-1]}.{near}") == (status, told["detail"])
+
+
+async def test_mistyped_device_of_a_claim_gets_a_near_one_for_who_may_read(api: Api) -> None:
+    device = gpus(api)[0]
+    status, told = await api.ask("POST", "/v1/claims", wanted(device[:-1]))
+    assert (409, True) == (status, f"Did you mean '{device}'?" in told["detail"])
+    _, told = await api.ask("POST", "/v1/claims", wanted(device[:-1]), "blue")
+    assert device not in told["detail"]

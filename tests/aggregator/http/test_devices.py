@@ -186,3 +186,20 @@ async def test_variant_that_there_is_not_is_no_empty_list(api: Api) -> None:
     status, told = await api.ask("GET", "/v1/devices?variant=H10")
     assert (404, True) == (status, "Did you mean 'H100'?" in told["detail"])
     assert 200 == (await api.ask("GET", "/v1/devices?variant=H100"))[0]
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("GET", "/v1/devices/{}"),
+        ("GET", "/v1/devices/{}/history"),
+        ("POST", "/v1/devices/{}/clean"),
+        ("POST", "/v1/devices/{}/attest"),
+        ("POST", "/v1/devices/{}/retire"),
+    ],
+)
+async def test_mistyped_device_gets_the_one_that_may_have_been_meant(api: Api, method: str, path: str) -> None:
+    device = next(iter(api.ledger.peek().devices))
+    body = {"clean": None, "attest": {"statement": "new"}, "retire": {"why": ""}}
+    status, told = await api.ask(method, path.format(device[:-1]), body.get(path.rpartition("/")[2]))
+    assert (404, f"there is no device {device[:-1]}. Did you mean '{device}'?") == (status, told["detail"])

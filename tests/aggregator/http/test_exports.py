@@ -24,3 +24,12 @@ async def test_what_a_claim_holds_is_handed_on_only_when_claims_are_novas(api: A
 
     assert address not in await listed("")
     assert address in await listed("?held=true")
+
+
+@pytest.mark.parametrize("form", ["nova", "triton", "csv", "json"])
+async def test_a_variant_or_node_that_there_is_not_is_no_empty_inventory(api: Api, form: str) -> None:  # noqa: F811
+    status, told = await api.ask("GET", f"/v1/export/{form}?variant=V10")
+    assert (404, True) == (status, "Did you mean 'V100'?" in told["detail"])
+    name = next(iter(api.ledger.peek().nodes.values())).name
+    status, told = await api.ask("GET", f"/v1/export/{form}?node={name}x")
+    assert (404, True) == (status, f"Did you mean '{name}'" in told["detail"])

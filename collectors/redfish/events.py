@@ -1,0 +1,169 @@
+"""What a BMC tells by itself: its stream of events, read byte by byte with limits, each event typed at once.
+
+A stream is no log: what is sent while nobody listens is gone. So whoever has been away reads the logs, and what both
+tell of one happening is one event.
+
+Source: DSP0266 1.20, 13.5 (eventing) and 13.6 (server-sent events); WHATWG HTML, 9.2 (event streams); DMTF Event 1.11.
+"""
+
+from collections import OrderedDict
+from collections.abc import Iterator
+from typing import Final
+
+import msgspec
+
+from collectors.redfish.alerts import Alert, alert_of
+from collectors.redfish.resource import Resource, UnreadableError, canonical, decode, kind, link, member, objects
+
+MAX_EVENT: Final = 1 << 20
+"""Bytes of one event; a longer one is passed over, and counted."""
+MAX_LINE: Final = MAX_EVENT
+MAX_ALERTS: Final = 256
+"""Alerts of one event."""
+_REMEMBERED: Final = 512
+
+
+class Told(msgspec.Struct, frozen=True):
+    """One event of a stream."""
+
+    id: str = ""
+    alerts: tuple[Alert, ...] = ()
+    report: Resource = {}
+    """A metric report, where it is one."""
+    lost: bool = False
+    """The BMC says that it could not send others (EventBufferExceeded)."""
+
+
+class Stream:
+    """Reads a stream of server-sent events. For one thread."""
+
+    def __init__(self) -> None:
+        self._line = bytearray()
+        self._data = bytearray()
+        self._id = ""
+        self._passing_line = False
+        self._passing_event = False
+        self._after_return = False
+        self.too_long = 0
+        """Events that were passed over for their length."""
+        self.unreadable = 0
+        """Events that were no JSON, or nothing that is known."""
+
+    def feed(self, received: bytes) -> Iterator[Told]:
+        """Take what was received; yield the events that are complete with it."""
+        if self._after_return and received[:1] == b"\n":
+            received = received[1:]
+        self._after_return = received[-1:] == b"\r" if received else self._after_return
+        pieces = received.replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n")
+        for at, piece in enumerate(pieces):
+            if not self._passing_line:
+                self._line += piece
+            if len(self._line) > MAX_LINE:
+                self._passing_line = self._passing_event = True
+                self._line.clear()
+            if at < len(pieces) - 1:
+                yield from self._ended()
+
+    def _ended(self) -> Iterator[Told]:
+        """A line has ended; with an empty one its event."""
+        line, self._line = bytes(self._line), bytearray()
+        passed, self._passing_line = self._passing_line, False
+        if line:
+            self._take(line)
+        elif not passed:
+            data, self._data = bytes(self._data), bytearray()
+            if self._passing_event:
+                self._passing_event = False
+                self.too_long += 1
+            elif data and (told := self._understood(data)) is not None:
+                yield told
+
+    def _take(self, line: bytes) -> None:
+        """Take a field; comments and fields that nobody knows are passed over."""
+        name, _, value = line.partition(b":")
+        value = value.removeprefix(b" ")
+        if name == b"data":
+            if len(self._data) + len(value) > MAX_EVENT:
+                self._passing_event = True
+                self._data.clear()
+            elif not self._passing_event:
+                self._data += (b"\n" if self._data else b"") + value
+        elif name == b"id" and b"\0" not in value:
+            self._id = value[:128].decode("utf-8", "replace")
+
+    def _understood(self, data: bytes) -> Told | None:
+        try:
+            found, _ = decode(data)
+        except UnreadableError:
+            self.unreadable += 1
+            return None
+        if kind(found) == "MetricReport":
+            return Told(self._id, report=found)
+        told = told_of(found, self._id)
+        if told is None:
+            self.unreadable += 1
+        return told
+
+
+def told_of(found: Resource, number: str = "") -> Told | None:
+    """Read an event as it is sent, on a stream or to a subscriber; None for what is none."""
+    records = found.get("Events")
+    if not isinstance(records, list):
+        return None
+    alerts = []
+    lost = False
+    for one in list(objects(found, "Events"))[:MAX_ALERTS]:
+        alert = alert_of(one)
+        if alert.message_id.rpartition(".")[2] == "EventBufferExceeded":
+            lost = True
+        alerts.append(alert)
+    return Told(number, tuple(alerts), lost=lost)
+
+
+def stream_of(service: Resource) -> str:
+    """Give the path of a stream of events; "" where the service has none, or is switched off."""
+    if service.get("ServiceEnabled") is False:
+        return ""
+    return canonical(service.get("ServerSentEventUri"))
+
+
+def subscriptions_of(service: Resource) -> str:
+    """Give where subscriptions are made; "" for nowhere."""
+    return "" if service.get("ServiceEnabled") is False else link(service, "Subscriptions")
+
+
+def changed_by(alert: Alert) -> list[str]:
+    """Give the paths to read again after an alert, the nearest first: what it is about, and the log that tells more."""
+    return [path for path in (alert.origin, alert.log) if path]
+
+
+class Heard:
+    """Remembers which alerts were told, so that a log and a stream tell of one happening once. For one BMC."""
+
+    def __init__(self) -> None:
+        self._heard: OrderedDict[tuple[str, ...], None] = OrderedDict()
+
+    def add(self, alert: Alert) -> None:
+        """Remember one."""
+        for key in _keys(alert):
+            self._heard[key] = None
+            self._heard.move_to_end(key)
+        while len(self._heard) > _REMEMBERED:
+            self._heard.popitem(last=False)
+
+    def __contains__(self, alert: Alert) -> bool:
+        return any(key in self._heard for key in _keys(alert))
+
+
+def _keys(alert: Alert) -> Iterator[tuple[str, ...]]:
+    """Yield what tells an alert from others: the entry of a log that both name, and what it says and when."""
+    if alert.log and alert.entry:
+        yield (alert.log, alert.entry, alert.message)
+    if alert.created_ns is not None:
+        yield alert.key
+
+
+def filtered(path: str, service: Resource) -> str:
+    """Give the stream's path with a filter that keeps metric reports out, where the BMC can filter so."""
+    can = member(service, "SSEFilterPropertiesSupported").get("EventFormatType") is True
+    return f"{path}?$filter=EventFormatType%20eq%20Event" if can else path

@@ -1,0 +1,364 @@
+"""The logs of a BMC (SEL, EventLog, Lclog ...), read on from where they were read before.
+
+A cursor is kept for each log: the id of the last entry, and a mark of what it said, so that an id that is used again
+after a log was cleared is not taken for the same entry. Told as events: that a log was cleared, that entries went
+before they were read.
+
+A first look begins at the newest entry: what is older is history. A log that shows the entries of another one (the
+Xid logs of NVIDIA's baseboards) is left to that.
+
+Source: DMTF LogService 1.7, LogEntry 1.17, LogEntryCollection; DSP0266 1.20, 7.3 ($skip), 7.4 (nextLink).
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Final
+
+import msgspec
+
+from collectors._names import NameFilter
+from collectors.redfish.alerts import Alert, alert_of, event_of, log_name, record_of
+from collectors.redfish.resource import Resource, canonical, link, member, objects, text, uri
+from schemas.digest import blake2b
+from schemas.events import EventSpec
+from schemas.rows import Event, FieldValue, Item, Position, Severity
+
+SKIPPED: Final = (
+    "Journal",
+    "Dump",
+    "DebugToken*",
+    "DiagnosticLog",
+    "FDR",
+    "PostCodes",
+    "CrashDump",
+    "Crashdump",
+    "SOL*",
+)
+"""Names of logs that say nothing of the machine's health, or are as large as a disk."""
+MOST_PAGES: Final = 64
+"""Pages of a log that are gone through at once, back to what was read before."""
+MOST_AT_ONCE: Final = 1000
+"""Entries that are handed on at once; what is beyond waits for the next time."""
+_LOG: Final = ("log", "entry")
+
+LOG_EVENTS: Final = (
+    EventSpec(
+        "redfish.log.cleared",
+        "A log of the BMC holds other entries than before: it was cleared, or begun anew.",
+        (Severity.NOTICE,),
+        (*_LOG, "entries"),
+    ),
+    EventSpec(
+        "redfish.log.lost",
+        "Entries of a BMC's log were overwritten before they were read; `lost` is absent when nobody can count them.",
+        (Severity.WARNING,),
+        (*_LOG, "lost"),
+    ),
+)
+"""What is told of logs themselves."""
+
+Get = Callable[[str], Resource | None]
+"""Gives a resource by its path, or None."""
+DeviceOf = Callable[[Alert], str]
+"""Gives the device that an alert is about, in our names."""
+
+
+class Cursor(msgspec.Struct, frozen=True, omit_defaults=True):
+    """How far a log has been read."""
+
+    entry: str = ""
+    """Id of the last entry that was taken; "" when the log was empty."""
+    mark: str = ""
+    """What tells that entry from a later one of the same id."""
+    entries: int = 0
+    """Entries that the log had then."""
+
+
+class Log(msgspec.Struct, frozen=True):
+    """A log that can be read."""
+
+    path: str
+    entries: str
+    """Path of the collection."""
+    newest: str = ""
+    """Id of its newest entry, where the service says it without being asked for entries."""
+    most: int | None = None
+    """Entries that it has room for."""
+
+    @property
+    def name(self) -> str:
+        """What it is called in rows."""
+        return log_name(self.path)
+
+
+def log_of(service: Resource, wanted: NameFilter) -> Log | None:
+    """Give the log of a LogService; None for one without entries, switched off, or not wanted."""
+    path, entries = uri(service), link(service, "Entries")
+    name = path.rpartition("/")[2]
+    if not path or not entries or service.get("ServiceEnabled") is False or not wanted(name):
+        return None
+    newest = text(member(member(service, "Oem"), "Nvidia"), "LatestEntryID")
+    most = service.get("MaxNumberOfRecords")
+    return Log(
+        path, entries, newest, most if isinstance(most, int) and not isinstance(most, bool) and most > 0 else None
+    )
+
+
+class LogReader:
+    """Reads the logs of one BMC. For one thread at a time."""
+
+    def __init__(
+        self, label: str, positions: Iterable[tuple[str, str]] = (), subject: str = "", board: str = ""
+    ) -> None:
+        """Go on where `positions` say that logs were read to. `board`: the BMC's id."""
+        self._label = label
+        self._subject = subject
+        self._board = board
+        self._cursors: dict[str, Cursor] = {}
+        self._foreign: set[str] = set()
+        """Logs that show entries of others alone."""
+        for source, value in positions:
+            place, cursor = self._log_of(source), _read_cursor(value)
+            if place and cursor is not None:
+                self._cursors[place] = cursor
+
+    def read(self, log: Log, get: Get, device_of: DeviceOf, told: Callable[[Alert], bool]) -> Iterator[Item]:
+        """Yield what is new in a log: records, their events, and how far it is read, as one unit.
+
+        `told`: whether an alert's event was told before, by the stream of events. Raises what `get` raises.
+        """
+        before = self._cursors.get(log.path)
+        known = before is not None and before.entry and log.newest == before.entry and _numeric(log.newest)
+        if known or log.path in self._foreign:
+            return
+        found = _Found(log, before)
+        for page in _pages(log, before, get):
+            if found.take(page):
+                break
+        if found.foreign:
+            self._foreign.add(log.path)
+        if not found.reached:
+            return  # it could not be read, or only its beginning
+        if before is None:
+            yield from self._keep(log, found.cursor())
+            return
+        yield from self._news(log, before, found)
+        new = found.new()
+        for alert in new[:MOST_AT_ONCE]:
+            device = device_of(alert)
+            yield record_of(alert, device, self._subject)
+            if not told(alert):
+                event = event_of(alert, device, self._subject)
+                if event is not None:
+                    yield event
+        if len(new) > MOST_AT_ONCE:
+            last = new[MOST_AT_ONCE - 1]
+            yield from self._keep(log, Cursor(last.entry, mark_of(last), before.entries))
+        else:
+            yield from self._keep(log, found.cursor())
+
+    def _news(self, log: Log, before: Cursor, found: "_Found") -> Iterator[Event]:
+        if found.met or not before.entry:
+            return
+        detail: dict[str, FieldValue] = {"log": log.path, "entry": before.entry}
+        if found.cleared(before):
+            message = f"the log {log.name} was cleared: entry {before.entry} is gone"
+            yield Event("redfish.log.cleared", message, Severity.NOTICE, self._board,
+                        {**detail, "entries": found.count}, None, self._subject)  # fmt: skip
+            return
+        lost = found.lost(before)
+        if lost == 0:
+            return
+        how_many = "entries" if lost is None else f"{lost} entries"
+        message = f"{how_many} of the log {log.name} after {before.entry} were overwritten before they were read"
+        told = detail if lost is None else {**detail, "lost": lost}
+        yield Event("redfish.log.lost", message, Severity.WARNING, self._board, told, None, self._subject)
+
+    def _keep(self, log: Log, cursor: Cursor) -> Iterator[Position]:
+        if cursor != self._cursors.get(log.path):
+            self._cursors[log.path] = cursor
+            yield Position(f"{self._label} {log.path}", msgspec.json.encode(cursor).decode())
+
+    def _log_of(self, source: str) -> str:
+        label, _, path = source.rpartition(" ")
+        return path if label == self._label else ""
+
+
+def _read_cursor(value: str) -> Cursor | None:
+    try:
+        return msgspec.json.decode(value, type=Cursor)
+    except msgspec.MsgspecError:
+        return None
+
+
+class _Found:
+    """What pages of a log show, in whatever order they come."""
+
+    def __init__(self, log: Log, before: Cursor | None) -> None:
+        self._log = log
+        self._before = before
+        self._alerts: dict[str, Alert] = {}
+        self.pages = 0
+        self.count = 0
+        """Entries that there are, as far as is known."""
+        self.met = False
+        """Whether the last entry that was taken before was among them."""
+        self._others = 0
+        self._newest_first = False
+        self._ended = False
+        """Whether no page follows the last one."""
+
+    @property
+    def foreign(self) -> bool:
+        """Whether all that it shows are entries of other logs."""
+        return bool(self._others) and not self._alerts
+
+    @property
+    def reached(self) -> bool:
+        """Whether its newest entry was seen, or that it has none."""
+        newer = self._before is not None and any(_is_after(entry, self._before.entry) for entry in self._alerts)
+        return self.pages > 0 and (self._ended or self._newest_first or newer)
+
+    def take(self, page: Resource) -> bool:
+        """Take a page; tell whether enough was seen: the entry before, or a first look at the newest."""
+        self.pages += 1
+        self._ended = not _next(page)
+        ids = []
+        for one in objects(page, "Members"):
+            alert = alert_of(one)
+            if alert.log == self._log.path and alert.entry:
+                self._alerts.setdefault(alert.entry, alert)
+                ids.append(alert.entry)
+            else:
+                self._others += 1
+        self.count = max(self.count, _total(page) or 0, len(self._alerts))
+        if self._before is not None and self._before.entry in self._alerts:
+            self.met = mark_of(self._alerts[self._before.entry]) == self._before.mark
+        self._newest_first = self._newest_first or _newest_first(ids)
+        return self._newest_first and (self._before is None or self.met or self._is_past(ids))
+
+    def _is_past(self, ids: list[str]) -> bool:
+        """Whether ids that count down have come below the one before: it is not there any more."""
+        before = self._before.entry if self._before else ""
+        return bool(before) and bool(ids) and _numeric(before) and _numeric(ids[-1]) and int(ids[-1]) <= int(before)
+
+    def ordered(self) -> list[Alert]:
+        """Give all that was seen, the oldest first."""
+        found = list(self._alerts.values())
+        if all(_numeric(one.entry) for one in found):
+            return sorted(found, key=lambda one: int(one.entry))
+        if all(one.created_ns is not None for one in found):
+            return sorted(found, key=lambda one: one.created_ns or 0)
+        return found
+
+    def new(self) -> list[Alert]:
+        """Give what came after the entry before: all, where that is gone and ids began anew."""
+        found, before = self.ordered(), self._before
+        if before is None:
+            return []
+        if self.met:
+            at = next(index for index, one in enumerate(found) if one.entry == before.entry)
+            return found[at + 1 :]
+        if self._began_anew(before):
+            return found
+        return [one for one in found if int(one.entry) > int(before.entry)]
+
+    def _began_anew(self, before: Cursor) -> bool:
+        """Whether the entry before says nothing of which entries are new."""
+        if not before.entry or not _numeric(before.entry) or not all(map(_numeric, self._alerts)):
+            return True
+        return before.entry in self._alerts or all(int(entry) < int(before.entry) for entry in self._alerts)
+
+    def cleared(self, before: Cursor) -> bool:
+        """Whether the log was emptied since: ids began anew, or there are fewer entries and none fell off its end."""
+        if self._began_anew(before):
+            return True
+        return self.count < before.entries and (self._log.most is None or self.count < self._log.most)
+
+    def lost(self, before: Cursor) -> int | None:
+        """Give how many entries went unread; None when their ids do not count them."""
+        ids = sorted(int(entry) for entry in self._alerts if _numeric(entry))
+        after = [entry for entry in ids if entry > int(before.entry)]
+        if not after:
+            return 0
+        dense = len(after) > 1 and after[-1] - after[0] == len(after) - 1
+        return after[0] - int(before.entry) - 1 if dense or len(after) == 1 else None
+
+    def cursor(self) -> Cursor:
+        """Give how far the log is read with all that was seen."""
+        found = self.ordered()
+        if not found:
+            return Cursor(entries=self.count)
+        return Cursor(found[-1].entry, mark_of(found[-1]), self.count)
+
+
+def _pages(log: Log, before: Cursor | None, get: Get) -> Iterator[Resource]:
+    """Yield pages of a log, its newest among the first where the BMC can skip; all of it else, up to a limit."""
+    first = get(log.entries)
+    if first is None:
+        return
+    ids = [uri(one).rpartition("/")[2] for one in objects(first, "Members")]
+    total = _total(first)
+    if total is not None and 0 < len(ids) < total and not _newest_first(ids):
+        at = max(0, total - len(ids)) if before is None else max(0, min(before.entries, total) - 1)
+        skipped = get(f"{log.entries}?$skip={at}") if at else None
+        there = [uri(one).rpartition("/")[2] for one in objects(skipped or {}, "Members")]
+        stands = before is None or before.entry in there  # else the log has turned, and more is new
+        if skipped is not None and there and there[0] != ids[0] and stands:
+            yield _whole(skipped, get)
+            yield from _following(skipped, get)
+            return
+    yield _whole(first, get)
+    yield from _following(first, get)
+
+
+def _following(page: Resource, get: Get) -> Iterator[Resource]:
+    seen: set[str] = set()
+    while len(seen) < MOST_PAGES:
+        path = _next(page)
+        if not path or path in seen:
+            return
+        seen.add(path)
+        found = get(path)
+        if found is None:
+            return
+        page = found
+        yield _whole(page, get)
+
+
+def _next(page: Resource) -> str:
+    """Give the path of the page that follows; "" when none does."""
+    return canonical(page.get("Members@odata.nextLink")) or link(page, "Members@odata.nextLink")
+
+
+def _whole(page: Resource, get: Get) -> Resource:
+    """Give a page with its entries in it, where it only refers to them."""
+    members = [
+        one if len(one) > 1 else (get(uri(one)) or one) for one in objects(page, "Members")
+    ]  # fmt: skip
+    return {**page, "Members": members}
+
+
+def _total(page: Resource) -> int | None:
+    """Give how many entries a log says that it has; None when it does not."""
+    total = page.get("Members@odata.count")
+    return total if isinstance(total, int) and not isinstance(total, bool) and total >= 0 else None
+
+
+def _is_after(entry: str, before: str) -> bool:
+    return _numeric(entry) and _numeric(before) and int(entry) > int(before)
+
+
+def _newest_first(ids: list[str]) -> bool:
+    """Tell in which order entries come, by the first and the last whose ids are numbers."""
+    numbers = [int(one) for one in ids if _numeric(one)]
+    return len(numbers) > 1 and numbers[0] > numbers[-1]
+
+
+def _numeric(entry: str) -> bool:
+    return entry.isascii() and entry.isdecimal() and len(entry) <= 18
+
+
+def mark_of(alert: Alert) -> str:
+    """Give what tells an entry from another of the same id."""
+    said = "\n".join((alert.entry, *alert.key))
+    return blake2b(said.encode("utf-8", "backslashreplace"), digest_size=6).hexdigest()

@@ -35,6 +35,7 @@ from aggregator.placement.index import Index
 from aggregator.placement.layout import bits
 from aggregator.placement.refusal import Refusal, quota_objections
 from aggregator.placement.request import Isolation, Resolved
+from aggregator.placement.solve import Solution
 from aggregator.placement.summary import Layouts
 
 T = TypeVar("T")
@@ -176,19 +177,29 @@ def _concerned(chooser: Chooser, refusal: Refusal) -> list[str]:
     request = chooser.request
     if request.instances == 1:
         return [refusal.nearest]
-    near: list[tuple[int, str]] = []
+    near = sorted(_reach(chooser) if chooser.resolved.needs else _reach_by_amounts(chooser))
+    return [name for _, _, name in near[: request.instances]]
+
+
+def _reach(chooser: Chooser) -> Iterator[tuple[bool, int, str]]:
+    """Yield the nodes that could ever hold an instance: whether one holds none now, what it is short of, its id.
+
+    All that hold one come first: with them left out, more would be changed elsewhere than has to be.
+    """
     for group in chooser.groups():
+        if group.solver.hopeless:
+            continue
+        fits = isinstance(group.solver.solve(group.masks), Solution)
         missing = group.solver.count_missing(group.masks)
-        if not group.solver.hopeless:
-            near += [
-                (missing + (1 if chooser.index.nodes[name].closed else 0), name)
-                for names in group.nodes
-                for name in names
-                if chooser.selected(name)
-            ]
-    if not chooser.resolved.needs:
-        near = [(0, name) for name in chooser.index.nodes if chooser.selected(name)]
-    return [name for _, name in sorted(near)[: request.instances]]
+        for name in (name for names in group.nodes for name in names):
+            if chooser.selected(name):
+                yield not (fits and chooser.takes(name)), missing + bool(chooser.index.nodes[name].closed), name
+
+
+def _reach_by_amounts(chooser: Chooser) -> Iterator[tuple[bool, int, str]]:
+    for name, summary in chooser.index.nodes.items():
+        if chooser.selected(name):
+            yield bool(summary.closed) or not chooser.takes(name), 0, name
 
 
 def _all(chooser: Chooser, nodes: Sequence[str]) -> Iterator[Blocker]:

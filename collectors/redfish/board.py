@@ -48,9 +48,11 @@ class Board:
         found: dict[str, list[Resource]] = {}
         for resource in resources:
             found.setdefault(kind(resource), []).append(resource)
-        self.system = uri(machine_of(found).system)
-        """The path of the machine's ComputerSystem; "" when there is none."""
-        chassis = _main_chassis(found, self.system)
+        machine = machine_of(found)
+        self._system, self.manager = uri(machine.system), uri(machine.manager)
+        self.system: Resource = {}
+        """The machine's ComputerSystem, as it was read last; {} before, and when there is none."""
+        chassis = _main_chassis(found, self._system)
         metrics = {uri(one): one for one in found.get("PowerSupplyMetrics", ())}
         self._supplies = _folders(found.get("PowerSupply", ()))
         self._metrics = {
@@ -88,10 +90,10 @@ class Board:
                 if not self._fans:
                     yield from old_fans(self._label, resource)
         yield from supplies
-        system = self._client.get(self.system) if self.system else None
+        self.system = (self._client.get(self._system) if self._system else None) or {}
         environment = self._of(self._environment, ("PowerWatts",), seen)
         thermal = self._air(seen)
-        row = board_row(self._label, system or {}, environment, thermal, power, seen, supplies)
+        row = board_row(self._label, self.system, environment, thermal, power, seen, supplies)
         if row.fields:
             yield row
 

@@ -294,6 +294,10 @@ class Client:
         """Close the connection; the session stays. Safe twice."""
         self._line.close()
 
+    def abort(self) -> None:
+        """Hang up, from another thread: whoever waits for an answer gets BmcUnreachableError, now and from then on."""
+        self._line.abort()
+
     def _authorised(self, method: str, path: str, body: bytes | None, headers: dict[str, str]) -> Answer:
         """Ask as the user; a session that is over is made again, once."""
         if self._kept.token == "" and not self._basic and self.bmc.user:

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 import msgspec
 from msgspec import Meta
 
+from collectors.redfish.logs import SKIPPED
 from schemas.errors import ConfigError
 
 Seconds = Annotated[float, Meta(gt=0, le=86400)]
@@ -109,6 +110,10 @@ class RedfishConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """Listen to events (SSE) of BMCs that offer them."""
     logs: bool = True
     """Read the logs that BMCs keep, from the newest record at the first start on."""
+    logs_every_seconds: Seconds = 120.0
+    """How often logs are read; an event that names one has it read at once."""
+    logs_exclude: tuple[str, ...] = SKIPPED
+    """Names of logs that are not read, with `*` and `?`: those that are huge, or say nothing of a machine's health."""
     max_answer_bytes: Annotated[int, Meta(ge=4096, le=64 << 20)] = 4 << 20
     """Longer answers are not read, and counted."""
 

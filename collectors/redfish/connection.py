@@ -3,6 +3,7 @@
 Source: RFC 9112 (through `collectors.http_client`); RFC 8446 for what TLS shows of the other side.
 """
 
+import contextlib
 import socket
 import zlib
 from collections.abc import Callable, Mapping
@@ -144,6 +145,8 @@ class Line:
         self._connect = connect
         self._connection: Connection | None = None
         self._socket: TimedSocket | None = None
+        self._raw: socket.socket | None = None
+        self._aborted = False
 
     def ask(
         self, method: str, path: str, body: bytes | None, headers: Mapping[str, str], *, seconds: float, limit: int
@@ -169,7 +172,9 @@ class Line:
 
     def open_stream(self, path: str, headers: Mapping[str, str], *, seconds: float) -> tuple[Response, TimedSocket]:
         """Ask for an answer without end, on a connection of its own. Raises OSError, BmcUntrustedError."""
+        kept = self._raw
         connection, timed = self._open(self._clock() + seconds, seconds / 2)
+        self._raw = kept
         try:
             return connection.request("GET", path, None, headers), timed
         except BaseException:
@@ -181,6 +186,14 @@ class Line:
         connection, self._connection, self._socket = self._connection, None, None
         if connection is not None:
             connection.close()
+
+    def abort(self) -> None:
+        """Hang up for good, from another thread than the one that asks."""
+        self._aborted = True
+        sock = self._raw
+        if sock is not None:
+            with contextlib.suppress(OSError):
+                sock.shutdown(socket.SHUT_RDWR)
 
     def _exchange(
         self, method: str, path: str, body: bytes | None, headers: Mapping[str, str], until: float, limit: int
@@ -197,10 +210,12 @@ class Line:
         return answer
 
     def _open(self, until: float, seconds: float) -> tuple[Connection, TimedSocket]:
-        sock = self._connect(self._host, self._port, max(0.1, seconds))
+        if self._aborted:
+            raise ConnectionAbortedError("hung up")
+        sock = self._raw = self._connect(self._host, self._port, max(0.1, seconds))
         try:
             if self._tls:
-                sock = self._secured(sock, until)
+                sock = self._raw = self._secured(sock, until)
         except BaseException:
             sock.close()
             raise

@@ -1,19 +1,24 @@
-"""What of a BMC outlives the process: its session, so that none is ever left behind there, and its fingerprint.
+"""What of a BMC outlives the process: its session, its fingerprint, and what was described of it.
 
-One small file for each BMC in a folder of the collector's own, readable by the agent's user alone.
+So no session is ever left behind there; and parts are not gone because somebody restarts before they are read again.
+Small files for each BMC in a folder of the collector's own, readable by the agent's user alone.
 """
 
 import contextlib
 import os
+import zlib
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
 from collectors.redfish.config import Bmc
+from schemas.device import Document
+from schemas.digest import blake2b
 
 _FOLDER: Final = "bmcs"
 _MOST_BYTES: Final = 16384
+_MOST_DOCUMENTS: Final = 1 << 20
 
 
 class Kept(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -37,7 +42,7 @@ class Keeping:
 
     def load(self, bmc: Bmc) -> Kept:
         """Give what is kept of a BMC; nothing of it when it is another one now, or logs in as somebody else."""
-        path = self._path(bmc)
+        path = self._path(bmc, "json")
         try:
             with path.open("rb") as file:
                 kept = msgspec.json.decode(file.read(_MOST_BYTES), type=Kept)
@@ -51,17 +56,37 @@ class Keeping:
 
     def save(self, bmc: Bmc, kept: Kept) -> None:
         """Keep it. What cannot be written is not kept, and the next start logs in anew."""
-        path = self._path(bmc)
         said = msgspec.json.encode(msgspec.structs.replace(kept, url=bmc.url, user=bmc.user))
+        self._write(self._path(bmc, "json"), said)
+
+    def load_documents(self, bmc: Bmc) -> list[Document]:
+        """Give what was described of a BMC last; nothing where that is not known."""
+        try:
+            with self._path(bmc, "documents").open("rb") as file:
+                packed = file.read(_MOST_DOCUMENTS)
+            opener = zlib.decompressobj()
+            return msgspec.json.decode(opener.decompress(packed, 16 * _MOST_DOCUMENTS), type=list[Document])
+        except (OSError, zlib.error, msgspec.DecodeError):
+            return []
+
+    def save_documents(self, bmc: Bmc, documents: list[Document]) -> None:
+        """Keep what is described of a BMC now."""
+        self._write(self._path(bmc, "documents"), zlib.compress(msgspec.json.encode(documents), 1))
+
+    def forget(self, bmc: Bmc) -> None:
+        """Keep nothing of a BMC any more."""
+        for what in ("json", "documents"):
+            with contextlib.suppress(OSError):
+                self._path(bmc, what).unlink()
+
+    def _write(self, path: Path, said: bytes) -> None:
         with contextlib.suppress(OSError):
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            temporary = path.with_suffix(".new")
+            temporary = path.with_name(path.name + ".new")
             descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
             with os.fdopen(descriptor, "wb") as file:
                 file.write(said)
             temporary.replace(path)
 
-    def _path(self, bmc: Bmc) -> Path:
-        from schemas.digest import blake2b
-
-        return self._folder / f"{blake2b(bmc.label.encode(), digest_size=12).hexdigest()}.json"
+    def _path(self, bmc: Bmc, what: str) -> Path:
+        return self._folder / f"{blake2b(bmc.label.encode(), digest_size=12).hexdigest()}.{what}"

@@ -42,6 +42,8 @@ class Reader:
         self._walk: Walk | None = None
         self._trunk = Trunk()
         self._walk_due = float("-inf")
+        self.logs: list[str] = []
+        """Where its collections of logs are."""
         self.found: list[Document] | None = None
         """The documents of a walk that has just ended; whoever takes them sets None."""
         self.complete = True
@@ -73,11 +75,20 @@ class Reader:
             yield from self._sensors.survey(walk.collections["Sensors"], walk.collections["MetricReports"], seen)
             with _opening:
                 self._board = Board(self.client, self._trunk, self._sensors.names)
+            self.logs = walk.collections["LogServices"]
         if self._board is not None:
             yield from self._board.read(seen)
         yield self._account(len(seen), self._clock() - began)
         if walk is not None and walk.go_on(over):
             self._finish(walk, began)
+
+    @property
+    def machine(self) -> tuple[Resource, Resource]:
+        """The machine's ComputerSystem as of this reading, and the BMC's Manager; {} for what is not known."""
+        board = self._board
+        if board is None or not board.system:
+            return {}, {}
+        return board.system, (self.client.get(board.manager) if board.manager else None) or {}
 
     def account(self, state: str) -> Reading:
         """Give the row of a reading that came to nothing."""

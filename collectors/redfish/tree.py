@@ -22,8 +22,9 @@ _SKIPPED: Final = ("settings", "sd", "pending")
 COLLECTIONS: Final[Mapping[str, tuple[str, ...]]] = {
     "ServiceRoot": ("Systems", "Chassis", "Managers"),
     "UpdateService": ("FirmwareInventory",),
-    "ComputerSystem": ("Processors", "Memory", "Storage"),
-    "Chassis": ("NetworkAdapters", "PCIeDevices", "Sensors"),
+    "ComputerSystem": ("Processors", "Memory", "Storage", "LogServices"),
+    "Manager": ("LogServices",),
+    "Chassis": ("NetworkAdapters", "PCIeDevices", "Sensors", "LogServices"),
     "PowerSubsystem": ("PowerSupplies",),
     "ThermalSubsystem": ("Fans",),
     "Storage": ("Controllers",),
@@ -45,8 +46,8 @@ LISTS: Final[Mapping[str, tuple[str, ...]]] = {
     "Chassis": ("Drives",),
 }
 """By schema, the properties that list resources one by one, also within `Links`."""
-_NEVER_WHOLE: Final = frozenset({"Sensors", "MetricReports"})
-"""Collections that are read by whoever plans the readings, and of which a walk only says that they are there."""
+_NEVER_WHOLE: Final = frozenset({"Sensors", "MetricReports", "LogServices"})
+"""Collections that others read, and of which a walk only says that they are there."""
 _FRAME: Final = frozenset(
     {
         *("Systems", "Chassis", "Managers", "EventService", "TelemetryService", "PowerSubsystem", "ThermalSubsystem"),
@@ -67,7 +68,7 @@ class Walk:
         self._later: deque[tuple[str, bool]] = deque()
         self._seen: set[str] = {ROOT}
         self.collections: dict[str, list[str]] = {name: [] for name in _NEVER_WHOLE}
-        """Where there are collections of sensors, and of metric reports."""
+        """Where there are collections of sensors, of metric reports, and of logs."""
         self.gaps = 0
         """Resources that could not be read this time: what is missing then need not be gone."""
         self._begun = False

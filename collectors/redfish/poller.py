@@ -1,0 +1,185 @@
+"""Many BMCs read in turn, by as many threads as are needed and no more than are allowed.
+
+A BMC has one thread at most at a time, and waits for its turn in a queue ordered by when it is due: one that hangs
+holds a thread until its time is over, and is then left alone for longer each time. Threads cost little while they wait,
+and nearly all of them wait all the time; so the reading itself is plain code.
+"""
+
+import heapq
+import logging
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from itertools import count
+from typing import Final
+
+from collectors.cadence import share
+from collectors.redfish.unit import Unit
+from schemas.rows import Item
+
+_WAITING: Final = 64
+"""Readings that wait to be handed on; then BMCs wait too."""
+_SPREAD: Final = 0.02
+"""First readings begin so many seconds apart, at most over one interval, so that they do not come all at once."""
+_LOOK: Final = 0.5
+"""Seconds; the longest wait before it is looked at what has changed."""
+
+
+class Poller:
+    """Reads units. For any thread."""
+
+    def __init__(
+        self,
+        at_once: int,
+        every: float,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        log: logging.Logger | None = None,
+    ) -> None:
+        self._at_once, self._every, self._clock = at_once, every, clock
+        self._log = log or logging.getLogger("muster.collector.redfish")
+        self._units: dict[str, Unit] = {}
+        self._heap: list[tuple[float, int, Unit]] = []
+        self._busy: set[Unit] = set()
+        self._again: dict[Unit, float] = {}
+        self._numbers = count()
+        self._changed = threading.Condition()
+        self._threads: set[threading.Thread] = set()
+        self._idle = 0
+        self._closed = False
+        self._made: queue.Queue[list[Item]] = queue.Queue(_WAITING)
+
+    @property
+    def units(self) -> list[Unit]:
+        """The units that are read."""
+        with self._changed:
+            return list(self._units.values())
+
+    def add(self, units: Iterable[Unit]) -> None:
+        """Read these from now on, the first at once and the others soon after."""
+        with self._changed:
+            if self._closed:
+                return
+            new = list(units)
+            spread = min(self._every, _SPREAD * len(new))
+            now = self._clock()
+            for unit in new:
+                self._units[unit.bmc.label] = unit
+                first = now + (spread * share("first", unit.bmc.label) if len(new) > 1 else 0.0)
+                unit.due = first
+                heapq.heappush(self._heap, (first, next(self._numbers), unit))
+            self._changed.notify_all()
+            self._need_thread()
+
+    def remove(self, labels: Iterable[str]) -> list[Unit]:
+        """Read these no more, and give them; one that is being read ends by itself."""
+        with self._changed:
+            gone = [unit for label in labels if (unit := self._units.pop(label, None)) is not None]
+            left = set(gone)
+            self._heap = [one for one in self._heap if one[2] not in left]
+            heapq.heapify(self._heap)
+            return gone
+
+    def hurry(self, unit: Unit) -> None:
+        """Read one as soon as it may be: something happened to it."""
+        with self._changed:
+            when = unit.hurry(self._clock())
+            if unit in self._busy:
+                self._again[unit] = when
+            elif when < unit.due and unit.bmc.label in self._units:
+                unit.due = when
+                heapq.heappush(self._heap, (when, next(self._numbers), unit))
+                self._changed.notify()
+                self._need_thread()
+
+    def put(self, items: list[Item]) -> None:
+        """Hand on items of another source; waits while too much waits."""
+        while not self._closed:
+            try:
+                self._made.put(items, timeout=_LOOK)
+            except queue.Full:
+                continue
+            return
+
+    def take(self, seconds: float) -> Iterator[Item]:
+        """Yield what was read, waiting so long for the first of it."""
+        try:
+            yield from self._made.get(timeout=seconds)
+            while True:
+                yield from self._made.get_nowait()
+        except queue.Empty:
+            return
+
+    def close(self, seconds: float) -> None:
+        """Read nothing more; what is being asked is hung up on. Waits so long for threads to end. Safe twice."""
+        with self._changed:
+            self._closed = True
+            self._heap = []
+            threads = list(self._threads)
+            busy = list(self._busy)
+            self._changed.notify_all()
+        for unit in busy:
+            unit.client.abort()
+        end = self._clock() + seconds
+        for thread in threads:
+            while thread.is_alive() and self._clock() < end:
+                thread.join(0.05)
+                for _ in self.take(0.0):
+                    pass
+
+    # --- threads ------------------------------------------------------------------------------------------------------
+
+    def _need_thread(self) -> None:
+        """Start a thread if somebody is due, nobody is idle, and there may be one more. Under the lock."""
+        if self._idle or self._closed or len(self._threads) >= self._at_once or not self._heap:
+            return
+        thread = threading.Thread(target=self._run, name="redfish", daemon=True)
+        self._threads.add(thread)
+        thread.start()
+
+    def _run(self) -> None:
+        try:
+            while (unit := self._next()) is not None:
+                self._read(unit)
+        finally:
+            with self._changed:
+                self._threads.discard(threading.current_thread())
+
+    def _next(self) -> Unit | None:
+        """Wait for a unit that is due; None when it is time to end."""
+        with self._changed:
+            self._idle += 1
+            try:
+                while not self._closed:
+                    now = self._clock()
+                    due = self._heap[0][0] if self._heap else float("inf")
+                    if due <= now:
+                        when, _, unit = heapq.heappop(self._heap)
+                        if unit in self._busy or when != unit.due or self._units.get(unit.bmc.label) is not unit:
+                            continue  # it was hurried, or is gone
+                        self._busy.add(unit)
+                        return unit
+                    self._changed.wait(min(_LOOK, due - now))
+            finally:
+                self._idle -= 1
+                if self._heap and self._heap[0][0] <= self._clock():
+                    self._need_thread()
+        return None
+
+    def _read(self, unit: Unit) -> None:
+        try:
+            items = list(unit.read())
+        except Exception:  # noqa: BLE001  # it is this BMC's alone
+            self._log.exception("reading_failed bmc=%s", unit.bmc.label)
+            unit.due, items = self._clock() + self._every, []
+        if items:
+            self.put(items)
+        with self._changed:
+            self._busy.discard(unit)
+            if self._closed or self._units.get(unit.bmc.label) is not unit:
+                unit.client.close()
+                return
+            again = self._again.pop(unit, None)
+            unit.due = unit.due if again is None else min(unit.due, again)
+            heapq.heappush(self._heap, (unit.due, next(self._numbers), unit))

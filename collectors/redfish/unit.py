@@ -1,0 +1,190 @@
+"""One BMC with all that is read and remembered of it: what a poller has many of."""
+
+import logging
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import Final
+
+import msgspec
+
+from collectors._names import NameFilter
+from collectors.redfish.access import Access, word
+from collectors.redfish.alerts import Alert
+from collectors.redfish.client import Client
+from collectors.redfish.config import Bmc, RedfishConfig
+from collectors.redfish.errors import BmcError, BmcUnreachableError
+from collectors.redfish.events import Heard
+from collectors.redfish.keeping import Keeping
+from collectors.redfish.logs import LogReader, log_of
+from collectors.redfish.naming import bmc_id, part_id
+from collectors.redfish.power import PowerWatch
+from collectors.redfish.reader import Reader
+from collectors.redfish.resource import Resource, canonical
+from schemas.device import DeviceKind, Document, Value
+from schemas.digest import blake2b
+from schemas.rows import Described, Event, Item, LogRecord, Reading
+
+_REST: Final = 0.1
+"""A BMC that takes longer over a reading than there is between two rests for this share of what it took."""
+_HURRY_SECONDS: Final = 5.0
+"""An event has a BMC read again so long after the last reading began, at the soonest."""
+_PARTS: Final = (
+    DeviceKind.PSU,
+    DeviceKind.FAN,
+    DeviceKind.GPU,
+    DeviceKind.NVME,
+    DeviceKind.NIC,
+    DeviceKind.CPU,
+    DeviceKind.MEMORY_MODULE,
+)
+
+
+class Unit:
+    """One BMC. One thread at a time reads it; only `hurry` is for any."""
+
+    def __init__(
+        self,
+        client: Client,
+        config: RedfishConfig,
+        *,
+        keeping: Keeping | None = None,
+        positions: Mapping[str, str] | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        wall_ns: Callable[[], int] = time.time_ns,
+        log: logging.Logger | None = None,
+    ) -> None:
+        """Prepare; nothing is asked yet. `positions`: how far logs were read, and what was seen of the power."""
+        self.bmc: Bmc = client.bmc
+        self.client = client
+        self.heard = Heard()
+        self._config, self._keeping = config, keeping
+        self._clock, self._wall_ns = clock, wall_ns
+        self._log = log or logging.getLogger("muster.collector.redfish")
+        label, subject, known = self.bmc.label, self.bmc.subject, positions or {}
+        self._board = bmc_id(label)
+        self.access = Access(label, self.bmc.url, subject)
+        self._reader = Reader(client, config, clock)
+        self._power = PowerWatch(label, self._board, subject, known.get(f"{label} power"), clock)
+        mine = [(source, value) for source, value in known.items() if source.startswith(f"{label} ")]
+        self._logs = LogReader(label, mine, subject, self._board)
+        self._wanted = NameFilter(exclude=config.logs_exclude)
+        self._logs_due = float("-inf")
+        self._devices: frozenset[str] = frozenset()
+        self._described_last = b""
+        self._words: dict[str, Value] = {}
+        self.documents: list[Document] = []
+        """Of this machine's own BMC, which are the node's to describe; [] for others."""
+        self.began = float("-inf")
+        self.due = float("-inf")
+        """When to read it next, by the clock."""
+
+    def remembered(self) -> Iterator[Item]:
+        """Yield what was described when it was read last, before a restart."""
+        documents = self._known()
+        if documents:
+            yield from self._described(documents, whole=True)
+
+    def nothing_there(self) -> Item:
+        """Give what says that nothing of it is described any more."""
+        return Described(self.bmc.subject or self._board, ())
+
+    def read(self) -> Iterator[Item]:
+        """Read once and say when to read next. Raises nothing on account of the BMC."""
+        self.began = self._clock()
+        try:
+            for item in self._all():
+                yield self._about(item)
+        except BmcError as error:
+            yield from self._failed(error)
+        except (ValueError, TypeError, KeyError, AttributeError, IndexError, RecursionError, OverflowError) as error:
+            # something that it sent was not looked at with enough suspicion: that is ours, and this BMC's alone
+            self._log.exception("reading_failed bmc=%s", self.bmc.label)
+            self.client.faults.add("unexpected", f"{type(error).__name__}: {error}")
+            yield from self._failed(BmcUnreachableError(f"what it sent was not understood: {type(error).__name__}"))
+        else:
+            yield from self.access.worked(list(self.client.denied))
+            took = self._clock() - self.began
+            self.due = max(self.began + self._config.every_seconds, self._clock() + _REST * took)
+
+    def hurry(self, now: float) -> float:
+        """Give when to read it for an event that came `now`, and have its logs read then."""
+        self._logs_due = float("-inf")
+        return max(now, self.began + _HURRY_SECONDS)
+
+    def device_of(self, alert: Alert) -> str:
+        """Give the device that an alert is about: a part that was described, else the BMC."""
+        path = canonical(alert.origin)
+        while path.count("/") > 3:
+            for kind in _PARTS:
+                device = part_id(kind, self.bmc.label, path)
+                if device in self._devices:
+                    return device
+            path = path.rpartition("/")[0]
+        return self._board
+
+    def _all(self) -> Iterator[Item]:
+        yield from self._reader.read()
+        system, manager = self._reader.machine
+        if system:
+            yield from self._power.look(system, manager, self._wall_ns())
+        if self._config.logs and self._clock() >= self._logs_due:
+            yield from self._read_logs()
+        found, self._reader.found = self._reader.found, None
+        if found is not None:
+            yield from self._described(self._with_power(found), whole=self._reader.complete)
+        elif self._words != self._power.words and self._described_last:
+            known = self._known()
+            if known:
+                yield from self._described(self._with_power(known), whole=True)
+            else:
+                self._reader.look_again()
+
+    def _read_logs(self) -> Iterator[Item]:
+        for collection in self._reader.logs:
+            for service in self.client.members(collection):
+                log = log_of(service, self._wanted)
+                if log is not None:
+                    yield from self._logs.read(log, self._get, self.device_of, self.heard.__contains__)
+        self._logs_due = self._clock() + self._config.logs_every_seconds
+
+    def _get(self, path: str) -> Resource | None:
+        return self.client.get(path)
+
+    def _known(self) -> list[Document]:
+        """Give what was described last, as far as it was kept."""
+        return self.documents or ([] if self._keeping is None else self._keeping.load_documents(self.bmc))
+
+    def _with_power(self, documents: list[Document]) -> list[Document]:
+        """Add what is known of the machine's power to the BMC's own document."""
+        words = self._words = self._power.words
+        return [
+            msgspec.structs.replace(one, capabilities={**one.capabilities, **words})
+            if one.device == self._board
+            else one
+            for one in documents
+        ]
+
+    def _described(self, documents: list[Document], *, whole: bool) -> Iterator[Item]:
+        """Yield the documents where they are others than before; those of an own BMC are kept for `describe`."""
+        said = blake2b(msgspec.json.encode(documents), digest_size=16).digest()
+        self._devices = frozenset(one.device for one in documents) | (frozenset() if whole else self._devices)
+        if said == self._described_last:
+            return
+        self._described_last = said
+        if self._keeping is not None and whole:
+            self._keeping.save_documents(self.bmc, documents)
+        if self.bmc.own:
+            self.documents = documents
+        else:
+            yield Described(self.bmc.subject, tuple(documents), whole)
+
+    def _failed(self, error: BmcError) -> Iterator[Item]:
+        self.client.close()
+        yield from self.access.failed(error)
+        yield self._about(self._reader.account(word(error)))
+        self.due = self._clock() + self.access.pause(error, self._config.every_seconds)
+
+    def _about(self, item: Item) -> Item:
+        if isinstance(item, Reading | Event | LogRecord) and item.subject != self.bmc.subject:
+            return msgspec.structs.replace(item, subject=self.bmc.subject)
+        return item

@@ -15,7 +15,7 @@ import msgspec
 
 from collectors.claims.checkpoint import CheckpointError
 from collectors.claims.node import NodeClaims
-from collectors.config import AgentConfig, load_agent_config
+from collectors.config import AgentConfig, CollectorSettings, load_agent_config, push_path
 from collectors.control_client import ControlClient, ControlSession
 from collectors.delivery import Delivery
 from collectors.enrolment import Enrolment, NodeToken, authority_of
@@ -292,12 +292,20 @@ def setups_of(config: AgentConfig) -> list[CollectorSetup]:
     return [
         CollectorSetup(
             name=one.name,
-            config=dict(one.options),
+            config=_options(config, one),
             interval=one.host.interval_seconds,
             timeout=one.host.timeout_seconds or None,
         )
         for one in config.collectors
     ]
+
+
+def _options(config: AgentConfig, one: CollectorSettings) -> dict[str, Any]:
+    """Give a collector's options as written; only the agent knows where its data folder is."""
+    options = dict(one.options)
+    if one.name == "push":
+        options["path"] = options.get("path") or str(push_path(config.data_dir))
+    return options
 
 
 def scheduler_options(config: AgentConfig, identity: NodeIdentity, folder: Path | None) -> SchedulerOptions:

@@ -16,7 +16,7 @@ from collectors.transport import check_address
 from schemas.errors import ConfigError, near_names
 from schemas.verbosity import Level, level_of
 
-DEFAULT_COLLECTORS: Final = ("host", "pci", "nvml", "nvme", "sriov", "syslog")
+DEFAULT_COLLECTORS: Final = ("host", "pci", "nvml", "nvme", "sriov", "syslog", "push")
 """What runs when the configuration names no collector."""
 OPTIONAL_COLLECTORS: Final = frozenset({"nvme", "nvml", "sriov"})
 """Those of them that are for hardware which many machines have not: nothing is wrong where they find none."""
@@ -38,7 +38,7 @@ class AgentSection(msgspec.Struct, frozen=True):
     describe_every_seconds: float = 300.0
     """How often devices are described again; events that concern a device do it at once."""
     only: list[str] = []
-    """Run just these collectors; empty: host, pci, nvml, nvme, syslog, and all others with a section of their own."""
+    """Run just these collectors; empty: host, pci, nvml, nvme, sriov, syslog, push, and all others with a section."""
 
     def __post_init__(self) -> None:
         level_of(self.level)
@@ -161,6 +161,11 @@ def in_clear(address: str) -> bool:
 def socket_path(data_dir: Path) -> Path:
     """Give the unix socket on which the aggregator of this machine listens."""
     return data_dir / "muster.sock"
+
+
+def push_path(data_dir: Path) -> Path:
+    """Give the unix socket on which programs of this machine push, unless the configuration names another."""
+    return data_dir / "push.sock"
 
 
 def load_agent_config(

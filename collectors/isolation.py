@@ -7,6 +7,8 @@ OWN: Final = "own"
 MACHINE: Final = "machine"
 """The group of the node's own collectors that read nothing but small files of the kernel. Each further helper costs the
 node 5 MB; one that hangs takes the others along once or twice, and then gets a helper of its own."""
+RECEIVERS: Final = "receivers"
+"""The group of those that parse what others send them, in Python alone: they cannot hang or crash outside of it."""
 _OWN_AFTER: Final = 2
 """A collector that has cost its group so many helpers gets one of its own."""
 

@@ -15,6 +15,7 @@ from functools import partial
 from typing import Final
 
 from collectors.contract import Context, Emit, Objection
+from collectors.isolation import RECEIVERS
 from collectors.log_limit import LIMITED, Limits
 from collectors.log_rules.catalogue import EVENTS as KERNEL_EVENTS
 from collectors.log_rules.teller import REMEMBERED as TOLD
@@ -67,6 +68,7 @@ class SyslogCollector:
     """
 
     name = "syslog"
+    isolation = RECEIVERS
     METRICS = METRICS
     EVENTS = _EVENTS
     Config = SyslogConfig

@@ -1,0 +1,67 @@
+"""How much one pusher may hand in, so that one that is mad does not cost the others, or the node, their room."""
+
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+from typing import Final
+
+from collectors.push.refusal import CARDINALITY, RefusedError
+
+BURST_SECONDS: Final = 10.0
+"""So many seconds' worth may come at once: a script that runs every minute is no flood."""
+FORGET_SECONDS: Final = 3600.0
+"""What was not pushed for so long does not count any more."""
+
+
+class Rate:
+    """Rows a second of one pusher: a bucket that fills all the time."""
+
+    __slots__ = ("_at", "_clock", "_left", "_per_second")
+
+    def __init__(self, per_second: float, clock: Callable[[], float]) -> None:
+        self._per_second = per_second
+        self._clock = clock
+        self._at = clock()
+        self._left = per_second * BURST_SECONDS
+
+    def take(self) -> bool:
+        """Take one row; False when it is one too many."""
+        if self._left < 1:
+            now = self._clock()
+            self._left = min(self._left + (now - self._at) * self._per_second, self._per_second * BURST_SECONDS)
+            self._at = now
+            if self._left < 1:
+                return False
+        self._left -= 1
+        return True
+
+
+class Seen:
+    """Names that were used in the last hour, and not more of them than allowed."""
+
+    __slots__ = ("_clock", "_most", "_seen", "_what")
+
+    def __init__(self, most: int, what: str, clock: Callable[[], float]) -> None:
+        """`what`: of what there are too many, in words."""
+        self._most = most
+        self._what = what
+        self._clock = clock
+        self._seen: OrderedDict[Hashable, float] = OrderedDict()
+
+    def __len__(self) -> int:
+        """How many there are."""
+        return len(self._seen)
+
+    def __contains__(self, name: Hashable) -> bool:
+        """Whether a name is among them."""
+        return name in self._seen
+
+    def use(self, name: Hashable, column: int = 1) -> None:
+        """Take note of a name. Raises RefusedError when there are too many of them."""
+        now = self._clock()
+        if name not in self._seen and len(self._seen) >= self._most:
+            oldest, at = next(iter(self._seen.items()))
+            if now - at < FORGET_SECONDS:
+                raise RefusedError(CARDINALITY, f"there are {self._most} {self._what} already", column)
+            del self._seen[oldest]
+        self._seen[name] = now
+        self._seen.move_to_end(name)

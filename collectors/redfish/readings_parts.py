@@ -116,11 +116,14 @@ def old_sensors(
                     "impossible" if number(found) is not None else "type", f"{where} {said!r:.60}: {found!r:.40}"
                 )
                 continue
-            place = f"{where.rpartition('/')[0]}/{name}/{_own(one, index)}"
+            chassis, own = where.rpartition("/")[0], _own(one, index)
+            place = f"{chassis}/{name}/{own}"
             if place in seen or canonical(one.get("DataSourceUri")) in seen:
                 continue
             seen[place] = Seen(sense, value, text(one, "PhysicalContext").lower())
-            yield Reading(sense.measurement, {sense.field: value}, bmc_id(label), {"sensor": sensor_name(place)})
+            yield Reading(
+                sense.measurement, {sense.field: value}, bmc_id(label), {"sensor": f"{sensor_name(chassis)}/{own}"}
+            )
 
 
 def _own(one: Resource, index: int) -> str:

@@ -70,6 +70,8 @@ class Muster:
             "PYTHONPATH": str(Path(__file__).resolve().parents[2]),  # this tree, whatever else is installed
             **(env or {}),
         }
+        self.python = sys.executable
+        """What runs it; a bench may name the interpreter of another environment."""
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
         self.log_path = folder / "log.txt"
 
@@ -86,7 +88,7 @@ class Muster:
         module = [program] if program else module
         with self.log_path.open("ab") as log:
             process = subprocess.Popen(
-                [sys.executable, "-P", "-m", *module, *arguments],
+                [self.python, "-P", "-m", *module, *arguments],
                 env=self.env | (env or {}),
                 stdin=subprocess.DEVNULL,
                 stdout=log,

@@ -4,7 +4,8 @@
   system processes kernel swap` at 1 s and `inputs.syslog`, each publishing to a sink that takes everything;
 - at about 2,500 values/s: the same and the `simulated` collector, whose node has the most values.
 
-Both run at the same time, so that both meet the same machine. Memory is the PSS of the whole process tree, CPU is what
+Both run at the same time, so that both meet the same machine; ours from the base install, as on a node. Memory is the
+PSS of the whole process tree, and beside it what it would be with no other program to share libraries with; CPU is what
 the kernel charged to it; the first seconds of each are left out.
 """
 
@@ -16,7 +17,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from tests.acceptance.stage import Muster, stage
-from tests.bench.measuring import Line, Sink, cpu_seconds, members, pss, show, sink
+from tests.bench.measuring import Line, Sink, alone, cpu_seconds, members, node_python, pss, show, sink
 from tests.ports import free_port
 from tests.services.binaries import TELEGRAF, NotAvailableError, provide
 from tests.services.telegraf import HOST_INPUTS, telegraf
@@ -69,10 +70,18 @@ class Cost:
         self.percent = 100 * (cpu_seconds(self.pid) - self._cpu) / seconds
         self.rate = (self._sink.counts()["values"] - self._values) / seconds
         self.pss = pss(self.pid)
+        self.alone = alone(self.pid)
 
 
 def measure(
-    folder: Path, seconds: float, collectors: str, more: str = "", *, peer: bool = False, breakdown: bool = False
+    python: str,
+    folder: Path,
+    seconds: float,
+    collectors: str,
+    more: str = "",
+    *,
+    peer: bool = False,
+    breakdown: bool = False,
 ) -> tuple[Cost, Cost | None]:
     """Run an agent with these collectors, and Telegraf beside it if it is to be had."""
     only = ", ".join(f'"{name}"' for name in collectors.split())
@@ -86,6 +95,9 @@ def measure(
                 {"MUSTER_LOG_LEVEL": "WARNING"},
             )
         )
+        muster.python = python
+        for name in ("PYTHONPATH", "PYTHONDONTWRITEBYTECODE"):
+            muster.env.pop(name, None)  # what is installed there, with the bytecode that pip made
         costs = [Cost(muster.start("agent").pid, ours)]
         if peer:
             config = HOST_INPUTS + PEER.format(address=theirs.address, port=free_port())
@@ -116,12 +128,13 @@ def lines(seconds: float = 60.0, *, breakdown: bool = False) -> list[Line]:
     except NotAvailableError as error:
         print(f"no peer: {error}", file=sys.stderr)
         peer = False
-    with tempfile.TemporaryDirectory(prefix="muster-bench-") as name:
-        ours, theirs = measure(Path(name) / "host", seconds, "host syslog", peer=peer, breakdown=breakdown)
+    with tempfile.TemporaryDirectory(prefix="muster-bench-") as name, node_python() as python:
+        ours, theirs = measure(python, Path(name) / "host", seconds, "host syslog", peer=peer, breakdown=breakdown)
         beside = "Telegraf" if theirs else ""
         note = f"{ours.rate:.0f} values/s" + (f", Telegraf {theirs.rate:.0f}" if theirs else "")
         found += [
             Line("agent memory, host + syslog", ours.pss, "MB PSS", 36, theirs.pss if theirs else None, beside),
+            Line("the same, alone on the machine", ours.alone, "MB", None, theirs.alone if theirs else None, beside),
             Line("agent memory, growth", ours.pss - ours.first_pss, "MB", 1.0, note=f"over {seconds:.0f} s"),
             Line(
                 "agent cost, host + syslog",
@@ -133,9 +146,14 @@ def lines(seconds: float = 60.0, *, breakdown: bool = False) -> list[Line]:
                 note=note,
             ),
         ]
-        every, _ = measure(Path(name) / "every", seconds / 3, "host pci syslog", breakdown=breakdown)
-        found.append(Line("agent memory, every node-local collector", every.pss, "MB PSS", 40))
-        busy, _ = measure(Path(name) / "busy", seconds, "host syslog simulated", LOAD, breakdown=breakdown)
+        every, _ = measure(
+            python, Path(name) / "every", seconds / 3, "host pci sriov nvme nvml syslog", breakdown=breakdown
+        )
+        found += [
+            Line("agent memory, every node-local collector", every.pss, "MB PSS", 40),
+            Line("the same, alone on the machine", every.alone, "MB"),
+        ]
+        busy, _ = measure(python, Path(name) / "busy", seconds, "host syslog simulated", LOAD, breakdown=breakdown)
         found += [
             Line("agent cost, 2,500 values/s", busy.percent, "% of a core", 1.0, note=f"{busy.rate:.0f} values/s"),
             Line("agent memory, 2,500 values/s", busy.pss, "MB PSS", note="with `simulated`"),

@@ -5,8 +5,10 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.request
+import venv
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -108,6 +110,39 @@ def cpu_seconds(pid: int) -> float:
 def pss(pid: int) -> float:
     """Give the PSS of a process and all below it in MB."""
     return sum(member.pss for member in members(pid)) / 1e6
+
+
+def alone(pid: int) -> float:
+    """Give the MB of a process and all below it as they would be with nothing else on the machine.
+
+    PSS shares out the pages of a library with every other program that has it loaded, such as this one. Here memory of
+    the processes' own counts once, however many of them share it, and of each file the pages of the one that uses most.
+    """
+    own, files = 0, dict[str, int]()
+    for process in family(pid):
+        with contextlib.suppress(psutil.Error, OSError):
+            rollup = Path(f"/proc/{process.pid}/smaps_rollup").read_text()
+            own += int(rollup.partition("Pss_Anon:")[2].split()[0]) << 10
+            mapped = dict[str, int]()
+            for mapping in process.memory_maps(grouped=False):
+                if mapping.path.startswith("/"):
+                    mapped[mapping.path] = mapped.get(mapping.path, 0) + mapping.rss - mapping.anonymous
+            for path, size in mapped.items():
+                files[path] = max(files.get(path, 0), size)
+    return (own + sum(files.values())) / 1e6
+
+
+@contextmanager
+def node_python() -> Iterator[str]:
+    """Give an interpreter that has of Python packages what a node has: Muster's base install, and no more.
+
+    What a developer has besides (`typing_extensions` alone) is imported by libraries that find it, and takes memory.
+    """
+    with tempfile.TemporaryDirectory(prefix="muster-node-") as folder:
+        venv.create(folder, with_pip=True)
+        python = f"{folder}/bin/python"
+        subprocess.run([python, "-m", "pip", "install", "--quiet", str(ROOT)], check=True)
+        yield python
 
 
 class Sink:

@@ -37,7 +37,9 @@ TIMEOUT_SECONDS: Final = 15.0
 class Client:
     """Asks one aggregator. Raises ServerError rather than send a token in clear over the network."""
 
-    def __init__(self, server: str = "", token: str = "", ca_file: Path | None = None) -> None:
+    def __init__(
+        self, server: str = "", token: str = "", ca_file: Path | None = None, timeout: float = TIMEOUT_SECONDS
+    ) -> None:
         self.address = server or os.environ.get("MUSTER_SERVER", "") or _local_address()
         self._token = token or os.environ.get("MUSTER_TOKEN", "")
         if self._token and in_clear(self.address) and os.environ.get("MUSTER_INSECURE", "") != INSECURE_WORDS:
@@ -45,7 +47,7 @@ class Client:
                 f"{self.address} would let everybody on the network read the token: name an https:// address with"
                 f" --server, or set MUSTER_INSECURE='{INSECURE_WORDS}'"
             )
-        self._transport = Transport([self.address], ca_file=ca_file, timeout=TIMEOUT_SECONDS)
+        self._transport = Transport([self.address], ca_file=ca_file, timeout=timeout)
 
     def get(self, path: str, **parameters: object) -> Any:
         """Ask; give the decoded answer. Raises ServerError."""

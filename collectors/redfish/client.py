@@ -266,7 +266,7 @@ class Client:
         The answer's status may be any; its body is read with `read1`, by the moment that `until` of the socket says.
         """
         headers = {"Accept": "text/event-stream", **self._credentials()}
-        return self._line.open_stream(canonical(path), headers, seconds=self._config.timeout_seconds)
+        return self._line.open_stream(canonical(path), headers, seconds=self._config.answer_seconds)
 
     def post(self, path: str, body: Resource) -> Answer:
         """Send something new (an event subscription). Raises BmcError."""
@@ -378,14 +378,14 @@ class Client:
                 path,
                 body,
                 headers,
-                seconds=self._config.timeout_seconds,
+                seconds=self._config.answer_seconds,
                 limit=self._config.max_answer_bytes,
             )
         except HttpError as error:
             self.faults.add("http", str(error))
             raise BmcUnreachableError(f"{path}: {error}") from error
         except TimeoutError as error:
-            raise BmcUnreachableError(f"{path}: no answer within {self._config.timeout_seconds:g} s") from error
+            raise BmcUnreachableError(f"{path}: no answer within {self._config.answer_seconds:g} s") from error
         except (OSError, ValueError) as error:
             raise BmcUnreachableError(f"{path}: {str(error) or type(error).__name__}") from error
         finally:

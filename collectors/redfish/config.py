@@ -92,7 +92,7 @@ class RedfishConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """How often sensors, power and temperatures of each BMC are read."""
     inventory_every_seconds: Seconds = 3600.0
     """How often is looked at what there is: parts, firmware, which sensors there are."""
-    timeout_seconds: Seconds = 20.0
+    answer_seconds: Seconds = 20.0
     """How long a BMC may take over one answer; a connection, half of that."""
     sweep_seconds: Seconds = 240.0
     """How long one reading of one BMC may take as a whole: it goes on from there the next time."""

@@ -16,7 +16,7 @@ class Reads:
 
     def __init__(self, bmc: Bmc, **options: Any) -> None:
         self.bmc = bmc
-        self.config = RedfishConfig(**({"timeout_seconds": 5.0} | options))
+        self.config = RedfishConfig(**({"answer_seconds": 5.0} | options))
         address = Address(address=bmc.url, name="b", user=bmc.user, password=bmc.password)
         self.client = Client(address, self.config, Trust(ca_file=self.config.ca_file))
         self.reader = Reader(self.client, self.config)

@@ -33,6 +33,7 @@ from aggregator.inventory_facts import (
 )
 from aggregator.inventory_progress import CLASSES, Kept
 from aggregator.inventory_runs import Run, Runs
+from aggregator.inventory_waiting import Waiting
 from aggregator.ledger.entries import Entry
 from aggregator.ledger.facts import Adopt, seen_dirty
 from aggregator.ledger.journal import LeadLostError
@@ -116,6 +117,7 @@ class Inventory:
         self._settled_at = clock()
         self._following = Following(log, self.name, announce, _log)
         self._runs = Runs(control)
+        self._waiting = Waiting(resend, clock)
         self.hearing = Hearing(silence_s, clock, wall_ns)
         self.status = InventoryStatus()
         self.known = False
@@ -195,6 +197,7 @@ class Inventory:
             found = await self.read_all()
             if self._clock() - checked >= _CHECK_SECONDS:
                 checked = self._clock()
+                self._waiting.ask()
                 await self.check_silence()
             if self._clock() - self._settled_at >= _SETTLE_SECONDS:
                 self._settled_at = self._clock()
@@ -332,7 +335,9 @@ class Inventory:
                 if not speaks(self._ledger.peek(), said):
                     self._ledger.apply_now(partial(begin_run, said=said))
                 self.status.facts += self._ledger.apply_now(partial(left_behind, said=said))
+                devices = len(self._ledger.peek().devices)
                 self.status.facts += self._ledger.apply_now(partial(facts, said=said, adopt=self._adopt))
+                self._waiting.note(said, self._ledger.peek(), new=len(self._ledger.peek().devices) > devices)
 
     def _compare(self, envelope: Envelope) -> None:
         """Compare a heartbeat's hash with the documents that we hold, and withdraw what is proved to be gone."""

@@ -47,6 +47,7 @@ class Node:
 
     def __init__(self, name: str, epoch: str = "e1") -> None:
         self.name, self.epoch = name, epoch
+        self.collector = "nvml"
         self.rows = self.order = 0
         self.texts: dict[str, str] = {}
 
@@ -63,7 +64,7 @@ class Node:
             CAPABILITY,
             subject or self.name,
             ["collector"],
-            [[device, "nvml"]],
+            [[device, self.collector]],
             [0],
             1000 + self.rows,
             [0],

@@ -174,7 +174,8 @@ def test_partitions_of_different_gpus_have_the_same_numbers(book: Book) -> None:
 def test_what_a_bmc_tells_of_the_parts_of_its_machine_are_no_others(book: Book) -> None:
     """It is a subject of its own, and sees them from outside."""
     begin(book, "bmc:1")
-    assert [False, False] == marked(see(book, told(serial="S1")), see(book, told(serial="S1"), "bmc:1"))
+    module = msgspec.structs.replace(told(serial="S1"), kind=DeviceKind.MEMORY_MODULE)
+    assert [False, False] == marked(see(book, module), see(book, module, "bmc:1"))
 
 
 def test_mark_goes_once_the_other_node_is_gone_for_good(book: Book) -> None:

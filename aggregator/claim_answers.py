@@ -37,6 +37,16 @@ def taken(state: State, publisher: str, report: ClaimReport, told: DeviceReport)
     return [], None
 
 
+def kept(state: State, publisher: str, report: ClaimReport) -> tuple[list[Entry], object]:
+    """Take a publisher's word that its nodes keep what a claim holds of them beside devices. Again: nothing new."""
+    found = claims.find(state, report.claim)
+    mine = (node for node in report.nodes if node in state.nodes and state.nodes[node].publisher == publisher)
+    nodes = [node for node in mine if node in found.unkept]
+    if not nodes or found.state is not ClaimState.PROVISIONING:
+        return [], None
+    return claims.confirm(state, report.claim, Epoch(report.generation, report.sequence), [], nodes=nodes)
+
+
 def _held(state: State, claim: str, epoch: Epoch, device: Device) -> Held:
     """Give what a claim holds of a device: who is told of nothing has nothing to say of it."""
     found = claims.find(state, claim)

@@ -127,6 +127,11 @@ class ClaimCarrier:
             for report in reports
             for device in report.devices
         ]
+        took += [
+            self._ledger.decide(partial(claim_answers.kept, publisher=publisher, report=report))
+            for report in reports
+            if report.nodes
+        ]
         for refused in await _all(took):
             if not isinstance(refused, MusterError) or getattr(refused, "status", 503) >= 500:
                 raise refused  # it was not decided: the node says it again

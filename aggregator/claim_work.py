@@ -44,8 +44,9 @@ def _held(state: State, name: str, node: str) -> ClaimStep | None:
         return None
     epoch = (claim.epoch.generation, claim.epoch.sequence)
     return ClaimStep(
-        claim.id, Step.PREPARE, claim.tenant, claim.consumer, *epoch, [], claim.lease_seconds, {node: amounts}
-    )
+        claim.id, Step.PREPARE, claim.tenant, claim.consumer, *epoch, [], claim.lease_seconds, {node: amounts},
+        confirm=claim.state is ClaimState.PROVISIONING and node in claim.unkept,
+    )  # fmt: skip
 
 
 def _step(state: State, name: str, node: str) -> ClaimStep | None:

@@ -48,6 +48,7 @@ class Hearing:
         """Give which nodes fell silent, and which speak again; nothing of partitions where we are behind."""
         now = self._clock()
         entries: list[Entry] = []
+        again: list[str] = []
         for node in state.nodes.values():
             if not node.publisher:
                 continue
@@ -57,5 +58,5 @@ class Hearing:
                 entries.append(NodeReached(node.id, live=False, why=f"not heard for {now - heard:.0f} s"))
             elif not silent and not node.live and now - heard < self._silence_s:
                 entries.append(NodeReached(node.id, live=True))
-                entries += conflicts.of_node(state, node.id)
-        return entries
+                again.append(node.id)
+        return [*entries, *conflicts.of_nodes(state, again)]

@@ -68,11 +68,13 @@ class ClaimStep(msgspec.Struct, array_like=True, frozen=True):
     sequence: int
     """With the generation: the claim's epoch. A node refuses a lower one than it has seen of what excludes a device."""
     devices: list[ClaimDevice]
-    """[]: the claim holds nothing of the node but `amounts`; there is nothing to do, but to keep that."""
+    """[]: the claim holds nothing of the node but `amounts`; there is nothing to do, but to keep that, and say so."""
     lease_seconds: float = 3600.0
     """The claim's term: with it a lost ledger restores the claim from the node's checkpoint."""
     amounts: dict[str, dict[str, int]] = {}
     """What the claim holds beside devices, in base units, by node; kept for the same end, and nothing else."""
+    confirm: bool = False
+    """Without devices: whether the node is to report, without devices, that it keeps it."""
 
 
 class Made(msgspec.Struct, array_like=True, frozen=True):
@@ -115,6 +117,8 @@ class ClaimReport(msgspec.Struct, array_like=True, frozen=True):
     generation: int
     sequence: int
     devices: list[DeviceReport]
+    nodes: list[str] = []
+    """Those of the publisher's that keep what the claim holds of them beside devices, as they were asked to."""
 
 
 class CheckpointClaim(msgspec.Struct, array_like=True, frozen=True):

@@ -63,8 +63,12 @@ def _provisioned(state: State, entry: Provisioned) -> None:
     for held in claim.devices:
         state.move(state.devices[held.device], "provisioning")
     claim.began_ns = state.time_ns
-    # of amounts alone there is nothing that a node could confirm
-    _now(state, claim, ClaimState.PROVISIONING if claim.devices else ClaimState.ACTIVE)
+    if entry.kept:
+        there = {held.node for held in claim.devices}
+        claim.unkept = dict.fromkeys(node for node in claim.amounts if node not in there)
+    _now(state, claim, ClaimState.PROVISIONING if claim.devices or claim.unkept else ClaimState.ACTIVE)
+    for node in claim.unkept:
+        state.touch_node(node)
 
 
 def _confirmed(state: State, entry: Confirmed) -> None:
@@ -74,7 +78,11 @@ def _confirmed(state: State, entry: Confirmed) -> None:
         claim.confirmed[name] = None
         if name in entry.ids:
             name_made(state, state.devices[name], entry.ids[name])
-    _now(state, claim, ClaimState.ACTIVE if len(claim.confirmed) == len(claim.devices) else claim.state)
+    claim.unkept = {node: None for node in claim.unkept if node not in entry.nodes}
+    whole = len(claim.confirmed) == len(claim.devices) and not claim.unkept
+    _now(state, claim, ClaimState.ACTIVE if whole else claim.state)
+    for node in entry.nodes:
+        state.touch_node(node)
 
 
 def _renewed(state: State, entry: Renewed) -> None:
@@ -169,6 +177,7 @@ def _claim_restored(state: State, entry: ClaimRestored) -> None:
         began_ns=old.began_ns if old and old.began_ns is not None else state.time_ns,
         reason="restored from its node's checkpoint",
         version=state.sequence,
+        unkept=old.unkept if old is not None and live else {},
     )
     state.claims[claim.id] = claim
     make_planned(state, entry.devices)

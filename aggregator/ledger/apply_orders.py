@@ -101,7 +101,7 @@ def _node_replaced(state: State, entry: NodeReplaced) -> None:
     old.devices = {}
     old.retired = True
     for claim in claims:
-        claim.rename(old.id, new.id)
+        claim.rename(old.id, new.id, add=entry.add)
         claim.version = state.sequence
         state.hold(claim)
     state.touch_node(old.id)

@@ -129,7 +129,7 @@ def provision(state: State, claim: str, version: int | None = None) -> tuple[lis
     if changed:
         devices = [state.devices[objection.device] for objection in changed]
         return invalidate(state, devices, "; ".join(objection.message for objection in changed)), changed
-    return [Provisioned(claim)], []
+    return [Provisioned(claim, kept=True)], []
 
 
 def _changed(state: State, claim: Claim, held: Held) -> Objection | None:
@@ -158,18 +158,25 @@ def part_of_held(state: State, held: Held) -> str:
 
 
 def confirm(
-    state: State, claim: str, epoch: Epoch, devices: Sequence[str], ids: dict[str, Made] | None = None
+    state: State,
+    claim: str,
+    epoch: Epoch,
+    devices: Sequence[str],
+    ids: dict[str, Made] | None = None,
+    nodes: Sequence[str] = (),
 ) -> tuple[list[Entry], Claim]:
     """Take a node's word that devices are the claim's, under its epoch. Again: nothing new.
 
-    `ids` are those of partitions that were made; without them a partition is not confirmed. Raises ClaimError for that,
-    for another epoch, and for a claim that is past confirming: its node undoes it.
+    `nodes`: those that keep what it holds of them beside devices. `ids` are those of partitions that were made; without
+    them a partition is not confirmed. Raises ClaimError for that, for another epoch, and for a claim that is past
+    confirming: its node undoes it.
     """
     found = find(state, claim)
     if found.epoch != epoch:
         raise ClaimError(f"claim {claim} has epoch {found.epoch}, not {epoch}")
     new = [name for name in devices if name not in found.confirmed]
-    if not new:
+    keep = [node for node in nodes if node in found.unkept]
+    if not new and not keep:
         return [], found
     if found.state is not ClaimState.PROVISIONING:
         raise ClaimError(f"claim {claim} is {found.state.value}: it takes no confirmation")
@@ -183,7 +190,7 @@ def confirm(
     unnamed = [name for name in new if state.devices[name].planned and name not in made]
     if unnamed:
         raise ClaimError(f"claim {claim}: {', '.join(unnamed)}: a partition that was made is confirmed with its ids")
-    return [Confirmed(claim, new, made)], found
+    return [Confirmed(claim, new, made, keep)], found
 
 
 def renew(
@@ -197,6 +204,8 @@ def renew(
         raise ClaimInvalidError(f"lease_seconds: {seconds} is not from {MIN_LEASE:g} to {MAX_LEASE:g}")
     if found.state is ClaimState.SUSPECT and not all(_still(state, found, held) for held in found.devices):
         raise ClaimError(f"claim {claim} was suspect, and part of it was taken back: release it")
+    if found.state is ClaimState.SUSPECT and found.unkept:
+        raise ClaimError(f"claim {claim} was suspect before its nodes confirmed it: release it")
     return [Renewed(claim, seconds)], found
 
 
@@ -232,9 +241,17 @@ def release(
 
 
 def begin_undo(state: State, claim: str, why: str) -> tuple[list[Entry], Claim]:
-    """Decide that a provision failed and its nodes undo it. A claim that is not being provisioned: nothing new."""
+    """Decide that a provision failed and its nodes undo it. A claim that is not being provisioned: nothing new.
+
+    Of amounts alone there is nothing to undo: it has failed at once.
+    """
     found = find(state, claim)
-    return ([UndoBegun(claim, why)] if found.state is ClaimState.PROVISIONING else []), found
+    if found.state is not ClaimState.PROVISIONING:
+        return [], found
+    entries: list[Entry] = [UndoBegun(claim, why)]
+    if all(held.device in found.undone for held in found.devices):
+        entries.append(Undone(claim, []))
+    return entries, found
 
 
 def undone(state: State, claim: str, epoch: Epoch, devices: Sequence[str]) -> tuple[list[Entry], Claim]:

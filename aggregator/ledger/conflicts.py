@@ -7,7 +7,7 @@ It is looked at whenever a device says who it is, and when a node that was silen
 there, and one of a silent node that a claim may have in use; the mark goes with the last of the others.
 """
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 
 import msgspec
 
@@ -31,16 +31,24 @@ class _Stated(msgspec.Struct, frozen=True):
 
 
 def of_view(
-    state: State, name: str, node: str, view: View, profile: Profile, device: Device | None = None
+    state: State,
+    name: str,
+    node: str,
+    view: View,
+    profile: Profile,
+    device: Device | None = None,
+    before: Sequence[Entry] = (),
 ) -> Iterator[Entry]:
-    """Yield the marks that follow when a view shows who a device is; `device` None: it is seen first."""
+    """Yield the marks that follow when a view shows who a device is; `device` None: it is seen first.
+
+    `before`: what was decided already, and is not in the state yet.
+    """
     part = merge_part(Part() if device is None else device.part, profile.part, view)
     kind = profile.kind
     if device is not None and kind is DeviceKind.PCI_FUNCTION:
         kind = device.kind  # what another collector told
     slot = view.slot if device is None else merged(device.slot, view.slot)
-    marked = device is not None and CONFLICT in device.taints
-    yield from _marks(state, _Stated(name, node, kind, part, slot), marked=marked)
+    yield from _marks(state, _Stated(name, node, kind, part, slot), _Marked(state, before), [node])
 
 
 def merged(known: Slot, seen: Slot) -> Slot:
@@ -48,29 +56,49 @@ def merged(known: Slot, seen: Slot) -> Slot:
     return seen if seen.address or seen.path else known
 
 
-def of_node(state: State, node: str) -> Iterator[Entry]:
-    """Yield the marks that follow when a node speaks again: elsewhere its parts may have shown themselves meanwhile."""
-    for device in state.devices_of(node):
-        if device.reach is Reach.LIVE:
-            yield from _marks(state, _stated(device), marked=CONFLICT in device.taints)
+def of_nodes(state: State, nodes: Collection[str]) -> Iterator[Entry]:
+    """Yield the marks that follow when nodes speak again, or have shown their checkpoints, all at once.
+
+    Elsewhere their parts may have shown themselves meanwhile.
+    """
+    marked = _Marked(state)
+    for device in (one for node in nodes for one in state.devices_of(node) if one.reach is Reach.LIVE):
+        yield from _marks(state, _stated(device), marked, nodes)
 
 
 def _stated(device: Device) -> _Stated:
     return _Stated(device.id, device.node, device.kind, device.part, device.slot)
 
 
-def _marks(state: State, one: _Stated, *, marked: bool) -> Iterator[Entry]:
+def _marks(state: State, one: _Stated, marked: "_Marked", speaking: Collection[str]) -> Iterator[Entry]:
+    """Yield the marks of one that is there and of those that contradict it.
+
+    Nodes in `speaking` speak from now on, whatever is known of them yet.
+    """
     for other, key in _rivals(state, one):
-        reach = state.reach(other)
+        reach = other.reach if other.node in speaking else state.reach(other)
         if not (reach is Reach.LIVE or (reach is not Reach.ABSENT and may_be_in_use(state, other))):
             continue
         places = f"{one.node} {one.slot.path} as {one.device}, and at {other.node} {other.slot.path} as {other.id}"
         mark = Taint(CONFLICT, Effect.NO_SCHEDULE, f"{key} is seen at {places}", "ledger", state.time_ns)
-        if CONFLICT not in other.taints:
-            yield Tainted(other.node, other.id, mark)
-        if not marked:
-            marked = True
-            yield Tainted(one.node, one.device, mark)
+        for node, name in ((other.node, other.id), (one.node, one.device)):
+            if marked.add(name):
+                yield Tainted(node, name, mark)
+
+
+class _Marked:
+    """Who is marked, with what was decided and is not in the state yet."""
+
+    def __init__(self, state: State, before: Iterable[Entry] = ()) -> None:
+        self._state = state
+        self._now = {one.device: False for one in before if isinstance(one, Untainted) and one.rule == CONFLICT}
+
+    def add(self, name: str) -> bool:
+        """Mark a device; False when it is marked already."""
+        device = self._state.devices.get(name)
+        known = self._now.get(name, device is not None and CONFLICT in device.taints)
+        self._now[name] = True
+        return not known
 
 
 def _rivals(state: State, one: _Stated) -> Iterator[tuple[Device, str]]:

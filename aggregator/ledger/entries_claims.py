@@ -27,6 +27,8 @@ class Provisioned(LedgerEntry, frozen=True, tag=21):
     """The nodes will be told: from here on the devices may be in use."""
 
     claim: str
+    kept: bool = False
+    """Nodes of which it holds amounts alone confirm that they keep that. Of entries written before this field: not."""
 
 
 class Confirmed(LedgerEntry, frozen=True, tag=22):
@@ -38,6 +40,8 @@ class Confirmed(LedgerEntry, frozen=True, tag=22):
     claim: str
     devices: list[str]
     ids: dict[str, Made] = msgspec.field(default_factory=dict)
+    nodes: list[str] = msgspec.field(default_factory=list)
+    """Nodes that keep what it holds of them beside devices."""
 
 
 class Renewed(LedgerEntry, frozen=True, tag=23):

@@ -68,6 +68,8 @@ class NodeReplaced(LedgerEntry, frozen=True, tag=47):
     node: str
     successor: str
     who: str = ""
+    add: bool = False
+    """What claims hold of both is theirs of the successor. Of entries written before this field: of the old node's."""
 
 
 class RatioSet(LedgerEntry, frozen=True, tag=48):

@@ -287,9 +287,14 @@ class Claim(msgspec.Struct, array_like=True, gc=False):
     """Why it is in this state, for people."""
     version: int = 0
     """Ledger sequence of its last change: conditional writes quote it."""
+    unkept: dict[str, None] = {}
+    """Nodes of which it holds amounts alone, and that have yet to confirm that they keep that for a lost ledger."""
 
-    def rename(self, old: str, new: str) -> None:
-        """Follow a node to its new id."""
+    def rename(self, old: str, new: str, *, add: bool) -> None:
+        """Follow a node to its new id; with `add`, amounts that it holds under both are added up.
+
+        Nothing is changed in place: what was granted is the entry's as well.
+        """
         self.devices = [
             msgspec.structs.replace(held, node=new, part=renamed_part(held.part, old, new))
             if held.node == old
@@ -297,7 +302,12 @@ class Claim(msgspec.Struct, array_like=True, gc=False):
             for held in self.devices
         ]
         if old in self.amounts:
-            self.amounts[new] = self.amounts.pop(old)
+            moved, before = dict(self.amounts[old]), self.amounts.get(new, {}) if add else {}
+            for amount, number in before.items():
+                moved[amount] = moved.get(amount, 0) + number
+            if old in self.unkept:
+                self.unkept = dict.fromkeys(new if name == old else name for name in self.unkept)
+            self.amounts = {name: amounts for name, amounts in self.amounts.items() if name != old} | {new: moved}
 
 
 class Variant(msgspec.Struct, array_like=True, frozen=True):

@@ -156,7 +156,7 @@ def replace(state: State, node: str, successor: str, who: str) -> tuple[list[Ent
     if found is None or (found.retired and not found.devices and not state.claims_on.get(node)):
         return [], claims_there(state, successor)
     entries: list[Entry] = [] if successor in state.nodes else [NodeSeen(successor, found.name)]
-    return [*entries, NodeReplaced(node, successor, who)], claims_there(state, node)
+    return [*entries, NodeReplaced(node, successor, who, add=True)], claims_there(state, node)
 
 
 def claims_there(state: State, node: str) -> list[Claim]:

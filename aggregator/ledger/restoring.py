@@ -10,7 +10,7 @@ from typing import Final
 
 import msgspec
 
-from aggregator.ledger import asks, claims
+from aggregator.ledger import asks, claims, conflicts
 from aggregator.ledger.entries import (
     CheckpointShown,
     ClaimRestored,
@@ -83,7 +83,8 @@ def restore(state: State, publisher: str, claim: CheckpointClaim) -> tuple[list[
             told = f"its node keeps it at epoch {claim.generation}.{claim.sequence}"
             return [], Restored(claim.claim, conflict=f"the ledger has it at epoch {found.epoch}, and {told}")
         if found.state is ClaimState.RESERVED:
-            return [Provisioned(found.id)], Restored(claim.claim)  # its node was told by the ledger that was lost
+            # its node was told by the ledger that was lost
+            return [Provisioned(found.id, kept=True)], Restored(claim.claim)
         if found.state not in (ClaimState.ACTIVE, ClaimState.SUSPECT):
             return [], Restored(claim.claim)
     elif not lost(state, claim):
@@ -105,14 +106,14 @@ def restore(state: State, publisher: str, claim: CheckpointClaim) -> tuple[list[
 def _back(state: State, publisher: str, claim: CheckpointClaim, known: set[str]) -> tuple[list[Held], Restored]:
     """Give what is the claim's again, beside what is `known` to be, and what has to wait or be told."""
     back: dict[str, Held] = {}
-    pending, conflicts = False, []
+    pending, against = False, []
     for one in claim.devices:
         device = find_kept(state, publisher, one)
         gpu = _gpu(state, publisher, one) if device is None else None
         if gpu is not None:
             held, conflict = _planned(state, gpu, claim, one)
             if conflict:
-                conflicts.append(conflict)
+                against.append(conflict)
             else:
                 back[held.device] = held
         elif device is None:
@@ -120,12 +121,12 @@ def _back(state: State, publisher: str, claim: CheckpointClaim, known: set[str])
         elif device.id not in known:
             conflict = _in_the_way(state, device, claim, one)
             if conflict:
-                conflicts.append(conflict)
+                against.append(conflict)
             else:
                 mode = Mode(one.mode)
                 parent = device.parent if one.profile else ""
                 back[device.id] = Held(device.id, device.node, mode, one.part, one.profile, dict(one.expected), parent)
-    return list(back.values()), Restored(claim.claim, pending, "; ".join(conflicts))
+    return list(back.values()), Restored(claim.claim, pending, "; ".join(against))
 
 
 def _amounts(state: State, publisher: str, claim: CheckpointClaim, node: str) -> dict[str, dict[str, int]]:
@@ -182,10 +183,10 @@ def _planned(state: State, gpu: Device, claim: CheckpointClaim, one: ClaimDevice
     there = (one for one in partitions(state, gpu.id) if not one.planned and slices(one) == plan.place.mask)
     same = next((one.id for one in there), "")
     held = msgspec.structs.replace(held, device=same or held.device)
-    conflicts = [_in_the_way(state, other, claim, one) for other in _there(state, held) if other is not gpu]
+    against = [_in_the_way(state, other, claim, one) for other in _there(state, held) if other is not gpu]
     if gpu.hold is not None:
-        conflicts.append(_in_the_way(state, gpu, claim, one))
-    return held, "; ".join(conflict for conflict in conflicts if conflict)
+        against.append(_in_the_way(state, gpu, claim, one))
+    return held, "; ".join(conflict for conflict in against if conflict)
 
 
 def _there(state: State, held: Held) -> list[Device]:
@@ -236,4 +237,5 @@ def show(state: State, nodes: Iterable[str], kept: Checkpoint) -> tuple[list[Ent
         why = f"its node was told of epoch {kept.generation}.{kept.sequence}, which this ledger has lost"
         there = (device for node in mine for device in state.devices_of(node.id))
         entries += [Passed(one.id, "doubted", "ledger", why) for one in there if one.lifecycle is Lifecycle.FREE]
-    return [*entries, *(CheckpointShown(node.id, state.generation) for node in mine)], None
+    entries += [CheckpointShown(node.id, state.generation) for node in mine]
+    return [*entries, *conflicts.of_nodes(state, [node.id for node in mine if node.live])], None

@@ -137,14 +137,19 @@ class CheckpointFile:
         Raises CheckpointError; then what was kept before still is.
         """
         before = self._file.claims
-        wanted = {
-            step.claim: KeptClaim(
-                step.tenant, step.consumer, step.generation, step.sequence, step.lease_seconds, amounts=step.amounts
-            )
-            for step in steps
+        after = {
+            name: msgspec.structs.replace(claim, amounts=dict(claim.amounts))
+            for name, claim in before.items()
+            if claim.devices
         }
-        kept = {name: claim for name, claim in before.items() if claim.devices}
-        self._file.claims = {**wanted, **kept}
+        for step in steps:  # of several nodes that one publisher speaks for, each is a step
+            epoch = (step.generation, step.sequence)
+            kept = after.get(step.claim)
+            if kept is None:
+                kept = after[step.claim] = KeptClaim(step.tenant, step.consumer, *epoch, step.lease_seconds)
+            if epoch == (kept.generation, kept.sequence):
+                kept.amounts |= step.amounts
+        self._file.claims = after
         if self._file.claims == before:
             return
         try:

@@ -64,6 +64,15 @@ class Job(msgspec.Struct):
         return order_of(self.work, self.device)
 
 
+class _Keeping(msgspec.Struct):
+    """A step without devices, once it is kept."""
+
+    work: ClaimStep
+    told: bool = False
+    carried: bool = False
+    """As of a `Job`."""
+
+
 class Worker:
     """One node's work."""
 
@@ -87,6 +96,8 @@ class Worker:
         self._busy: set[str] = set()
         self._amounts: list[ClaimStep] | None = None
         """Steps without devices that are yet to be kept."""
+        self._keeping: dict[tuple[str, str], _Keeping] = {}
+        """(claim, node) -> what the aggregator waits to hear of, that it is kept."""
 
     # --- the control channel ------------------------------------------------------------------------------------------
 
@@ -105,6 +116,9 @@ class Worker:
                     wanted[key] = job
             self._jobs = wanted
             self._amounts = [step for step in steps if not step.devices]
+            self._keeping = {
+                (step.claim, node): _Keeping(step) for step in self._amounts if step.confirm for node in step.amounts
+            }
             self._hold()
         self._changed()
 
@@ -133,25 +147,40 @@ class Worker:
                 key = (step.claim, step.step, step.generation, step.sequence)
                 report = told.setdefault(key, ClaimReport(*key, []))
                 report.devices.append(job.report)
-            return list(told.values()) or None
+            return [*told.values(), *self._kept(MAX_REPORTS - count)] or None
+
+    def _kept(self, most: int) -> Iterator[ClaimReport]:
+        for (claim, node), one in self._keeping.items() if self._amounts is None else ():
+            if one.told or one.carried or most <= 0:
+                continue
+            one.carried = True
+            most -= 1
+            yield ClaimReport(claim, Step.PREPARE, one.work.generation, one.work.sequence, [], [node])
+
+    def _told(self) -> "Iterator[Job | _Keeping]":
+        yield from self._jobs.values()
+        yield from self._keeping.values()
 
     def heard(self) -> None:
         """The request that carried the reports was answered."""
         with self._lock:
-            for job in self._jobs.values():
-                job.told, job.carried = job.told or job.carried, False
+            for one in self._told():
+                one.told, one.carried = one.told or one.carried, False
 
     def unheard(self) -> None:
         """Nobody answered: who answers next is told everything."""
         with self._lock:
-            for job in self._jobs.values():
-                job.told = job.carried = False
+            for one in self._told():
+                one.told = one.carried = False
 
     @property
     def has_news(self) -> bool:
         """Whether there is something to report that no request carries yet."""
         with self._lock:
-            return any(job.report is not None and not (job.told or job.carried) for job in self._jobs.values())
+            kept = self._keeping.values() if self._amounts is None else ()
+            return any(not (one.told or one.carried) for one in kept) or any(
+                job.report is not None and not (job.told or job.carried) for job in self._jobs.values()
+            )
 
     def checkpoint(self) -> Checkpoint:
         """Give what is kept of claims."""

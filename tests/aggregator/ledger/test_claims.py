@@ -5,7 +5,7 @@ import pytest
 from aggregator.claim_work import work_of
 from aggregator.ledger import claims, cleaning
 from aggregator.ledger.asks import Ask, Pick
-from aggregator.ledger.entries import NodeReached
+from aggregator.ledger.entries import NodeReached, Provisioned
 from aggregator.ledger.model import Claim, Device
 from aggregator.ledger.state import State
 from aggregator.ledger.words import ClaimState, Lifecycle
@@ -45,6 +45,9 @@ class World:
     def provision(self, tenant: str, name: str, *devices: Device, vcpus: int = 0) -> None:
         self.grant(tenant, name, *devices, vcpus=vcpus)
         self.book.decide(claims.provision(self.state, name))
+
+    def keep(self, name: str, *nodes: str) -> None:
+        self.book.decide(claims.confirm(self.state, name, self.claim(name).epoch, [], nodes=nodes))
 
     def confirm(self, name: str, *devices: Device) -> None:
         self.book.decide(claims.confirm(self.state, name, self.claim(name).epoch, [one.id for one in devices]))
@@ -132,9 +135,11 @@ def test_claim_that_was_confirmed_meanwhile_is_not_undone() -> None:
 
 @pytest.mark.parametrize("how", ["released", "expired and released", "expired and renewed", "fenced"])
 def test_claim_of_amounts_alone_lives_and_ends(how: str) -> None:
-    """No node has anything to confirm: it is active at once, and nothing of it is left when it is over."""
+    """Its node has it before it is active, and nothing of it is left when it is over."""
     world = World(confirmed=True)
     world.provision("t2", "c2", vcpus=40)
+    assert ClaimState.PROVISIONING is world.claim("c2").state
+    world.keep("c2", "n1")
     assert ClaimState.ACTIVE is world.claim("c2").state
     if how.startswith("expired"):
         world.book.decide(claims.expire(world.state, "c2"))
@@ -150,3 +155,53 @@ def test_claim_of_amounts_alone_lives_and_ends(how: str) -> None:
     assert ClaimState.RELEASED is world.claim("c2").state
     assert 0 == world.state.nodes["n1"].used.get("vcpus", 0)
     assert "t2" not in world.state.tenants
+
+
+def test_a_claim_is_active_once_each_node_has_what_it_holds_of_it() -> None:
+    """Devices of one, amounts alone of two: whoever confirms last. A ledger lost then learns of all of it."""
+    world = World(confirmed=False)
+    for node in ("n3", "n4"):
+        begin(world.book, node)
+    world.book.decide(claims.release(world.state, "c1"))
+    world.book.decide(claims.undone(world.state, "c1", world.claim().epoch, [world.first.id, world.second.id]))
+    world.book.decide(cleaning.attest(world.state, world.first.id, "op", "by hand"))
+    amounts = {node: {"vcpus": 4} for node in ("n1", "n3", "n4")}
+    ask = Ask("t2", "job", [Pick(world.first.id)], amounts)
+    world.book.decide(claims.grant(world.state, ask, "c2"))
+    world.book.decide(claims.provision(world.state, "c2"))
+    steps = {node: work_of(world.state, node) for node in ("n1", "n3", "n4")}
+    assert {"n1": (1, False), "n3": (0, True), "n4": (0, True)} == {
+        node: (len(step.devices), step.confirm) for node, (step,) in steps.items()
+    }
+    world.keep("c2", "n3", "n1", "n9")
+    world.keep("c2", "n3")
+    world.confirm("c2", world.first)
+    assert (ClaimState.PROVISIONING, {"n4": None}) == (world.claim("c2").state, world.claim("c2").unkept)
+    world.keep("c2", "n4")
+    assert ClaimState.ACTIVE is world.claim("c2").state
+    assert [False, False] == [step.confirm for node in ("n3", "n4") for step in work_of(world.state, node)]
+
+
+def test_amounts_that_no_node_confirms_to_keep_are_given_back() -> None:
+    world = World(confirmed=True)
+    world.provision("t2", "c2", vcpus=40)
+    world.book.decide(claims.begin_undo(world.state, "c2", "not confirmed within 300 s"))
+    assert (ClaimState.FAILED, 0) == (world.claim("c2").state, world.state.nodes["n1"].used.get("vcpus", 0))
+    with pytest.raises(claims.ClaimError, match="takes no confirmation"):
+        world.keep("c2", "n1")
+
+
+def test_a_lease_that_ends_before_its_node_confirmed_is_not_renewed() -> None:
+    world = World(confirmed=True)
+    world.provision("t2", "c2", vcpus=40)
+    world.book.decide(claims.expire(world.state, "c2"))
+    with pytest.raises(claims.ClaimError, match="release it"):
+        claims.renew(world.state, "c2")
+
+
+def test_an_old_provision_of_amounts_alone_is_active_as_it_was_then() -> None:
+    """Entries keep their meaning: what was written before nodes confirmed it asks nobody."""
+    world = World(confirmed=True)
+    world.grant("t2", "c2", vcpus=40)
+    world.book.write([Provisioned("c2")])
+    assert (ClaimState.ACTIVE, {}) == (world.claim("c2").state, world.claim("c2").unkept)

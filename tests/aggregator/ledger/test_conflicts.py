@@ -3,12 +3,13 @@
 import msgspec
 import pytest
 
-from aggregator.ledger import claims, cleaning, conflicts
+from aggregator.ledger import claims, cleaning, conflicts, restoring
 from aggregator.ledger.asks import Ask, Pick, objections
 from aggregator.ledger.entries import NodeReached, NodeRetired, Untainted
 from aggregator.ledger.facts import withdraw
 from aggregator.ledger.model import Device
 from aggregator.ledger.words import CONFLICT, Lifecycle
+from schemas.claims import Checkpoint
 from schemas.device import DeviceKind, Document
 from tests.aggregator.ledger.worlds import Book, begin, document
 
@@ -37,7 +38,7 @@ def speaks(book: Book, node: str, *, live: bool) -> None:
     """Let a node fall silent, or speak again as the inventory records it."""
     book.write([NodeReached(node, live)])
     if live:
-        book.write(list(conflicts.of_node(book.state, node)))
+        book.write(list(conflicts.of_nodes(book.state, [node])))
 
 
 def hold(book: Book, device: Device) -> None:
@@ -113,7 +114,9 @@ def test_functions_of_one_card_are_rid_of_their_marks_together(book: Book) -> No
     for port in ports:
         book.write(conflicts.over(book.state, port))
     assert [False, False] == marked(*ports)
-    book.write([NodeRetired("n2", retired=False), NodeReached("n2", live=True), *conflicts.of_node(book.state, "n2")])
+    book.write(
+        [NodeRetired("n2", retired=False), NodeReached("n2", live=True), *conflicts.of_nodes(book.state, ["n2"])]
+    )
     assert [True, True, True] == marked(*ports, elsewhere)
     book.write(withdraw(book.state, "n2", next(iter(elsewhere.views)), "unplugged"))
     assert [False, False, False] == marked(*ports, elsewhere)
@@ -143,6 +146,26 @@ def test_a_number_that_one_of_two_states_beside_a_stronger_identity_is_compared(
     assert [] == conflicts.over(book.state, one)
     book.write(withdraw(book.state, "n1", next(iter(one.views if one.node == "n1" else other.views)), "unplugged"))
     assert [False, False] == marked(one, other)
+
+
+def test_parts_of_nodes_that_speak_again_at_once_are_compared_with_one_another(book: Book) -> None:
+    for node in ("n1", "n2"):
+        speaks(book, node, live=False)
+    one, other = see(book, gpu()), see(book, gpu(), "n2")
+    twin = see(book, gpu(SECOND))
+    book.write([Untainted(device.node, device.id, CONFLICT) for device in (one, other, twin)])
+    both = ["n1", "n2"]
+    book.write([*(NodeReached(node, live=True) for node in both), *conflicts.of_nodes(book.state, both)])
+    assert [True, True, True] == marked(one, other, twin)
+
+
+def test_parts_of_nodes_that_show_their_checkpoints_are_compared(book: Book) -> None:
+    """Until then nothing is known of them, and nothing contradicts them."""
+    book.decide(restoring.begin_generation(book.state, 10**18, "restored"))
+    one, other = see(book, gpu()), see(book, gpu(), "n2")
+    for node in ("n1", "n2"):
+        book.decide(restoring.show(book.state, [node], Checkpoint(0, 0, [])))
+    assert [True, True] == marked(one, other)
 
 
 def test_boards_of_two_share_a_number_and_are_two(book: Book) -> None:

@@ -4,8 +4,9 @@ import msgspec
 import pytest
 
 from aggregator.ledger import claims, cleaning, marks, nodes, uses
+from aggregator.ledger.apply import apply
 from aggregator.ledger.asks import Ask, ClaimInvalidError, NotGrantedError, Pick
-from aggregator.ledger.entries import NodeReached, NodeRun, NodeSeen
+from aggregator.ledger.entries import Granted, NodeReached, NodeRun, NodeSeen, encode_entry
 from aggregator.ledger.model import Device, Taint
 from aggregator.ledger.nodes import NodeUnknownError
 from aggregator.ledger.outside import Use
@@ -137,6 +138,21 @@ def test_a_name_means_one_node_whoever_uses_it(book: Book) -> None:
         with pytest.raises(UnknownNameError, match=why):
             Hypothesis(book.state).node(name)
     assert "n4" == marks.node_target(book.state, "n4").node
+
+
+def test_amounts_of_a_machine_under_both_of_its_ids_are_added_up(book: Book) -> None:
+    """And what was granted is told as it was granted: an entry does not change with what follows."""
+    begin(book, "n2")
+    ask = Ask("t1", "vm", [], {"n1": {"vcpus": 3, "memory_bytes": 5}, "n2": {"vcpus": 4}})
+    book.decide(claims.grant(book.state, ask, "c1"))
+    granted = encode_entry(book.written[-1].entry)
+    book.decide(nodes.replace(book.state, "n1", "n2", "op"))
+    assert {"n2": {"vcpus": 7, "memory_bytes": 5}} == book.state.claims["c1"].amounts
+    assert granted == encode_entry(next(one.entry for one in book.written if isinstance(one.entry, Granted)))
+    again = State()
+    for written in book.written:
+        apply(again, written.sequence, written.time_ns, written.entry)
+    assert book.state.digest() == again.digest()
 
 
 def test_two_nodes_cannot_have_one_name(book: Book) -> None:

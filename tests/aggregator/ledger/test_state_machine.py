@@ -65,6 +65,8 @@ class LedgerMachine(RuleBasedStateMachine):
         super().__init__()
         self.book = Book()
         self.made = 0
+        self.nodes = ["n1", "n2"]
+        """Ids that their machines have now."""
         self.used: dict[str, int] = {}
         """Device -> sequence of the last moment when a node may have had it in use."""
 
@@ -74,7 +76,7 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @initialize()
     def start(self) -> None:
-        for node in ("n1", "n2"):
+        for node in self.nodes:
             begin(self.book, node, vcpus=VCPUS)
             for one in fleet():
                 serial = f"{one.part.serial}-{node}" if one.part.serial else ""
@@ -133,7 +135,7 @@ class LedgerMachine(RuleBasedStateMachine):
     def _asked(self, chosen: list[Pick], tenant: str, vcpus: int, key: str) -> Any:
         if len({(pick.device, pick.profile) for pick in chosen}) < len(chosen):
             return multiple()
-        amounts = {"n1": {"vcpus": vcpus}} if vcpus else {}
+        amounts = {self.nodes[0]: {"vcpus": vcpus}} if vcpus else {}
         ask = Ask(tenant, "job", chosen, amounts, 60.0, key=key, request=f"{chosen} {amounts}")
         self.made += 1
         name = f"c{self.made}"
@@ -199,8 +201,9 @@ class LedgerMachine(RuleBasedStateMachine):
         names = [held.device for held in found.devices][: 1 if first else None]
         self.attempt(lambda: claims.undone(self.state, claim, found.epoch, names))
 
-    @rule(node=st.sampled_from(["n1", "n2"]))
-    def fence(self, node: str) -> None:
+    @rule(at=st.integers(0, 1))
+    def fence(self, at: int) -> None:
+        node = self.nodes[at]
         self.attempt(lambda: cleaning.fence(self.state, node, "op", now_ns=0, statement="the plug is in my hand"))
 
     @rule(index=st.integers(0, 30))
@@ -273,13 +276,15 @@ class LedgerMachine(RuleBasedStateMachine):
             device.node,
         )
 
-    @rule(node=st.sampled_from(["n1", "n2"]), live=st.booleans())
-    def silence(self, node: str, live: bool) -> None:
-        again = conflicts.of_node(self.state, node) if live else ()
+    @rule(at=st.integers(0, 1), live=st.booleans())
+    def silence(self, at: int, live: bool) -> None:
+        node = self.nodes[at]
+        again = conflicts.of_nodes(self.state, [node]) if live else ()
         self.book.write([NodeReached(node, live), *again])
 
-    @rule(node=st.sampled_from(["n1", "n2"]))
-    def reboot(self, node: str) -> None:
+    @rule(at=st.integers(0, 1))
+    def reboot(self, at: int) -> None:
+        node = self.nodes[at]
         self.book.write([NodeRun(node, node, f"epoch-{self.state.sequence}", "b2", unverified=True)])
 
     def _device(self, index: int) -> Device:
@@ -373,11 +378,11 @@ class LedgerMachine(RuleBasedStateMachine):
         held: Counter[str] = Counter()
         for claim in self.state.claims.values():
             if claim.state in LIVE_CLAIMS:
-                used["vcpus"] += claim.amounts.get("n1", {}).get("vcpus", 0)
+                used["vcpus"] += claim.amounts.get(self.nodes[0], {}).get("vcpus", 0)
                 held[claim.tenant] += len(claim.devices)
         assert used["vcpus"] <= VCPUS
         assert held["t1"] <= QUOTA
-        assert used["vcpus"] == self.state.nodes["n1"].used.get("vcpus", 0)
+        assert used["vcpus"] == self.state.nodes[self.nodes[0]].used.get("vcpus", 0)
 
     @invariant()
     def free_is_proved(self) -> None:

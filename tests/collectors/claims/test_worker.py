@@ -113,6 +113,43 @@ def test_amounts_alone_are_kept_as_told_and_what_cannot_be_written_is_tried_agai
     assert ["c-6"] == [one.claim for one in CheckpointFile(folder / "c").message().claims]
 
 
+def test_what_is_asked_to_be_kept_is_reported_once_it_is_on_disk(tmp_path: Path) -> None:
+    """Of each node that one publisher speaks for; again when nobody heard it, and no more when nobody asks."""
+    folder = tmp_path / "claims"
+    worker = Worker(CheckpointFile(folder / "c"), "b1")
+    asked = [
+        msgspec.structs.replace(step(5), amounts={node: {"vcpus": cores}}, confirm=True)
+        for node, cores in (("n1", 8), ("n2", 4))
+    ]
+    folder.write_text("in the way", encoding="utf-8")
+    worker.set_work(asked)
+    assert (False, None) == (worker.has_news, worker.reports())
+    folder.unlink()
+    assert worker.take() is None  # it is tried again
+    (kept,) = CheckpointFile(folder / "c").message().claims
+    assert {"n1": {"vcpus": 8}, "n2": {"vcpus": 4}} == kept.amounts
+    for _ in range(2):
+        assert worker.has_news
+        assert [("c-5", [], ["n1"]), ("c-5", [], ["n2"])] == [
+            (one.claim, one.devices, one.nodes) for one in worker.reports() or []
+        ]
+        assert (False, None) == (worker.has_news, worker.reports())
+        worker.unheard()
+    worker.heard()
+    worker.set_work([msgspec.structs.replace(one, confirm=False) for one in asked])
+    assert (False, None) == (worker.has_news, worker.reports())
+
+
+def test_amounts_of_another_node_are_kept_beside_devices(tmp_path: Path) -> None:
+    """One publisher of two nodes: the claim's device is on one, and amounts of both."""
+    file = CheckpointFile(tmp_path / "c")
+    both = msgspec.structs.replace(step(5, device("a")), amounts={"n1": {"vcpus": 8}})
+    file.confirm(both, device("a"), "b1")
+    file.hold([msgspec.structs.replace(step(5), amounts={"n2": {"vcpus": 4}})])
+    (kept,) = CheckpointFile(tmp_path / "c").message().claims
+    assert ({"n1": {"vcpus": 8}, "n2": {"vcpus": 4}}, ["a"]) == (kept.amounts, [one.device for one in kept.devices])
+
+
 def test_port_given_whole_later_fences_its_functions_and_the_other_way_round(tmp_path: Path) -> None:
     """Whole and parts exclude each other; functions do not exclude one another, in whatever order they come."""
     file = CheckpointFile(tmp_path / "c")

@@ -6,10 +6,11 @@ from typing import Final
 import msgspec
 
 from aggregator.inventory_runs import Run
-from aggregator.ledger import conflicts, marks
+from aggregator.ledger import bmcs, conflicts, marks
 from aggregator.ledger.asks import ClaimInvalidError
 from aggregator.ledger.entries import Entry, NodeReached, NodeRun, NodeSeen
 from aggregator.ledger.facts import Adopt, Sighting, observe, withdraw
+from aggregator.ledger.givable import GIVEN
 from aggregator.ledger.model import Taint, view_source
 from aggregator.ledger.state import State
 from aggregator.ledger.words import BMC_KEY, Effect
@@ -43,13 +44,30 @@ class Said(msgspec.Struct, frozen=True, gc=False):
         """Give the node that it is about: a BMC is joined to the machine of the system UUID that it tells.
 
         That is, where the publisher's scope lets it speak for this BMC as a subject of its own. Whoever speaks for
-        itself alone says nothing of other machines, whatever it calls its devices.
+        itself alone says nothing of other machines, whatever it calls its devices. What such a BMC tells of parts that
+        can be given to somebody is about that machine's.
         """
-        if self.document is not None and self.document.kind is DeviceKind.BMC:
+        if self.document is None or self.about == self.envelope.publisher:
+            return self.about
+        if self.document.kind is DeviceKind.BMC:
             system = str(self.document.capabilities.get("system_uuid", ""))
-            if system in state.nodes and self.about != self.envelope.publisher:
-                return system
-        return self.about
+            return system if system in state.nodes else self.about
+        return (self.machine(state) if self.document.kind in GIVEN else "") or self.about
+
+    def machine(self, state: State) -> str:
+        """Give the machine that the BMC which it is about is joined to; "" for none."""
+        return bmcs.joined_to(state, self.envelope.publisher, self.collector, self.about)
+
+    @property
+    def source(self) -> str:
+        """What tells its view of a device from others."""
+        return view_source(self.envelope.publisher, self.collector, self.device)
+
+    def is_waiting(self, state: State) -> bool:
+        """Tell whether it adds to a device that its machine has not described yet."""
+        if self.document is None or not bmcs.is_outside(self.about, self.collector, self.document.kind):
+            return False
+        return state.found.by_source.get((self.node(state), self.source)) is None
 
 
 def speaks(state: State, said: Said) -> bool:
@@ -88,7 +106,12 @@ def left_behind(state: State, said: Said) -> tuple[list[Entry], int]:
     source = view_source(said.envelope.publisher, said.collector, said.device)
     here = said.node(state) if said.document is not None else ""
     why = "its collector no longer describes it" if said.document is None else "it is another machine's, as it says now"
-    return _bmc_gone(state, source, why, but=here)
+    machine, envelope = said.machine(state), said.envelope
+    entries, _ = _bmc_gone(state, source, why, but=here)
+    if entries and machine:  # what it added goes with it
+        for one in list(bmcs.views_through(state, machine, envelope.publisher, said.collector, said.about)):
+            entries += withdraw(state, machine, one, why)
+    return entries, len(entries)
 
 
 def _bmc_gone(state: State, source: str, why: str, but: str) -> tuple[list[Entry], int]:
@@ -101,8 +124,8 @@ def facts(state: State, said: Said, adopt: Adopt) -> tuple[list[Entry], int]:
     """Give what is new in a document, and how many entries that are."""
     node, envelope = said.node(state), said.envelope
     if said.document is None:
-        source = view_source(envelope.publisher, said.collector, said.device)
-        entries = withdraw(state, node, source, "its collector no longer describes it")
+        why = "its collector no longer describes it"
+        entries = withdraw(state, node, said.source, why) or withdraw(state, said.machine(state), said.source, why)
     else:
         document = said.document if node == said.about else _joined(said.document)
         sighting = Sighting(node, envelope.publisher, said.collector, document, said.run.boot)
@@ -112,6 +135,8 @@ def facts(state: State, said: Said, adopt: Adopt) -> tuple[list[Entry], int]:
 
 def _joined(document: Document) -> Document:
     """Give what a BMC's document tells of the BMC: where things sit in its machine, that machine tells itself."""
+    if document.kind is not DeviceKind.BMC:
+        return bmcs.added(document)
     keys = [key for key in document.merge_keys if key.startswith(BMC_KEY)]
     told = {name: value for name, value in document.capabilities.items() if name not in _OF_PLACE}
     return msgspec.structs.replace(
@@ -121,8 +146,11 @@ def _joined(document: Document) -> Document:
 
 def withdraw_held(state: State, node: str, source: str, why: str) -> tuple[list[Entry], int]:
     """Give what follows when a document is held no more, of `node` or of the machine that a BMC was joined to."""
+    publisher, collector, _ = source.split("\n", 2)
     entries, elsewhere = withdraw(state, node, source, why), _bmc_gone(state, source, why, but=node)[0]
-    return [*entries, *elsewhere], len(entries) + len(elsewhere)
+    added = withdraw(state, bmcs.joined_to(state, publisher, collector, node), source, why)
+    found = [*entries, *elsewhere, *added]
+    return found, len(found)
 
 
 def follow_alert(state: State, alert: AlertTransition) -> tuple[list[Entry], int]:

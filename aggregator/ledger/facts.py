@@ -15,7 +15,7 @@ from typing import Final
 
 import msgspec
 
-from aggregator.ledger import claims, conflicts, in_use, uses
+from aggregator.ledger import bmcs, claims, conflicts, in_use, uses
 from aggregator.ledger.entries import (
     DeviceSeen,
     Entry,
@@ -92,6 +92,9 @@ def observe(state: State, sighting: Sighting, adopt: Adopt = seen_dirty) -> list
         entries.append(ProfileDefined(number, profile))
     view = state.sharing.view(_view(sighting, number, own), sighting.publisher)
     device, replaced = _find(state, sighting.node, view, profile)
+    outside = bmcs.is_outside(sighting.node, sighting.collector, profile.kind)
+    if outside and not bmcs.may_add(device):
+        return [] if replaced is None else _gone(state, replaced, view.source, "its BMC tells of another part there")
     if replaced is not None:
         entries += _gone(state, replaced, view.source, f"another part is in its slot: {view.serial or view.uuid}")
     if device is None:
@@ -100,8 +103,9 @@ def observe(state: State, sighting: Sighting, adopt: Adopt = seen_dirty) -> list
         entries += _parts(state, sighting.node, view, name)
     else:
         entries += _changes(device, view)
-        entries += _verified(device, view, profile)
-        entries += _passed(state, device, view)
+        if not outside:  # it may tell of a part that is there no more
+            entries += _verified(device, view, profile)
+            entries += _passed(state, device, view)
         name = device.id
     entries += conflicts.of_view(state, name, sighting.node, view, profile, device, entries)
     entries += _joined(state, sighting.node, view, name, device)
@@ -343,12 +347,15 @@ def _passed(state: State, device: Device, view: View) -> list[Entry]:
 def _gone(state: State, device: Device, source: str, why: str) -> list[Entry]:
     """A collector no longer sees a device; with its last view a claim that no node was told of is given back."""
     entries: list[Entry] = []
-    if set(device.views) <= {source}:
+    alone = bmcs.outside(device, beside=source)
+    last = set(device.views) <= {source, *alone}
+    if last:
         entries += claims.invalidate(state, [device], why)
         if device.planned and device.lifecycle is Lifecycle.RESERVED:
             return entries  # with its claim it is no device any more
+    entries += [ViewGone(device.id, one, "only its BMC tells of it still") for one in alone]
     entries.append(ViewGone(device.id, source, why))
-    if set(device.views) <= {source}:
+    if last:
         entries += conflicts.left_alone(state, device)
     return entries
 

@@ -10,7 +10,12 @@
     kind = "nvme-namespace"
     must = {sector_bytes = 4096, sectors = 937684566}
 
-Each collector takes the expectations of the kinds of device that it describes.
+    [[expect]]
+    kind = "bmc"
+    must = {firmware = "7.00.60.00", "firmware_versions:BIOS.Setup.1-1" = "1.8.2"}
+
+`<word>:<name>` is what the entry `<name>=...` of a list says. Each collector takes the expectations of the kinds of
+device that it describes.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -123,7 +128,17 @@ def _said(document: Document, word: str) -> Value | None:
     place = _PLACES.get(word)
     if place is not None and word not in document.capabilities:
         return place(document) or None
+    if ":" in word:
+        return _entry(document, *word.split(":", 1))
     return document.capabilities.get(word)
+
+
+def _entry(document: Document, word: str, name: str) -> Value | None:
+    """Give what an entry of a list of `<name>=<value>` says; None for none."""
+    entries = document.capabilities.get(word)
+    if not isinstance(entries, list):
+        return None
+    return next((value for entry in entries for key, _, value in [entry.partition("=")] if key == name), None)
 
 
 def _same(said: Value | None, value: Value) -> bool:

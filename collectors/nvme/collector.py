@@ -18,7 +18,8 @@ import msgspec
 from msgspec import Meta
 
 from collectors._uevents import Uevents
-from collectors.contract import Context, Emit
+from collectors.contract import Context, Emit, Objection
+from collectors.expected import Expected, drift_events, objections
 from collectors.metrics_nvme import NVME_DRIVE_METRICS, NVME_METRICS, NVME_OCP_METRICS, NVME_SENSOR_METRICS
 from collectors.nvme import logs, ocp, readings
 from collectors.nvme.admin import Admin, KernelAdmin
@@ -31,7 +32,7 @@ from collectors.nvme.units import Open, Unit, make_units, namespaces_of
 from collectors.nvme.watch import Notice, notice_of, parse_async
 from collectors.pci import Ear
 from collectors.pci_names import PciNames
-from schemas.device import Document
+from schemas.device import DeviceKind, Document
 from schemas.errors import NoDataError, PartialCollectError
 from schemas.events import EventSpec
 from schemas.metrics import MetricSpec
@@ -54,6 +55,9 @@ class NvmeConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """How often the SMART log is read; events have it read at once. Sleeping drives are not woken for it."""
     logs_every_seconds: Seconds = 300.0
     """How often the logs of errors, self-tests, sanitize, firmware and OCP are read."""
+    expectations: str = ""
+    """Path of a file that says how drives and name spaces must be: sector sizes, formats, mounts, firmware; what
+    differs is told as drift. Empty: no file."""
 
 
 class NvmeCollector:
@@ -66,7 +70,7 @@ class NvmeCollector:
         *NVME_SENSOR_METRICS,
         *NVME_OCP_METRICS,
     )
-    EVENTS: ClassVar[tuple[EventSpec, ...]] = EVENTS
+    EVENTS: ClassVar[tuple[EventSpec, ...]] = (*EVENTS, *drift_events("nvme", "Drives or name spaces"))
     Config: ClassVar[type[NvmeConfig]] = NvmeConfig
 
     def __init__(
@@ -89,8 +93,13 @@ class NvmeCollector:
         self._units: list[Unit] = []
         self._keep: Keep | None = None
         self._changes: Changes | None = None
+        self._expected = Expected("nvme", config.expectations, (DeviceKind.NVME, DeviceKind.NVME_NAMESPACE))
         self._found: deque[Event] = deque(maxlen=_MOST_FOUND)
         self._health_due = self._logs_due = float("-inf")
+
+    def check_options(self, *, attempt: bool) -> Iterator[Objection]:  # noqa: ARG002 - reading a file leaves no trace
+        """Give what cannot work as configured."""
+        yield from objections(self._config.expectations)
 
     def probe(self) -> str:
         """Give "" where there is an NVMe drive, else what is missing."""
@@ -149,19 +158,21 @@ class NvmeCollector:
     def describe(self) -> Iterator[Document]:
         """Give a document for every drive and name space; of those that may not be asked, what the kernel knows.
 
-        Raises PartialCollectError at the end when rights are lacking.
+        Raises PartialCollectError at the end when rights are lacking, or the file of expectations cannot be read.
         """
         self._look()
         spaces: list[Space] = []
         for unit in self._units:
             spaces += self._spaces(unit)
         describer = Describer(self._context.root, self._names, self._units, spaces)
-        for unit in self._units:
-            yield from describer.drive(unit)
+        documents, events = self._expected.check(one for unit in self._units for one in describer.drive(unit))
+        self._found.extend(events)
+        yield from documents
         self._kept().save()
-        denied = [unit.denied for unit in self._units if unit.denied]
-        if denied:
-            raise PartialCollectError(denied[0], failed=len(denied))
+        problems = [unit.denied for unit in self._units if unit.denied]
+        problems += [self._expected.problem] if self._expected.problem else []
+        if problems:
+            raise PartialCollectError(problems[0], failed=len(problems))
 
     def watch(self, emit: Emit, stopping: threading.Event) -> None:
         """Hear of drives from the kernel, and hand on what readings found: events have drives described again."""

@@ -30,7 +30,12 @@ class Machine:
     """A collector that is started, and its clock."""
 
     def __init__(
-        self, root: Path, state: Path | None = None, listen: Callable[[], Ear] | None = None, **drives: FakeDrive
+        self,
+        root: Path,
+        state: Path | None = None,
+        listen: Callable[[], Ear] | None = None,
+        config: NvmeConfig | None = None,
+        **drives: FakeDrive,
     ) -> None:
         self.clock = Clock()
         self.wall_ns = 1_700_000_000_000_000_000
@@ -38,7 +43,7 @@ class Machine:
             subject="node-a", log=logging.getLogger("nvme"), root=root, state_dir=state, level=lambda: Level.DEBUG
         )
         self.collector = NvmeCollector(
-            NvmeConfig(), context, self.clock, lambda: self.wall_ns, opener(**drives), listen
+            config or NvmeConfig(), context, self.clock, lambda: self.wall_ns, opener(**drives), listen
         )
 
     def start(self) -> "Machine":

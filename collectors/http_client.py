@@ -77,6 +77,11 @@ class Response:
             self._done = self._left == 0
         return data
 
+    @property
+    def buffered(self) -> bool:
+        """Whether more of it has come already than was given."""
+        return not self._done and self._connection.buffered
+
     def read(self, limit: int | None = None) -> bytes:
         """Give the rest of the body. Raises HttpError when that is more than `limit` bytes."""
         parts, size = [], 0
@@ -125,6 +130,11 @@ class Connection:
     def close(self) -> None:
         """Close. Safe twice."""
         self._sock.close()
+
+    @property
+    def buffered(self) -> bool:
+        """Whether something was received that nobody has asked for yet."""
+        return bool(self._buffer)
 
     # --- for Response ------------------------------------------------------------------------------------------------
 

@@ -109,6 +109,8 @@ class Client:
         self._basic = not config.sessions
         self._missing: dict[str, None] = {}
         self._unexpanded: set[str] = set()
+        self._doubted: set[str] = set()
+        """Collections of which the last attempt to have the members with them failed."""
         self._shelf: dict[str, tuple[str, bytes]] = {}
         self._shelf_bytes = 0
         self._last = float("-inf")
@@ -203,26 +205,36 @@ class Client:
             page = self.get(place)
 
     def _expanded(self, path: str) -> Resource | None:
-        """Give a collection with its members within; None, remembered, when this BMC cannot after all."""
+        """Give a collection with its members within; None when this BMC cannot after all, which is remembered.
+
+        What fails otherwise may do so by chance, and is believed when it happens twice in a row: some BMCs die of it.
+        """
         try:
             answer = self._authorised("GET", path + _EXPANSION, None, {})
-        except BmcUnreachableError:  # some die of it
-            self.faults.add("expand", path)
-            self._unexpanded.add(path)
-            return None
+        except BmcUnreachableError:
+            self._doubt(path, "no answer")
+            raise
         if answer.status == 200:
             try:
                 found, forgiven = decode(answer.body)
             except UnreadableError as error:
-                self.faults.add("expand", f"{path}: {error}")
-            else:
-                self._forgave(path, forgiven)
-                if all(map(is_whole, objects(found, "Members"))):
-                    return found
+                self._doubt(path, str(error))
+                return None
+            self._forgave(path, forgiven)
+            if all(map(is_whole, objects(found, "Members"))):
+                self._doubted.discard(path)
+                return found
         elif answer.status not in _NONE_SUCH:
-            self.faults.add("expand", f"{path}: status {answer.status}")
+            self._doubt(path, f"status {answer.status}")
+            return None
         self._unexpanded.add(path)
         return None
+
+    def _doubt(self, path: str, why: str) -> None:
+        self.faults.add("expand", f"{path}: {why}")
+        if path in self._doubted:
+            self._unexpanded.add(path)
+        self._doubted.add(path)
 
     def _understood(self, path: str, answer: Answer) -> Reply:
         if answer.status == 200:

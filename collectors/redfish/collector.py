@@ -5,6 +5,7 @@ harms no other.
 """
 
 import logging
+import resource
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -117,6 +118,7 @@ class RedfishCollector:
         self._keeping = None if state_dir is None else Keeping(state_dir)
         self._poller = Poller(self._config.at_once, self._config.every_seconds, clock=self._clock, log=self._log)
         self._bmcs, self._problem = {}, ""
+        _make_room(2 * len(bmcs))
         self._take(bmcs)
 
     def collect(self) -> Iterator[Item]:
@@ -127,6 +129,8 @@ class RedfishCollector:
         self._look_at_list()
         if self._poller is None:
             return
+        if self._problem:
+            raise PartialCollectError(self._problem, failed=1)
         failing = [unit for unit in self._poller.units if unit.access.reason]
         if failing:
             text = "; ".join(f"{unit.bmc.label}: {unit.access.reason}" for unit in failing[:_NAMED])
@@ -141,8 +145,6 @@ class RedfishCollector:
                 f" {first.bmc.label}: {next(iter(list(first.client.denied)), '')}; give it the role ReadOnly there",
                 failed=len(restricted),
             )
-        if self._problem:
-            raise PartialCollectError(self._problem, failed=1)
         yield from ()
 
     def describe(self) -> Iterator[Document]:
@@ -233,6 +235,15 @@ class RedfishCollector:
         except OSError:
             return 0, 0
         return found.st_mtime_ns, found.st_size
+
+
+def _make_room(connections: int) -> None:
+    """Let this process have so many connections, as far as it may: beyond the limit BMCs would seem unreachable."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = connections + 256
+    if soft < wanted:
+        most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
 def _begin(poller: Poller, units: list[Unit]) -> None:

@@ -15,6 +15,7 @@ from itertools import count
 from typing import Final
 
 from collectors.cadence import share
+from collectors.redfish.ears import Ears
 from collectors.redfish.unit import Unit
 from schemas.rows import Item
 
@@ -49,6 +50,7 @@ class Poller:
         self._idle = 0
         self._closed = False
         self._made: queue.Queue[list[Item]] = queue.Queue(_WAITING)
+        self._ears = Ears(self.put, self.hurry, clock)
 
     @property
     def units(self) -> list[Unit]:
@@ -77,6 +79,8 @@ class Poller:
         with self._changed:
             gone = [unit for label in labels if (unit := self._units.pop(label, None)) is not None]
             left = set(gone)
+            for unit in gone:
+                unit.removed = True
             self._heap = [one for one in self._heap if one[2] not in left]
             heapq.heapify(self._heap)
             return gone
@@ -121,12 +125,14 @@ class Poller:
             self._changed.notify_all()
         for unit in busy:
             unit.client.abort()
+        self._ears.close(0.0)
         end = self._clock() + seconds
         for thread in threads:
             while thread.is_alive() and self._clock() < end:
                 thread.join(0.05)
                 for _ in self.take(0.0):
                     pass
+        self._ears.close(max(0.1, end - self._clock()))
 
     # --- threads ------------------------------------------------------------------------------------------------------
 
@@ -175,6 +181,9 @@ class Poller:
             unit.due, items = self._clock() + self._every, []
         if items:
             self.put(items)
+        opened = unit.open_stream()
+        if opened is not None:
+            self._ears.add(unit, *opened)
         with self._changed:
             self._busy.discard(unit)
             if self._closed or self._units.get(unit.bmc.label) is not unit:

@@ -8,12 +8,14 @@ from typing import Final
 import msgspec
 
 from collectors._names import NameFilter
+from collectors.http_client import Response
 from collectors.redfish.access import Access, word
-from collectors.redfish.alerts import Alert
+from collectors.redfish.alerts import Alert, event_of
 from collectors.redfish.client import Client
 from collectors.redfish.config import Bmc, RedfishConfig
+from collectors.redfish.connection import TimedSocket
 from collectors.redfish.errors import BmcError, BmcUnreachableError
-from collectors.redfish.events import Heard
+from collectors.redfish.events import Heard, Told
 from collectors.redfish.keeping import Keeping
 from collectors.redfish.logs import LogReader, log_of
 from collectors.redfish.naming import bmc_id, part_id
@@ -28,6 +30,8 @@ _REST: Final = 0.1
 """A BMC that takes longer over a reading than there is between two rests for this share of what it took."""
 _HURRY_SECONDS: Final = 5.0
 """An event has a BMC read again so long after the last reading began, at the soonest."""
+_STREAM_AGAIN: Final = 300.0
+"""Seconds between two attempts to open a stream of events: BMCs have few, and forget slowly who had one."""
 _PARTS: Final = (
     DeviceKind.PSU,
     DeviceKind.FAN,
@@ -77,12 +81,44 @@ class Unit:
         self.began = float("-inf")
         self.due = float("-inf")
         """When to read it next, by the clock."""
+        self.listened = False
+        """Whether somebody listens to its stream of events."""
+        self.removed = False
+        """Whether it is no longer in the list."""
+        self._stream_due = float("-inf")
 
     def remembered(self) -> Iterator[Item]:
         """Yield what was described when it was read last, before a restart."""
         documents = self._known()
         if documents:
             yield from self._described(documents, whole=True)
+
+    def open_stream(self) -> tuple[Response, TimedSocket] | None:
+        """Give its stream of events, to be listened to; None when it has none, or gives none now. Raises nothing."""
+        path, now = self._reader.stream, self._clock()
+        if not path or not self._config.events or self.listened or now < self._stream_due or self.access.reason:
+            return None
+        self._stream_due = now + _STREAM_AGAIN
+        try:
+            response, timed = self.client.open_stream(path)
+        except (BmcError, OSError, ValueError) as error:
+            self.client.faults.add("stream", str(error))
+            return None
+        if response.status != 200 or "event-stream" not in response.headers.get("content-type", ""):
+            response.close()
+            self.client.faults.add("stream", f"{path}: status {response.status}, no stream of events")
+            return None
+        self.listened = True
+        self._logs_due = float("-inf")  # what was sent while nobody listened stands in the logs alone
+        return response, timed
+
+    def tell(self, told: Told) -> Iterator[Item]:
+        """Yield what an event of its stream tells."""
+        for alert in told.alerts:
+            self.heard.add(alert)
+            event = event_of(alert, self.device_of(alert), self.bmc.subject)
+            if event is not None:
+                yield event
 
     def nothing_there(self) -> Item:
         """Give what says that nothing of it is described any more."""

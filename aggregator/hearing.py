@@ -22,8 +22,9 @@ class Hearing:
         self._wall_ns = wall_ns
         self._heard: dict[str, tuple[float, int]] = {}
         """Publisher -> when, and its partition."""
+        self._late: dict[tuple[int, str], float] = {}
         self.behind: dict[int, float] = {}
-        """Partition -> seconds that we are behind in it; only those where we are."""
+        """Partition -> seconds that we are behind in it, in any topic; only those where we are."""
 
     def begin(self, state: State) -> None:
         """Take those who speak for nodes as heard just now: nobody was before, because nobody listened."""
@@ -36,13 +37,18 @@ class Hearing:
         """Note that a publisher speaks."""
         self._heard[publisher] = (self._clock(), partition)
 
-    def note_lateness(self, partition: int, records: Sequence[Record]) -> None:
+    def note_lateness(self, topic: str, partition: int, records: Sequence[Record]) -> None:
         """Note how long the log had what was read of a partition just now, all that there is when it is nothing."""
         late = (self._wall_ns() - records[0].appended_ns) / 1e9 if records else 0.0
         if late > BEHIND_SECONDS:
-            self.behind[partition] = late
+            self._late[partition, topic] = late
+        elif self._late.pop((partition, topic), None) is None:
+            return
+        mine = [seconds for (where, _), seconds in self._late.items() if where == partition]
+        if mine:
+            self.behind[partition] = max(mine)
         else:
-            self.behind.pop(partition, None)
+            del self.behind[partition]
 
     def news(self, state: State) -> list[Entry]:
         """Give which nodes fell silent, and which speak again; nothing of partitions where we are behind."""

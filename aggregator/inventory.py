@@ -40,7 +40,7 @@ from aggregator.ledger.journal import LeadLostError
 from aggregator.ledger.ledger import Ledger, LedgerBusyError
 from aggregator.ledger.model import view_source
 from aggregator.ledger.state import State
-from aggregator.log import Log, OffsetOutOfRangeError, Record
+from aggregator.log import Log, OffsetOutOfRangeError, Record, partition_of
 from aggregator.past import Standing
 from aggregator.progress import Tracker, narrow, told_word
 from aggregator.store import Outcome, Progress, Stream
@@ -119,6 +119,9 @@ class Inventory:
         self._runs = Runs(control)
         self._waiting = Waiting(resend, clock)
         self.hearing = Hearing(silence_s, clock, wall_ns)
+        self._unread_in: frozenset[int] = frozenset()
+        """Partitions where we were behind when the ledger's state was told so, and when that was."""
+        self._told_unread = clock()
         self.status = InventoryStatus()
         self.known = False
         """Whether `committed` was ever read."""
@@ -211,8 +214,21 @@ class Inventory:
         for partition in sorted(await self._log.owned()):
             for topic in TOPICS:
                 found |= await self._read(topic, partition)
+        self._tell_unread()
         await self._commit()
         return found
+
+    def _tell_unread(self) -> None:
+        """Let nothing new go to nodes of which we have not read what they say, and say how far we are behind."""
+        state, behind = self._ledger.peek(), self.hearing.behind
+        if not behind and not state.unread:
+            return
+        if behind.keys() == self._unread_in and state.unread and self._clock() - self._told_unread < _CHECK_SECONDS:
+            return
+        self._unread_in, self._told_unread = frozenset(behind), self._clock()
+        publishers = {node.publisher for node in state.nodes.values() if node.publisher} if behind else ()
+        places = ((publisher, partition_of(publisher, self._log.partitions)) for publisher in publishers)
+        state.note_unread({publisher: behind[place] for publisher, place in places if place in behind})
 
     async def _settle(self) -> None:
         try:
@@ -246,7 +262,7 @@ class Inventory:
             self.tracker.move(topic, partition, error.begin if offset < error.begin else error.end)
             return True
         if topic != ALERT:
-            self.hearing.note_lateness(partition, records)
+            self.hearing.note_lateness(topic, partition, records)
         if not records:
             return False
         if topic == ALERT:

@@ -120,6 +120,8 @@ def node_closed(state: State, node: Node, tolerations: Sequence[str] = ()) -> Ob
         return Objection("reach.stale", f"node {state.called(node)} is silent", node.id)
     if node.shown != state.generation:  # whoever was given something there by the ledger that was lost has it still
         return Objection("reach.unverified", unshown(state, node), node.id)
+    if node.publisher in state.unread:
+        return Objection("node.unread", behind(state, node), node.id)
     for taint in node.taints.values():
         if taint.rule not in tolerations and taint.effect in (Effect.NO_SCHEDULE, Effect.DRAIN):
             message = f"node {state.called(node)} is marked {taint.effect.value} by {taint.rule}: {taint.evidence}"
@@ -130,6 +132,12 @@ def node_closed(state: State, node: Node, tolerations: Sequence[str] = ()) -> Ob
 def unshown(state: State, node: Node) -> str:
     """Say of a node that nothing is known of what it gave, devices or amounts."""
     return f"node {state.called(node)} has not shown what it keeps since the ledger was lost or made anew"
+
+
+def behind(state: State, node: Node) -> str:
+    """Say how far we are behind what a node said."""
+    seconds = state.unread.get(node.publisher, 0.0)
+    return f"what node {state.called(node)} says is not read yet: the inventory is {seconds:.0f} s behind; try again"
 
 
 def objections(state: State, ask: Ask) -> Iterator[Objection]:

@@ -81,6 +81,8 @@ class State:
         """Node -> live claims that hold something there."""
         self.listeners: list[set[str]] = []
         """Each gets the ids of nodes as they change; who put it there empties it."""
+        self.unread: dict[str, float] = {}
+        """Publisher -> seconds that we are behind what it said, only where we are. Of the moment, and no fact."""
         self._names: tuple[int, Counter[str]] = (-1, Counter())
         """How many nodes have a name, and as of which sequence."""
         self.indexed = True
@@ -143,6 +145,16 @@ class State:
             found.changed = self.sequence
         for listener in self.listeners:
             listener.add(node)
+
+    def note_unread(self, unread: dict[str, float]) -> None:
+        """Note of which publishers not all is read, and for how many seconds; listeners hear of nodes that differ."""
+        before, self.unread = self.unread, unread
+        if before.keys() != unread.keys():
+            differ = [
+                node.id for node in self.nodes.values() if (node.publisher in before) != (node.publisher in unread)
+            ]
+            for listener in self.listeners:
+                listener.update(differ)
 
     # --- derived ------------------------------------------------------------------------------------------------------
 

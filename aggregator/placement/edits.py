@@ -46,7 +46,7 @@ class OpenNode(Edit, frozen=True, tag="open-node"):
 
 
 class NodeSpeaks(Edit, frozen=True, tag="node-speaks"):
-    """The node's agent is heard again, and has shown what it keeps of claims."""
+    """The node's agent is heard again, has shown what it keeps of claims, and nothing of what it said is unread."""
 
     node: str
 
@@ -171,7 +171,7 @@ def _copy(device: Device) -> Device:
     return found
 
 
-_SETTINGS: Final = ("quotas", "tenants")
+_SETTINGS: Final = ("quotas", "tenants", "unread")
 _WHOLE: Final = ("nodes", "devices", "claims", "claims_on")
 """What edits replace members of."""
 
@@ -228,6 +228,7 @@ def _open(hypothesis: Hypothesis, edit: OpenNode) -> None:
 def _speaks(hypothesis: Hypothesis, edit: NodeSpeaks) -> None:
     node = hypothesis.node(edit.node)
     node.live, node.shown = True, hypothesis.state.generation
+    hypothesis.state.unread.pop(node.publisher, None)
 
 
 def _amount(hypothesis: Hypothesis, edit: AddAmount) -> None:

@@ -15,7 +15,7 @@ from typing import Final, TypeVar
 import msgspec
 
 from aggregator.ledger import in_use
-from aggregator.ledger.asks import Objection, unshown
+from aggregator.ledger.asks import Objection, behind, unshown
 from aggregator.ledger.model import Device, Node, Taint
 from aggregator.ledger.state import State
 from aggregator.ledger.words import CONFLICT, Lifecycle, Reach
@@ -249,6 +249,8 @@ def _of_node(state: State, node: Node, rules: set[str]) -> Iterator[Blocker]:
         yield Blocker("reach.stale", f"node {name} is silent", NodeSpeaks(node.id), node.id)
     elif node.shown != state.generation:
         yield Blocker("reach.unverified", unshown(state, node), NodeSpeaks(node.id), node.id)
+    elif node.publisher in state.unread:
+        yield Blocker("node.unread", behind(state, node), NodeSpeaks(node.id), node.id)
     for taint in _each_rule(node.taints.values(), rules):
         message = f"node {name} is marked by {taint.rule}: {taint.evidence}"
         yield Blocker(f"taint.{taint.rule}", message, RemoveTaint(node.id, taint.rule), node.id)

@@ -2,7 +2,9 @@
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -13,7 +15,7 @@ from aggregator.control import ControlError
 from aggregator.control_sqlite import SqliteControl
 from aggregator.documents import PATIENCE
 from aggregator.inventory import ALERT, Inventory
-from aggregator.ledger import marks
+from aggregator.ledger import cleaning, marks
 from aggregator.ledger.entries import NodeSeen
 from aggregator.ledger.ledger import Ledger
 from aggregator.ledger.model import Taint
@@ -21,6 +23,8 @@ from aggregator.ledger.words import Effect, Lifecycle, Reach
 from aggregator.log import Entry, Log, Record, partition_of, topic_of
 from aggregator.log_sqlite import SqliteLog
 from aggregator.migrate import LEDGER
+from aggregator.placement.placing import NotPlacedError, Placer
+from aggregator.placement.request import Need, Request
 from aggregator.tables import EPOCH
 from schemas.account import Account, EpochAccount, StreamAccount
 from schemas.alerts import AlertTransition, encode_alert
@@ -362,6 +366,35 @@ async def test_while_we_are_behind_nobody_in_that_partition_goes_stale(tmp_path:
         await one.inventory.read_all()  # there is nothing left: now it is the node
         await one.inventory.check_silence()
         assert {"S1": "stale", "S2": "stale"} == one.devices()
+
+
+async def test_while_we_are_behind_nothing_new_goes_to_nodes_of_that_partition_and_it_is_said_how_far(
+    tmp_path: Path,
+) -> None:
+    async with rig(tmp_path) as one:
+        near, far = Node("n1"), Node(other_partition("n1"))
+        await one.run_of(far.name, "e1", 100)
+        await one.say(near.document(gpu(1)), far.document(gpu(2)))
+        state, placer = one.ledger.peek(), Placer()
+        for device in list(state.devices):
+            await one.ledger.decide(partial(cleaning.attest, device=device, who="op", statement="new"))
+        request = Request("t", "job", needs=[Need(where="device.kind == 'gpu'")])
+        assert {"n1", far.name} == {placer.dry_run(state, on(request, name)).instances[0].node for name in state.nodes}
+        await one.log.append([Entry("capability", partition_of("n1", PARTITIONS), near.document(gpu(1, ecc="on")))])
+        one.wall_ns = time.time_ns() + 42 * 10**9
+        await one.inventory.read_all()
+        assert far.name == placer.dry_run(state, request).instances[0].node
+        with pytest.raises(NotPlacedError, match=r"node\.unread 1") as refused:
+            placer.dry_run(state, on(request, "n1"))
+        blockers = placer.explain(state, on(request, "n1"), refused.value.refusal)
+        assert ["node.unread"] == [blocker.reason for blocker in blockers or ()]
+        assert "42 s behind" in (blockers or [])[0].message
+        await one.inventory.read_all()  # there is nothing left
+        assert "n1" == placer.dry_run(state, on(request, "n1")).instances[0].node
+
+
+def on(request: Request, node: str) -> Request:
+    return msgspec.structs.replace(request, where=f"node.id == '{node}'")
 
 
 def other_partition(name: str) -> str:

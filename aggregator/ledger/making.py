@@ -1,5 +1,6 @@
 """Devices out of a snapshot, in bulk: a leader that starts makes all of them before it can decide."""
 
+import sys
 from collections.abc import Mapping
 from typing import Final
 
@@ -20,10 +21,12 @@ _alike: Final = msgspec.msgpack.Decoder(Alike)
 class Making:
     """Makes devices of what a snapshot says of them. What many of them have alike is made once, and shared."""
 
-    __slots__ = ("_known", "_profiles")
+    __slots__ = ("_known", "_profiles", "made")
 
     def __init__(self, profiles: list[Profile]) -> None:
         self._profiles = profiles
+        self.made: list[tuple[View, Capabilities]] = []
+        """A view of each that many have alike, and what a device can do that is seen so alone: for `Sharing`."""
         self._known: dict[bytes, _Like] = {}
 
     def encoded(self, node: msgspec.Raw) -> list[tuple[Device, ToldStays]]:
@@ -83,15 +86,13 @@ class Making:
     def _like(self, encoded: bytes) -> "_Like":
         one = decode(_alike, encoded)
         profile = self._profiles[one.profile]
-        made = _Like(
-            view_source("", one.collector, one.document),
-            one,
-            profile,
-            Capabilities(profile.capabilities, one.own),
-            (one.profile,),
-        )
+        capabilities = Capabilities(profile.capabilities, one.own)
+        made = _Like(view_source("", one.collector, one.document), one, profile, capabilities, (one.profile,))
+        view = View("", one.collector, one.document, one.profile, one.slot, "", "", one.parent, [], one.own)
+        self.made.append((view, capabilities))
         if len(self._known) >= _MOST:
             self._known.clear()
+            self.made.clear()
         self._known[encoded] = made
         return made
 
@@ -119,7 +120,7 @@ def _view_of(told: ToldView, publisher: str, like: Alike) -> View:
         told.serial,
         told.uuid,
         like.parent,
-        told.keys,
+        [sys.intern(one) for one in told.keys],
         like.own,
     )
 

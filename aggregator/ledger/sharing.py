@@ -91,6 +91,11 @@ class Sharing:
             self._alike[key] = _Like(shared)
         return shared
 
+    def know(self, view: View, capabilities: Capabilities) -> None:
+        """Let what is told from now on refer to a view that is there already, read from a snapshot."""
+        if len(self._alike) < _MOST:
+            self._alike.setdefault((view.profile, view.slot), _Like(view, capabilities))
+
     def capabilities(self, view: View, profiles: list[Profile]) -> Capabilities:
         """Give what a device can do that is seen by this view alone."""
         like = self._alike.get((view.profile, view.slot))

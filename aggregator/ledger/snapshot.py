@@ -193,6 +193,8 @@ class Reading:
         """Give the state, all parts taken. Without `index` see `State.of`."""
         state = State.of(self.kept(), index=index)
         state.sights = self._sights
+        for view, capabilities in self.making.made:
+            state.sharing.know(view, capabilities)
         return state
 
     def _shelve(self, body: bytes) -> None:

@@ -1,11 +1,16 @@
 """Nodes of one make take the memory of one, as far as they say the same; and nothing that is equal looks different."""
 
+from pathlib import Path
+
 from hypothesis import given
 from hypothesis import strategies as st
 
+from aggregator.ledger.facts import Sighting, observe
+from aggregator.ledger.keeping import Keeping
 from aggregator.ledger.model import Profile, View
 from aggregator.ledger.sharing import Capabilities, Sharing
 from schemas.device import DeviceKind, Part, Slot, Value
+from tests.aggregator.ledger.rig import opened, settle
 from tests.aggregator.ledger.worlds import Book, begin, document
 
 ADDRESS = "0000:01:00.0"
@@ -32,6 +37,28 @@ def test_devices_of_two_nodes_that_say_the_same_share_it() -> None:
     assert [f"of {node}" for node in ("n1", "n2")] == [nic.own["mac"], other_nic.own["mac"]]
     one, other = (device for device in book.state.devices.values() if device.kind is DeviceKind.GPU)
     assert one.capabilities is other.capabilities
+
+
+async def test_what_is_told_after_a_restart_shares_with_what_was_read(tmp_path: Path) -> None:
+    """A node that comes new, and a device that comes back, take no memory for what a snapshot told already."""
+    path = tmp_path / "ledger.db"
+
+    def fleet(book: Book) -> None:
+        begin(book, "n9")
+        book.see(document(DeviceKind.GPU, "0000:09:00.0", group=4), "n9")
+
+    async with opened(path) as ledger:
+        await settle(ledger, change=fleet)
+        assert await Keeping(ledger).snapshot()
+    async with opened(path) as ledger:
+        gpu = document(DeviceKind.GPU, "0000:09:00.0", group=4)
+        await ledger.decide(lambda state: (observe(state, Sighting("new", "new", "pci", gpu, "b1")), None))
+        (old,), (new,) = (list(ledger.peek().devices_of(node)) for node in ("n9", "new"))
+        (one,), (other,) = old.views.values(), new.views.values()
+        assert one.own is other.own
+        assert one.slot is other.slot
+        assert old.capabilities is new.capabilities
+        assert [True] == [mine is its for mine, its in zip(one.keys, other.keys, strict=True)]
 
 
 def test_change_of_one_device_is_not_seen_at_another() -> None:

@@ -179,7 +179,7 @@ def _time(text: str, at: int, end: int) -> int:
     word = text[at:end]
     if not _WHOLE.match(word) or not -_INT64 <= int(word) < _INT64:
         stop = _TO_NEXT.match(text, at, end).end()  # type: ignore[union-attr]
-        if _WHOLE.match(text[at:stop]):
+        if stop < end and _WHOLE.match(text[at:stop]):
             raise RefusedError(SYNTAX, "there is more after the time stamp", stop + 1)
         raise RefusedError(SYNTAX, f"{word[:40]!r} is no time stamp: nanoseconds since 1970 as a whole number", at + 1)
     return int(word)

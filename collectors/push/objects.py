@@ -122,5 +122,5 @@ def _fits(value: Value | None) -> bool:
 
 def _column(text: str, place: str | None) -> int:
     """Give where the last name of a path stands first in a line: a hint; 1 where it does not."""
-    name = (place or "").rpartition(".")[2].split("[")[0]
+    name = (place or "").replace("[...]", "").rpartition(".")[2].split("[")[0]
     return text.find(f'"{name}"') + 1 or 1 if name else 1

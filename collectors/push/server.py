@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from collectors.push.connection import SYNC, Connection
+from collectors.push.connection import READ, SYNC, Connection
 from collectors.push.counts import Pushers
 from collectors.push.devices import Devices
 from collectors.push.names import Names
@@ -158,6 +158,9 @@ class Server:
         if reason := self._no_room(peer):
             with contextlib.suppress(OSError):
                 sock.send(f"error 0:0 connections: {reason}\n".encode())
+                sock.shutdown(socket.SHUT_RD)
+                while sock.recv(READ):  # what is left unread would reset it, and the reason would not be read
+                    pass
             sock.close()
             return
         pusher = self._pushers.of(peer.name, peer.user)

@@ -223,7 +223,9 @@ class Tables:
                 fresh[SOURCE_TIME] = (measurement.level, ValueType.INT)
         if fresh:
             if len(types) + len(fresh) > MAX_COLUMNS:
-                raise RefusedError(CARDINALITY, f"{series.name} has {MAX_COLUMNS} fields: no more", _column(text, name))
+                raise RefusedError(
+                    CARDINALITY, f"{series.name} has {MAX_COLUMNS} fields: no more", _column(text, next(iter(fresh)))
+                )
             types.update(fresh)
         return cells
 

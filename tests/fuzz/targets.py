@@ -42,6 +42,7 @@ from schemas.structured_data import decode_structured_data
 from schemas.verbosity import Level, RowClass
 from tests.collectors.nvme import made as nvme
 from tests.collectors.pci.made import config_space, slot_structure, vital_data
+from tests.collectors.push.made import pushed_lines
 from tests.collectors.sriov import made as sriov
 
 
@@ -212,6 +213,17 @@ TARGETS: dict[str, Target] = {
     ),
     "vnics": Target(
         parse_vnics, (b'[{"vnicId": "a", "macAddr": "02:00:17:05:D1:DB", "vlanTag": 3, "nicIndex": 1}]',), (VnicsError,)
+    ),
+    "pushed": Target(
+        pushed_lines,
+        (
+            b'my_app,worker=3,host=db\\ 1 depth=5i,load=1.5e3,up=t,text="a \\"b\\" c" 1700000000000000000',
+            b"roof,device=roof temperature_celsius=21.5,total=18446744073709551615u",
+            b'{"event": {"type": "a.b", "message": "c", "severity": "error", "detail": {"d": 1, "e": null}}}',
+            b'{"device": {"id": "roof", "part": {"serial": "7"}, "capabilities": {"a": [1], "b": ["x"]}}}',
+            b'{"withdraw": "roof"}',
+        ),
+        (),
     ),
     "smbios": Target(
         lambda data: (found := parse_structure(data, 9)) and (found.text(4), found.word(0x0D), found.byte(0x10)),

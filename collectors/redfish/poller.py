@@ -137,7 +137,7 @@ class Poller:
     # --- threads ------------------------------------------------------------------------------------------------------
 
     def _need_thread(self) -> None:
-        """Start a thread if somebody is due, nobody is idle, and there may be one more. Under the lock."""
+        """Start a thread if nobody waits for who is due next, and there may be one more. Under the lock."""
         if self._idle or self._closed or len(self._threads) >= self._at_once or not self._heap:
             return
         thread = threading.Thread(target=self._run, name="redfish", daemon=True)
@@ -169,8 +169,7 @@ class Poller:
                     self._changed.wait(min(_LOOK, due - now))
             finally:
                 self._idle -= 1
-                if self._heap and self._heap[0][0] <= self._clock():
-                    self._need_thread()
+                self._need_thread()
         return None
 
     def _read(self, unit: Unit) -> None:

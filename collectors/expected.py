@@ -73,18 +73,18 @@ class Expected:
         events += [self._event(one, subject, over=False) for one in sorted(now - before)]
         return [_marked(one, now) for one in found], events
 
+    @property
+    def stale(self) -> bool:
+        """Whether the file is another than it was at the last look, or can be read again."""
+        return self._path is not None and _stamp(self._path) not in (None, self._read)
+
     def forget(self, subject: str) -> None:
         """Let go of what differed of a subject that is looked at no more."""
         self._standing.pop(subject, None)
 
     def _look_at_file(self, path: Path) -> None:
-        try:
-            state = path.stat()
-            stamp = (state.st_mtime_ns, state.st_size, state.st_ino)
-        except OSError as error:
-            self.problem = f"{path} cannot be read: {error.strerror}"
-            return
-        if stamp == self._read:
+        stamp = _stamp(path)
+        if stamp is not None and stamp == self._read:
             return
         self._read = stamp
         try:
@@ -101,6 +101,15 @@ class Expected:
             kind, severity = (f"{self._source}.drift_over", Severity.NOTICE)
             text = f"{who} no longer differs: {one.message}"
         return Event(kind, text, severity, one.device, {"kind": one.kind}, None, subject)
+
+
+def _stamp(path: Path) -> tuple[int, int, int] | None:
+    """Give what tells one state of a file from another; None when there is none."""
+    try:
+        state = path.stat()
+    except OSError:
+        return None
+    return state.st_mtime_ns, state.st_size, state.st_ino
 
 
 def _marked(document: Document, unmet: Iterable[Unmet]) -> Document:

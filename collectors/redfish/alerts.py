@@ -122,6 +122,10 @@ AREAS: Final = (
         r"\bintrusion|\bchassis (?:is |was )?open|login (?:failed|failure)|certificate (?:expired|invalid)",
     ),
     Area(
+        "redfish.sensor", "A sensor reads beyond a limit of its own, or is back within.",
+        r"SensorEvent\.", r"(?!)", r"(?!)",
+    ),
+    Area(
         "redfish.voltage", "A voltage or current is outside its limits.",
         r"OpenBMC\.\w*Voltage|IDRAC\.(?:VLT|AMP|BAT)\d", r"Voltage|Current", r"\bvolt(?:age|s)\b|\bovercurrent",
     ),

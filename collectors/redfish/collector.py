@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import ClassVar, Final
 
 from collectors.contract import Context, Emit, Objection
+from collectors.expected import drift_events, objections
 from collectors.metrics_bmc import (
     BMC_FAN_METRICS,
     BMC_METRICS,
@@ -23,6 +24,7 @@ from collectors.metrics_bmc import (
 )
 from collectors.redfish.access import ACCESS_EVENTS
 from collectors.redfish.alerts import EVENTS as ALERT_EVENTS
+from collectors.redfish.changes import PART_EVENTS
 from collectors.redfish.client import Client
 from collectors.redfish.config import Bmc, RedfishConfig, listed
 from collectors.redfish.connection import Connect, Trust, connect_tcp
@@ -58,7 +60,14 @@ class RedfishCollector:
         *BMC_PSU_METRICS,
         *BMC_READER_METRICS,
     )
-    EVENTS: ClassVar[tuple[EventSpec, ...]] = (*ACCESS_EVENTS, *POWER_EVENTS, *LOG_EVENTS, *ALERT_EVENTS)
+    EVENTS: ClassVar[tuple[EventSpec, ...]] = (
+        *ACCESS_EVENTS,
+        *POWER_EVENTS,
+        *PART_EVENTS,
+        *drift_events("redfish", "Machines or their parts"),
+        *LOG_EVENTS,
+        *ALERT_EVENTS,
+    )
     Config: ClassVar[type[RedfishConfig]] = RedfishConfig
 
     def __init__(
@@ -89,6 +98,7 @@ class RedfishCollector:
     def check_options(self, *, attempt: bool) -> Iterator[Objection]:
         """Say what is wrong with the list. No BMC is asked, whatever `attempt` says: it counts who fails to log in."""
         del attempt
+        yield from objections(self._config.expectations)
         try:
             bmcs = listed(self._config)
         except ConfigError as error:

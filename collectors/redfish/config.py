@@ -114,6 +114,9 @@ class RedfishConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """How often logs are read; an event that names one has it read at once."""
     logs_exclude: tuple[str, ...] = SKIPPED
     """Names of logs that are not read, with `*` and `?`: those that are huge, or say nothing of a machine's health."""
+    expectations: str = ""
+    """Path of a file that says how machines and their parts must be, such as versions of firmware; what differs is told
+    as drift. Empty: no file."""
     max_answer_bytes: Annotated[int, Meta(ge=4096, le=64 << 20)] = 4 << 20
     """Longer answers are not read, and counted."""
 

@@ -8,9 +8,11 @@ from typing import Final
 import msgspec
 
 from collectors._names import NameFilter
+from collectors.expected import Expected
 from collectors.http_client import Response
 from collectors.redfish.access import Access, word
 from collectors.redfish.alerts import Alert, event_of
+from collectors.redfish.changes import changes
 from collectors.redfish.client import Client
 from collectors.redfish.config import Bmc, RedfishConfig
 from collectors.redfish.connection import TimedSocket
@@ -41,6 +43,17 @@ _PARTS: Final = (
     DeviceKind.CPU,
     DeviceKind.MEMORY_MODULE,
 )
+
+
+EXPECTED: Final = (
+    DeviceKind.BMC,
+    DeviceKind.PSU,
+    DeviceKind.FAN,
+    DeviceKind.CPU,
+    DeviceKind.MEMORY_MODULE,
+    DeviceKind.GPU,
+)
+"""What is held against the operator's expectations; drives and network functions are by the node's own collectors."""
 
 
 class Unit:
@@ -74,6 +87,7 @@ class Unit:
         self._wanted = NameFilter(exclude=config.logs_exclude)
         self._logs_due = float("-inf")
         self._devices: frozenset[str] = frozenset()
+        self._expected = Expected("redfish", config.expectations, EXPECTED)
         self._described_last = b""
         self._words: dict[str, Value] = {}
         self.documents: list[Document] = []
@@ -168,10 +182,10 @@ class Unit:
         found, self._reader.found = self._reader.found, None
         if found is not None:
             yield from self._described(self._with_power(found), whole=self._reader.complete)
-        elif self._words != self._power.words and self._described_last:
+        elif self._described_last and (self._words != self._power.words or self._expected.stale):
             known = self._known()
             if known:
-                yield from self._described(self._with_power(known), whole=True)
+                yield from self._described(self._with_power(_unmarked(known)), whole=True)
             else:
                 self._reader.look_again()
 
@@ -202,10 +216,13 @@ class Unit:
 
     def _described(self, documents: list[Document], *, whole: bool) -> Iterator[Item]:
         """Yield the documents where they are others than before; those of an own BMC are kept for `describe`."""
+        documents, events = self._expected.check(documents, self.bmc.subject)
         said = blake2b(msgspec.json.encode(documents), digest_size=16).digest()
         self._devices = frozenset(one.device for one in documents) | (frozenset() if whole else self._devices)
         if said == self._described_last:
             return
+        yield from changes(self._known(), documents, whole=whole, subject=self.bmc.subject)
+        yield from events
         self._described_last = said
         if self._keeping is not None and whole:
             self._keeping.save_documents(self.bmc, documents)
@@ -224,3 +241,13 @@ class Unit:
         if isinstance(item, Reading | Event | LogRecord) and item.subject != self.bmc.subject:
             return msgspec.structs.replace(item, subject=self.bmc.subject)
         return item
+
+
+def _unmarked(documents: list[Document]) -> list[Document]:
+    """Give documents without what was said of their drift."""
+    return [
+        msgspec.structs.replace(
+            one, capabilities={name: value for name, value in one.capabilities.items() if name != "drift"}
+        )
+        for one in documents
+    ]

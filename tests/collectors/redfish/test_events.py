@@ -46,6 +46,7 @@ def sent(*events: dict[str, Any], number: str = "7") -> bytes:
         ("OpenBMC.0.4.PCIeFatalUncorrectableInternal", "", "", "redfish.pcie"),
         ("StorageDevice.1.1.DriveFailure", "", "", "redfish.drive"),
         ("NetworkDevice.1.0.LinkFlapDetected", "", "", "redfish.link"),
+        ("SensorEvent.1.0.ReadingAboveUpperCautionThreshold", "", "", "redfish.sensor"),
         ("Update.1.0.UpdateSuccessful", "", "", "redfish.firmware"),
         ("OpenBMC.0.4.DCPowerOff", "", "", "redfish.reset"),
         ("IDRAC.2.7.LOG006", "", "", "redfish.log_cleared"),

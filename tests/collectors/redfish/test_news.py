@@ -27,7 +27,12 @@ def write(bmc: Bmc, number: int, message: str, **more: Any) -> None:
     }  # fmt: skip
     members = (bmc.resource(SEL) or {"Members": []})["Members"]
     bmc.put(f"{SEL}/{number}", entry)
-    bmc.change(SEL, **{"Members": [*members, entry], "Members@odata.count": len(members) + 1})
+    fill(bmc, [*members, entry])
+
+
+def fill(bmc: Bmc, entries: list[Any]) -> None:
+    """Set what its SEL holds."""
+    bmc.put(SEL, {**(bmc.resource(SEL) or {}), "Members": entries, "Members@odata.count": len(entries)})
 
 
 def board(running: Running) -> Document:
@@ -65,7 +70,7 @@ def test_a_log_that_is_cleared_is_told(simulator: Simulator) -> None:
         ready(running)
         write(bmc, 2, "two")
         running.until(running.records)
-        bmc.change(SEL, **{"Members": [], "Members@odata.count": 0})
+        fill(bmc, [])
         [event] = running.until(lambda: running.events("redfish.log.cleared"))
         assert ("bmc:b", Severity.NOTICE) == (event.device, event.severity)
 

@@ -17,7 +17,7 @@ from typing import Any
 import psutil
 
 from tests.acceptance.stage import stage
-from tests.bench.measuring import Line, show
+from tests.bench.measuring import Line, fsync_ms, show
 from tests.hammer.client import Client
 from tests.hammer.world import HOT, seed
 
@@ -39,7 +39,7 @@ def lines(nodes: int = 1000, seconds: float = 5.0) -> list[Line]:
     with TemporaryDirectory(prefix="muster-bench-") as name:
         folder = Path(name)
         ids = seed(folder / "data", nodes=nodes, vcpus=1 << 30)
-        flush = fsync_seconds(folder)
+        flush = fsync_ms(folder)
         with stage(folder) as muster:
             muster.start("aggregator")
             muster.ready()
@@ -47,25 +47,13 @@ def lines(nodes: int = 1000, seconds: float = 5.0) -> list[Line]:
             process = psutil.Process(muster.processes["aggregator"].pid)
             spread, spread_cost = measure(path, process, [{"devices": [{"device": one}]} for one in ids], seconds)
             hot, hot_cost = measure(path, process, [{"amounts": {HOT: {"vcpus": 1}}}], seconds)
-    note = f"an fsync takes {flush * 1e3:.2f} ms here; load {os.getloadavg()[0]:.1f}"
+    note = f"an fsync takes {flush:.2f} ms here; load {os.getloadavg()[0]:.1f}"
     return [
         Line("durable claims over HTTP, spread", spread, "claims/s", 1000.0, least=True, note=note),
         Line("the same, of one core of the aggregator", 1 / spread_cost, "claims/s"),
         Line("durable claims over HTTP, one hot node", hot, "claims/s", 300.0, least=True, note=note),
         Line("the same, of one core of the aggregator", 1 / hot_cost, "claims/s"),
     ]
-
-
-def fsync_seconds(folder: Path, times: int = 50) -> float:
-    """Give how long a small write and its fsync take, the median."""
-    taken = []
-    with (folder / "fsync").open("wb", buffering=0) as file:
-        for _ in range(times):
-            began = time.perf_counter()
-            file.write(b"x" * 4096)
-            os.fsync(file.fileno())
-            taken.append(time.perf_counter() - began)
-    return sorted(taken)[times // 2]
 
 
 def measure(path: str, process: psutil.Process, wanted: list[dict[str, Any]], seconds: float) -> tuple[float, float]:

@@ -31,6 +31,7 @@ from tests.hammer.client import Client
 from tests.hammer.clients import THREADS, Devices, Worker
 from tests.hammer.machine import Machine
 from tests.hammer.reader import Reader
+from tests.hammer.watcher import Watcher
 from tests.hammer.world import HOT, seed
 
 VCPUS, QUOTA = 64, 20
@@ -58,10 +59,11 @@ def main() -> int:
     parser.add_argument("--attempts", type=int, default=1_000_000)
     parser.add_argument("--seconds", type=float, default=float("inf"), help="stop the mix after so long")
     parser.add_argument("--seed", type=int, default=time.time_ns() & 0xFFFFFFFF)
+    parser.add_argument("--watch", action="store_true", help="follow the watch stream meanwhile; it costs some speed")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="muster-hammer-") as folder:
         try:
-            told = hammer(Path(folder), options.attempts, options.seconds, options.seed)
+            told = hammer(Path(folder), options.attempts, options.seconds, options.seed, watch=options.watch)
         except HammerError as error:
             sys.stderr.write(f"FAILED (--seed {options.seed}): {error}\n")
             return 1
@@ -69,7 +71,7 @@ def main() -> int:
     return 0
 
 
-def hammer(folder: Path, attempts: int, seconds: float, number: int) -> str:
+def hammer(folder: Path, attempts: int, seconds: float, number: int, *, watch: bool = False) -> str:
     """Run every shape; give a line about it. Raises HammerError."""
     ids = seed(folder / "data", nodes=12, vcpus=VCPUS, quota=QUOTA)
     began = time.monotonic()
@@ -77,14 +79,20 @@ def hammer(folder: Path, attempts: int, seconds: float, number: int) -> str:
         muster.start("aggregator")
         muster.ready()
         path = str(muster.data_dir / "muster.sock")
+        watcher = Watcher(path) if watch else None
         made = sum(one_device(path, ids[0], round_) for round_ in range(12))
         made += sum(amounts(path) for _ in range(3))
         spent = cpu_seconds(muster.processes["aggregator"].pid)
         found = mix(path, ids[1:], max(0, attempts - made), seconds, number)
         spent = (cpu_seconds(muster.processes["aggregator"].pid) - spent) / found["tried"]
+        if watcher is not None:
+            watcher.catch_up(_sequence(path))
         muster.stop("aggregator")
     flush = fsync_ms(folder)
-    reader = Reader({HOT: VCPUS}, {"small": QUOTA}).read(folder / "data" / "aggregator" / "ledger.db")
+    ledger = folder / "data" / "aggregator" / "ledger.db"
+    reader = Reader({HOT: VCPUS}, {"small": QUOTA}).read(ledger)
+    if watcher is not None:
+        reader.problems += watcher.compared(ledger)
     if reader.problems:
         raise HammerError(f"{len(reader.problems)} violations: " + "; ".join(reader.problems[:5]))
     if reader.grants < found["granted"]:
@@ -94,6 +102,13 @@ def hammer(folder: Path, attempts: int, seconds: float, number: int) -> str:
     shares = ", ".join(f"{count} {name}" for name, count in sorted(found.items()))
     price = f"an attempt takes {spent * 1e3:.2f} ms of a core, an fsync {flush:.2f} ms"
     return f"{rate}, 0 violations, {reader.grants} grants in the ledger; {shares}; {price}"
+
+
+def _sequence(path: str) -> int:
+    client = Client(path)
+    found: int = client.ask("GET", "/v1/devices?limit=1")[1]["sequence"]
+    client.close()
+    return found
 
 
 def one_device(path: str, device: str, round_: int, writers: int = 64) -> int:

@@ -30,7 +30,7 @@ from tests.hammer.client import Client
 GROUPS: Final = (1, 2, 3, 3)
 """IOMMU group of each slot: the last two go only together."""
 SPARES: Final = 2
-WAIT_SECONDS: Final = 0.05
+WAIT_SECONDS: Final = 0.1
 FENCE_SECONDS: Final = 30.0
 """How long a fence is tried: silence is noticed after `takeover_seconds`, and nothing is fenced before."""
 TAKE_OVER_SECONDS: Final = 30.0

@@ -20,7 +20,7 @@ from tests.hammer.reader import Reader
 @pytest.mark.alone
 def test_many_writers_over_http_are_never_given_one_thing_twice(tmp_path: Path) -> None:
     """One device and 64 writers; 64 of an amount and 200 asks; everything at once (invariants 1, 5, 14)."""
-    assert "0 violations" in hammer(tmp_path, 100_000, 6.0, time.time_ns() & 0xFFFFFFFF)
+    assert "0 violations" in hammer(tmp_path, 100_000, 6.0, time.time_ns() & 0xFFFFFFFF, watch=True)
 
 
 def granted(claim: str, *devices: str, vcpus: int = 0, part: str = "serial:x:1") -> Granted:

@@ -30,6 +30,7 @@ from collectors.spool import Spool
 from collectors.status import CollectorSetup, SchedulerOptions
 from collectors.transport import Answer, Transport, TransportError
 from collectors.verbosity import LevelPolicy
+from schemas.claims import ClaimDevice
 from schemas.errors import ConfigError
 from schemas.rows import FieldValue, Severity
 from schemas.verbosity import Level
@@ -118,6 +119,7 @@ class Agent:
         self._saying = self._transport()
         if self.claims is not None:
             self.claims.say = lambda: self.control.say(self._saying)
+            self.claims.touched = self._look_again
 
     def run(self, options: argparse.Namespace) -> int:
         """Work until a signal."""
@@ -143,6 +145,10 @@ class Agent:
         self.scheduler.run()
         self._stop()
         return EXIT_DEFECT if self._died else 0
+
+    def _look_again(self, device: ClaimDevice) -> None:
+        """Have those look again who describe a device, or what shares its group: the inventory waits for their word."""
+        self.scheduler.read_again(self.intake.describing({device.address, device.parent, *device.members}))
 
     def _thread_died(self, died: threading.ExceptHookArgs) -> None:
         """End the agent when one of its threads ends by a defect: started again it works, half of it would not."""

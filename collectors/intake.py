@@ -9,7 +9,7 @@ import logging
 import math
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
 import msgspec
@@ -154,6 +154,16 @@ class Intake:
                 every = [text for texts in self._documents.values() for text in texts.values()]
                 self._documents_hash = documents_hash(every)
             return self._documents_hash
+
+    def describing(self, addresses: Iterable[str]) -> set[str]:
+        """Give the collectors that describe something of the node itself at PCI addresses."""
+        told = [f'"address":"{address}"' for address in addresses if address]
+        with self._lock:
+            return {
+                collector
+                for (collector, subject), texts in self._documents.items()
+                if not subject and any(one in text for text in texts.values() for one in told)
+            }
 
     def resend_documents(self) -> None:
         """Send every document again: the aggregator's set differs from ours."""

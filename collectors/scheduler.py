@@ -10,7 +10,7 @@ import os
 import selectors
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Final
 
 import msgspec
@@ -96,6 +96,10 @@ class Scheduler:
         """Have something short called on the scheduler's thread, soon: while that hangs, it is not."""
         self._orders.append(call)
         self._wake()
+
+    def read_again(self, names: Collection[str]) -> None:
+        """Have collectors read and describe their devices soon: one of theirs is not as it was. From any thread."""
+        self.ask(lambda: self._read_again(names))
 
     def levels_changed(self) -> None:
         """Have the levels in force read again, and told to the collectors at once."""
@@ -296,6 +300,11 @@ class Scheduler:
             source = self._sources[name] = Source(setup, factory, self)
             if problem and setup.enabled:
                 source.refuse(problem)
+
+    def _read_again(self, names: Collection[str]) -> None:
+        for name in names:
+            if name in self._sources:
+                self._sources[name].read_again()
 
     def _push_levels(self) -> None:
         for source in self._sources.values():

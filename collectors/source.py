@@ -344,6 +344,11 @@ class Source:
         else:
             self._settle(State.NO_DATA, self._hub.clock() + delay)
 
+    def read_again(self) -> None:
+        """Somebody did something to a device of its: collect and describe soon, as after an event."""
+        if self.state is State.RUNNING:
+            self._hurry()
+
     # --- parts -------------------------------------------------------------------------------------------------------
 
     def _answer(self, call: int) -> None:

@@ -49,10 +49,12 @@ class Crew:
         lender: str = "",
         library: str = "",
         say: Callable[[], None] = lambda: None,
+        touched: Callable[[ClaimDevice], None] = lambda _device: None,
     ) -> None:
         """Prepare; `lender` and `library` are those of an `Order`.
 
-        `say`: tells the aggregator what there is to report; may take its time, and never raises.
+        `touched`: hears of each device that a step may have changed, before that is reported. `say`: tells the
+        aggregator what there is to report; may take its time, and never raises.
         """
         self._worker = worker
         self._options = options
@@ -61,6 +63,7 @@ class Crew:
         self._lender = lender
         self._library = library
         self._say = say
+        self._touched = touched
         self._saying = threading.Lock()
         self._lock = threading.Lock()
         self._wake = threading.Condition(self._lock)
@@ -139,6 +142,8 @@ class Crew:
             report.done,
             report.problem[:200],
         )
+        if order.step is not Step.CHECK:  # which changes nothing
+            self._touched(order.device)
         self._worker.finish(job, report)
 
 

@@ -9,6 +9,7 @@ from collectors.claims.crew import Crew, Perform, by_hand, in_a_process
 from collectors.claims.desk import Desk, desk_path
 from collectors.claims.options import ClaimsSection
 from collectors.claims.worker import Worker
+from schemas.claims import ClaimDevice
 
 _log = logging.getLogger("muster.claims")
 
@@ -32,10 +33,21 @@ class NodeClaims:
         """
         self.say: Callable[[], None] = lambda: None
         """Called, on a thread of the crew's, when there is something to report."""
+        self.touched: Callable[[ClaimDevice], None] = lambda _device: None
+        """Called, likewise, when a step may have changed a device: what collectors told of it may be so no more."""
         file = CheckpointFile(data_dir / "agent" / "claims.json")
         self.worker = Worker(file, boot, by_hand=by_hand(options), changed=self._changed)
         lender = str(data_dir / "agent" / "collectors" / "nvml")  # its `Context.state_dir`
-        self._crew = Crew(self.worker, options, perform, root=root, lender=lender, library=library, say=self._say)
+        self._crew = Crew(
+            self.worker,
+            options,
+            perform,
+            root=root,
+            lender=lender,
+            library=library,
+            say=self._say,
+            touched=self._touched,
+        )
         self._desk = Desk(desk_path(data_dir), self.worker)
 
     def start(self) -> None:
@@ -52,6 +64,9 @@ class NodeClaims:
 
     def _changed(self) -> None:
         self._crew.wake()
+
+    def _touched(self, device: ClaimDevice) -> None:
+        self.touched(device)
 
     def _say(self) -> None:
         self.say()

@@ -1,6 +1,6 @@
 """Documents are sent when they are new or changed, and taken back when their device is gone."""
 
-from schemas.device import documents_hash
+from schemas.device import DeviceKind, Document, Slot, documents_hash, encode_document
 from schemas.verbosity import RowClass
 from tests.collectors.intake.rig import Rig, document, rows
 
@@ -31,6 +31,19 @@ def test_the_hash_is_that_of_the_set_of_all_collectors(rig: Rig) -> None:
     rig.take(documents=[document("gpu:1")])
     rig.take(documents=[document("nic:1")], collector="loud")
     assert documents_hash([document("nic:1"), document("gpu:1")]) == rig.intake.documents_hash()
+
+
+def test_who_describes_something_at_an_address_is_known(rig: Rig) -> None:
+    at = {
+        address: encode_document(Document(f"pci:{address}", DeviceKind.GPU, slot=Slot(address=address)))
+        for address in ("0000:01:00.0", "0000:02:00.0")
+    }
+    rig.take(documents=list(at.values()), collector="pci")
+    rig.take(documents=[at["0000:02:00.0"], document("gpu:3")], collector="nvml")
+    assert {"pci"} == rig.intake.describing(["0000:01:00.0", ""])
+    assert {"pci", "nvml"} == rig.intake.describing(at)
+    rig.take(documents=[], collector="pci")
+    assert set() == rig.intake.describing(["0000:01:00.0", "0000:03:00.0"])
 
 
 def test_asked_for_them_again_all_are_sent(rig: Rig) -> None:

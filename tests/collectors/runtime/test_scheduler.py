@@ -243,6 +243,15 @@ def test_event_of_a_device_is_followed_by_a_reading_at_once() -> None:
         assert any(parcel.row_class is RowClass.EVENT for parcel in rig.intake.parcels("tape"))
 
 
+def test_who_is_asked_to_read_again_does_so_now_and_others_do_not() -> None:
+    setups = (setup("one", "Printer", interval=60.0), setup("other", "Printer", interval=60.0))
+    with running(*setups) as rig:
+        rig.until(lambda: [1, 1] == [rig.status(name).runs for name in ("one", "other")])
+        rig.scheduler.read_again({"one", "nobody"})
+        rig.until(lambda: rig.status("one").runs == 2)
+        assert 1 == rig.status("other").runs
+
+
 def test_documents_travel_when_they_change_and_not_otherwise() -> None:
     options = msgspec.structs.replace(FAST, describe_every=0.1)
     with running(setup("tape", "Watcher", config={"word": "a"}), options=options) as rig:

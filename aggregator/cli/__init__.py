@@ -14,7 +14,7 @@ from collectors.process import EXIT_CONFIG, EXIT_FAILED
 
 EXIT_USAGE: Final = 2
 
-_FEW: Final = 12
+_FEW: Final = 16
 """Words that are listed when none is like the one that was written; of more, --help has them."""
 WIDE: Final = "wide"
 """The output that is a table with nothing left out."""
@@ -84,7 +84,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123  # for the life of the process
     try:
         parser = _parser(_named(arguments))
-        options = parser.parse_args(arguments)
+        options, left = parser.parse_known_args(arguments)
+        if left:
+            _refuse(parser, options, left)
         if options.command is None:
             parser.print_help()
             return EXIT_USAGE
@@ -98,6 +100,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stderr.write(f"muster: this needs the module {missing}, which the base install leaves out:"
                          " pip install 'rackmuster[aggregator]'\n")  # fmt: skip
         return EXIT_FAILED
+
+
+def _refuse(parser: argparse.ArgumentParser, options: argparse.Namespace, left: Sequence[str]) -> NoReturn:
+    """Refuse words that nothing takes, by the command that they were meant for; options with near ones."""
+    from schemas.errors import near_names
+
+    near = ""
+    for action in parser._actions:  # noqa: SLF001 - argparse has no other way to be read
+        if isinstance(action, argparse._SubParsersAction) and options.command in action.choices:  # noqa: SLF001
+            parser = action.choices[options.command]
+            near = near_names(left[0], set(parser._option_string_actions)) if left[0].startswith("-") else ""  # noqa: SLF001
+    parser.error(f"{' '.join(left)}: nothing takes this.{near}")
 
 
 def _run(options: argparse.Namespace) -> int:

@@ -19,6 +19,8 @@ _CLEAN = frozenset({Lifecycle.FREE.value, Lifecycle.RESERVED.value})
 """States in which the last proof still holds: nobody can have used the device since."""
 _NOT_WATCHED = ("kind", "lifecycle", "variant", "where", "as_of", "history", "all")
 """Options of the list that a watch does not have."""
+_OF_LISTS = ("node", "kind", "lifecycle", "variant", "where")
+"""Options that choose what is listed, and mean nothing where one device is named."""
 _EPILOG = """examples:
   muster devices                         every device that can be given away
   muster devices --all                   fans, bridges and timers too
@@ -80,6 +82,8 @@ def run(options: argparse.Namespace) -> int:
         if narrower:
             raise WordError(f"--watch shows what happens from now on, of a device or a --node, without {narrower[0]}")
         return watch(client, options.output, node=options.node, device=options.device)
+    if options.device and (narrower := [f"--{name}" for name in _OF_LISTS if getattr(options, name)]):
+        raise WordError(f"{narrower[0]} chooses among devices: leave it out, or the device that is named")
     if options.history:
         if not options.device:
             raise ServerError("--history is of one device: name it")

@@ -118,3 +118,23 @@ def test_a_word_that_there_is_not_is_answered_in_a_line(
     assert 2 == end.value.code
     assert first.endswith(told)
     assert len(first) <= 80
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (
+            ("devices", "--lifecyle", "dirty"),
+            "muster devices: --lifecyle: nothing takes this. Did you mean '--lifecycle'?",
+        ),
+        (("devices", "gpu-a", "gpu-b"), "muster devices: gpu-b: nothing takes this."),
+        (("--foo",), "muster: --foo: nothing takes this."),
+    ],
+)
+def test_words_that_nothing_takes_are_refused_by_their_command_with_near_ones(
+    capsys: pytest.CaptureFixture[str], words: tuple[str, ...], told: str
+) -> None:
+    with pytest.raises(SystemExit) as left:
+        main(words)
+    err = capsys.readouterr().err.splitlines()
+    assert (2, told) == (left.value.code, err[0])

@@ -106,3 +106,9 @@ def test_proof_of_what_is_clean_no_more_is_of_the_past(run: Run, stub: Stub, lif
     stub.answers["GET /v1/devices/gpu-7f3k2ma"] = answer
     (line,) = [line for line in run("devices", "gpu-7f3k2ma")[1].splitlines() if "clean by" in line]
     assert line.startswith(word)
+
+
+@pytest.mark.parametrize("words", [("--node", "gpu-17"), ("--kind", "nvme"), ("--where", "device.kind == 'gpu'")])
+def test_options_of_the_list_are_not_passed_over_where_a_device_is_named(run: Run, words: tuple[str, str]) -> None:
+    status, out, err = run("devices", "gpu-7f3k2ma", *words)
+    assert (1, "", True) == (status, out, words[0] in err)

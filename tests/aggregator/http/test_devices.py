@@ -203,3 +203,11 @@ async def test_mistyped_device_gets_the_one_that_may_have_been_meant(api: Api, m
     body = {"clean": None, "attest": {"statement": "new"}, "retire": {"why": ""}}
     status, told = await api.ask(method, path.format(device[:-1]), body.get(path.rpartition("/")[2]))
     assert (404, f"there is no device {device[:-1]}. Did you mean '{device}'?") == (status, told["detail"])
+
+
+@pytest.mark.parametrize("what", ["device", "node"])
+async def test_who_begins_to_watch_what_there_is_not_is_told(api: Api, what: str) -> None:
+    state = api.ledger.peek()
+    name = next(iter(state.devices)) if what == "device" else next(iter(state.nodes.values())).name
+    status, told = await api.ask("GET", f"/v1/watch?{what}={name}x")
+    assert (404, True) == (status, f"Did you mean '{name}'" in told["detail"])

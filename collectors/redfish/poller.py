@@ -12,17 +12,22 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from itertools import count
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from collectors.cadence import share
 from collectors.redfish.ears import Ears
 from collectors.redfish.unit import Unit
 from schemas.rows import Item
 
+if TYPE_CHECKING:
+    from collectors.redfish.callbacks import Callbacks
+
 _WAITING: Final = 64
 """Readings that wait to be handed on; then BMCs wait too."""
 _SPREAD: Final = 0.02
 """First readings begin so many seconds apart, at most over one interval, so that they do not come all at once."""
+_STACK_BYTES: Final = 256 << 10
+"""Of a thread. All of it counts as what the process has, and hundreds of the usual size are more than it may have."""
 _LOOK: Final = 0.5
 """Seconds; the longest wait before it is looked at what has changed."""
 
@@ -51,6 +56,8 @@ class Poller:
         self._closed = False
         self._made: queue.Queue[list[Item]] = queue.Queue(_WAITING)
         self._ears = Ears(self.put, self.hurry, clock)
+        self.callbacks: Callbacks | None = None
+        """Where BMCs without a stream deliver their events; None: nowhere. It ends with the poller."""
 
     @property
     def units(self) -> list[Unit]:
@@ -78,6 +85,8 @@ class Poller:
         """Read these no more, and give them; one that is being read ends by itself."""
         with self._changed:
             gone = [unit for label in labels if (unit := self._units.pop(label, None)) is not None]
+            for unit in gone if self.callbacks is not None else ():
+                self.callbacks.forget(unit)
             left = set(gone)
             for unit in gone:
                 unit.removed = True
@@ -123,6 +132,8 @@ class Poller:
             threads = list(self._threads)
             busy = list(self._busy)
             self._changed.notify_all()
+        if self.callbacks is not None:
+            self.callbacks.close()
         for unit in busy:
             unit.client.abort()
         self._ears.close(0.0)
@@ -142,7 +153,15 @@ class Poller:
             return
         thread = threading.Thread(target=self._run, name="redfish", daemon=True)
         self._threads.add(thread)
-        thread.start()
+        before = threading.stack_size(_STACK_BYTES)
+        try:
+            thread.start()
+        except RuntimeError:  # no room for one more: those that there are do it
+            self._threads.discard(thread)
+            if not self._threads:
+                raise
+        finally:
+            threading.stack_size(before)
 
     def _run(self) -> None:
         try:
@@ -183,6 +202,8 @@ class Poller:
         opened = unit.open_stream()
         if opened is not None:
             self._ears.add(unit, *opened)
+        if self.callbacks is not None:
+            unit.subscribe(self.callbacks)
         with self._changed:
             self._busy.discard(unit)
             if self._closed or self._units.get(unit.bmc.label) is not unit:

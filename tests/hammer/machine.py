@@ -179,6 +179,11 @@ class Machine:
 
     def _work_on(self) -> None:
         reports = [self._done(step) for step in self._work if step.devices]
+        reports += [
+            ClaimReport(step.claim, step.step, step.generation, step.sequence, [], list(step.amounts))
+            for step in self._work
+            if step.confirm
+        ]
         self._poll(None, reports)
 
     def _poll(self, kept: Checkpoint | None, reports: list[ClaimReport] | None = None) -> bool:

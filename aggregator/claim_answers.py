@@ -9,7 +9,7 @@ from aggregator.ledger.entries import Entry
 from aggregator.ledger.evidence import EvidenceError
 from aggregator.ledger.model import Device, Held
 from aggregator.ledger.state import State
-from aggregator.ledger.words import ClaimState, Epoch
+from aggregator.ledger.words import ClaimState, Epoch, Lifecycle
 from schemas.claims import ClaimReport, DeviceReport, Step
 
 
@@ -71,8 +71,8 @@ def _wrong(device: Device, held: Held, told: DeviceReport) -> str:
 
 def _cleaned(state: State, device: Device, told: DeviceReport, publisher: str) -> tuple[list[Entry], object]:
     """Take the end of a clean: nothing but evidence that holds makes a device free."""
-    if told.clean != device.cleaning:
-        return [], None  # of an older clean, told late
+    if told.clean != device.cleaning or device.lifecycle is not Lifecycle.CLEANING:
+        return [], None  # of an older clean, told late; or of this one, told again until its node heard that it is over
     if not told.done:
         return cleaning.fail_clean(state, device.id, told.clean, told.problem, publisher)
     try:

@@ -6,6 +6,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from aggregator import claim_answers
 from aggregator.ledger import asks, claims, cleaning, restoring
 from aggregator.ledger.apply import apply
 from aggregator.ledger.asks import Ask, Pick
@@ -14,9 +15,10 @@ from aggregator.ledger.entries import ClaimRestored, NodeReached
 from aggregator.ledger.evidence import EvidenceError
 from aggregator.ledger.words import ClaimState, Lifecycle
 from schemas.claims import CheckpointClaim, ClaimDevice, ClaimReport, DeviceReport, Step
-from schemas.evidence import PowerReadback
+from schemas.device import DeviceKind
+from schemas.evidence import PowerReadback, encode_readback
 from tests.aggregator.claims.rig import gpus, world
-from tests.aggregator.ledger.worlds import Book, begin
+from tests.aggregator.ledger.worlds import Book, begin, document, readback
 
 
 @pytest.mark.parametrize("active", [False, True])
@@ -197,3 +199,19 @@ def test_a_node_can_confirm_nothing_of_a_claim_under_an_epoch_of_its_own() -> No
     for other in ((epoch.generation + 1, epoch.sequence), (epoch.generation, epoch.sequence + 1)):
         with pytest.raises(ClaimError, match="has epoch"):
             claims.confirm(book.state, "c1", type(epoch)(*other), [kept[0].device])
+
+
+@pytest.mark.parametrize("spoilt", [False, True])
+def test_a_clean_that_is_told_again_is_no_news(spoilt: bool) -> None:
+    """A node tells of it until it hears that it is over: that is no contradiction, and nothing is written."""
+    book = Book()
+    begin(book)
+    gpu = book.see(document(DeviceKind.GPU, "0000:01:00.0", serial="a"))
+    assert gpu is not None
+    book.decide(cleaning.begin_clean(book.state, gpu.id))
+    proof = encode_readback(readback(gpu, reset_seen=not spoilt))
+    told = DeviceReport(gpu.id, done=True, part=gpu.part_key, evidence=proof, clean=gpu.cleaning)
+    report = ClaimReport("", Step.CLEAN, 1, gpu.cleaning, [told])
+    book.decide(claim_answers.taken(book.state, "n1", report, told))
+    assert (Lifecycle.QUARANTINED if spoilt else Lifecycle.FREE) is gpu.lifecycle
+    assert ([], None) == claim_answers.taken(book.state, "n1", report, told)

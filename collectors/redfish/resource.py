@@ -18,6 +18,9 @@ Resource = dict[str, Any]
 
 ROOT: Final = "/redfish/v1"
 _TRAILING: Final = re.compile(rb",(\s*[}\]])")
+_STRINGS: Final = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
+_NO_BRACKETS: Final = bytes(set(range(256)) - set(b"[]{}"))
+_MOST_DEPTH: Final = 64
 _MAX_URI: Final = 1024
 _ABSENT: Final = frozenset({"absent", "disabled", "unavailableoffline"})
 """Of Status.State: there is nothing that reads."""
@@ -30,6 +33,8 @@ class UnreadableError(ValueError):
 def decode(body: bytes) -> tuple[Resource, bool]:
     """Give the object of a body, and whether commas had to be forgiven. Raises UnreadableError."""
     forgiven = False
+    if _is_deep(body):
+        raise UnreadableError("nested too deep")
     try:
         found = msgspec.json.decode(body)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
@@ -42,6 +47,19 @@ def decode(body: bytes) -> tuple[Resource, bool]:
     if not isinstance(found, dict):
         raise UnreadableError(f"a {type(found).__name__} instead of an object")
     return found, forgiven
+
+
+def _is_deep(body: bytes) -> bool:
+    """Whether a body is nested deeper than any resource: decoding it would take more stack than a thread has."""
+    if body.count(b"[") + body.count(b"{") <= _MOST_DEPTH:
+        return False
+    left = _STRINGS.sub(b"", body).translate(None, _NO_BRACKETS)
+    for _ in range(_MOST_DEPTH):
+        inner = left.replace(b"[]", b"").replace(b"{}", b"")
+        if len(inner) == len(left):
+            break
+        left = inner
+    return len(left) > _MOST_DEPTH
 
 
 def canonical(link: object) -> str:

@@ -5,12 +5,13 @@ harms no other.
 """
 
 import logging
+import re
 import resource
 import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import ClassVar, Final
+from typing import TYPE_CHECKING, ClassVar, Final
 
 from collectors.contract import Context, Emit, Objection
 from collectors.expected import drift_events, objections
@@ -40,6 +41,10 @@ from schemas.events import EventSpec
 from schemas.metrics import MetricSpec
 from schemas.rows import Item
 
+if TYPE_CHECKING:
+    from collectors.redfish.callbacks import Callbacks
+
+PLACE: Final = re.compile(r".+:[0-9]{1,5}\Z")
 _LOOK_S: Final = 0.25
 """The longest wait before `stopping` is looked at."""
 _END_S: Final = 1.0
@@ -99,6 +104,8 @@ class RedfishCollector:
         """Say what is wrong with the list. No BMC is asked, whatever `attempt` says: it counts who fails to log in."""
         del attempt
         yield from objections(self._config.expectations)
+        if self._config.callback_listen and not PLACE.match(self._config.callback_listen):
+            yield Objection("callback_listen", f"{self._config.callback_listen!r} is not <host>:<port>")
         try:
             bmcs = listed(self._config)
         except ConfigError as error:
@@ -127,6 +134,8 @@ class RedfishCollector:
         state_dir = self._context.state_dir
         self._keeping = None if state_dir is None else Keeping(state_dir)
         self._poller = Poller(self._config.at_once, self._config.every_seconds, clock=self._clock, log=self._log)
+        if self._config.callback_listen:
+            self._poller.callbacks = self._callbacks(self._poller)
         self._bmcs, self._problem = {}, ""
         _make_room(2 * len(bmcs))
         self._take(bmcs)
@@ -204,6 +213,16 @@ class RedfishCollector:
         new = [self._unit(bmc) for label, bmc in wanted.items() if self._bmcs.get(label) != bmc]
         self._bmcs = wanted
         threading.Thread(target=_begin, args=(self._poller, new), name="redfish list", daemon=True).start()
+
+    def _callbacks(self, poller: Poller) -> "Callbacks":
+        from collectors.redfish.callbacks import Callbacks, context_of  # most have no use for a server
+
+        config = self._config
+        try:
+            context = context_of(config.callback_certificate, config.callback_key)
+            return Callbacks(config.callback_listen, config.callback_address, poller.put, poller.hurry, context)
+        except (OSError, ValueError) as error:
+            raise StartupError(f"callback_listen {config.callback_listen}: {error}") from error
 
     def _unit(self, bmc: Bmc) -> Unit:
         client = Client(

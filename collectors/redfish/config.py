@@ -108,6 +108,14 @@ class RedfishConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """Have the members of a collection in one answer (`$expand`) from BMCs that say they can."""
     events: bool = True
     """Listen to events (SSE) of BMCs that offer them."""
+    callback_listen: str = ""
+    """Where BMCs that offer no stream of events deliver them, `<host>:<port>`. Empty: nowhere; their logs are read."""
+    callback_address: str = ""
+    """The URL under which BMCs reach that. Empty: this host's name and that port."""
+    callback_certificate: str = ""
+    """The file of the certificate that BMCs are shown there, and those above it, in PEM. Empty: http, without TLS."""
+    callback_key: str = ""
+    """The file of its key, in PEM. Empty: it is in the same file."""
     logs: bool = True
     """Read the logs that BMCs keep, from the newest record at the first start on."""
     logs_every_seconds: Seconds = 120.0

@@ -164,6 +164,8 @@ def _keys(alert: Alert) -> Iterator[tuple[str, ...]]:
 
 
 def filtered(path: str, service: Resource) -> str:
-    """Give the stream's path with a filter that keeps metric reports out, where the BMC can filter so."""
+    """Give the stream's path with a filter that keeps metric reports out, where the BMC can filter so; "" for none."""
+    if not path:
+        return ""
     can = member(service, "SSEFilterPropertiesSupported").get("EventFormatType") is True
     return f"{path}?$filter=EventFormatType%20eq%20Event" if can else path

@@ -85,8 +85,9 @@ class Poller:
         """Read these no more, and give them; one that is being read ends by itself."""
         with self._changed:
             gone = [unit for label in labels if (unit := self._units.pop(label, None)) is not None]
-            for unit in gone if self.callbacks is not None else ():
-                self.callbacks.forget(unit)
+            if self.callbacks is not None:
+                for unit in gone:
+                    self.callbacks.forget(unit)
             left = set(gone)
             for unit in gone:
                 unit.removed = True

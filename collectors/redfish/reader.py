@@ -13,7 +13,7 @@ from collectors.redfish.board import Board
 from collectors.redfish.client import Client
 from collectors.redfish.config import RedfishConfig
 from collectors.redfish.documents import KEPT, documents
-from collectors.redfish.events import filtered, stream_of
+from collectors.redfish.events import filtered, stream_of, subscriptions_of
 from collectors.redfish.naming import bmc_id
 from collectors.redfish.readings import Seen
 from collectors.redfish.resource import Resource, kind
@@ -47,6 +47,8 @@ class Reader:
         """Where its collections of logs are."""
         self.stream = ""
         """Where it streams events; "" where it does not."""
+        self.subscriptions = ""
+        """Where it takes subscriptions to events; "" where it does not."""
         self.found: list[Document] | None = None
         """The documents of a walk that has just ended; whoever takes them sets None."""
         self.complete = True
@@ -67,7 +69,7 @@ class Reader:
 
         if self._walk is None and began >= self._walk_due:
             self.client.start_over()
-            self._trunk, self._board, self.stream = Trunk(), None, ""
+            self._trunk, self._board, self.stream, self.subscriptions = Trunk(), None, "", ""
             self._walk = Walk(self.client, self._take)
         walk = self._walk
         if walk is not None and not walk.framed:
@@ -98,8 +100,9 @@ class Reader:
         return Reading("bmc_reader", {"state": state, **self._counts()}, bmc_id(self._label))
 
     def _take(self, resource: Resource) -> None:
-        if kind(resource) == "EventService" and stream_of(resource):
+        if kind(resource) == "EventService":
             self.stream = filtered(stream_of(resource), resource)
+            self.subscriptions = subscriptions_of(resource)
         if kind(resource) in _KEPT:
             self._trunk.add(resource)
 

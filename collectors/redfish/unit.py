@@ -3,7 +3,7 @@
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
@@ -24,9 +24,13 @@ from collectors.redfish.naming import bmc_id, part_id
 from collectors.redfish.power import PowerWatch
 from collectors.redfish.reader import Reader
 from collectors.redfish.resource import Resource, canonical
+from collectors.redfish.subscriptions import subscribe, subscribed
 from schemas.device import DeviceKind, Document, Value
 from schemas.digest import blake2b
 from schemas.rows import Described, Event, Item, LogRecord, Reading
+
+if TYPE_CHECKING:
+    from collectors.redfish.callbacks import Callbacks
 
 _REST: Final = 0.1
 """A BMC that takes longer over a reading than there is between two rests for this share of what it took."""
@@ -100,6 +104,7 @@ class Unit:
         self.removed = False
         """Whether it is no longer in the list."""
         self._stream_due = float("-inf")
+        self._subscription = ""
 
     def remembered(self) -> Iterator[Item]:
         """Yield what was described when it was read last, before a restart."""
@@ -125,6 +130,21 @@ class Unit:
         self.listened = True
         self._logs_due = float("-inf")  # what was sent while nobody listened stands in the logs alone
         return response, timed
+
+    def subscribe(self, callbacks: "Callbacks") -> None:
+        """Have it deliver its events where it streams none; see now and then that it still does. Raises nothing."""
+        path, now = self._reader.subscriptions, self._clock()
+        if not path or self._reader.stream or now < self._stream_due or self.access.reason:
+            return
+        self._stream_due = now + _STREAM_AGAIN
+        if self._subscription and subscribed(self.client, self._subscription):
+            return
+        try:
+            self._subscription = subscribe(self.client, path, callbacks.destination(self))
+        except BmcError as error:
+            self.client.faults.add("subscription", str(error))
+            return
+        self._logs_due = float("-inf")  # what happened before stands in the logs alone
 
     def tell(self, told: Told) -> Iterator[Item]:
         """Yield what an event of its stream tells."""

@@ -223,7 +223,7 @@ class Inventory:
         state, behind = self._ledger.peek(), self.hearing.behind
         if not behind and not state.unread:
             return
-        if behind.keys() == self._unread_in and state.unread and self._clock() - self._told_unread < _CHECK_SECONDS:
+        if behind.keys() == self._unread_in and self._clock() - self._told_unread < _CHECK_SECONDS:
             return
         self._unread_in, self._told_unread = frozenset(behind), self._clock()
         publishers = {node.publisher for node in state.nodes.values() if node.publisher} if behind else ()

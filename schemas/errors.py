@@ -146,6 +146,14 @@ class StoreError(MusterError):
     code = "store.failed"
 
 
+def misfit(error: Exception) -> str:
+    """Say what msgspec did not take of a body: by the place in it, where there is one."""
+    what, at, place = str(error).rpartition(" - at `$")
+    if not at:
+        return f"the body is not what is expected: {error}"
+    return f"{place.strip('.`')}: {what[:1].lower()}{what[1:]}".replace("`", "")
+
+
 def near_names(name: str, known: "list[str] | tuple[str, ...] | set[str]") -> str:
     """Give the end of an error message: " Did you mean 'x' or 'y'?", or "" when nothing is near.
 

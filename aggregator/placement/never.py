@@ -20,6 +20,8 @@ def never(chooser: Chooser) -> str:
             return f"needs[{place}]: {wrong}"
         if need.variant is not None and not _of_variant(chooser.state, need.variant.name):
             return f"needs[{place}]: there is no device of variant {need.variant.name} on any node"
+        if need.where and not any(chooser.filters(summary)[place] for summary in chooser.index.nodes.values()):
+            return f"needs[{place}]: no device of any node fits {need.where}: 'muster devices --where' tries it out"
     return "no node can hold this, even if all of it were free: ask for less on one node, or for less nearness"
 
 

@@ -15,7 +15,7 @@ from aggregator.ledger.model import Package, Variant
 from aggregator.ledger.state import State
 from aggregator.ledger.words import AMOUNTS, MAX_AMOUNT, Mode
 from schemas.device import DeviceKind
-from schemas.errors import MusterError, near_names
+from schemas.errors import MusterError, misfit, near_names
 
 MAX_INSTANCES: Final = 4096
 MAX_COUNT: Final = 1024
@@ -295,7 +295,7 @@ def decode(data: bytes, kind: type[T], **defaults: object) -> T:
         _fields(raw, msgspec.inspect.type_info(kind), "")
         return msgspec.convert({**defaults, **raw} if isinstance(raw, dict) else raw, kind)
     except msgspec.MsgspecError as error:
-        raise RequestError(f"the body is not what is expected: {error}") from None
+        raise RequestError(misfit(error)) from None
 
 
 def _fields(value: Any, told: msgspec.inspect.Type, place: str) -> None:

@@ -18,7 +18,7 @@ from aggregator.ledger.uses import RecordInvalidError
 from aggregator.routes.common import ServiceOf, allow, answer
 from aggregator.routes.filters import Fits, Where, filter_of
 from schemas.device import pci_address
-from schemas.errors import near_names
+from schemas.errors import misfit, near_names
 
 router = APIRouter(tags=["inventory"])
 Reader = Annotated[Caller, Depends(allow(Action.READ))]
@@ -277,4 +277,4 @@ async def _body(request: Request, kind: type[T]) -> T:
     try:
         return msgspec.json.decode(await request.body() or b"{}", type=kind)
     except msgspec.MsgspecError as error:
-        raise ClaimInvalidError(f"the body is not what is expected: {error}") from None
+        raise ClaimInvalidError(misfit(error)) from None

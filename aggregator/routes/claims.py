@@ -19,7 +19,7 @@ from aggregator.ledger.model import Claim, Held
 from aggregator.ledger.state import State
 from aggregator.ledger.words import LIVE_CLAIMS, Mode
 from aggregator.routes.common import CallerOf, ServiceOf, answer, informed, known, problem
-from schemas.errors import did_you_mean, near_ids
+from schemas.errors import did_you_mean, misfit, near_ids
 
 if TYPE_CHECKING:
     from aggregator.service import Service
@@ -322,4 +322,4 @@ async def _body(request: Request, kind: type[T]) -> T:
     try:
         return msgspec.json.decode(data or b"{}", type=kind)
     except msgspec.MsgspecError as error:
-        raise ClaimInvalidError(f"the body is not what is expected: {error}") from None
+        raise ClaimInvalidError(misfit(error)) from None

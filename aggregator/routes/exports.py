@@ -15,6 +15,7 @@ from aggregator.ledger.model import Node
 from aggregator.ledger.state import State
 from aggregator.placement.catalog import known_variant
 from aggregator.routes.common import ServiceOf, allow, answer
+from schemas.errors import misfit
 
 router = APIRouter(tags=["feeds"])
 Reader = Annotated[Caller, Depends(allow(Action.READ))]
@@ -71,7 +72,7 @@ async def check(request: Request, service: ServiceOf, _: Reader, node: str = "",
     try:
         wanted = msgspec.json.decode(await request.body() or b"{}", type=CheckWanted)
     except msgspec.MsgspecError as error:
-        raise ClaimInvalidError(f"the body is not what is expected: {error}") from None
+        raise ClaimInvalidError(misfit(error)) from None
     specs = nova_conf.read(wanted.text)
     if not specs:
         raise nova_conf.NovaConfError("no [pci] device_spec here: is it a nova.conf of nova-compute?")

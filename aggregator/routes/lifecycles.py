@@ -12,6 +12,7 @@ from aggregator.ledger.model import Device
 from aggregator.routes.claims import claim_view, version_of
 from aggregator.routes.common import ServiceOf, allow, answer
 from aggregator.views import device_view
+from schemas.errors import misfit
 from schemas.evidence import PowerReadback
 
 router = APIRouter(tags=["inventory"])
@@ -96,4 +97,4 @@ async def _body(request: Request, kind: type[T]) -> T:
     try:
         return msgspec.json.decode(await request.body() or b"{}", type=kind)
     except msgspec.MsgspecError as error:
-        raise ClaimInvalidError(f"the body is not what is expected: {error}") from None
+        raise ClaimInvalidError(misfit(error)) from None

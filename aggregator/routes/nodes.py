@@ -10,6 +10,7 @@ from aggregator.access import Action, Caller, check_subject
 from aggregator.ledger import nodes
 from aggregator.ledger.asks import ClaimInvalidError
 from aggregator.routes.common import ServiceOf, allow, answer
+from schemas.errors import misfit
 
 router = APIRouter(tags=["nodes"])
 Reader = Annotated[Caller, Depends(allow(Action.READ))]
@@ -130,4 +131,4 @@ async def _body(request: Request, kind: type[T]) -> T:
     try:
         return msgspec.json.decode(await request.body() or b"{}", type=kind)
     except msgspec.MsgspecError as error:
-        raise ClaimInvalidError(f"the body is not what is expected: {error}") from None
+        raise ClaimInvalidError(misfit(error)) from None

@@ -1,8 +1,11 @@
 """The words by which people and programs name levels, classes and errors."""
 
+from typing import Annotated
+
+import msgspec
 import pytest
 
-from schemas.errors import near_ids, near_names
+from schemas.errors import misfit, near_ids, near_names
 from schemas.rows import Severity
 from schemas.verbosity import Level, RowClass, class_of, level_of, level_of_severity
 
@@ -88,3 +91,20 @@ def test_the_near_names_of_a_large_fleet_are_found_without_a_look_at_each() -> N
     names = {f"rack{number}-gpu" for number in range(5000)}
     assert " Did you mean 'rack4711-gpu'?" == near_names("rack4711-gpv", names)
     assert "" == near_names("roof17", names)
+
+
+@pytest.mark.parametrize(
+    ("body", "told"),
+    [
+        (b'{"many": [0]}', "many[0]: expected int >= 1"),
+        (b'{"many": "x"}', "many: expected array, got str"),
+        (b"[]", "the body is not what is expected: Expected `object`, got `array`"),
+    ],
+)
+def test_a_body_that_does_not_fit_is_told_by_the_place_in_it(body: bytes, told: str) -> None:
+    class Wanted(msgspec.Struct):
+        many: list[Annotated[int, msgspec.Meta(ge=1)]]
+
+    with pytest.raises(msgspec.ValidationError) as error:
+        msgspec.json.decode(body, type=Wanted)
+    assert told == misfit(error.value)

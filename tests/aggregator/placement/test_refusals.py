@@ -330,6 +330,8 @@ def test_profile_and_variant_that_there_are_not_are_told_with_near_names() -> No
         in refused(book, asked(Need("H100", profile="2g.20g"))).message
     )
     assert "needs[0]: there is no device of variant new on any node" == refused(book, asked(Need("new"))).message
+    nothing = refused(book, asked(Need(where="device.kind == 'gp'"))).message
+    assert nothing.startswith("needs[0]: no device of any node fits device.kind == 'gp'")
 
 
 def test_change_that_nobody_can_mean_is_refused(book: Book) -> None:

@@ -254,8 +254,14 @@ class Publisher:
             rows=0,
             order=self._spool.next_order(),
             account=account,
-            documents=self._documents(),
+            documents=self._told_documents(),
         )
+
+    def _told_documents(self) -> str:
+        """Give the hash of the documents; "" while some are on their way: nobody could have the same."""
+        with self._spool.lock:
+            waiting = any(True for _ in self._spool.waiting.oldest(RowClass.CAPABILITY))
+        return "" if waiting else self._documents()
 
     def _answered(
         self, answer: Answer, held: list[Held], account: Account | None, size: int, *, heartbeat: bool

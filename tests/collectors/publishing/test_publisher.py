@@ -287,6 +287,14 @@ class TestWord:
             assert (0, b"", "the-hash") == (batch.envelope.rows, bytes(batch.body), batch.envelope.documents)
             assert batch.envelope.account is not None
 
+    def test_while_documents_are_on_their_way_nobody_is_asked_to_compare_them(self, rig: Rig) -> None:
+        rig.keep(b"document", row_class=RowClass.CAPABILITY)
+        rig.publisher.send_once()
+        rig.now += HEARTBEAT_SECONDS
+        rig.publisher.send_once()
+        told = [one.envelope.documents for at in (0, 1) for one in rig.aggregator.batches(at) if not one.envelope.rows]
+        assert ["", "the-hash"] == told
+
     def test_a_busy_publisher_sends_its_account_along_once_a_second(self, rig: Rig) -> None:
         told = []
         for _ in range(10):

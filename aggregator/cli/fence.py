@@ -1,7 +1,9 @@
 """`muster nodes fence`: say that nothing runs on a dead node, so that what claims had there can be cleaned."""
 
 import argparse
+import json
 import time
+from collections.abc import Iterator
 from typing import Any
 from urllib.parse import quote
 
@@ -12,14 +14,19 @@ from aggregator.cli.client import Client, ServerError
 from aggregator.cli.render import show
 from collectors.process import EXIT_FAILED
 
+_STATES = {"on": "On", "off": "Off", "powering_on": "PoweringOn", "powering_off": "PoweringOff", "paused": "Paused"}
+"""States of `bmc.power_state` as Redfish writes them."""
+
 
 def add_fence_word(deeds: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the word."""
     deed = add_word(deeds, "fence", "say that nothing runs on a dead node: its claims are over, their devices dirty",
+                    "muster nodes fence gpu-17 --bmc",
                     "muster nodes fence gpu-17 --statement 'unplugged, I stand before it'",
                     "muster nodes fence gpu-17 --power Off")  # fmt: skip
     deed.add_argument("node", metavar="NODE", help="its id or host name")
     which = deed.add_mutually_exclusive_group(required=True)
+    which.add_argument("--bmc", action="store_true", help="its BMC says that it is off, as somebody who polls it read")
     which.add_argument("--statement", default="", help="how it is known; recorded with your token's name")
     which.add_argument("--power", default="", metavar="STATE", help="the PowerState that its BMC answers now: Off")
     add_yes_option(deed)
@@ -28,10 +35,13 @@ def add_fence_word(deeds: "argparse._SubParsersAction[argparse.ArgumentParser]")
 def fence(client: Client, options: argparse.Namespace, node: str, name: str) -> int:
     """Say it."""
     question = f"{name}: its claims are over, and their devices go to whoever asks next. Does nothing run there?"
+    read = _read_of(client, node, name) if options.bmc else None
     if not confirm(question, yes=options.yes):
         return EXIT_FAILED
     body: dict[str, Any] = {"statement": options.statement}
-    if options.power:
+    if read is not None:
+        body = {"power": read}
+    elif options.power:
         power = {"kind": "bmc", "node": node, "power_state": options.power, "read_ns": time.time_ns()}
         body = {"power": power}
     elif not options.statement.strip():
@@ -39,3 +49,42 @@ def fence(client: Client, options: argparse.Namespace, node: str, name: str) -> 
     claims = client.post(f"/v1/nodes/{quote(node, safe='')}/fence", body)
     show(claims, options.output, claims_table(claims))
     return 0
+
+
+def _read_of(client: Client, node: str, name: str) -> dict[str, Any]:
+    """Give what a BMC of a node said last of its power, and when that was read. Raises ServerError where none did."""
+    boards = [board for board in _boards(client, node) if board]
+    if not boards:
+        raise ServerError(f"no BMC is known that manages {name}: say how it is known, with --statement")
+    said = [told for board in boards if (told := _power_of(client, node, board)) is not None]
+    if not said:
+        raise ServerError(f"the BMC of {name} ({', '.join(boards)}) has not told of its power in the last 10 minutes")
+    return next((told for told in said if told["power_state"] != "Off"), said[0])  # who says on is believed
+
+
+def _power_of(client: Client, node: str, board: str) -> dict[str, Any] | None:
+    rows = client.get("/v1/query", measurement="bmc", fields="power_state", where=f"device={board}", since="10m",
+                      order="newest", limit=1)  # fmt: skip
+    for row in _rows(rows):
+        state = _STATES.get(str(row.get("power_state")), "")
+        if state:
+            return {"kind": "bmc", "node": node, "power_state": state, "read_ns": row["time"]}
+    return None
+
+
+def _boards(client: Client, node: str) -> Iterator[str]:
+    """Yield the BMCs whose newest document names a machine as theirs."""
+    found = client.get("/v1/query", measurement="capability", where="device=bmc:*", last="true", limit=10_000)
+    for row in _rows(found):
+        try:
+            told = json.loads(row.get("document") or "{}")
+        except ValueError:
+            continue
+        if told.get("kind") == "bmc" and told.get("capabilities", {}).get("system_uuid") == node:
+            yield str(row["device"])
+
+
+def _rows(result: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    names = [column["name"] for column in result["columns"]]
+    for values in zip(*result["data"], strict=True):
+        yield dict(zip(names, values, strict=True))

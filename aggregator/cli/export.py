@@ -9,7 +9,7 @@ from urllib.parse import urlencode
 from aggregator.cli import add_examples, add_output_option, add_server_options, add_word
 from aggregator.cli.client import Client, client_of
 from aggregator.cli.render import TABLES, Table, show
-from aggregator.cli.words import shorten
+from aggregator.cli.words import WordError, shorten
 from aggregator.feeds.isolation import Policy
 from collectors.process import EXIT_FAILED
 
@@ -51,6 +51,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Print it."""
     client = client_of(options)
+    if options.deed == "csv" and options.output not in TABLES:
+        raise WordError(f"csv is a format of its own: 'muster export json -o {options.output}' has the same rows")
     if options.deed == "nova" and options.check is not None:
         return _check(client, options)
     asked = [("node", options.node), *(("variant", name) for name in options.variant)]

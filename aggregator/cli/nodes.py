@@ -38,6 +38,7 @@ with it devices and claims: nothing has to be done.
 A node is named by host name, by id, or by the beginning of its id."""
 
 _STATES = ("live", "silent", "expected", "decommissioned", "replaced")
+_ENDED: Final = frozenset({"decommissioned", "replaced"})
 _ORDERS: Final = (("draining", "draining"), ("cordoned", "cordoned"))
 _WORDS: Final = {
     "cordon": ("let nothing new go to a node; what is there stays", "cordon gpu-17 --why 'bad fan'"),
@@ -166,6 +167,7 @@ def orphans_table(found: list[dict[str, Any]]) -> Table:
 def _decide(client: Client, options: argparse.Namespace, views: list[dict[str, Any]]) -> int:
     id_ = node_id(views, options.node)
     name = names_of(views)[id_]
+    state = next(view["state"] for view in views if view["node"]["id"] == id_)
     question, path, body = _asked(options, views, name)
     if question and not confirm(f"{question} Go on?", yes=options.yes):
         return EXIT_FAILED
@@ -173,6 +175,8 @@ def _decide(client: Client, options: argparse.Namespace, views: list[dict[str, A
     if options.deed == "drain" and options.wait is not None:
         return wait_for_leaving(client, options, id_, name)
     empty = f"{name} is {_done(options, decided)}"
+    if options.deed == "reinstate" and state not in _ENDED:
+        empty = f"{name} is {state}: it was neither decommissioned nor replaced"
     claims = decided.get("claims", []) if options.deed in ("drain", "decommission", "replace") else []
     show(decided, options.output, [Table([], empty=empty), *([claims_table(claims)] if claims else [])])
     return 0

@@ -159,9 +159,7 @@ def _devices(state: State, name: str) -> Iterator[Device]:
     if not name:
         yield from state.devices.values()
         return
-    node = nodes.node_of(state, name)
-    if node is None:
-        raise ClaimInvalidError(f"the ledger knows no node {name!r}, or more than one of that name")
+    node = nodes.named(state, name)
     yield from state.devices_of(node.id)
 
 

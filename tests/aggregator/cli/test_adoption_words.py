@@ -36,6 +36,11 @@ def test_many_that_wait_for_one_reason_are_one_line_with_the_next_step(run: Run,
     assert "gpu-29" in run("adopt", "-o", "wide")[1]
 
 
+def test_csv_is_not_passed_off_as_what_was_asked_for(run: Run) -> None:
+    status, out, err = run("export", "csv", "-o", "yaml")
+    assert (1, True, True) == (status, "export json" in out, "export json -o yaml" in err)
+
+
 def test_empty_expression_is_not_everything(run: Run, stub: Stub) -> None:
     status, _, err = run("adopt", "--attest", "--statement", "new", "--where", "", "-y")
     assert (1, True, []) == (status, "--where is empty" in err, stub.asked)

@@ -87,6 +87,14 @@ def test_output_option_may_stand_after_the_word(run: Run, stub: Stub) -> None:
         assert json.loads(run(*words)[1])["id"] == NODE
 
 
+def test_reinstating_a_node_that_is_there_says_that_nothing_was_to_be_undone(run: Run, stub: Stub) -> None:
+    stub.answers[f"POST /v1/nodes/{NODE}/reinstate"] = {"id": NODE, "replaced_by": None}
+    [view] = stub.find("GET", "/v1/nodes", None)
+    for state, told in (("live", "neither decommissioned nor replaced"), ("decommissioned", "it needs a token")):
+        stub.answers["GET /v1/nodes"] = [view | {"state": state}]
+        assert told in run("nodes", "reinstate", NODE, "-y")[1]
+
+
 def test_no_server_fails_and_says_how_to_start_one(run: Run, stub: Stub) -> None:
     stub.close()
     status, _, err = run("nodes", "--server", "unix:///nonexistent/muster.sock")

@@ -211,3 +211,9 @@ async def test_who_begins_to_watch_what_there_is_not_is_told(api: Api, what: str
     name = next(iter(state.devices)) if what == "device" else next(iter(state.nodes.values())).name
     status, told = await api.ask("GET", f"/v1/watch?{what}={name}x")
     assert (404, True) == (status, f"Did you mean '{name}'" in told["detail"])
+
+
+async def test_what_waits_on_a_node_that_there_is_not_is_refused_with_near_names(api: Api) -> None:
+    name = next(iter(api.ledger.peek().nodes.values())).name
+    status, told = await api.ask("GET", f"/v1/adoption?node={name}x")
+    assert (404, True) == (status, f"Did you mean '{name}'" in told["detail"])

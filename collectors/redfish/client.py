@@ -21,6 +21,7 @@ from collectors.redfish.errors import (
     STATUS,
     UNREADABLE,
     BmcDeniedError,
+    BmcError,
     BmcOccupiedError,
     BmcUnreachableError,
     Faults,
@@ -36,6 +37,7 @@ _MOST_MISSING: Final = 2048
 _SHELF_BYTES: Final = 96 << 10
 """Of compressed answers that one BMC gave with an ETag."""
 _NONE_SUCH: Final = frozenset({400, 404, 405, 410, 501})
+_ELSEWHERE: Final = frozenset({301, 302, 307, 308})
 _NO_SESSIONS: Final = frozenset({400, 404, 405, 501})
 
 
@@ -297,7 +299,7 @@ class Client:
                 answer = self._line.ask("DELETE", kept.session, None, headers, seconds=seconds, limit=65536)
                 if answer.status < 500:
                     self._forget()
-        except (OSError, ValueError):
+        except (OSError, ValueError, BmcError):
             pass  # it ends by itself there, or is used again by the next start
         finally:
             self._line.close()
@@ -323,7 +325,18 @@ class Client:
         if answer.status == 401:
             self._forget()
             raise BmcDeniedError(self._refused(path))
+        if answer.status in _ELSEWHERE and method == "GET":
+            return self._elsewhere(path, answer, headers)
         return answer
+
+    def _elsewhere(self, path: str, answer: Answer, headers: dict[str, str]) -> Answer:
+        """Follow a redirection once, within the BMC: nobody else is told the session's token."""
+        location = answer.headers.get("location", "")
+        place = canonical(_path(location)) if "://" not in location or location.startswith(f"{self.bmc.url}/") else ""
+        if not place:
+            self.faults.add("redirect", f"{path} leads to {location[:100]!r}")
+            return answer
+        return self._send("GET", place, None, {**headers, **self._credentials()})
 
     def _refused(self, path: str) -> str:
         if not self.bmc.user:

@@ -37,6 +37,10 @@ class DBusError(Exception):
     """The bus is not there, refused, was silent, or spoke nonsense."""
 
 
+class CallError(DBusError):
+    """A method that was called answered with an error; the connection is as good as before."""
+
+
 class Message(msgspec.Struct):
     """One message, as received."""
 
@@ -259,7 +263,7 @@ class Connection:
                 self._signals.append(message)
             elif message.reply_to == serial:
                 if message.type == ERROR:
-                    raise DBusError(f"{member}: {message.error}: {message.body[0] if message.body else ''}")
+                    raise CallError(f"{member}: {message.error}: {message.body[0] if message.body else ''}")
                 return message.body
 
     def signals(self) -> list[Message]:

@@ -16,10 +16,10 @@ from collectors.transport import check_address
 from schemas.errors import ConfigError, near_names
 from schemas.verbosity import Level, level_of
 
-DEFAULT_COLLECTORS: Final = ("host", "pci", "nvml", "nvme", "sriov", "syslog", "push")
+DEFAULT_COLLECTORS: Final = ("host", "service", "pci", "nvml", "nvme", "sriov", "syslog", "push")
 """What runs when the configuration names no collector."""
-OPTIONAL_COLLECTORS: Final = frozenset({"nvme", "nvml", "sriov"})
-"""Those of them that are for hardware which many machines have not: nothing is wrong where they find none."""
+OPTIONAL_COLLECTORS: Final = frozenset({"nvme", "nvml", "service", "sriov"})
+"""Those of them that are for what many machines have not: nothing is wrong where they find none."""
 LEVEL_WORDS: Final = tuple(level.word for level in Level)
 
 
@@ -38,7 +38,8 @@ class AgentSection(msgspec.Struct, frozen=True):
     describe_every_seconds: float = 300.0
     """How often devices are described again; events that concern a device do it at once."""
     only: list[str] = []
-    """Run just these collectors; empty: host, pci, nvml, nvme, sriov, syslog, push, and all others with a section."""
+    """Run just these collectors; empty: host, service, pci, nvml, nvme, sriov, syslog, push, and all others that have a
+    section."""
 
     def __post_init__(self) -> None:
         level_of(self.level)

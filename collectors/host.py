@@ -1,4 +1,4 @@
-"""The machine that the agent runs on: processors, memory, disks, file systems, network, services, and what it is.
+"""The machine that the agent runs on: processors, memory, disks, file systems, network, and what it is.
 
 Everything is read from `/proc` and `/sys` below `Context.root`, so that a recorded machine can be replayed; files that
 are read at every collection stay open. One part that fails harms no other.
@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import ClassVar, Final
 
-from collectors._dbus import DBusError
 from collectors._statvfs import StatVfs
 from collectors.contract import Context, Emit, Objection
 from collectors.host_boot import BootSection
@@ -26,7 +25,6 @@ from collectors.host_memory import MemoryErrorSection, MemorySection
 from collectors.host_network import NetworkSection
 from collectors.host_section import HostConfig, HostPart, Look, Section
 from collectors.host_system import PressureSection, ProcessSection, SystemSection
-from collectors.host_systemd import SystemdSection
 from collectors.isolation import MACHINE
 from schemas.device import Document
 from schemas.errors import NoDataError, PartialCollectError
@@ -36,8 +34,6 @@ from schemas.rows import Item
 
 _LINK_CHANGES: Final = 1
 """RTMGRP_LINK of linux/rtnetlink.h: the group that hears of every change of an interface."""
-_RETRY_S: Final = (1.0, 30.0)
-"""The first and the longest pause before systemd is spoken to again."""
 _LOOK_S: Final = 0.5
 """The longest wait before `stopping` is looked at."""
 
@@ -57,7 +53,6 @@ class HostCollector:
         *FileSystemSection.METRICS,
         *NetworkSection.METRICS,
         *ProcessSection.METRICS,
-        *SystemdSection.METRICS,
     )
     EVENTS: ClassVar[tuple[EventSpec, ...]] = EVENTS
     Config: ClassVar[type[HostConfig]] = HostConfig
@@ -76,7 +71,6 @@ class HostCollector:
         self._slow_due = float("-inf")
         root = context.root
         self._network = NetworkSection(root, config)
-        self._systemd = SystemdSection(root, config)
         sections: dict[HostPart, Section] = {
             HostPart.BOOT: BootSection(root, context.positions),
             HostPart.CPU: CpuSection(root),
@@ -88,7 +82,6 @@ class HostCollector:
             HostPart.FILE_SYSTEM: FileSystemSection(root, config, statvfs),
             HostPart.NETWORK: self._network,
             HostPart.PROCESSES: ProcessSection(root, config, clock),
-            HostPart.SYSTEMD: self._systemd,
         }
         self._sections = {part: section for part, section in sections.items() if part in config.parts}
 
@@ -106,8 +99,6 @@ class HostCollector:
         self._slow_due = float("-inf")
         for section in self._sections.values():
             section.start()
-        if HostPart.SYSTEMD in self._sections and not self._systemd.present:
-            self._context.log.debug("systemd does not run this machine: no events of units")
 
     def collect(self) -> Iterator[Item]:
         """Read every part once. Raises PartialCollectError at the end when a part failed altogether."""
@@ -138,84 +129,27 @@ class HostCollector:
             )
 
     def watch(self, emit: Emit, stopping: threading.Event) -> None:
-        """Hear of links from the kernel and of units from systemd, and emit at once what changed."""
-        watcher = _Watcher(
-            self._network if HostPart.NETWORK in self._sections else None,
-            self._systemd if HostPart.SYSTEMD in self._sections else None,
-            self._context,
-            self._clock,
-        )
-        watcher.run(emit, stopping)
+        """Hear of links from the kernel, and emit at once what changed."""
+        network = self._network if HostPart.NETWORK in self._sections else None
+        bell = _link_bell() if network is not None and self._context.root == Path("/") else None
+        if network is None or bell is None:
+            while not stopping.wait(_LOOK_S):
+                pass
+            return
+        try:
+            while not stopping.is_set():
+                if _rings(bell):
+                    _drain(bell)
+                    events = network.changes()
+                    if events:
+                        emit(events)
+        finally:
+            bell.close()
 
     def stop(self) -> None:
         """Close every file and connection."""
         for section in self._sections.values():
             section.close()
-
-
-class _Watcher:
-    """Waits for the kernel's and systemd's word; the sections say what changed."""
-
-    def __init__(
-        self,
-        network: NetworkSection | None,
-        systemd: SystemdSection | None,
-        context: Context,
-        clock: Callable[[], float],
-    ) -> None:
-        self._network = network
-        self._systemd = systemd if systemd is not None and systemd.present else None
-        self._context = context
-        self._clock = clock
-        self._retry_at = float("-inf")
-        self._pause_s = _RETRY_S[0]
-
-    def run(self, emit: Emit, stopping: threading.Event) -> None:
-        bell = _link_bell() if self._network is not None and self._context.root == Path("/") else None
-        if self._systemd is not None:
-            self._systemd.watched(by_thread=True)
-        try:
-            while not stopping.is_set():
-                self._units(emit)
-                if self._wait(bell, stopping) and bell is not None and self._network is not None:
-                    _drain(bell)
-                    events = self._network.changes()
-                    if events:
-                        emit(events)
-        finally:
-            if self._systemd is not None:
-                self._systemd.watched(by_thread=False)
-            if bell is not None:
-                bell.close()
-
-    def _units(self, emit: Emit) -> None:
-        if self._systemd is None or self._clock() < self._retry_at:
-            return
-        try:
-            events = self._systemd.poll()
-        except DBusError as error:
-            self._retry_at = self._clock() + self._pause_s
-            if self._pause_s == _RETRY_S[0]:  # once, for a standing condition
-                self._context.log.warning("systemd does not answer, trying again: %s", error)
-            self._pause_s = min(self._pause_s * 2, _RETRY_S[1])
-            return
-        self._pause_s = _RETRY_S[0]
-        if events:
-            emit(events)
-
-    def _wait(self, bell: socket.socket | None, stopping: threading.Event) -> bool:
-        """Wait for either, and say whether the bell rang."""
-        poller = select.poll()
-        if bell is not None:
-            poller.register(bell, select.POLLIN)
-        units = None if self._systemd is None else self._systemd.fileno
-        if units is not None and units >= 0:  # it may be closed at this moment
-            poller.register(units, select.POLLIN)
-        if bell is None and units is None:
-            stopping.wait(_LOOK_S)
-            return False
-        ready = [fd for fd, _ in poller.poll(_LOOK_S * 1000)]
-        return bell is not None and bell.fileno() in ready
 
 
 def _link_bell() -> socket.socket | None:
@@ -227,6 +161,13 @@ def _link_bell() -> socket.socket | None:
         return None
     bell.setblocking(False)
     return bell
+
+
+def _rings(bell: socket.socket) -> bool:
+    """Wait until it rings, and tell whether it did before it was time to look."""
+    poller = select.poll()
+    poller.register(bell, select.POLLIN)
+    return bool(poller.poll(_LOOK_S * 1000))
 
 
 def _drain(bell: socket.socket) -> None:

@@ -8,7 +8,6 @@ from schemas.rows import Severity
 _ERROR, _WARNING, _NOTICE = (Severity.ERROR,), (Severity.WARNING,), (Severity.NOTICE,)
 _MOUNT: Final = ("mountpoint", "type", "source")
 _LINK: Final = ("interface", "carrier_changes", "speed_bytes_per_second", "up")
-_UNIT: Final = ("unit", "active_state")
 
 EVENTS: Final = (
     EventSpec(
@@ -26,11 +25,5 @@ EVENTS: Final = (
     EventSpec("host.link.flapped", "A link went down and came back between two looks.", _WARNING, _LINK),
     EventSpec("host.link.new", "A network interface appeared.", _NOTICE, _LINK),
     EventSpec("host.link.gone", "A network interface is gone.", _WARNING, _LINK),
-    EventSpec("systemd.unit.up", "A unit that was down is up.", _NOTICE, _UNIT),
-    EventSpec("systemd.unit.down", "A unit is down.", _WARNING, _UNIT),
-    EventSpec(
-        "systemd.unit.failed", "A unit failed.", _ERROR, (*_UNIT, "result", "exit_code", "exit_status", "restarts")
-    ),
-    EventSpec("systemd.unit.new", "A unit is new on this machine.", _NOTICE, _UNIT),
 )
-"""What is told of the machine, its file systems, links and units."""
+"""What is told of the machine, its file systems and links."""

@@ -24,7 +24,6 @@ class HostPart(Enum):
     FILE_SYSTEM = "file_system"
     NETWORK = "network"
     PROCESSES = "processes"
-    SYSTEMD = "systemd"
     BOOT = "boot"
 
 
@@ -117,10 +116,6 @@ class HostConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """Network interfaces to read."""
     interfaces_exclude: tuple[str, ...] = ("lo", "veth*", "cali*", "lxc*", "ifb*", "dummy*")
     """Network interfaces to leave out: by default the loopback and what containers come and go with."""
-    units_include: tuple[str, ...] = ("*.service",)
-    """systemd units whose changes are told."""
-    units_exclude: tuple[str, ...] = ("user@*", "user-runtime-dir@*", "run-*", "session-*", "systemd-fsck*")
-    """systemd units to be silent about: by default those that come with each login or command."""
     slow_every_seconds: Seconds = 10.0
     """How often what changes slowly is read: frequency, memory errors, link speed, limits."""
     processes_every_seconds: Seconds = 60.0

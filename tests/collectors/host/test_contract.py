@@ -129,7 +129,6 @@ def test_error_counts_and_states_are_essential() -> None:
         "file_system.read_only",
         "file_system.used_ratio",
         "network.up",
-        "systemd.units_failed",
         "system.uptime_seconds",
     } <= essential
     assert {"cpu_core"} == {

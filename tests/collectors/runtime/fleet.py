@@ -264,10 +264,11 @@ class HandsOn(Alone):
 
     def watch(self, emit: Emit, stopping: threading.Event) -> None:
         no_floats: dict[str, list[float | None]] = {}
+        a_float: dict[str, list[float | None]] = {"customers": [1.0]}
         for measurement, attributes, floats in (
             ("shop", ["till"], no_floats),
             ("Shop", [], {}),
-            ("shop", [], {**no_floats, "customers": [1.0]}),
+            ("shop", [], a_float),
             ("shop", ["node"], {}),
             ("good", [], {}),
         ):

@@ -20,7 +20,9 @@ class _Writer:
 
     def put(self, kind: str, value: Any) -> None:
         first = kind[0]
-        if first in "uib":
+        if first == "y":
+            self.data.append(value)
+        elif first in "uib":
             self.pad(4)
             self.data += struct.pack("<i" if first == "i" else "<I", value)
         elif first in "so":
@@ -72,12 +74,18 @@ def encode(kind: int, serial: int, fields: dict[int, Any], signature: str = "", 
     return bytes(head.data + content.data)
 
 
+def _escaped(unit: str) -> str:
+    return unit.replace(".", "_2e").replace("-", "_2d").replace("@", "_40")
+
+
 class FakeSystemd:
     """Listens at `run/systemd/private` below a root; `units` is what ListUnits gives, by name the active state."""
 
     def __init__(self, root: Path, units: dict[str, str]) -> None:
         (root / "run/systemd/system").mkdir(parents=True, exist_ok=True)
         self.units = dict(units)
+        self.restarts: dict[str, int] = {}
+        """By unit, how often it has started it by itself; others it does not count, as old ones do not."""
         self.calls: list[str] = []
         self.ended = threading.Event()
         self._path = root / "run/systemd/private"
@@ -98,17 +106,21 @@ class FakeSystemd:
         self._server.close()
         self._path.unlink()
 
-    def change(self, unit: str, state: str) -> None:
-        """Send that the unit's state changed, as systemd does."""
+    def change(self, unit: str, state: str, sub: str = "x", run: bytes = b"") -> None:
+        """Send that the unit's state changed, as systemd does; `run` tells one run of it from another."""
         self.units[unit] = state
-        body: tuple[Any, ...] = (
-            "org.freedesktop.systemd1.Unit",
-            {"ActiveState": ("s", state), "SubState": ("s", "x")},
-            [],
-        )
-        path = "/org/freedesktop/systemd1/unit/" + unit.replace(".", "_2e").replace("-", "_2d").replace("@", "_40")
+        now: dict[str, Any] = {"ActiveState": ("s", state), "SubState": ("s", sub), "InvocationID": ("ay", list(run))}
+        self._changed(unit, "org.freedesktop.systemd1.Unit", now)
+
+    def count(self, unit: str, restarts: int) -> None:
+        """Send how often it has started the unit by itself."""
+        self.restarts[unit] = restarts
+        self._changed(unit, "org.freedesktop.systemd1.Service", {"NRestarts": ("u", restarts)})
+
+    def _changed(self, unit: str, interface: str, now: dict[str, Any]) -> None:
+        path = "/org/freedesktop/systemd1/unit/" + _escaped(unit)
         fields = {1: path, 2: "org.freedesktop.DBus.Properties", 3: "PropertiesChanged"}
-        self._send(encode(_dbus.SIGNAL, 9, fields, "sa{sv}as", *body))
+        self._send(encode(_dbus.SIGNAL, 9, fields, "sa{sv}as", interface, now, []))
 
     def signal(self, member: str, signature: str, *body: Any) -> None:
         """Send a signal of the manager."""
@@ -158,6 +170,9 @@ class FakeSystemd:
                 self._answer(client, buffer[:size])
                 buffer = buffer[size:]
 
+    def _counted(self, path: str) -> str:
+        return next((name for name in self.restarts if path.endswith("/" + _escaped(name))), "")
+
     def _answer(self, client: socket.socket, data: bytes) -> None:
         serial = struct.unpack_from("<I", data, 8)[0]
         call = _dbus.decode(data)
@@ -169,6 +184,8 @@ class FakeSystemd:
         elif call.member == "GetAll":
             found = {"Result": ("s", "oom-kill"), "ExecMainStatus": ("i", 137), "NRestarts": ("u", 3)}
             client.sendall(encode(_dbus.RETURN, 1, reply, "a{sv}", found))
+        elif call.member == "Get" and (found_name := self._counted(call.path)):
+            client.sendall(encode(_dbus.RETURN, 1, reply, "v", ("u", self.restarts[found_name])))
         elif call.member == "Subscribe":
             client.sendall(encode(_dbus.RETURN, 1, reply))
         else:

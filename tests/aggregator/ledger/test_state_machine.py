@@ -156,7 +156,9 @@ class LedgerMachine(RuleBasedStateMachine):
     @rule(claim=granted)
     def provision(self, claim: str) -> None:
         """What changed since the grant is dirty, the rest free, and the claim over (8)."""
-        found = self.state.claims[claim]
+        found = self.state.claims.get(claim)
+        if found is None:
+            return
         reserved = found.state is ClaimState.RESERVED
         changed = self.attempt(lambda: claims.provision(self.state, claim))
         if not reserved or not changed:
@@ -172,7 +174,9 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @rule(claim=granted, first=st.booleans())
     def confirm(self, claim: str, first: bool) -> None:
-        found = self.state.claims[claim]
+        found = self.state.claims.get(claim)
+        if found is None:
+            return
         names = [held.device for held in found.devices][: 1 if first else None]
         made = {name: Made(f"MIG-{name}", at, 0, 1) for at, name in enumerate(names)}
         self.attempt(lambda: claims.confirm(self.state, claim, found.epoch, names, made))
@@ -197,7 +201,9 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @rule(claim=granted, first=st.booleans())
     def undo(self, claim: str, first: bool) -> None:
-        found = self.state.claims[claim]
+        found = self.state.claims.get(claim)
+        if found is None:
+            return
         names = [held.device for held in found.devices][: 1 if first else None]
         self.attempt(lambda: claims.undone(self.state, claim, found.epoch, names))
 

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 from hypothesis import Phase, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import invariant, rule
+from hypothesis.stateful import initialize, invariant, rule
 
 from aggregator import reconcile, usage
 from aggregator.claim_work import claim_device, work_of
@@ -45,20 +45,31 @@ class UpheavalMachine(LedgerMachine):
         self.book = NotedBook()
         self.kept: list[tuple[str, CheckpointClaim]] = []
         """What nodes kept at some time, and which node."""
+        self.least = 0
+        self.called: list[tuple[int, list[str]]] = []
+        """What machines were called from a sequence on."""
+
+    @initialize()
+    def start(self) -> None:
+        """See `LedgerMachine`; what is written until then is never lost."""
+        super().start()
+        self.least = len(self.book.written)
 
     # --- what nodes keep ----------------------------------------------------------------------------------------------
 
     @rule(claim=LedgerMachine.granted)
     def keep_amounts(self, claim: str) -> None:
         """Nodes confirm that they keep what a claim holds of them beside devices."""
-        found = self.state.claims[claim]
+        found = self.state.claims.get(claim)
+        if found is None:
+            return
         self.attempt(lambda: claims.confirm(self.state, claim, found.epoch, [], nodes=self.nodes))
 
     @rule(claim=LedgerMachine.granted, at=st.integers(0, 1))
     def keep(self, claim: str, at: int) -> None:
         """A node keeps what it was told of a claim."""
-        found = self.state.claims[claim]
-        if found.state not in TOLD:
+        found = self.state.claims.get(claim)
+        if found is None or found.state not in TOLD:
             return
         node = self.nodes[at]
         held = [
@@ -98,6 +109,30 @@ class UpheavalMachine(LedgerMachine):
     def generation(self) -> None:
         self.book.decide(restoring.begin_generation(self.state, self.state.time_ns, "restored"))
 
+    @rule(left=st.integers(30, 99))
+    def set_back(self, left: int) -> None:
+        """The last part of the ledger is lost, and its nodes show what they keep: they were told of more than it knows.
+
+        What was used meanwhile is not known any more, so nothing there is free.
+        """
+        cut = len(self.book.written) * left // 100
+        lost = (self.state.generation, self.state.sequence)
+        if cut <= self.least:
+            return
+        written, self.book = self.book.written[:cut], NotedBook()
+        self.book.write([one.entry for one in written])
+        self.used = {}
+        self.nodes = next((names for begun, names in reversed(self.called) if begun <= cut), ["n1", "n2"]).copy()
+        now_ns = (lost[0] + 1) * 10**9  # the wall clock went on meanwhile
+        self.book.decide(restoring.begin_generation(self.state, max(now_ns, self.state.time_ns), "set back"))
+        for node, kept in self.kept:
+            if node in self.nodes:
+                self.book.decide(restoring.restore(self.state, node, kept))
+        for node in self.nodes:
+            self.book.decide(restoring.show(self.state, [node], Checkpoint(*lost, [])))
+        assert not [one for one in self.state.devices.values()
+                    if one.lifecycle is Lifecycle.FREE and one.node in self.nodes and not one.planned]  # fmt: skip
+
     @rule(at=st.integers(0, 1))
     def shown(self, at: int) -> None:
         node = self.nodes[at]
@@ -128,6 +163,7 @@ class UpheavalMachine(LedgerMachine):
                 self.book.see(self._again(device, view.serial), new)
         self.attempt(lambda: nodes.replace(self.state, old, new, "op"))
         self.nodes[at] = new
+        self.called.append((self.state.sequence, list(self.nodes)))
 
     @rule(at=st.integers(0, 1), retired=st.booleans())
     def retire_node(self, at: int, retired: bool) -> None:

@@ -21,6 +21,10 @@ MAX_LINE: Final = MAX_EVENT
 MAX_ALERTS: Final = 256
 """Alerts of one event."""
 _REMEMBERED: Final = 512
+_PARTS_CHANGED: Final = ("Created", "Added", "Removed", "Inserted", "UpdateSuccessful", "FirmwareActivationCompleted")
+"""How names of messages end after which a machine has other parts, or other firmware."""
+_NO_PARTS: Final = ("SessionService", "AccountService", "TaskService", "JobService", "EventService", "TelemetryService",
+                    "CertificateService", "LogServices", "Oem")  # fmt: skip
 
 
 class Told(msgspec.Struct, frozen=True):
@@ -132,9 +136,11 @@ def subscriptions_of(service: Resource) -> str:
     return "" if service.get("ServiceEnabled") is False else link(service, "Subscriptions")
 
 
-def changed_by(alert: Alert) -> list[str]:
-    """Give the paths to read again after an alert, the nearest first: what it is about, and the log that tells more."""
-    return [path for path in (alert.origin, alert.log) if path]
+def is_of_parts(alert: Alert) -> bool:
+    """Tell whether parts of the machine, or their firmware, may be others after an alert than before."""
+    name = alert.message_id.rpartition(".")[2]
+    elsewhere = any(f"/{service}" in alert.origin for service in _NO_PARTS)
+    return name.endswith(_PARTS_CHANGED) and not elsewhere
 
 
 class Heard:

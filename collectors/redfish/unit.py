@@ -17,7 +17,7 @@ from collectors.redfish.client import Client
 from collectors.redfish.config import Bmc, RedfishConfig
 from collectors.redfish.connection import TimedSocket
 from collectors.redfish.errors import BmcError, BmcUnreachableError
-from collectors.redfish.events import Heard, Told
+from collectors.redfish.events import Heard, Told, is_of_parts
 from collectors.redfish.keeping import Keeping
 from collectors.redfish.logs import LogReader, log_of
 from collectors.redfish.naming import bmc_id, part_id
@@ -38,6 +38,8 @@ _HURRY_SECONDS: Final = 5.0
 """An event has a BMC read again so long after the last reading began, at the soonest."""
 _STREAM_AGAIN: Final = 300.0
 """Seconds between two attempts to open a stream of events: BMCs have few, and forget slowly who had one."""
+_LOOK_SECONDS: Final = 60.0
+"""Events have parts looked at no more often than that: a walk is long."""
 _PARTS: Final = (
     DeviceKind.PSU,
     DeviceKind.FAN,
@@ -105,6 +107,7 @@ class Unit:
         """Whether it is no longer in the list."""
         self._stream_due = float("-inf")
         self._subscription = ""
+        self._look_due = float("-inf")
 
     def remembered(self) -> Iterator[Item]:
         """Yield what was described when it was read last, before a restart."""
@@ -147,9 +150,12 @@ class Unit:
         self._logs_due = float("-inf")  # what happened before stands in the logs alone
 
     def tell(self, told: Told) -> Iterator[Item]:
-        """Yield what an event of its stream tells."""
+        """Yield what an event tells that it sent; one of parts has them looked at with the next reading."""
         for alert in told.alerts:
             self.heard.add(alert)
+            if is_of_parts(alert) and self._clock() >= self._look_due:
+                self._look_due = self._clock() + _LOOK_SECONDS
+                self._reader.look_again()
             event = event_of(alert, self.device_of(alert), self.bmc.subject)
             if event is not None:
                 yield event

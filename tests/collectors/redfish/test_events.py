@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from collectors.redfish.alerts import AREAS, EVENTS, OTHER, Alert, alert_of, area_of, event_of, time_ns
-from collectors.redfish.events import MAX_ALERTS, MAX_EVENT, Heard, Stream, Told, filtered, stream_of
+from collectors.redfish.events import MAX_ALERTS, MAX_EVENT, Heard, Stream, Told, filtered, is_of_parts, stream_of
 from schemas.events import check_events
 from schemas.rows import Severity
 
@@ -219,3 +219,19 @@ def test_stream_is_where_the_service_says_unless_it_is_off() -> None:
     assert "" == stream_of({"ServerSentEventUri": "https://elsewhere/"})
     assert "/redfish/v1/SSE?$filter=EventFormatType%20eq%20Event" == filtered("/redfish/v1/SSE", service)
     assert "/redfish/v1/SSE" == filtered("/redfish/v1/SSE", {})
+
+
+@pytest.mark.parametrize(
+    ("message_id", "origin", "parts"),
+    [
+        ("ResourceEvent.1.2.ResourceRemoved", "/redfish/v1/Chassis/1/Drives/3", True),
+        ("StorageDevice.1.1.DriveInserted", "", True),
+        ("Update.1.0.UpdateSuccessful", "/redfish/v1/UpdateService/FirmwareInventory/BIOS", True),
+        ("EventLog.1.0.ResourceRemoved", "/redfish/v1/SessionService/Sessions/05d0", False),
+        ("ResourceEvent.1.2.ResourceChanged", "/redfish/v1/Chassis/1", False),
+        ("Power.1.0.PowerSupplyFailed", "/redfish/v1/Chassis/1", False),
+    ],
+)
+def test_an_event_of_parts_is_told_from_others(message_id: str, origin: str, parts: bool) -> None:
+    told = event(message_id, "OK", OriginOfCondition={"@odata.id": origin})
+    assert parts is is_of_parts(alert_of(told))

@@ -130,6 +130,18 @@ def test_parts_that_go_and_firmware_that_changes_are_told_by_the_next_look(
         assert [] == [one for one in running.events() if one.type.startswith(("redfish.part", "redfish.firmware"))]
 
 
+def test_a_part_that_an_event_tells_of_is_looked_for_at_once(simulator: Simulator, tmp_path: Path) -> None:
+    """The next look by itself would be in an hour."""
+    bmc = simulator.add(made("made"))
+    with Running(address(bmc, "b"), state_dir=tmp_path) as running:
+        ready(running)
+        running.until(lambda: bmc.events.streams)
+        bmc.change(SUPPLY, Status={"State": "Absent"})
+        bmc.events.emit("ResourceEvent.1.2.ResourceRemoved", "The resource PSU_1 was removed.", "OK", SUPPLY)
+        [gone] = running.until(lambda: running.events("redfish.part.gone"))
+        assert "psu:b/Box/PSU_1" == gone.device
+
+
 def test_firmware_that_is_not_as_expected_is_drift_until_the_file_says_otherwise(
     simulator: Simulator, tmp_path: Path
 ) -> None:

@@ -18,7 +18,7 @@ PYTEST ?= $(PY) -m pytest
 WORKERS ?= -n logical --maxprocesses 4 --dist load
 ARGS ?=
 
-.PHONY: help run setup test check format docs bench hammer soak fuzz services distribution coverage clean
+.PHONY: help run setup test check format docs bench hammer soak fuzz services vm distribution coverage clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -102,6 +102,9 @@ fuzz: $(VENV)/.dev ## throw bytes at everything that reads bytes (SECONDS_EACH=6
 
 services: $(VENV)/.dev ## find, install and start the real servers that tests use, until interrupted
 	$(PY) -m tests.services up $(ARGS)
+
+vm: $(VENV)/.dev ## a virtual machine with NVMe drives and SR-IOV functions reports to a Muster here: to look at and to break
+	@exec $(PY) -m tests.vm $(ARGS)
 
 clean: ## remove what was built and cached here (not the shared cache of servers)
 	rm -rf $(VENV) dist build .cache .coverage .hypothesis .mypy_cache .ruff_cache .pytest_cache

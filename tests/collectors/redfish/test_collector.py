@@ -33,7 +33,8 @@ def test_its_own_bmc_speaks_of_the_node_itself(simulator: Simulator) -> None:
     with Running(address(simulator.add(made("made")), "b", own=True)) as running:
         found = running.until(lambda: list(running.collector.describe()), "documents")
         assert "bmc:b" in {one.device for one in found}
-        assert {""} == {row.subject for row in running.rows("bmc_temperature")}
+        rows = running.until(lambda: running.rows("bmc_temperature"))
+        assert {""} == {row.subject for row in rows}
         assert [] == running.described("bmc:b")
 
 

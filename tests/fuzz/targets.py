@@ -21,6 +21,7 @@ from collectors.log_storm import Storms
 from collectors.nvme import identify, logs
 from collectors.nvme.ocp import parse_ocp
 from collectors.pci_config import parse_config, parse_vpd
+from collectors.redfish.resource import UnreadableError
 from collectors.sriov import ethtool
 from collectors.sriov.ears import interface_indexes
 from collectors.sriov.netlink import NetlinkError, parse_links
@@ -43,6 +44,7 @@ from schemas.verbosity import Level, RowClass
 from tests.collectors.nvme import made as nvme
 from tests.collectors.pci.made import config_space, slot_structure, vital_data
 from tests.collectors.push.made import pushed_lines
+from tests.collectors.redfish import fuzzed as redfish
 from tests.collectors.sriov import made as sriov
 
 
@@ -225,6 +227,9 @@ TARGETS: dict[str, Target] = {
         ),
         (),
     ),
+    "redfish_stream": Target(redfish.read_stream, redfish.STREAMS, ()),
+    "redfish_log": Target(redfish.read_log, redfish.LOGS, (UnreadableError,)),
+    "redfish_resources": Target(redfish.read_resources, redfish.RESOURCES, (UnreadableError,)),
     "smbios": Target(
         lambda data: (found := parse_structure(data, 9)) and (found.text(4), found.word(0x0D), found.byte(0x10)),
         (slot_structure("CPU1 SLOT4", "0000:01:00.0"),),

@@ -29,7 +29,7 @@ from tests.vm.cpio import Archive
 ROOT: Final = Path(__file__).parents[2]
 SUITE: Final = "bookworm"  # its Python is 3.11, for which the host's wheels are made
 PACKAGES: Final = (
-    *("linux-image-amd64", "python3.11-minimal", "libpython3.11-stdlib", "busybox-static", "iproute2"),
+    *("linux-image-amd64", "python3.11-minimal", "libpython3.11-stdlib", "busybox-static", "iproute2", "dash", "sed"),
     *("nvme-cli", "smartmontools"),  # other readers of the same drives
 )
 MODULES: Final = ("virtio_pci", "virtio_blk", "virtio_net", "ext4", "nvme", "vfio-pci", "igb", "igbvf")
@@ -51,7 +51,9 @@ busybox mount -t devtmpfs dev /dev
 busybox mount -t tmpfs tmpfs /tmp
 busybox mount -t tmpfs tmpfs /run
 busybox ip link set lo up
+busybox ln -s dash /bin/sh
 for module in $(busybox cat /modules.order); do busybox insmod "$module"; done
+busybox mount -t tracefs tracefs /sys/kernel/tracing
 busybox stty -F /dev/ttyS1 raw -echo 115200
 exec </dev/ttyS1 >/dev/ttyS1
 [ ! -b /dev/vda ] || busybox mount -t ext4 /dev/vda /disk || echo "MUSTER no disk"
@@ -167,7 +169,7 @@ def _installed(base: Path) -> None:
 
 def code(path: Path, command: str) -> None:
     """Write the second archive: our packages, the libraries that they need, and the command that the guest runs."""
-    trees = {name: ROOT / name for name in (*OUR_PACKAGES, "tests/vm/guest")}
+    trees = {name: ROOT / name for name in (*OUR_PACKAGES, "tests/vm/guest", "docs/hooks")}
     for name in LIBRARIES:
         found = find_spec(name)
         assert found is not None

@@ -182,7 +182,6 @@ def steps(told: Told) -> None:
     told.look("formatted", "namespace")
     subprocess.run(("/usr/sbin/nvme", "reset", f"/dev/{seed}"), check=True)
     told.wait("nvme.drive.reset")
-    subprocess.run(("busybox", "mount", "-t", "tracefs", "tracefs", "/sys/kernel/tracing"), check=True)
     wipe = f"exec /usr/sbin/nvme format /dev/{seed}n1 --ses=1 --force"
     drive, space = documents["nvme:SEED"], documents["nvme-namespace:SEED/1"]
     for document, command in ((drive, wipe), (space, wipe), (drive, "exit 0")):

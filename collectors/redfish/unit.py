@@ -10,6 +10,7 @@ import msgspec
 from collectors._names import NameFilter
 from collectors.expected import Expected
 from collectors.http_client import Response
+from collectors.metrics_bmc import BMC_FAN_METRICS, BMC_METRICS, BMC_PSU_METRICS
 from collectors.redfish.access import Access, word
 from collectors.redfish.alerts import Alert, event_of
 from collectors.redfish.changes import changes
@@ -40,6 +41,13 @@ _STREAM_AGAIN: Final = 300.0
 """Seconds between two attempts to open a stream of events: BMCs have few, and forget slowly who had one."""
 _LOOK_SECONDS: Final = 60.0
 """Events have parts looked at no more often than that: a walk is long."""
+_BY_KIND: Final = {
+    DeviceKind.BMC: BMC_METRICS,
+    DeviceKind.FAN: BMC_FAN_METRICS,
+    DeviceKind.PSU: BMC_PSU_METRICS,
+}
+"""What one row of each of these may have."""
+_WHOLE: Final = frozenset(specs[0].measurement for specs in _BY_KIND.values())
 _PARTS: Final = (
     DeviceKind.PSU,
     DeviceKind.FAN,
@@ -199,7 +207,11 @@ class Unit:
         return self._board
 
     def _all(self) -> Iterator[Item]:
-        yield from self._reader.read()
+        said: dict[str, set[str]] = {}
+        for row in self._reader.read():
+            if row.measurement in _WHOLE:
+                said.setdefault(row.device, set()).update(row.fields)
+            yield row
         system, manager = self._reader.machine
         if system:
             yield from self._power.look(system, manager, self._wall_ns())
@@ -207,6 +219,7 @@ class Unit:
             yield from self._read_logs()
         found, self._reader.found = self._reader.found, None
         if found is not None:
+            found = lacking(found, said, on=self._power.words.get("power_state") == "on")
             yield from self._described(self._with_power(found), whole=self._reader.complete)
         elif self._described_last and (self._words != self._power.words or self._expected.stale):
             known = self._known()
@@ -267,6 +280,23 @@ class Unit:
         if isinstance(item, Reading | Event | LogRecord) and item.subject != self.bmc.subject:
             return msgspec.structs.replace(item, subject=self.bmc.subject)
         return item
+
+
+def lacking(documents: list[Document], said: Mapping[str, set[str]], *, on: bool) -> list[Document]:
+    """Give documents with what their devices do not report, though the machine is on.
+
+    `said`: by device, the fields of the row that a BMC, a fan or a power supply has.
+    """
+    if not on:
+        return documents
+    return [
+        msgspec.structs.replace(
+            one, unsupported=[spec.name for spec in _BY_KIND[one.kind] if spec.field not in said[one.device]]
+        )
+        if one.kind in _BY_KIND and one.device in said
+        else one
+        for one in documents
+    ]
 
 
 def _unmarked(documents: list[Document]) -> list[Document]:

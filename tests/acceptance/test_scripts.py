@@ -33,7 +33,9 @@ def measured() -> list[Any]:
 def test_there_is_a_script_for_each_checkpoint_so_far() -> None:
     first = {"it_runs", "the_house", "the_words", "the_agent", "the_sources"}
     assert first | {"log_ingest_control", "store_and_query", "balance_and_operation", "facts"} <= set(scripts())
-    assert {"ledger", "claims", "adoption", "expressions", "placement", "feeds", "scenarios", "redfish"} <= set(scripts())
+    assert {"ledger", "claims", "adoption", "expressions", "placement", "feeds", "scenarios", "redfish"} <= set(
+        scripts()
+    )
     assert {"nvml", "logs", "nvme", "sriov", "push"} <= set(scripts())
 
 

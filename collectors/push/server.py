@@ -23,8 +23,10 @@ from collectors.push.tables import Tables
 from schemas.rows import Event, Item, Severity, Tally
 from schemas.verbosity import Level, RowClass
 
-GATHER_SECONDS: Final = 0.1
-"""So long rows gather before they are handed on; not where somebody waits for the disk."""
+GATHER_SECONDS: Final = 0.5
+"""So long rows gather before they are handed on, which is what costs; not where somebody waits for the disk."""
+ANSWER_SECONDS: Final = 0.1
+"""So long they gather where a pusher has written all and waits for its answer."""
 _WAIT_SECONDS: Final = 0.5
 _MOST_ROWS: Final = 4000
 """Of one delivery; what is read at once of one connection may be so much more than that as fits into 64 KiB."""
@@ -86,8 +88,9 @@ class Server:
                 break  # what is left is told again
             key.data()
         now = self._clock()
-        if self._gathered and not gathered:
-            self._emit_at = now + GATHER_SECONDS
+        if self._gathered:
+            latest = now + (ANSWER_SECONDS if self._ended else GATHER_SECONDS)
+            self._emit_at = min(self._emit_at, latest) if gathered else latest
         if now >= self._tick_at:
             self._tick_at = now + 1.0
             self._events += self._devices.expire()

@@ -45,6 +45,7 @@ from tests.collectors.nvme import made as nvme
 from tests.collectors.pci.made import config_space, slot_structure, vital_data
 from tests.collectors.push.made import pushed_lines
 from tests.collectors.redfish import fuzzed as redfish
+from tests.collectors.redfish import fuzzed_readings as readings
 from tests.collectors.sriov import made as sriov
 
 
@@ -227,6 +228,8 @@ TARGETS: dict[str, Target] = {
         ),
         (),
     ),
+    "http_answer": Target(readings.read_answer, readings.ANSWERS, (OSError,)),
+    "redfish_rows": Target(readings.read_rows, readings.MACHINES, (UnreadableError,)),
     "redfish_stream": Target(redfish.read_stream, redfish.STREAMS, ()),
     "redfish_log": Target(redfish.read_log, redfish.LOGS, (UnreadableError,)),
     "redfish_resources": Target(redfish.read_resources, redfish.RESOURCES, (UnreadableError,)),

@@ -62,6 +62,14 @@ def documents(label: str, resources: Iterable[Resource], *, own: bool) -> list[D
         resources: What was read of it, in any order; schemas other than `KEPT` are passed over.
         own: It is the BMC of the node that reads it: its parts are the node's.
     """
+    return survey(label, resources, own=own)[0]
+
+
+def survey(label: str, resources: Iterable[Resource], *, own: bool) -> tuple[list[Document], dict[str, str]]:
+    """Give what `documents` gives, and by path of a resource the device that it belongs to without being called so.
+
+    BMCs tell of a GPU's chassis, or of its memory, when they mean the GPU.
+    """
     found = by_kind(resources)
     machine = machine_of(found)
     board = _bmc(label, found, machine)
@@ -76,7 +84,10 @@ def documents(label: str, resources: Iterable[Resource], *, own: bool) -> list[D
         *documents_bus.nics(label, found, places),
     ]
     parent = "node" if own else board.device
-    return [board, *(_finished(one, board.device, parent) for one in _alone(parts))]
+    told = [board, *(_finished(one, board.device, parent) for one in _alone(parts))]
+    known = {one.device for one in told}
+    near = {path: device for path, device in documents_bus.near(label, found) if device in known}
+    return told, near
 
 
 def by_kind(resources: Iterable[Resource]) -> dict[str, list[Resource]]:

@@ -80,6 +80,19 @@ def gpus(label: str, found: Found, places: Places) -> Iterator[Document]:
             "memory_bytes": memory.get(uri(gpu)), **_bus(function), **_width(interface)})  # fmt: skip
 
 
+def near(label: str, found: Found) -> Iterator[tuple[str, str]]:
+    """Yield paths of what is a GPU's alone (its chassis, its PCI device, its memory), each with the GPU's id."""
+    modules = {uri(one) for one in found.get("Chassis", ()) if text(one, "ChassisType").lower() == "module"}
+    for gpu in found.get("Processor", ()):
+        if text(gpu, "ProcessorType").lower() in _ACCELERATORS:
+            inside = member(gpu, "Links")
+            chassis = link(inside, "Chassis")
+            own = [link(inside, "PCIeDevice"), *links(inside, "Memory"), chassis if chassis in modules else ""]
+            for path in own:
+                if path:
+                    yield path, part_id(DeviceKind.GPU, label, uri(gpu))
+
+
 def _gpu(gpu: Resource, device: str, place: str, facts: dict[str, Value | None]) -> Document:
     uuid, serial = usable_uuid(text(gpu, "UUID")), serial_of(gpu)
     if uuid and "nvidia" in text(gpu, "Manufacturer").lower():

@@ -12,7 +12,7 @@ from typing import Final
 from collectors.redfish.board import Board
 from collectors.redfish.client import Client
 from collectors.redfish.config import RedfishConfig
-from collectors.redfish.documents import KEPT, documents
+from collectors.redfish.documents import KEPT, survey
 from collectors.redfish.events import filtered, stream_of, subscriptions_of
 from collectors.redfish.naming import bmc_id
 from collectors.redfish.readings import Seen
@@ -51,6 +51,8 @@ class Reader:
         """Where it takes subscriptions to events; "" where it does not."""
         self.found: list[Document] | None = None
         """The documents of a walk that has just ended; whoever takes them sets None."""
+        self.near: dict[str, str] = {}
+        """By path of a resource that has no device of its own, the device that it belongs to."""
         self.complete = True
         """Whether that walk could read everything that it came to."""
 
@@ -112,7 +114,7 @@ class Reader:
         self._walk_due = began + self._config.inventory_every_seconds
         self.complete = walk.gaps == 0
         with _opening:
-            self.found = documents(self._label, self._trunk, own=self.client.bmc.own)
+            self.found, self.near = survey(self._label, self._trunk, own=self.client.bmc.own)
         self._trunk = Trunk()
 
     def _account(self, sensors: int, seconds: float) -> Reading:

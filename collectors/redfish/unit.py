@@ -199,6 +199,8 @@ class Unit:
         """Give the device that an alert is about: a part that was described, else the BMC."""
         path = canonical(alert.origin)
         while path.count("/") > 3:
+            if near := self._reader.near.get(path):
+                return near
             for kind in _PARTS:
                 device = part_id(kind, self.bmc.label, path)
                 if device in self._devices:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from collectors.redfish.documents import KEPT, documents
+from collectors.redfish.documents import KEPT, documents, survey
 from collectors.redfish.naming import part_id
 from collectors.redfish.resource import Resource, UnreadableError, decode
 from schemas.capabilities import DPU_WORDS, PCI_WORDS, Word
@@ -121,6 +121,15 @@ def test_gpu_has_the_keys_and_words_of_nvidias_driver() -> None:
         "memory_bytes": 81559 << 20, "pci_vendor_id": "10de", "pci_device_id": "2330", "pcie_generation": 5,
         "pcie_width": 16, "health": "ok",
     } == gpu.capabilities  # fmt: skip
+
+
+def test_what_belongs_to_a_gpu_alone_leads_to_the_gpu() -> None:
+    """The Xid log of a baseboard names the chassis of a GPU as the origin of each entry."""
+    _, near = survey("b1", resources("nvidia_viking"), own=False)
+    gpu = "gpu:b1/HGX_Baseboard_0/GPU_SXM_4"
+    for path in ("Chassis/HGX_GPU_SXM_4", "Systems/HGX_Baseboard_0/Memory/GPU_SXM_4_DRAM_0"):
+        assert gpu == near[f"/redfish/v1/{path}"]
+    assert "/redfish/v1/Chassis/System.Embedded.1" not in survey("b1", resources("dell"), own=False)[1]
 
 
 def test_slot_of_a_card_is_what_is_printed_beside_it() -> None:

@@ -31,6 +31,11 @@ BMC_METRICS: Final[tuple[MetricSpec, ...]] = (
         source="ComputerSystem.PowerState",
     ),
     _state(
+        name="bmc.boot_progress",
+        meaning="How far the machine has booted, as Redfish has it, or its BMC's own word; absent when nobody says.",
+        source="ComputerSystem.BootProgress.LastState",
+    ),
+    _state(
         name="bmc.health",
         category=Category.ERROR,
         meaning="The machine's health as its BMC sums it up: ok, warning or critical.",
@@ -159,6 +164,17 @@ BMC_PSU_METRICS: Final[tuple[MetricSpec, ...]] = (
     ),
 )
 """The columns of the measurement `bmc_psu`; the device is the power supply."""
+
+BMC_LEAK_METRICS: Final[tuple[MetricSpec, ...]] = (
+    _state(
+        name="bmc_leak.state",
+        category=Category.ERROR,
+        meaning="What a detector of leaks sees: ok, warning or critical (it is wet).",
+        source="LeakDetector.DetectorState",
+        attributes=("detector",),
+    ),
+)
+"""The column of the measurement `bmc_leak`; the device is the BMC, the attribute is `<chassis>/<detector>`."""
 
 _count = partial(_metric, kind=Kind.COUNTER, type=ValueType.INT, category=Category.USAGE, source="Muster")
 

@@ -16,6 +16,7 @@ from collectors.redfish.readings_board import board_row
 from collectors.redfish.readings_parts import (
     METRIC_FIELDS,
     fan_row,
+    leak_row,
     old_fans,
     old_sensors,
     old_supplies,
@@ -62,6 +63,7 @@ class Board:
         }
         self._fans = _folders(found.get("Fan", ()))
         self._speeds = {uri(one): quotes(one) for one in found.get("Fan", ())}
+        self._leaks = _folders(found.get("LeakDetector", ()))
         self._environment = _quoting(found.get("EnvironmentMetrics", ()), chassis, "")
         self._thermal = _quoting(found.get("ThermalMetrics", ()), chassis, "TemperatureSummaryCelsius")
         self._old_thermal = [uri(one) for one in found.get("Thermal", ()) if self._needs_thermal(one)]
@@ -73,6 +75,11 @@ class Board:
         self._turn += 1
         whole = self._client.expands or self._turn % _EVERY == 1
         yield from self._read_fans(seen, whole=whole)
+        for folder in self._leaks:
+            for detector in self._client.members(folder):
+                row = leak_row(self._label, detector)
+                if row is not None:
+                    yield row
         supplies = list(self._read_supplies(seen, whole=whole))
         power: Resource = {}
         for path in self._old_power:

@@ -17,6 +17,7 @@ from collectors.contract import Context, Emit, Objection
 from collectors.expected import drift_events, objections
 from collectors.metrics_bmc import (
     BMC_FAN_METRICS,
+    BMC_LEAK_METRICS,
     BMC_METRICS,
     BMC_PSU_METRICS,
     BMC_READER_METRICS,
@@ -32,7 +33,7 @@ from collectors.redfish.connection import Connect, Trust, connect_tcp
 from collectors.redfish.keeping import Keeping
 from collectors.redfish.logs import LOG_EVENTS
 from collectors.redfish.pace import Pace
-from collectors.redfish.poller import Poller
+from collectors.redfish.poller import TOGETHER, Poller
 from collectors.redfish.power import POWER_EVENTS
 from collectors.redfish.unit import Unit
 from schemas.device import Document
@@ -63,6 +64,7 @@ class RedfishCollector:
         *BMC_SENSOR_METRICS,
         *BMC_FAN_METRICS,
         *BMC_PSU_METRICS,
+        *BMC_LEAK_METRICS,
         *BMC_READER_METRICS,
     )
     EVENTS: ClassVar[tuple[EventSpec, ...]] = (
@@ -179,8 +181,8 @@ class RedfishCollector:
             return
         while not stopping.is_set():
             items = list(poller.take(_LOOK_S))
-            if items:
-                emit(items)
+            for first in range(0, len(items), TOGETHER):
+                emit(items[first : first + TOGETHER])
 
     def stop(self) -> None:
         """Hang up. Sessions are kept for the next start where there is a folder to keep them in, else ended."""

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 _WAITING: Final = 64
 """Readings that wait to be handed on; then BMCs wait too."""
+TOGETHER: Final = 4000
+"""Items that are handed on together, about; the host takes no more than some thousands at once."""
 _SPREAD: Final = 0.02
 """First readings begin so many seconds apart, at most over one interval, so that they do not come all at once."""
 _STACK_BYTES: Final = 256 << 10
@@ -117,11 +119,15 @@ class Poller:
             return
 
     def take(self, seconds: float) -> Iterator[Item]:
-        """Yield what was read, waiting so long for the first of it."""
+        """Yield what was read, waiting so long for the first of it; of many readings only some."""
         try:
-            yield from self._made.get(timeout=seconds)
-            while True:
-                yield from self._made.get_nowait()
+            items = self._made.get(timeout=seconds)
+            taken = len(items)
+            yield from items
+            while taken < TOGETHER:
+                items = self._made.get_nowait()
+                taken += len(items)
+                yield from items
         except queue.Empty:
             return
 

@@ -23,7 +23,7 @@ from collectors.redfish.trunk import Trunk
 from schemas.device import Document
 from schemas.rows import FieldValue, Reading
 
-_MEASURED: Final = frozenset({"EnvironmentMetrics", "PowerSupplyMetrics", "ThermalMetrics"})
+_MEASURED: Final = frozenset({"EnvironmentMetrics", "LeakDetector", "PowerSupplyMetrics", "ThermalMetrics"})
 """Schemas that readings are planned by, beside those of documents."""
 _KEPT: Final = KEPT | _MEASURED
 _opening = threading.Lock()

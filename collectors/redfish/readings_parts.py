@@ -1,7 +1,7 @@
-"""Rows of fans and power supplies, from schemas old and new; and of sensors that only the old ones have.
+"""Rows of fans, supplies and leak detectors, from schemas old and new; and of sensors that only the old ones have.
 
-Source: DMTF schemas Fan 1.5, PowerSupply 1.6, PowerSupplyMetrics 1.1; Thermal 1.7 and Power 1.7 (deprecated, and all
-that many machines have).
+Source: DMTF schemas Fan 1.5, PowerSupply 1.6, PowerSupplyMetrics 1.1, LeakDetector 1.2; Thermal 1.7 and Power 1.7
+(deprecated, and all that many machines have).
 """
 
 import re
@@ -9,8 +9,8 @@ from collections.abc import Container, Iterator
 from typing import Final
 
 from collectors.redfish.errors import Faults
-from collectors.redfish.naming import bmc_id, part_id
-from collectors.redfish.readings import Numbers, Seen, excerpt, health, sensor_name
+from collectors.redfish.naming import bmc_id, own_id, owner, part_id
+from collectors.redfish.readings import WORDS, Numbers, Seen, excerpt, health, sensor_name
 from collectors.redfish.resource import Resource, absent, canonical, member, number, objects, text, uri
 from collectors.redfish.units import sense_of
 from schemas.device import DeviceKind
@@ -67,6 +67,15 @@ def supply_row(label: str, supply: Resource, metrics: Resource, numbers: Numbers
     }
     fields["health"] = health(supply)
     return _row("bmc_psu", fields, part_id(DeviceKind.PSU, label, uri(supply)))
+
+
+def leak_row(label: str, detector: Resource) -> Reading | None:
+    """Give the row of a LeakDetector; None when it is absent or says nothing."""
+    state = WORDS.get(text(detector, "DetectorState").lower()) or health(detector)
+    if absent(detector) or state is None:
+        return None
+    chassis = owner(uri(detector), "ThermalSubsystem").rpartition("/")[2]
+    return Reading("bmc_leak", {"state": state}, bmc_id(label), {"detector": f"{chassis}/{own_id(detector)}"[:200]})
 
 
 def old_fans(label: str, thermal: Resource) -> Iterator[Reading]:

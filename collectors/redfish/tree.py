@@ -27,6 +27,7 @@ COLLECTIONS: Final[Mapping[str, tuple[str, ...]]] = {
     "Chassis": ("NetworkAdapters", "PCIeDevices", "Sensors", "LogServices"),
     "PowerSubsystem": ("PowerSupplies",),
     "ThermalSubsystem": ("Fans",),
+    "LeakDetection": ("LeakDetectors",),
     "Storage": ("Controllers",),
     "NetworkAdapter": ("Ports", "NetworkPorts", "NetworkDeviceFunctions"),
     "PCIeDevice": ("PCIeFunctions",),
@@ -37,7 +38,7 @@ SINGLE: Final[Mapping[str, tuple[str, ...]]] = {
     "ServiceRoot": ("UpdateService", "EventService", "TelemetryService"),
     "Chassis": ("PowerSubsystem", "ThermalSubsystem", "Power", "Thermal", "EnvironmentMetrics", "PCIeSlots"),
     "PowerSupply": ("Metrics",),
-    "ThermalSubsystem": ("ThermalMetrics",),
+    "ThermalSubsystem": ("ThermalMetrics", "LeakDetection"),
 }
 """By schema, the properties that point to one resource."""
 LISTS: Final[Mapping[str, tuple[str, ...]]] = {
@@ -52,6 +53,7 @@ _FRAME: Final = frozenset(
     {
         *("Systems", "Chassis", "Managers", "EventService", "TelemetryService", "PowerSubsystem", "ThermalSubsystem"),
         *("PowerSupplies", "Fans", "Metrics", "ThermalMetrics", "EnvironmentMetrics", "Power", "Thermal"),
+        *("LeakDetection", "LeakDetectors"),
     }
 )
 """Properties that are followed first: what is behind them says where there is something to be measured."""

@@ -10,7 +10,7 @@ from collectors.redfish import reports
 from collectors.redfish.errors import Faults
 from collectors.redfish.readings import Seen, excerpt, quotes, quotes_all, read_sensor, rows_of, sensor_name
 from collectors.redfish.readings_board import board_row
-from collectors.redfish.readings_parts import fan_row, old_fans, old_sensors, old_supplies, supply_row
+from collectors.redfish.readings_parts import fan_row, leak_row, old_fans, old_sensors, old_supplies, supply_row
 from collectors.redfish.units import sense_of
 from schemas.rows import Reading
 
@@ -143,6 +143,15 @@ def test_a_fans_percentage_that_is_its_speed_is_none() -> None:
     assert row is not None
     assert {"speed_rpm": 6431.0, "speed_ratio": 0.4} == row.fields
     assert fan_row("b", {**fan, "Status": {"State": "Absent"}}, {}) is None
+
+
+def test_a_leak_is_seen_where_there_is_a_detector() -> None:
+    path = f"{CHASSIS}/ThermalSubsystem/LeakDetection/LeakDetectors/Tray"
+    row = leak_row("b", {"@odata.id": path, "DetectorState": "Critical", "Status": {"Health": "OK"}})
+    assert row is not None
+    assert ({"state": "critical"}, {"detector": "Box/Tray"}) == (row.fields, row.attributes)
+    assert leak_row("b", {"@odata.id": path, "DetectorState": "OK", "Status": {"State": "Absent"}}) is None
+    assert leak_row("b", {"@odata.id": path, "DetectorState": 5}) is None
 
 
 OLD_THERMAL = {

@@ -4,6 +4,7 @@ What is expected is found by a walk of this file's own over the recorded bytes, 
 table of units of its own; no code of the collector has a part in it.
 """
 
+import functools
 import json
 import math
 from collections import Counter, deque
@@ -104,6 +105,7 @@ def links(value: Any) -> Iterator[str]:
             yield from links(inner)
 
 
+@functools.cache
 def walk(tree: Tree) -> dict[str, Any]:
     """Give every resource that can be reached from the root, decoded, by path; what is no JSON leads nowhere."""
     found: dict[str, Any] = {}
@@ -309,3 +311,61 @@ def test_a_sensor_that_is_said_to_be_absent_is_no_row_whatever_it_reads(simulato
         for state in sorted(GONE):
             bmc.change(f"{SENSORS}/CPU_0_Temp", Reading=0, Status={"State": state})
             assert [] == one_sensor(reads.rows(), "CPU_0_Temp")
+
+
+QUOTED = {
+    "InputPowerWatts": "input_watts",
+    "OutputPowerWatts": "output_watts",
+    "InputVoltage": "input_volts",
+    "InputCurrentAmps": "input_amperes",
+    "TemperatureCelsius": "temperature_celsius",
+}
+"""Of PowerSupplyMetrics, and the columns of `bmc_psu`."""
+PARTS = {"dell": (6, 2), "lenovo": (10, 4), "nvidia_dpu": (0, 0), "nvidia_viking": (36, 6), "made": (2, 2)}
+"""Fans and power supplies that are there."""
+
+
+def there(tree: Tree, folder: str) -> dict[str, Any]:
+    """Give the parts below a folder that are not absent, by `<chassis>/<id>`."""
+    found = {}
+    for path, resource in walk(tree).items():
+        steps = path.split("/")
+        if len(steps) == 8 and steps[6] == folder and resource.get("Status", {}).get("State") not in GONE:
+            found[f"{steps[4]}/{steps[7]}"] = resource
+    return found
+
+
+def said_of(tree: Tree, quoted: Any) -> set[float]:
+    """Give what a resource quotes of a sensor, and what the sensor itself read some seconds earlier or later."""
+    if not isinstance(quoted, dict):
+        return set()
+    source = walk(tree).get(str(quoted.get("DataSourceUri")).partition("#")[0]) or {}
+    return {value for value in (quoted.get("Reading"), source.get("Reading")) if value is not None}
+
+
+@pytest.mark.parametrize("name", [*RECORDED, "made"])
+def test_each_fan_and_each_supply_is_one_row_of_what_it_and_its_sensors_say(simulator: Simulator, name: str) -> None:
+    tree = tree_of(name)
+    fans, supplies = there(tree, "Fans"), there(tree, "PowerSupplies")
+    assert PARTS[name] == (len(fans), len(supplies))
+    with Reads(simulator.add(tree)) as reads:
+        for _ in range(2):
+            rows = reads.rows()
+            turning = {one.device.removeprefix("fan:b/"): one.fields for one in rows if one.measurement == "bmc_fan"}
+            feeding = {one.device.removeprefix("psu:b/"): one.fields for one in rows if one.measurement == "bmc_psu"}
+            assert (fans.keys(), supplies.keys()) == (turning.keys(), feeding.keys())
+            assert PARTS[name] == tuple(
+                len([one for one in rows if one.measurement == each]) for each in ("bmc_fan", "bmc_psu")
+            )
+            for part, fan in fans.items():
+                speed = fan.get("SpeedPercent", {})
+                said = said_of(tree, speed) | {speed.get("SpeedRPM")}
+                assert turning[part].get("speed_rpm") in said | {None}
+                ratio = turning[part].get("speed_ratio")
+                assert ratio is None or any(one is not None and math.isclose(one / 100, float(ratio)) for one in said)
+                assert {"speed_rpm", "speed_ratio"} & turning[part].keys()
+            for part, supply in supplies.items():
+                metrics = json.loads(tree[supply["Metrics"]["@odata.id"]])
+                for property_, column in QUOTED.items():
+                    right = said_of(tree, metrics.get(property_))
+                    assert (feeding[part].get(column) in right) if right else (column not in feeding[part])

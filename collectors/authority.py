@@ -10,12 +10,12 @@ for the PEM form.
 """
 
 import binascii
-import os
 import re
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from collectors._durable import replace_file
 from schemas.errors import ConfigError, MusterError
 
 if TYPE_CHECKING:
@@ -133,13 +133,7 @@ class Authority:
     def _store(self, bundle: str) -> None:
         """Keep it, on disk before it is believed."""
         assert self._path is not None
-        temporary = self._path.with_name(self._path.name + ".new")
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
-        with os.fdopen(descriptor, "w", encoding="ascii") as file:
-            file.write(f"# pinned at enrolment: sha256:{self._pin}\n{bundle}")
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(self._path)
+        replace_file(self._path, f"# pinned at enrolment: sha256:{self._pin}\n{bundle}".encode("ascii"), mode=0o644)
         self._bundle, self._context = bundle, None
 
 

@@ -9,6 +9,7 @@ from typing import Final
 
 import msgspec
 
+from collectors._durable import replace_file
 from collectors.authority import Authority, split_pin
 from collectors.config import PublishSection
 from collectors.transport import Backoff, Transport, TransportError
@@ -46,18 +47,7 @@ class NodeToken:
     def keep(self, token: str) -> None:
         """Take a new token and keep it, on disk before it is used."""
         with self._lock:
-            temporary = self._path.with_name(self._path.name + ".new")
-            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-            with os.fdopen(descriptor, "w", encoding="ascii") as file:
-                file.write(f"{token}\n{self._configured}\n")
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(self._path)
-            folder = os.open(self._path.parent, os.O_RDONLY)
-            try:
-                os.fsync(folder)
-            finally:
-                os.close(folder)
+            replace_file(self._path, f"{token}\n{self._configured}\n".encode("ascii"))
             self._token = token
 
     def discard(self) -> None:
@@ -101,11 +91,7 @@ class NodeToken:
         nonce = _read(path)
         if not nonce:
             nonce = os.urandom(16).hex()
-            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-            with os.fdopen(descriptor, "w", encoding="ascii") as file:
-                file.write(nonce)
-                file.flush()
-                os.fsync(file.fileno())
+            replace_file(path, nonce.encode("ascii"))
         return nonce
 
 

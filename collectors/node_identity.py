@@ -1,6 +1,5 @@
 """Who this node is: decided once, and kept in the state folder beside the machine id that it was decided on."""
 
-import os
 import re
 import socket
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Final
 import msgspec
 
 from collectors._dmi import read_dmi
+from collectors._durable import replace_file
 from collectors._procfs import read_text
 from schemas.errors import ConfigError
 
@@ -127,19 +127,8 @@ def _read(path: Path) -> _Kept | None:
 
 
 def _write(path: Path, kept: _Kept) -> None:
-    """Replace the file so that after a power loss there is either the old or the new one, whole."""
-    part = path.with_name(path.name + ".part")
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with part.open("wb") as file:
-            file.write(msgspec.json.encode(kept) + b"\n")
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-        folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        replace_file(path, msgspec.json.encode(kept) + b"\n", mode=0o644)
     except OSError as error:
         raise ConfigError(f"{path}: cannot keep who this node is: {error.strerror}. Mend the state folder.") from error

@@ -7,10 +7,10 @@ repeated.
 
 import contextlib
 import logging
-import os
 import sqlite3
 from pathlib import Path
 
+from collectors._durable import flush
 from collectors.spool_pages import Pages, Row
 from collectors.spool_schema import SALVAGED, SOUND, make
 from schemas.codec import decode_body
@@ -40,9 +40,9 @@ def salvage(path: Path, error: Exception) -> None:
         building.unlink(missing_ok=True)
         raise
     db.close()
-    _flush(building)
+    flush(building)
     building.rename(path.with_name(path.name + SALVAGED))
-    _flush(path.parent)
+    flush(path.parent)
     finish(path)
     _log.warning("spool_salvaged file=%s kept=%s", path, kept)
 
@@ -54,18 +54,10 @@ def finish(path: Path) -> None:
     for suffix in ("-wal", "-shm", ""):  # a write-ahead log that stayed would be read into the new file
         with contextlib.suppress(FileNotFoundError):
             path.with_name(path.name + suffix).rename(aside.with_name(aside.name + suffix))
-    _flush(path.parent)
+    flush(path.parent)
     saved.rename(path)
-    _flush(path.parent)
+    flush(path.parent)
     _log.warning("spool_set_aside file=%s", aside)
-
-
-def _flush(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _carry_over(pages: Pages, new: sqlite3.Connection, table: str) -> int:

@@ -5,13 +5,13 @@ IOMMU group), so that nobody who decides from an older ledger is obeyed; and the
 lost ledger is built again. Written whole, to another name, flushed and renamed, before anything rests on it.
 """
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
+from collectors._durable import replace_file
 from schemas.claims import Checkpoint, CheckpointClaim, ClaimDevice, ClaimStep, Step
 from schemas.digest import blake2b
 from schemas.errors import MusterError
@@ -210,22 +210,11 @@ class CheckpointFile:
 
     def save(self) -> None:
         """Write it whole. Raises CheckpointError; then what is on disk is what was there before."""
-        other = self._path.with_name(f"{self._path.name}.new")
         body = msgspec.json.encode(self._file)
+        whole = body + b"\n" + blake2b(body, digest_size=16).hexdigest().encode() + b"\n"
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            fd = os.open(other, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-            try:
-                view = memoryview(body + b"\n" + blake2b(body, digest_size=16).hexdigest().encode() + b"\n")
-                while view:
-                    view = view[os.write(fd, view) :]
-                if self._durable:
-                    os.fsync(fd)
-            finally:
-                os.close(fd)
-            other.replace(self._path)
-            if self._durable:
-                _flush_folder(self._path.parent)
+            replace_file(self._path, whole, durable=self._durable)
         except OSError as error:
             raise CheckpointError(f"{self._path}: cannot be written: {error.strerror or error}") from None
 
@@ -303,11 +292,3 @@ def _read(path: Path) -> _File:
     if found.version != VERSION:
         raise CheckpointError(f"{path}: has version {found.version}, and this is {VERSION}: start the newer agent")
     return found
-
-
-def _flush_folder(folder: Path) -> None:
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)

@@ -11,6 +11,7 @@ from typing import Final
 
 import msgspec
 
+from collectors._durable import replace_file
 from collectors._procfs import read_text
 
 _FILE: Final = "seen.json"
@@ -71,9 +72,7 @@ class Keep:
         if self._folder is None or data == self._written:
             return
         with contextlib.suppress(OSError):
-            new = self._folder / f"{_FILE}.new"
-            new.write_bytes(data)
-            new.replace(self._folder / _FILE)
+            replace_file(self._folder / _FILE, data, durable=False)
             self._written = data
 
     def generation(self, key: str, uuid: str, placement: str) -> int:

@@ -179,10 +179,18 @@ def _there(claim: Claim, node: str) -> list[str]:
 
 
 def retire(state: State, devices: Sequence[str], who: str, why: str) -> tuple[list[Entry], None]:
-    """Take devices out for good. Raises TransitionError for one that a claim holds, ClaimError for one made for it."""
+    """Take devices out for good.
+
+    Raises TransitionError for one that a claim holds, NotGrantedError for one whose node has not confirmed the end of
+    its claim, ClaimError for one made for it.
+    """
     for device in devices:
-        if find(state, device).planned:
+        found = find(state, device)
+        if found.planned:
             raise ClaimError(f"{device} was made for a claim, and ends with its clean: retire its GPU")
+        if found.hold is not None and claimed(state, found) and allowed(found.lifecycle, "retired"):
+            message = f"{device} may be in use: its node has not confirmed the end of claim {found.hold.claim}"
+            raise NotGrantedError([Objection("claim.live", message, found.node, device)])
     return [_pass(state, device, "retired", who, why) for device in devices], None
 
 

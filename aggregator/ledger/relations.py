@@ -26,6 +26,8 @@ _APART: Final = frozenset({Lifecycle.FOREIGN, Lifecycle.CLEANING})
 PF that the host's driver keeps, say.
 """
 _IDLE: Final = frozenset({Lifecycle.FREE, Lifecycle.RETIRED})
+_SHARED: Final = SHARING | {WHOLE_OF[kind] for kind in SHARING}
+"""Kinds of device that have their memory in common with their parts, or with what they are a part of."""
 
 
 class Blocked(msgspec.Struct, frozen=True):
@@ -67,11 +69,34 @@ def held(device: Device) -> bool:
 def whole_or_none(state: State, device: Device) -> bool:
     """Tell whether what a device is a part of, and its parts, are nobody's while it is as it is.
 
-    A claim has it, somebody outside Muster, or whoever cleans it: a drive's clean takes its name spaces along.
+    A claim has it, somebody outside Muster, or whoever cleans it: a drive's clean takes its name spaces along. Who has
+    the whole would take from the host a part that it needs.
     """
     if held(device) or device.lifecycle in _APART:
         return True
-    return device.lifecycle in _IDLE and bool(in_use.busy(state, device)) and bool(in_use.outside(state, device))
+    part = device.kind in WHOLE_OF and device.reach is not Reach.ABSENT
+    if device.lifecycle is Lifecycle.HOST:
+        return part
+    if device.lifecycle not in _IDLE or not in_use.busy(state, device):
+        return False
+    return part or bool(in_use.outside(state, device))
+
+
+def unproved(device: Device) -> int:
+    """Give the ledger sequence at which somebody left what may be in a device's memory still; 0 for nothing.
+
+    For one that shares it with parts, or with a whole, whose own evidence may be older than that.
+    """
+    if device.kind not in _SHARED or held(device) or device.lifecycle is Lifecycle.FREE:
+        return 0
+    if device.kind in SHARING and device.reach is Reach.ABSENT:
+        return 0  # it is gone, and its place with it
+    return device.released if device.released > proved(device) else 0
+
+
+def proved(device: Device) -> int:
+    """Give the ledger sequence of the last proof that a device is clean; 0 for none."""
+    return device.evidence.sequence if device.evidence is not None else 0
 
 
 def blocked(state: State, device: Device, tenant: str, mode: Mode) -> Blocked | None:
@@ -79,6 +104,9 @@ def blocked(state: State, device: Device, tenant: str, mode: Mode) -> Blocked | 
     for other in excludes(state, device):
         if whole_or_none(state, other):
             return Blocked("excludes", other.id, f"{other.id}, {_relation(device, other)}, is {_who(other)}")
+        if unproved(other) > proved(device):
+            why = f"{other.id}, {_relation(device, other)}, was used since this was proved clean, and is {_who(other)}"
+            return Blocked("excludes", other.id, why)
     return blocked_by_group(state, device, tenant, mode)
 
 

@@ -11,7 +11,7 @@ from aggregator.ledger import in_use
 from aggregator.ledger.asks import node_closed, unschedulable
 from aggregator.ledger.model import Device, Node
 from aggregator.ledger.partitions import is_there, slices
-from aggregator.ledger.relations import whole_or_none
+from aggregator.ledger.relations import proved, unproved, whole_or_none
 from aggregator.ledger.state import State
 from aggregator.ledger.words import Lifecycle, Mode, Reach
 from aggregator.placement.layout import Layout, Seat, bits, seated, seats_of
@@ -178,8 +178,11 @@ class _Holds:
 
     def __init__(self, state: State, summary: Summary) -> None:
         self.layout = summary.layout
+        self.devices = summary.devices
         self.held = 0
         """Held, in use outside Muster, or being cleaned: blocks its whole and its parts."""
+        self.unproved = {at: since for at, device in enumerate(summary.devices) if (since := unproved(device))}
+        """Seats in whose memory somebody may have left something -> since when: it blocks what was proved before."""
         self.passed = self.driven = self.loose = 0
         """Held for passthrough, or a guest's outside Muster; held with the host's driver; in nobody's hands, and not
         known to be idle."""
@@ -237,12 +240,16 @@ class _Holds:
 
     def _near(self, others: int) -> int:
         found = 0
-        if not (others or self.held):
+        if not (others or self.held or self.unproved):
             return found
         layout = self.layout
         for at, (fellows, family) in enumerate(zip(layout.fellows, layout.family, strict=True)):
             shared = layout.shared[at]
             beside = layout.fellows[shared.bit_length() - 1] if shared else fellows
-            if beside & others or family & self.held:
+            if beside & others or family & self.held or self._is_older(at, family):
                 found |= 1 << at
         return found
+
+    def _is_older(self, at: int, family: int) -> bool:
+        """Tell whether a seat's own proof is older than what somebody left in its whole or in a part of it."""
+        return any(family >> other & 1 and since > proved(self.devices[at]) for other, since in self.unproved.items())

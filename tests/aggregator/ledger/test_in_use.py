@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 
 from aggregator.ledger import claims, cleaning, in_use, uses
-from aggregator.ledger.asks import Ask, Pick, objections
+from aggregator.ledger.asks import Ask, NotGrantedError, Pick, objections
+from aggregator.ledger.facts import withdraw
 from aggregator.ledger.model import Device
 from aggregator.ledger.outside import Use
 from aggregator.ledger.words import ClaimState, Lifecycle, Mode
@@ -171,3 +172,80 @@ def test_guest_outside_muster_keeps_its_group_from_the_hosts_drivers_too(book: B
     book.decide(uses.take(book.state, "nova", "nova", [Use("n1", GPU, "web")], 1, "op"))
     assert ["relation.together"] == refused(book, mine, Mode.DRIVER)
     assert Lifecycle.FOREIGN is guests.lifecycle
+
+
+def space(book: Book) -> Device:
+    return see(book, DeviceKind.NVME_NAMESPACE, "0000:05:00.1", f"pci:{DRIVE}", group=None)
+
+
+def used(book: Book, device: Device, mode: Mode = Mode.PASSTHROUGH) -> None:
+    """Let a tenant have a device, and its node confirm that it has it no more."""
+    grant(book, device, mode=mode)
+    through(book, device)
+    book.decide(claims.release(book.state, "c1"))
+    book.decide(claims.undone(book.state, "c1", book.state.claims["c1"].epoch, [device.id]))
+
+
+def test_what_a_guest_outside_left_in_a_drive_is_given_with_none_of_its_name_spaces(book: Book) -> None:
+    drive, part = see(book, DeviceKind.NVME, DRIVE), space(book)
+    free(book, drive, part)
+    see(book, DeviceKind.NVME, DRIVE, vfio_in_use=True)
+    see(book, DeviceKind.NVME, DRIVE)
+    assert (Lifecycle.DIRTY, Lifecycle.FREE) == (drive.lifecycle, part.lifecycle)
+    assert ["relation.excludes"] == refused(book, part, Mode.DRIVER)
+    free(book, drive)
+    assert [] == refused(book, part, Mode.DRIVER)
+
+
+@pytest.mark.parametrize("end", ["retired", "kept"])
+def test_what_a_tenant_left_in_a_drive_is_given_with_none_of_its_name_spaces(book: Book, end: str) -> None:
+    """Whoever takes the drive out, or lets the host have it, proves nothing; a later word on the name space does."""
+    drive, part = see(book, DeviceKind.NVME, DRIVE), space(book)
+    free(book, drive, part)
+    used(book, drive)
+    if end == "retired":
+        book.decide(cleaning.retire(book.state, [drive.id], "op", "worn out"))
+    else:
+        see(book, DeviceKind.NVME, DRIVE, host_needs=["mount:/data"])
+    assert (end == "kept", None) == (drive.lifecycle is Lifecycle.HOST, drive.hold)
+    assert ["relation.excludes"] == refused(book, part, Mode.DRIVER)
+    see(book, part.kind, part.slot.address, f"pci:{DRIVE}", group=None, in_use_by=["x"])
+    see(book, part.kind, part.slot.address, f"pci:{DRIVE}", group=None)
+    free(book, part)
+    assert [] == refused(book, part, Mode.DRIVER)
+
+
+def test_what_a_tenant_left_in_a_name_space_is_not_given_with_the_drive(book: Book) -> None:
+    drive, part = see(book, DeviceKind.NVME, DRIVE), space(book)
+    free(book, drive, part)
+    used(book, part, Mode.DRIVER)
+    book.decide(cleaning.retire(book.state, [part.id], "op", "too small"))
+    assert ["relation.excludes"] == refused(book, drive)
+    book.decide(cleaning.reinstate(book.state, [part.id], "op", "after all"))
+    free(book, part)
+    assert [] == refused(book, drive)
+
+
+def test_port_is_given_to_nobody_while_the_host_needs_a_function_of_it(book: Book) -> None:
+    """A port that the host keeps leaves its functions; who has the port takes them all."""
+    port = see(book, DeviceKind.NIC, GPU)
+    function = see(book, DeviceKind.VF, "0000:01:00.1", f"pci:{GPU}", host_needs=["route:default"])
+    free(book, port)
+    assert ["relation.excludes"] == refused(book, port)
+    book.write(withdraw(book.state, "n1", "n1\npci\npci:0000:01:00.1", "no functions any more"))
+    assert (Lifecycle.HOST, []) == (function.lifecycle, refused(book, port))
+
+
+def test_device_that_may_be_in_use_is_not_retired(book: Book) -> None:
+    """Its claim would lose it, and with it all that keeps its group and its parts from others."""
+    mine, beside = see(book, DeviceKind.GPU, GPU, group=1), see(book, DeviceKind.GPU, OTHER, group=1)
+    free(book, mine, beside)
+    grant(book, mine)
+    through(book, mine)
+    book.decide(claims.release(book.state, "c1"))
+    with pytest.raises(NotGrantedError, match="has not confirmed the end of claim c1"):
+        cleaning.retire(book.state, [mine.id], "op", "broken")
+    assert ["relation.together"] == refused(book, beside)
+    book.decide(claims.undone(book.state, "c1", book.state.claims["c1"].epoch, [mine.id]))
+    book.decide(cleaning.retire(book.state, [mine.id], "op", "broken"))
+    assert [] == refused(book, beside)

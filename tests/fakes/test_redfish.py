@@ -44,7 +44,6 @@ EVENTS = "/redfish/v1/EventService"
 
 
 def until(condition: Callable[[], object]) -> None:
-    """Wait for what comes at once."""
     deadline = time.monotonic() + 30.0
     while not condition():
         assert time.monotonic() < deadline

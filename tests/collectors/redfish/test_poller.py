@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from collectors.redfish.poller import Poller
+from collectors.redfish.poller import TOGETHER, Poller
 from schemas.rows import Item, Reading
 
 PATIENCE = 30.0
@@ -172,3 +172,12 @@ def test_readings_that_nobody_takes_make_bmcs_wait(pollers: list[Poller]) -> Non
         time.sleep(0.01)
     time.sleep(0.3)
     assert len(unit.read_at) < 100
+
+
+def test_of_many_readings_only_some_are_handed_on_together(pollers: list[Poller]) -> None:
+    poller = Poller(1, 1.0)
+    pollers.append(poller)
+    row = Reading("bmc_reader", {"state": "ok"})
+    for _ in range(4):
+        poller.put([row] * (TOGETHER // 2 + 1))
+    assert [TOGETHER + 2, TOGETHER + 2, 0] == [len(list(poller.take(0.0))) for _ in range(3)]

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from collectors.redfish.naming import bmc_id
+from collectors.redfish.power import powered
 from collectors.redfish.readings import Numbers, excerpt, health
 from collectors.redfish.resource import Resource, absent, member, number, objects, text
 from schemas.rows import FieldValue, Reading
@@ -42,6 +43,7 @@ def board_row(
     """
     fields: dict[str, FieldValue] = {
         "power_state": _POWER.get(text(system, "PowerState").lower()),
+        "boot_progress": powered(system, {}).boot or None,
         "health": health(system, "HealthRollup") or health(system),
         "system_power_watts": _watts(environment, power, numbers, supplies),
         "inlet_temperature_celsius": _air("Intake", thermal, numbers),

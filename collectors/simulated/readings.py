@@ -217,6 +217,7 @@ class Readings:
                 [[hardware.bmc]],
                 {
                     "power_state": ["on"],
+                    "boot_progress": ["OSRunning"],
                     "health": ["critical" if effects.gpus_lost else "warning" if effects.heat_celsius else "ok"],
                     "system_power_watts": [board.input_watts],
                     "inlet_temperature_celsius": [board.inlet],

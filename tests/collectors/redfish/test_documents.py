@@ -1,5 +1,6 @@
 """What a BMC tells of its machine becomes documents in the words, and under the keys, of the node's own collectors."""
 
+import functools
 from collections import Counter
 from typing import Any
 
@@ -38,8 +39,9 @@ _COUNTS = {
 }
 
 
+@functools.cache
 def resources(name: str) -> list[Resource]:
-    """Give what of a recorded machine is JSON."""
+    """Give what of a recorded machine is JSON; not to be changed."""
     found = []
     for body in recorded(name).values():
         try:

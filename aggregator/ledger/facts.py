@@ -29,7 +29,7 @@ from aggregator.ledger.entries import (
     ViewGone,
 )
 from aggregator.ledger.givable import never_given
-from aggregator.ledger.merge import of_one_bus
+from aggregator.ledger.merge import of_one_bus, same_kind
 from aggregator.ledger.model import OWN, Device, Profile, View, view_source
 from aggregator.ledger.partitions import planned_in
 from aggregator.ledger.state import State, encode_profile
@@ -45,6 +45,8 @@ PART_LABELS: Final = ("vendor", "model", "part_number")
 """What of its making can, so that a service goes only where it can run (R001-17)."""
 _SLOT_KEY: Final = "pci:"
 """Keys that name a place, good within one boot; all others name a part."""
+_CARDS: Final = {DeviceKind.NIC, DeviceKind.DPU}
+"""What a network card is called, by how much of it is known."""
 _LETTERS: Final = "abcdefghijklmnopqrstuvwxyz234567"
 """Of ids: those of RFC 4648, 6 (base32), in small."""
 
@@ -195,6 +197,9 @@ def _contradicts(device: Device, view: View, profile: Profile) -> bool:
     )
     if same_part:
         return False
+    alike = same_kind(device.kind, profile.kind) or {device.kind, profile.kind} <= _CARDS
+    if device.reach is Reach.ABSENT and not alike:
+        return True  # something else is in its slot, told of first by who knows no more of it
     if _differ(device.slot.path, view.slot.path) and not any(key in _keys(device) for key in _part_keys(view.keys)):
         return True
     known = device.capabilities

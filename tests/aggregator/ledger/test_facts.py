@@ -109,6 +109,19 @@ def test_what_comes_back_without_saying_who_it_is_may_be_another(book: Book) -> 
     assert (known, Reach.LIVE, []) == (told, told.reach, list(objections(book.state, ask)))
 
 
+def test_card_in_the_slot_of_a_drive_that_was_pulled_is_no_drive(book: Book) -> None:
+    """Whoever tells of it first need not know its vendor: that it is of another kind is enough."""
+    drive = see(book, document(DeviceKind.NVME, ADDRESS, serial="S1"))
+    gone(book, drive)
+    slot = Slot(path=f"path/{ADDRESS}", address=ADDRESS)
+    told = Document("nic:02:11", DeviceKind.NIC, ["mac:02:11", f"pci:{ADDRESS}"], "", slot, Part())
+    card = see(book, told, collector="sriov")
+    assert (DeviceKind.NIC, "", Reach.LIVE) == (card.kind, card.part.serial, card.reach)
+    assert card is see(book, document(DeviceKind.NIC, ADDRESS))
+    assert (DeviceKind.NVME, Reach.ABSENT) == (drive.kind, drive.reach)
+    assert drive is see(book, document(DeviceKind.NVME, "0000:09:00.0", serial="S1"))
+
+
 def test_one_identity_in_two_live_places_marks_both_with_both_views(book: Book) -> None:
     one = see(book, document(DeviceKind.GPU, ADDRESS, serial="G1"))
     other = see(book, document(DeviceKind.GPU, ADDRESS, serial="G1"), "n2")

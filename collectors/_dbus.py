@@ -280,7 +280,8 @@ class Connection:
         self._socket.close()
 
     def _authenticate(self) -> None:
-        self._socket.sendall(b"\0AUTH EXTERNAL " + str(os.geteuid()).encode().hex().encode() + b"\r\n")
+        # All in one, as sd-bus does: a message that systemd reads together with BEGIN waits there until more comes.
+        self._socket.sendall(b"\0AUTH EXTERNAL " + str(os.geteuid()).encode().hex().encode() + b"\r\nBEGIN\r\n")
         line = b""
         while not line.endswith(b"\r\n"):
             more = self._socket.recv(1)  # what follows the line is already of the message protocol
@@ -289,7 +290,6 @@ class Connection:
             line += more
         if not line.startswith(b"OK"):
             raise DBusError(f"the bus refused: {line.decode('ascii', 'replace').strip()}")
-        self._socket.sendall(b"BEGIN\r\n")
 
     def _receive(self, deadline: float) -> Message | None:
         """Give the next message, or None when none is whole by the deadline."""

@@ -91,35 +91,51 @@ class Manager:
         return [self._explained(connection, event) for event in events]
 
     def _counted(self, connection: Connection, name: str) -> Iterable[Event]:
-        """Ask how often systemd itself has started a service; one that went meanwhile, or old systemd, says nothing."""
+        """Ask which run of a service this is, and how often systemd has started it by itself.
+
+        A service that went meanwhile, or a systemd that is too old, says nothing.
+        """
+        path = _PREFIX + object_name(name)
         try:
-            body = connection.call(_PREFIX + object_name(name), _PROPERTIES, "Get", _SERVICE, "NRestarts")
-        except CallError:
+            (run,) = connection.call(path, _PROPERTIES, "Get", _UNIT, "InvocationID")
+            self.states.runs(name, bytes(run).hex())
+            (count,) = connection.call(path, _PROPERTIES, "Get", _SERVICE, "NRestarts")
+        except (CallError, TypeError, ValueError):
             return ()
-        return self.states.restarts(name, int(body[0]))
+        return self.states.restarts(name, int(count))
 
     def _take(self, connection: Connection) -> list[Event]:
+        """Take the signals that have come. What a unit passed through meanwhile is of no account.
+
+        One that crashes is `failed` and then `auto-restart` in one go, one that is started `inactive` and `active`.
+        """
         events: list[Event] = []
+        now: dict[str, tuple[str, str, str]] = {}
         for signal in connection.signals():
             if signal.interface == _PROPERTIES and len(signal.body) > 1:
-                events += self._properties(unit_name(signal.path), signal.body[0], signal.body[1])
+                interface, properties, name = signal.body[0], signal.body[1], unit_name(signal.path)
+                if interface == _UNIT and properties.get("ActiveState"):
+                    run = bytes(properties.get("InvocationID") or ()).hex()
+                    now[name] = (str(properties["ActiveState"]), str(properties.get("SubState", "")), run)
+                elif interface == _SERVICE and isinstance(properties.get("NRestarts"), int):
+                    events += self.states.restarts(name, properties["NRestarts"])
             elif signal.interface == _MANAGER:
-                events += self._managed(connection, signal)
+                events += self._managed(connection, signal, now)
+        for name, said in now.items():
+            events += self.states.changed(name, *said)
         return [self._explained(connection, event) for event in events]
 
-    def _properties(self, name: str, interface: str, now: dict[str, Any]) -> Iterator[Event]:
-        if interface == _UNIT and now.get("ActiveState"):
-            run = bytes(now.get("InvocationID") or ()).hex()
-            yield from self.states.changed(name, now["ActiveState"], str(now.get("SubState", "")), run)
-        elif interface == _SERVICE and isinstance(now.get("NRestarts"), int):
-            yield from self.states.restarts(name, now["NRestarts"])
-
-    def _managed(self, connection: Connection, signal: Message) -> Iterable[Event]:
+    def _managed(
+        self, connection: Connection, signal: Message, now: dict[str, tuple[str, str, str]]
+    ) -> Iterator[Event]:
         if signal.member == "UnitRemoved":
-            return self.states.removed(str(signal.body[0]))
-        if signal.member == "Reloading" and signal.body == [False]:
-            return self._list(connection)
-        return ()
+            name = str(signal.body[0])
+            if name in now:
+                yield from self.states.changed(name, *now.pop(name))
+            yield from self.states.removed(name)
+        elif signal.member == "Reloading" and signal.body == [False]:
+            now.clear()  # the list is newer
+            yield from self._list(connection)
 
     def _explained(self, connection: Connection, event: Event) -> Event:
         """Add to a failure what systemd knows of its reason."""

@@ -121,6 +121,12 @@ class UnitStates:
             unit.begun = False
             yield from self._restarted(name, unit, count - before)
 
+    def runs(self, name: str, invocation: str) -> None:
+        """Take which run of a unit this is, where that is not known yet."""
+        unit = self._units.get(name)
+        if unit is not None and not unit.invocation:
+            unit.invocation = invocation
+
     def due(self) -> Iterator[Event]:
         """Give what is to be told of restarts once all that has come was taken, and of those that go on."""
         for name, unit in self._units.items():

@@ -160,11 +160,12 @@ class FakeSystemd:
                 return
             buffer += more
             if not greeted:
-                if b"AUTH" in buffer and b"BEGIN" not in buffer and buffer.endswith(b"\r\n"):
+                if b"AUTH" in more and b"\r\n" in more:
                     client.sendall(b"OK 0123456789abcdef0123456789abcdef\r\n")
                 if b"BEGIN\r\n" not in buffer:
                     continue
                 buffer, greeted = buffer.split(b"BEGIN\r\n", 1)[1], True
+                continue  # systemd looks at what came with it only when more comes
             while len(buffer) >= 16 and len(buffer) >= _dbus.message_size(buffer[:16]):
                 size = _dbus.message_size(buffer[:16])
                 self._answer(client, buffer[:size])
@@ -184,6 +185,8 @@ class FakeSystemd:
         elif call.member == "GetAll":
             found = {"Result": ("s", "oom-kill"), "ExecMainStatus": ("i", 137), "NRestarts": ("u", 3)}
             client.sendall(encode(_dbus.RETURN, 1, reply, "a{sv}", found))
+        elif call.member == "Get" and call.body[1] == "InvocationID":
+            client.sendall(encode(_dbus.RETURN, 1, reply, "v", ("ay", [1])))
         elif call.member == "Get" and (found_name := self._counted(call.path)):
             client.sendall(encode(_dbus.RETURN, 1, reply, "v", ("u", self.restarts[found_name])))
         elif call.member == "Subscribe":

@@ -13,6 +13,7 @@ import argparse
 import contextlib
 import math
 import multiprocessing
+import signal
 import sys
 import tempfile
 import threading
@@ -61,6 +62,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=time.time_ns() & 0xFFFFFFFF)
     parser.add_argument("--watch", action="store_true", help="follow the watch stream meanwhile; it costs some speed")
     options = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what was started ends too
     with tempfile.TemporaryDirectory(prefix="muster-hammer-") as folder:
         try:
             told = hammer(Path(folder), options.attempts, options.seconds, options.seed, watch=options.watch)

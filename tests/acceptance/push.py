@@ -1,4 +1,4 @@
-"""Issue 5, checkpoint 6: programs of a node push metrics, events and devices, each under its own name.
+"""Issue 5, checkpoint 6: programs of a node push metrics, events and devices; what systemd does with services is told.
 
 Each part has a Muster of its own. Requirements: R001-2, R001-3, R001-11.
 """
@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from tests.acceptance.stage import PATIENCE, FailedError, Muster, check, main, say, stage, until
+from tests.collectors.service.real_systemd import RealSystemd, missing
 
 Part = Callable[[Path], None]
 
@@ -214,7 +215,61 @@ def _reaches(muster: Muster) -> set[str]:
     return {device["reach"] for device in muster.ask("devices", "--kind", "sensor-hub")}
 
 
-PARTS: Final[tuple[Part, ...]] = (metrics, durable, limits, events_and_devices)
+# -- services --
+
+UNITS: Final = {
+    "steady.service": "ExecStart=sleep 1000",
+    "mad.service": "ExecStart=sh -c 'sleep 0.2; exit 3'\nRestart=always\nRestartSec=100ms",
+    "broken.service": "ExecStart=sh -c 'exit 7'",
+}
+IN_A_NAMESPACE: Final = (
+    "mount -t tmpfs tmpfs /run && mkdir -p /run/systemd/system && ln -s {socket} /run/systemd/private"
+    " && exec {python} -P -m collectors.main"
+)
+"""A machine that this systemd runs, as far as the agent can see."""
+
+
+def services(folder: Path) -> None:
+    """What a real systemd does with its services is told: up, down, failed, new, restarted."""
+    if reason := missing():
+        say(f"left out on this machine: {reason}; the tests of the collector speak to a systemd that is made")
+        return
+    config = '[agent]\nonly = ["service"]\n[collectors.service]\ninterval_seconds = 1\nrows_every_seconds = 1\n'
+    with RealSystemd(folder / "systemd", UNITS) as systemd, stage(folder, config) as muster:
+        muster.start("aggregator")
+        muster.ready()
+        _start_agent(muster, systemd)
+        until("the counts", lambda: _rows(muster, "systemd"))
+        systemd.ask("start", "steady.service")
+        systemd.ask("start", "mad.service")
+        systemd.ask("start", "broken.service")
+        for word, unit in (("new", "steady"), ("up", "steady"), ("failed", "broken"), ("restarted", "mad")):
+            say(until(f"{word} {unit}", lambda word=word, unit=unit: _told(muster, word, unit)))  # type: ignore[misc]
+        systemd.ask("stop", "steady.service")
+        say(until("down", lambda: _told(muster, "down", "steady")))
+        rows = until("rows", lambda: {row["unit"]: row for row in _rows(muster, "service", "--last")})
+        check(
+            (rows["mad.service"]["restarts_total"] or 0) > 0, "'muster query service' shows how often one was restarted"
+        )
+        check(not _told(muster, "down", "mad"), "and one that systemd starts again by itself is never told as down")
+        check(muster.balance(wait=PATIENCE)["closed"], "the balance closes")
+
+
+def _start_agent(muster: Muster, systemd: RealSystemd) -> None:
+    command = IN_A_NAMESPACE.format(socket=systemd.socket, python=sys.executable)
+    with muster.log_path.open("ab") as log:
+        muster.processes["agent"] = subprocess.Popen(
+            ["unshare", "--mount", "sh", "-c", command], env=muster.env, stdout=log, stderr=log, cwd=muster.folder
+        )
+
+
+def _told(muster: Muster, word: str, unit: str) -> str:
+    """Give what was told of a unit; "" when it was not."""
+    rows = _events(muster, f"systemd.unit.{word}")
+    return next((row["message"] for row in rows if json.loads(row["detail"])["unit"] == f"{unit}.service"), "")
+
+
+PARTS: Final[tuple[Part, ...]] = (metrics, durable, limits, events_and_devices, services)
 
 if __name__ == "__main__":
     sys.exit(main(script))

@@ -225,6 +225,8 @@ class ClaimCarrier:
         if work == told.get(name, []):
             return
         await self._ledger.settled()
+        if self._ledger.peek() is not state:
+            return  # it was read from disk again, and may lack what was decided: `run` looks at that anew
         failpoint("claiming.tell")
         told = {**told, name: work}
         if self._tell(node.publisher, [step for steps in told.values() for step in steps]):

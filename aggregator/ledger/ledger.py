@@ -29,6 +29,7 @@ from schemas.errors import MusterError
 
 _log = logging.getLogger("muster.ledger")
 T = TypeVar("T")
+_NOTHING_KEPT: Final = "the ledger had to be read from disk again; nothing was kept"
 RECENT: Final = 20_000
 """Entries that are kept in memory for those who watch; older ones are read from disk."""
 
@@ -190,13 +191,18 @@ class Ledger:
 
     def _apply(self, state: State, entries: Sequence[Entry]) -> None:
         now = max(self._clock(), state.time_ns)  # the wall clock may step back; the ledger's order does not
-        for entry in entries:
-            sequence = state.sequence + 1
-            apply(state, sequence, now, entry)
-            written = Written(sequence, now, entry)
-            self._pending.append(written)
-            if self._note is not None and (beside := self._note(state, written)) is not None:
-                self._beside.append(beside)
+        pending, beside_them = len(self._pending), len(self._beside)
+        try:
+            for entry in entries:
+                sequence = state.sequence + 1
+                apply(state, sequence, now, entry)
+                written = Written(sequence, now, entry)
+                self._pending.append(written)
+                if self._note is not None and (beside := self._note(state, written)) is not None:
+                    self._beside.append(beside)
+        except BaseException:  # a commit under way takes what waits: all of a decision or nothing
+            del self._pending[pending:], self._beside[beside_them:]
+            raise
 
     async def read(self, question: Callable[[State], T]) -> T:
         """Answer from the state, once everything that it rests on is on disk. `question` must not keep the state."""
@@ -210,8 +216,11 @@ class Ledger:
 
     async def settled(self) -> None:
         """Wait until every entry that was applied is on disk. Raises what kept it from it."""
-        if self._durable < self._state.sequence:
+        state = self._state
+        if self._durable < state.sequence:
             await self._written()
+            if self._state is not state:
+                raise LedgerBusyError(_NOTHING_KEPT)
 
     async def wait(self, after: int, seconds: float) -> bool:
         """Wait until an entry after this sequence is on disk; False when the time is up first."""
@@ -339,7 +348,7 @@ class Ledger:
         waiting, self._waiting, self._pending, self._beside = self._waiting, [], [], []
         for future in waiting:
             if not future.done():
-                future.set_exception(LedgerBusyError("the ledger had to be read from disk again; nothing was kept"))
+                future.set_exception(LedgerBusyError(_NOTHING_KEPT))
         backoff = 0.05
         while self._lead is not None and not self._ready:
             try:

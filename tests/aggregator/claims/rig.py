@@ -13,6 +13,7 @@ from sqlalchemy import Connection
 from aggregator import usage
 from aggregator.claim_carrier import ClaimCarrier, Policy
 from aggregator.claiming import Claiming
+from aggregator.control import ControlError
 from aggregator.control_sqlite import SqliteControl
 from aggregator.leases import Leases
 from aggregator.ledger import cleaning
@@ -106,8 +107,21 @@ class SlowControl(SqliteControl):
 
     seconds = 0.0
 
+    _failing: asyncio.Event | None = None
+    _when: Callable[[], object] | None = None
+
+    def fail_once(self, condition: Callable[[], object]) -> asyncio.Event:
+        """Let the first write fail that finds something so; give what is set when it has begun."""
+        self._when, self._failing = condition, asyncio.Event()
+        return self._failing
+
     async def write(self, transaction: Callable[[Connection], T]) -> T:
         """See `SqliteControl`."""
+        if self._failing is not None and self._when is not None and self._when():
+            self._when = None
+            self._failing.set()
+            await asyncio.sleep(0.1)
+            raise ControlError("disk I/O error")
         if self.seconds:
             await asyncio.sleep(self.seconds)
         return await super().write(transaction)

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from aggregator.claim_carrier import Policy
+from aggregator.control import ControlError
 from aggregator.ledger.asks import NotGrantedError
 from aggregator.ledger.claims import ClaimError
 from aggregator.ledger.words import ClaimState, Lifecycle
@@ -238,3 +239,19 @@ async def test_port_is_not_cleaned_while_a_function_of_it_is_claimed(tmp_path: P
         await it.active(by_kind[DeviceKind.VF])
         with pytest.raises(NotGrantedError, match="a part of"):
             await it.claiming.clean(by_kind[DeviceKind.NIC], "op")
+
+
+async def test_no_node_is_told_of_a_provision_that_is_not_on_disk(tmp_path: Path) -> None:
+    """It was decided while the disk failed on something else; the claim is but reserved, and could be free at once."""
+    async with world(tmp_path) as it:
+        one, two = await it.add("n1", *gpus(2))
+        before, claim = await it.active(one), await it.claim(two)
+        failing = it.database.fail_once(lambda: it.lifecycles(one) == [Lifecycle.CLEANING])
+        await it.claiming.release(before.id, "t")
+        cleaned = asyncio.create_task(it.until(lambda: it.ledger.ready and it.lifecycles(one) == [FREE]))
+        await failing.wait()
+        with pytest.raises(ControlError, match="I/O error"):
+            await it.claiming.provision(claim.id)
+        await cleaned
+        assert (ClaimState.RESERVED, [Lifecycle.RESERVED]) == (it.claim_of(claim.id).state, it.lifecycles(two))
+        assert [] == [order.step for order in it.nodes["n1"].orders if order.claim == claim.id]

@@ -14,13 +14,16 @@ import msgspec
 
 from collectors.redfish.asking import Asking
 from collectors.redfish.connection import Answer
-from collectors.redfish.errors import STATUS, UNREADABLE, BmcUnreachableError
+from collectors.redfish.errors import HUNG, STATUS, UNREADABLE, BmcError, BmcUnreachableError
 from collectors.redfish.resource import ROOT, Resource, UnreadableError, canonical, decode, link, member, objects, uri
 
 _EXPANSION: Final = "?$expand=.($levels=1)"
 _MOST_PAGES: Final = 64
 _MOST_MEMBERS: Final = 4096
 _MOST_MISSING: Final = 2048
+_ALONE: Final = 60.0
+_LONGEST_ALONE: Final = 3600.0
+"""Seconds that a resource is left alone which the BMC does not answer for: at first, and at most."""
 _SHELF_BYTES: Final = 96 << 10
 """Of compressed answers that one BMC gave with an ETag."""
 _NONE_SUCH: Final = frozenset({400, 404, 405, 410, 501})
@@ -57,6 +60,10 @@ class Client(Asking):
         self._unexpanded: set[str] = set()
         self._doubted: set[str] = set()
         """Collections of which the last attempt to have the members with them failed."""
+        self._hung: dict[str, tuple[float, float]] = {}
+        """What it does not answer, though it answers others: until when it is not asked for, and how long that is."""
+        self._answers = False
+        """Whether it has answered something since it last did not."""
         self._shelf: dict[str, tuple[str, bytes]] = {}
         self._shelf_bytes = 0
 
@@ -76,8 +83,19 @@ class Client(Asking):
             return Reply(Outcome.UNSUPPORTED)
         if path in self._missing:
             return Reply(Outcome.UNSUPPORTED)
+        if self._clock() < self._hung.get(path, (0.0, 0.0))[0]:
+            self.faults.add(HUNG, path)
+            return Reply(Outcome.UNAVAILABLE)
         shelved = self._shelf.get(path) if keep else None
-        answer = self._authorised("GET", path, None, {"If-None-Match": shelved[0]} if shelved else {})
+        try:
+            answer = self._authorised("GET", path, None, {"If-None-Match": shelved[0]} if shelved else {})
+        except BmcUnreachableError:
+            if not self._lives():
+                raise
+            self._leave_alone(path)
+            return Reply(Outcome.UNAVAILABLE)
+        self._answers = True
+        self._hung.pop(path, None)
         if answer.status == 304 and shelved is not None:
             answer = Answer(200, answer.headers, zlib.decompress(shelved[1]))
         reply = self._understood(path, answer)
@@ -158,7 +176,10 @@ class Client(Asking):
             answer = self._authorised("GET", path + _EXPANSION, None, {})
         except BmcUnreachableError:
             self._doubt(path, "no answer")
-            raise
+            if not self._lives():
+                raise
+            return None
+        self._answers = True
         if answer.status == 200:
             try:
                 found, forgiven = decode(answer.body)
@@ -174,6 +195,25 @@ class Client(Asking):
             return None
         self._unexpanded.add(path)
         return None
+
+    def _lives(self) -> bool:
+        """Whether it answers at all, after it did not answer one request: if it had answered others, it is asked."""
+        if not self._answers:
+            return False
+        self._answers = False
+        try:
+            self._send("GET", f"{ROOT}/", None, {})
+        except BmcError:
+            return False
+        self._answers = True
+        return True
+
+    def _leave_alone(self, path: str) -> None:
+        """Ask for nothing at a path for a while, longer each time: waiting for it would cost each reading."""
+        self.faults.add(HUNG, path)
+        pause = min(_LONGEST_ALONE, 2 * self._hung.get(path, (0.0, _ALONE / 2))[1])
+        if len(self._hung) < _MOST_MISSING:
+            self._hung[path] = (self._clock() + pause, pause)
 
     def _doubt(self, path: str, why: str) -> None:
         self.faults.add("expand", f"{path}: {why}")

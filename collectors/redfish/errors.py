@@ -8,6 +8,8 @@ UNREADABLE: Final = "unreadable"
 """The body of an answer is no JSON object."""
 STATUS: Final = "status"
 """An error instead of a resource."""
+HUNG: Final = "hung"
+"""No answer to this very request, again and again, while the BMC answers others."""
 _MOST_REASONS: Final = 64
 
 
@@ -63,7 +65,7 @@ class Faults:
     @property
     def lost(self) -> int:
         """Those for which a resource was not had that is there."""
-        return self.counts.get(UNREADABLE, 0) + self.counts.get(STATUS, 0)
+        return sum(self.counts.get(reason, 0) for reason in (UNREADABLE, STATUS, HUNG))
 
     def add(self, reason: str, note: str) -> None:
         """Count one. `reason` is a word of ours, never a BMC's."""

@@ -249,7 +249,7 @@ class Worker:
         try:
             if job.work.step is Step.PREPARE:
                 self._checkpoint.confirm(job.work, job.device, self._boot)
-            else:
+            elif job.work.step is not Step.CHECK:  # after which its holder may still come back
                 self._checkpoint.forget(job.device.device)
         except CheckpointError as error:
             return DeviceReport(job.device.device, done=False, problem=f"{error.code}: {error}")

@@ -227,6 +227,15 @@ def test_step_by_hand_waits_for_a_word_and_is_read_after_it(tmp_path: Path) -> N
     assert {("a", True), ("b", True)} == set(told(worker))
 
 
+def test_claim_that_was_checked_is_kept_until_it_is_undone(tmp_path: Path) -> None:
+    """Its lease ran out, and its holder may renew it while the node's word is under way: a lost ledger must have it."""
+    worker = Worker(CheckpointFile(tmp_path / "c"), "b1")
+    for what, kept in ((Step.PREPARE, ["c-5"]), (Step.CHECK, ["c-5"]), (Step.UNDO, [])):
+        worker.set_work([step(5, device("a"), what=what)])
+        assert 1 == work(worker)
+        assert kept == [one.claim for one in worker.checkpoint().claims]
+
+
 def test_damaged_checkpoint_is_told_and_nothing_is_built_on_it(tmp_path: Path) -> None:
     """An empty one would promise that nothing was promised."""
     path = tmp_path / "c"

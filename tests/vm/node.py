@@ -40,6 +40,7 @@ aggregators = ["http://10.0.2.2:{port}"]
 enrolment_token = "{token}"
 insecure = "tokens and data travel unencrypted"
 [collectors.pci]
+interval_seconds = 5
 timeout_seconds = 20
 [collectors.nvme]
 interval_seconds = 2
@@ -152,7 +153,7 @@ def devices(folder: Path) -> list[str]:
     """Give QEMU's arguments.
 
     A way to this machine; the seed drive of R000-4, whose image takes no room; small drives, SMALL in a slot and KEPT
-    on the board; a port with up to seven functions; a slot that is empty, `rp3`.
+    on the board; a port with up to seven functions; empty slots, `rp3` and `rp4`.
     """
     arguments = ["-global", "ICH9-LPC.acpi-pci-hotplug-with-bridge-support=off", "-device", "intel-iommu,intremap=off"]
     arguments += ["-append", "console=ttyS0 quiet panic=-1 mitigations=off random.trust_cpu=on intel_iommu=on"]
@@ -165,7 +166,7 @@ def devices(folder: Path) -> list[str]:
     arguments += ["-netdev", "user,id=n0", "-netdev", "user,id=n1,restrict=on"]
     for device in (
         "virtio-net-pci,netdev=n0",
-        *(f"pcie-root-port,id=rp{number},chassis={number},slot={number}" for number in (1, 2, 3)),
+        *(f"pcie-root-port,id=rp{number},chassis={number},slot={number}" for number in (1, 2, 3, 4)),
         "nvme,serial=SEED,id=SEED",
         "nvme-ns,drive=dSEED,bus=SEED,logical_block_size=4096,physical_block_size=4096",
         f"igb,id=port,netdev=n1,bus=rp1,mac={MAC}",

@@ -9,7 +9,7 @@ Two sweeps are measured each time: the first, in which everything that a BMC has
 reads sensors; before each, the pace is set so that one BMC takes 30 s over it. What a BMC took is counted from the
 start of the sweep, waiting for its turn included.
 
-`--bmcs 60 --seconds 5` is the small one: a thread for four BMCs as well, readings due in the same proportion.
+`--bmcs 100 --seconds 5` is the small one: threads, patience and pauses are in the same proportion.
 """
 
 import argparse
@@ -26,6 +26,7 @@ from typing import Any
 
 import msgspec
 
+from collectors.redfish.config import RedfishConfig
 from tests.acceptance.stage import FailedError, stage
 from tests.bench.measuring import ROOT, Line, cpu_seconds, pss, show, sink
 from tests.fakes.redfish import Options
@@ -239,8 +240,11 @@ def needed(folder: Path) -> tuple[int, int]:
 
 def lines(count: int = 1000, seconds: float = BAR_BMC_SECONDS, say: Callable[[str], None] = tell) -> list[Line]:
     """Measure; at the full size about ten minutes."""
-    # the share of threads and the pauses stay what they are for a thousand
-    more = "" if count >= 1000 else f"at_once = {max(1, count // 4)}"
+    # the share of threads and the patience stay what they are for a thousand
+    usual, scale = RedfishConfig(), seconds / BAR_BMC_SECONDS
+    more = (
+        f"at_once = {max(1, usual.at_once * min(count, 1000) // 1000)}\nanswer_seconds = {usual.answer_seconds * scale}"
+    )
     gap = min(5.0, seconds / 2)
     with tempfile.TemporaryDirectory(prefix="muster-bench-") as name:
         needs = needed(Path(name) / "one")
@@ -250,7 +254,6 @@ def lines(count: int = 1000, seconds: float = BAR_BMC_SECONDS, say: Callable[[st
             say(f"    {count} BMCs, {share:.0%} dead")
             with fleet(count, share, gap) as bmcs:
                 found[share] = measure(Path(name) / f"dead{share:g}", bmcs, needs, seconds, more, say)
-    scale = seconds / BAR_BMC_SECONDS
     result = []
     for index, what in enumerate(("first sweep", "later sweep")):
         all_live, some_dead = found[0.0][index], found[DEAD][index]

@@ -12,8 +12,10 @@ from typing import Final
 
 import msgspec
 
+from aggregator.ledger import in_use
+from aggregator.ledger.asks import unshown
 from aggregator.ledger.model import Device
-from aggregator.ledger.relations import excludes, together
+from aggregator.ledger.relations import excludes, proved, together, unproved, whole_or_none
 from aggregator.ledger.state import State
 from aggregator.ledger.words import Lifecycle, Reach
 from schemas.device import DeviceKind
@@ -24,7 +26,6 @@ PASSED: Final = frozenset(
 """Kinds of device that are a PCI function of their own."""
 GIVEN: Final = frozenset({Lifecycle.FREE, Lifecycle.RESERVED, Lifecycle.PROVISIONING, Lifecycle.ASSIGNED})
 _TAKEN: Final = GIVEN - {Lifecycle.FREE}
-_GONE: Final = frozenset({Lifecycle.RETIRED, Lifecycle.FREE})
 
 
 class Policy(Enum):
@@ -73,8 +74,8 @@ def why_not(state: State, device: Device, own: str = "", *, held: bool = False) 
         return "its PCI domain is above ffff"
     if device.group is None:
         return "it has no IOMMU group"
-    if device.lifecycle is Lifecycle.FREE and (marked := next(iter(device.taints.values()), None)) is not None:
-        return f"it is marked {marked.effect.value} by {marked.rule}"
+    if device.lifecycle is Lifecycle.FREE and (why := _not_free(state, device, own)):
+        return why
     if not held and device.hold is not None and device.lifecycle in _TAKEN:
         return f"it is {device.lifecycle.value} for claim {device.hold.claim}"
     if device.lifecycle in GIVEN or is_own(state, device, own):
@@ -82,11 +83,23 @@ def why_not(state: State, device: Device, own: str = "", *, held: bool = False) 
     return f"it is {device.lifecycle.value}"
 
 
+def _not_free(state: State, device: Device, own: str) -> str:
+    """Say why a device that is free is nobody's to hand on; "" when it is."""
+    node = state.nodes[device.node]
+    if device.taints:
+        marked = next(iter(device.taints.values()))
+        return f"it is marked {marked.effect.value} by {marked.rule}"
+    if node.shown != state.generation:
+        return unshown(state, node)
+    user = "" if is_own(state, device, own) else in_use.busy(state, device)
+    return f"it is {user}" if user else ""
+
+
 def is_own(state: State, device: Device, own: str) -> bool:
-    """Tell whether nobody but the scheduler of this kind of record has a device that is foreign to us."""
+    """Tell whether nobody but the scheduler of this kind of record has a device that no claim of ours has."""
     sources = state.recorded.get(device.id, {})
     kinds = {state.records[source].kind for source in sources}
-    return bool(own) and device.lifecycle is Lifecycle.FOREIGN and kinds == {own}
+    return bool(own) and device.lifecycle in (Lifecycle.FOREIGN, Lifecycle.FREE) and kinds == {own}
 
 
 def choose(
@@ -130,15 +143,16 @@ def _of_group(state: State, members: list[Device], policy: Policy, own: str) -> 
 
 def in_the_way(state: State, other: Device, own: str = "") -> str:
     """Say why a member of a group that is not handed on keeps the others from being; "" when it does not."""
-    if other.is_bridge or other.reach is Reach.ABSENT or other.lifecycle in _GONE or is_own(state, other, own):
+    if other.is_bridge or other.reach is Reach.ABSENT or is_own(state, other, own):
         return ""
-    return f"{other.slot.address}, in the same IOMMU group {other.group}, is {other.lifecycle.value}"
+    why = in_use.uneasy(state, other)
+    return f"{other.slot.address}, in the same IOMMU group {other.group}, is {why}" if why else ""
 
 
 def _part_or_whole(state: State, device: Device) -> str:
     """Say whether the other side of a device and its parts goes before it: what is given, else the parts."""
     for partner in excludes(state, device):
-        if partner.lifecycle in _TAKEN or partner.lifecycle is Lifecycle.FOREIGN:
+        if whole_or_none(state, partner) or unproved(partner) > proved(device):
             return f"{partner.slot.address or partner.id} is {partner.lifecycle.value}, and one is a part of the other"
     if device.lifecycle is Lifecycle.FREE:
         for partner in excludes(state, device):

@@ -6,16 +6,16 @@ import pytest
 
 from aggregator.feeds import nova
 from aggregator.feeds.isolation import Policy
-from aggregator.ledger import claims, uses
+from aggregator.ledger import claims, cleaning, uses
 from aggregator.ledger.asks import Ask, Pick
-from aggregator.ledger.entries import Passed, Tainted
+from aggregator.ledger.entries import CheckpointShown, GenerationBegun, Passed, Tainted, VariantRemoved
 from aggregator.ledger.facts import withdraw
 from aggregator.ledger.model import Taint
 from aggregator.ledger.outside import Use
-from aggregator.ledger.words import Effect
+from aggregator.ledger.words import Effect, Lifecycle
 from schemas.device import DeviceKind
 from tests.aggregator.feeds.worlds import DRIVE, FUNCTIONS, PORT, V100, Server
-from tests.aggregator.ledger.worlds import document
+from tests.aggregator.ledger.worlds import document, readback
 
 ONE_OF_EACH = ["0000:27:00.0", "0000:44:00.0", "0000:a3:00.0", "0000:c3:00.0"]
 
@@ -128,6 +128,51 @@ def test_functions_go_before_their_port(server: Server) -> None:
     assert [] == [one for one in addresses(server) if one.startswith("0000:61")]
     assert [PORT] == [one for one in addresses(server, held=True) if one.startswith("0000:61")]
     assert "type-PF" == {alias.name: alias.device_type for alias in made(server, held=True).alias}["i350"]
+
+
+def used(server: Server, address: str) -> None:
+    """Let a claim have a device, and give it back before its node has said that it is idle."""
+    device = server.at(address)
+    server.decide(claims.grant(server.state, Ask("t1", "vm", [Pick(device.id)]), "c-1"))
+    server.decide(claims.provision(server.state, "c-1"))
+    server.decide(claims.confirm(server.state, "c-1", server.state.claims["c-1"].epoch, [device.id]))
+
+
+def test_port_is_not_handed_on_while_a_function_of_it_may_be_in_use(server: Server) -> None:
+    """Its claim is given back, or its lease ran out: its node has yet to say that nobody uses it."""
+    server.port()
+    server.write([VariantRemoved("i350-vf")])
+    server.free(server.at(PORT))
+    assert PORT in addresses(server)
+    used(server, FUNCTIONS[0])
+    assert PORT not in addresses(server)
+    server.decide(claims.expire(server.state, "c-1"))
+    assert "suspect" in skipped(server)[PORT]
+    server.decide(claims.release(server.state, "c-1"))
+    assert "dirty" in skipped(server)[PORT]
+
+
+def test_free_device_that_somebody_uses_is_not_handed_on_nor_is_its_group(server: Server) -> None:
+    """What is seen while a claim has it is no news, and is true still once the claim is over."""
+    mine, beside = "0000:28:00.0", "0000:27:00.0"
+    used(server, mine)
+    server.see(document(DeviceKind.GPU, mine, serial=f"G{mine}-n1", group=19, vfio_in_use=True))
+    server.decide(claims.release(server.state, "c-1"))
+    gpu = server.at(mine)
+    server.decide(claims.undone(server.state, "c-1", server.state.claims["c-1"].epoch, [gpu.id]))
+    server.decide(cleaning.begin_clean(server.state, gpu.id))
+    server.decide(cleaning.end_clean(server.state, gpu.id, readback(gpu), "n1"))
+    assert Lifecycle.FREE is gpu.lifecycle
+    assert "it is in use by a program" == skipped(server)[mine]
+    server.decide(cleaning.retire(server.state, [gpu.id], "op", "old"))
+    assert f"{mine}, in the same IOMMU group 19, is retired, and in use by a program" == skipped(server)[beside]
+
+
+def test_nothing_is_handed_on_of_a_node_that_may_keep_claims_of_a_lost_ledger(server: Server) -> None:
+    server.write([GenerationBegun(7, "restored")])
+    assert [] == addresses(server)
+    server.write([CheckpointShown("n1", 7)])
+    assert ONE_OF_EACH == addresses(server)
 
 
 def test_variants_that_were_not_asked_for_are_not_told(server: Server) -> None:

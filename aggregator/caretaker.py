@@ -89,7 +89,7 @@ class Caretaker:
         state = self._ledger.peek()
         self._speaking.changed(state)
         for name in {publisher, *self._speaking.of(publisher)} & state.nodes.keys():
-            self._kept[name] = Kept(state.sequence, kept)
+            self._kept[name] = Kept.of(state, kept)
             self._touched.add(name)
 
     async def tick(self) -> None:

@@ -44,6 +44,15 @@ class Kept(msgspec.Struct, frozen=True):
     sequence: int
     """The ledger's, when it came: of what changed later it cannot know."""
     checkpoint: Checkpoint
+    live: frozenset[str] = frozenset()
+    """Claims of it that were live when it came: of those it cannot know that they are over."""
+
+    @classmethod
+    def of(cls, state: State, checkpoint: Checkpoint) -> "Kept":
+        """Take note of a checkpoint that comes now."""
+        found = (state.claims.get(one.claim) for one in checkpoint.claims)
+        live = frozenset(claim.id for claim in found if claim is not None and claim.state in LIVE_CLAIMS)
+        return cls(state.sequence, checkpoint, live)
 
 
 def of_node(state: State, node: Node, kept: Kept | None = None) -> Iterator[Divergence]:
@@ -158,6 +167,8 @@ def _checkpoint(state: State, node: Node, kept: Kept) -> Iterator[Divergence]:
         claim = state.claims.get(name)
         told = f"the node keeps claim {name} of {one.tenant} at epoch {one.generation}.{one.sequence}"
         if claim is None or claim.state not in LIVE_CLAIMS:
+            if name in kept.live or (claim is not None and claim.version > kept.sequence):
+                continue  # it ended since: its node has confirmed that
             ledger = f"no claim {name}" if claim is None else _claim(claim)
             yield Divergence("checkpoint.unknown", node.id, "", name, ledger, told)
         elif (claim.epoch.generation, claim.epoch.sequence) != (one.generation, one.sequence):

@@ -5,6 +5,7 @@ import pytest
 from aggregator import reconcile
 from aggregator.ledger import claims, cleaning, nodes, uses
 from aggregator.ledger.asks import Ask, Pick
+from aggregator.ledger.entries import Forgotten
 from aggregator.ledger.facts import withdraw
 from aggregator.ledger.model import Device
 from aggregator.ledger.outside import Divergence, Use
@@ -153,7 +154,7 @@ def test_record_of_what_the_host_keeps(world: World) -> None:
 
 
 def kept(world: World, *claimed: CheckpointClaim) -> Kept:
-    return Kept(world.state.sequence, Checkpoint(1, 9, list(claimed)))
+    return Kept.of(world.state, Checkpoint(1, 9, list(claimed)))
 
 
 def test_checkpoint_and_ledger(world: World) -> None:
@@ -166,6 +167,20 @@ def test_checkpoint_and_ledger(world: World) -> None:
     assert ["checkpoint.unknown"] == world.kinds(kept(world, mine, other))
     assert ["checkpoint.unknown"] == world.kinds(kept(world, stale))
     assert ["checkpoint.missing"] == world.kinds(kept(world))
+
+
+def test_checkpoint_cannot_know_what_ended_after_it_came(world: World) -> None:
+    """A node shows it once a run; a claim that it kept then ends, and is forgotten in time."""
+    claim = world.state.claims[world.claimed(world.gpu)]
+    mine = CheckpointClaim(claim.id, "t1", "vm", claim.epoch.generation, claim.epoch.sequence, 60.0, [])
+    before = kept(world, mine)
+    world.decide(claims.release(world.state, claim.id))
+    world.decide(claims.undone(world.state, claim.id, claim.epoch, [world.gpu.id]))
+    assert [] == world.kinds(before)
+    assert ["checkpoint.unknown"] == world.kinds(kept(world, mine))
+    world.write([Forgotten([claim.id])])
+    assert [] == world.kinds(before)
+    assert ["checkpoint.unknown"] == world.kinds(kept(world, mine))
 
 
 def test_checkpoint_cannot_know_what_was_confirmed_after_it_came(world: World) -> None:

@@ -14,7 +14,7 @@ import msgspec
 
 from collectors.redfish.asking import Asking
 from collectors.redfish.connection import Answer
-from collectors.redfish.errors import HUNG, STATUS, UNREADABLE, BmcError, BmcUnreachableError
+from collectors.redfish.errors import HUNG, STATUS, UNREADABLE, BmcError, BmcOccupiedError, BmcUnreachableError
 from collectors.redfish.resource import ROOT, Resource, UnreadableError, canonical, decode, link, member, objects, uri
 
 _EXPANSION: Final = "?$expand=.($levels=1)"
@@ -62,6 +62,8 @@ class Client(Asking):
         """Collections of which the last attempt to have the members with them failed."""
         self._hung: dict[str, tuple[float, float]] = {}
         """What it does not answer, though it answers others: until when it is not asked for, and how long that is."""
+        self._busy: set[str] = set()
+        """What it was too busy for the last time."""
         self._answers = False
         """Whether it has answered something since it last did not."""
         self._shelf: dict[str, tuple[str, bytes]] = {}
@@ -94,7 +96,14 @@ class Client(Asking):
                 raise
             self._leave_alone(path)
             return Reply(Outcome.UNAVAILABLE)
+        except BmcOccupiedError:
+            if not {path} & (self._busy | self._hung.keys()) or not self._lives():
+                self._busy = {path}
+                raise
+            self._leave_alone(path)  # twice in a row: it is too busy for this one alone
+            return Reply(Outcome.UNAVAILABLE)
         self._answers = True
+        self._busy.discard(path)
         self._hung.pop(path, None)
         if answer.status == 304 and shelved is not None:
             answer = Answer(200, answer.headers, zlib.decompress(shelved[1]))
@@ -179,6 +188,9 @@ class Client(Asking):
             if not self._lives():
                 raise
             return None
+        except BmcOccupiedError:
+            self._doubt(path, "too busy")
+            raise
         self._answers = True
         if answer.status == 200:
             try:

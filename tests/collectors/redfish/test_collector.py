@@ -160,6 +160,22 @@ def test_a_resource_that_always_hangs_is_left_out_and_the_rest_is_read(simulator
         assert [] == running.rows("bmc_temperature")
 
 
+@pytest.mark.parametrize(
+    ("path", "missing"), [(f"{SENSORS}/Airflow", 0), ("/redfish/v1/Systems/System/Memory/DIMM_A", 1)]
+)
+def test_a_bmc_that_is_always_too_busy_for_one_resource_is_read_but_for_that(
+    simulator: Simulator, path: str, missing: int
+) -> None:
+    sound, bmc = simulator.add(made("made")), simulator.add(made("made"))
+    bmc.faults.add(Status(503), path=path)
+    with Running(address(sound, "s"), address(bmc, "b"), expand=False) as running:
+        running.until(lambda: running.described("bmc:b") and running.described("bmc:s"))
+        whole, found = running.described("bmc:s")[-1], running.described("bmc:b")[-1]
+        assert (missing, not missing) == (len(whole.documents) - len(found.documents), found.whole)
+        running.until(lambda: ["ok"] * 3 == running.states("bmc:b")[-3:])
+        assert [] == running.events("redfish.bmc.lost")
+
+
 def test_a_busy_bmc_is_left_alone_for_as_long_as_it_asks(simulator: Simulator) -> None:
     bmc = simulator.add(made("made"))
     bmc.faults.add(Status(503, retry_after="3600"))

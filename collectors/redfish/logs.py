@@ -36,6 +36,8 @@ SKIPPED: Final = (
 """Names of logs that say nothing of the machine's health, or are as large as a disk."""
 MOST_PAGES: Final = 64
 """Pages of a log that are gone through at once, back to what was read before."""
+_TRIES: Final = 3
+"""Readings of a log that wait for an entry, or a page, that could not be read; then it is gone on without."""
 MOST_AT_ONCE: Final = 1000
 """Entries that are handed on at once; what is beyond waits for the next time."""
 _LOG: Final = ("log", "entry")
@@ -116,6 +118,8 @@ class LogReader:
         self._cursors: dict[str, Cursor] = {}
         self._foreign: set[str] = set()
         """Logs that show entries of others alone."""
+        self._tries: dict[str, int] = {}
+        """How often in a row something of a log could not be read."""
         for source, value in positions:
             place, cursor = self._log_of(source), _read_cursor(value)
             if place and cursor is not None:
@@ -138,6 +142,10 @@ class LogReader:
             self._foreign.add(log.path)
         if not found.reached:
             return  # it could not be read, or only its beginning
+        if found.holed and self._tries.get(log.path, 0) < _TRIES:
+            self._tries[log.path] = self._tries.get(log.path, 0) + 1
+            return  # by chance, perhaps: what is passed over now is never told
+        self._tries.pop(log.path, None)
         if before is None:
             yield from self._keep(log, found.cursor())
             return
@@ -203,6 +211,10 @@ class _Found:
         self.met = False
         """Whether the last entry that was taken before was among them."""
         self._others = 0
+        self._unread = False
+        """Whether an entry after the one before is there, and could not be read."""
+        self._past = False
+        """Whether it was come below the entry before."""
         self._newest_first = False
         self._ended = False
         """Whether no page follows the last one."""
@@ -218,6 +230,14 @@ class _Found:
         newer = self._before is not None and any(_is_after(entry, self._before.entry) for entry in self._alerts)
         return self.pages > 0 and (self._ended or self._newest_first or newer)
 
+    @property
+    def holed(self) -> bool:
+        """Whether something between the entry before and the newest one could not be read."""
+        if self._before is None:
+            return self._unread and not self._alerts
+        broken_off = self._newest_first and not (self._ended or self.met or self._past) and self.pages <= MOST_PAGES
+        return self._unread or (broken_off and bool(self._before.entry))
+
     def take(self, page: Resource) -> bool:
         """Take a page; tell whether enough was seen: the entry before, or a first look at the newest."""
         self.pages += 1
@@ -228,13 +248,20 @@ class _Found:
             if alert.log == self._log.path and alert.entry:
                 self._alerts.setdefault(alert.entry, alert)
                 ids.append(alert.entry)
-            else:
+            elif alert.log == self._log.path:
+                self._unread = self._unread or self._is_new(uri(one).rpartition("/")[2])
+            elif alert.log:
                 self._others += 1
         self.count = max(self.count, _total(page) or 0, len(self._alerts))
         if self._before is not None and self._before.entry in self._alerts:
             self.met = mark_of(self._alerts[self._before.entry]) == self._before.mark
         self._newest_first = self._newest_first or _newest_first(ids)
-        return self._newest_first and (self._before is None or self.met or self._is_past(ids))
+        self._past = self._past or self._is_past(ids)
+        return self._newest_first and (self._before is None or self.met or self._past)
+
+    def _is_new(self, entry: str) -> bool:
+        before = self._before.entry if self._before else ""
+        return not before or _is_after(entry, before)
 
     def _is_past(self, ids: list[str]) -> bool:
         """Whether ids that count down have come below the one before: it is not there any more."""

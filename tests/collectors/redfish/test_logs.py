@@ -334,3 +334,47 @@ def test_noise_is_not_read() -> None:
 
 def test_events_of_logs_are_declared() -> None:
     assert {"redfish.log.cleared", "redfish.log.lost"} == {one.type for one in LOG_EVENTS}
+
+
+@pytest.mark.parametrize("way", [{"whole": False}, {"page": 4, "whole": False, "newest_first": True}])
+def test_an_entry_that_cannot_be_read_once_is_told_the_next_time(way: dict[str, Any]) -> None:
+    bmc, reader = Bmc(**way), LogReader("b1")
+    bmc.write("a")
+    read(reader, bmc)
+    bmc.write("b", "c")
+    assert [] == spoilt(reader, bmc, f"{ENTRIES}/2")
+    assert ["b", "c"] == said(read(reader, bmc))
+
+
+def test_an_entry_that_can_never_be_read_holds_up_the_others_for_a_few_readings_only() -> None:
+    bmc, reader = Bmc(whole=False), LogReader("b1")
+    bmc.write("a")
+    read(reader, bmc)
+    bmc.write("b", "c")
+    assert [0, 0, 0, 1, 0] == [len(said(spoilt(reader, bmc, f"{ENTRIES}/2"))) for _ in range(5)]
+
+
+def test_a_log_of_which_nothing_could_be_read_once_is_read_on() -> None:
+    bmc, reader = Bmc(whole=False), LogReader("b1")
+    bmc.write("a")
+    spoilt(reader, bmc, f"{ENTRIES}/1")
+    read(reader, bmc)
+    bmc.write("b")
+    assert ["b"] == said(read(reader, bmc))
+
+
+def test_a_page_that_cannot_be_read_once_is_not_taken_for_entries_that_are_gone() -> None:
+    bmc, reader = Bmc(page=3, newest_first=True), LogReader("b1")
+    bmc.write("a", "b")
+    read(reader, bmc)
+    bmc.write(*"cdefgh")
+    assert [] == spoilt(reader, bmc, f"{ENTRIES}?page&skip=3")
+    found = read(reader, bmc)
+    assert (list("cdefgh"), []) == (said(found), types(found))
+
+
+def spoilt(reader: LogReader, bmc: Bmc, path: str) -> list[Item]:
+    """Read a log once while one path gives nothing."""
+    return list(
+        reader.read(LOG, lambda asked: None if asked == path else bmc.get(asked), lambda _: "", lambda _: False)
+    )

@@ -6,9 +6,10 @@ tell of one happening is one event.
 Source: DSP0266 1.20, 13.5 (eventing) and 13.6 (server-sent events); WHATWG HTML, 9.2 (event streams); DMTF Event 1.11.
 """
 
+import threading
 from collections import OrderedDict
 from collections.abc import Iterator
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -144,21 +145,51 @@ def is_of_parts(alert: Alert) -> bool:
 
 
 class Heard:
-    """Remembers which alerts were told, so that a log and a stream tell of one happening once. For one BMC."""
+    """Remembers which alerts were told, so that a log and a stream tell of one happening once. For one BMC.
+
+    A stream that was opened again, or a delivery whose answer was lost, tells the same once more. For any thread.
+    """
 
     def __init__(self) -> None:
+        self._lock = threading.Lock()
         self._heard: OrderedDict[tuple[str, ...], None] = OrderedDict()
+        self._whole: OrderedDict[Alert, None] = OrderedDict()
+        """What was heard, with all that it said."""
+        self._logged: OrderedDict[tuple[str, ...], None] = OrderedDict()
+        """What a log told and no stream has yet."""
 
-    def add(self, alert: Alert) -> None:
-        """Remember one."""
-        for key in _keys(alert):
-            self._heard[key] = None
-            self._heard.move_to_end(key)
-        while len(self._heard) > _REMEMBERED:
-            self._heard.popitem(last=False)
+    def add(self, alert: Alert) -> bool:
+        """Remember one that was heard; tell whether nothing has told of it before."""
+        with self._lock:
+            again = alert.created_ns is not None and alert in self._whole
+            logged = [key for key in _keys(alert) if self._logged.pop(key, _NEVER) is None]
+            _remember(self._whole, alert)
+            for key in _keys(alert):
+                _remember(self._heard, key)
+            return not (again or logged)
+
+    def by_log(self, alert: Alert) -> bool:
+        """Tell whether one that a log tells was heard; remember it else."""
+        with self._lock:
+            if any(key in self._heard for key in _keys(alert)):
+                return True
+            for key in _keys(alert):
+                _remember(self._logged, key)
+            return False
 
     def __contains__(self, alert: Alert) -> bool:
-        return any(key in self._heard for key in _keys(alert))
+        with self._lock:
+            return any(key in self._heard for key in _keys(alert))
+
+
+_NEVER: Final = object()
+
+
+def _remember(those: OrderedDict[Any, None], one: object) -> None:
+    those[one] = None
+    those.move_to_end(one)
+    if len(those) > _REMEMBERED:
+        those.popitem(last=False)
 
 
 def _keys(alert: Alert) -> Iterator[tuple[str, ...]]:

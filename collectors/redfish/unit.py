@@ -160,11 +160,11 @@ class Unit:
     def tell(self, told: Told) -> Iterator[Item]:
         """Yield what an event tells that it sent; one of parts has them looked at with the next reading."""
         for alert in told.alerts:
-            self.heard.add(alert)
+            new = self.heard.add(alert)
             if is_of_parts(alert) and self._clock() >= self._look_due:
                 self._look_due = self._clock() + _LOOK_SECONDS
                 self._reader.look_again()
-            event = event_of(alert, self.device_of(alert), self.bmc.subject)
+            event = event_of(alert, self.device_of(alert), self.bmc.subject) if new else None
             if event is not None:
                 yield event
 
@@ -235,7 +235,7 @@ class Unit:
             for service in self.client.members(collection):
                 log = log_of(service, self._wanted)
                 if log is not None:
-                    yield from self._logs.read(log, self._get, self.device_of, self.heard.__contains__)
+                    yield from self._logs.read(log, self._get, self.device_of, self.heard.by_log)
         self._logs_due = self._clock() + self._config.logs_every_seconds
 
     def _get(self, path: str) -> Resource | None:

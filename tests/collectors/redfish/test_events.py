@@ -212,6 +212,26 @@ def test_what_a_stream_told_is_known_when_the_log_tells_it() -> None:
     assert alert_of({**entry, "@odata.id": f"{log}/Entries/10", "Id": "10", "Created": None}) in heard
 
 
+def test_what_is_delivered_or_streamed_again_is_no_second_event() -> None:
+    heard, fan, other = Heard(), event(), event(OriginOfCondition={"@odata.id": "/redfish/v1/Chassis/2"})
+    assert [True, False] == [heard.add(alert_of(fan)) for _ in range(2)]
+    assert heard.add(alert_of(other)), "the same of another part at the same time"
+    untimed = alert_of(event(EventTimestamp=None))
+    assert [True, True] == [heard.add(untimed) for _ in range(2)], "nobody knows whether it happened again"
+
+
+def test_what_a_log_told_is_known_when_the_stream_tells_it_and_only_once() -> None:
+    heard = Heard()
+    entry = {
+        "@odata.id": "/redfish/v1/Managers/BMC/LogServices/SEL/Entries/9", "Id": "9", "Message": "It happened.",
+        "Created": "2024-08-08T18:48:07-05:00", "MessageId": "Power.1.0.PowerSupplyFailed", "Severity": "Critical",
+    }  # fmt: skip
+    assert not heard.by_log(alert_of(entry))
+    assert not heard.add(alert_of(event()))
+    assert heard.add(alert_of(event(OriginOfCondition={"@odata.id": "/redfish/v1/Chassis/2"})))
+    assert heard.by_log(alert_of(entry))
+
+
 def test_stream_is_where_the_service_says_unless_it_is_off() -> None:
     service = {"ServerSentEventUri": "/redfish/v1/SSE", "SSEFilterPropertiesSupported": {"EventFormatType": True}}
     assert "/redfish/v1/SSE" == stream_of(service)

@@ -16,6 +16,11 @@ from schemas.device import DeviceKind, Document, Part, Slot, Value
 
 _MEBI: Final = 1 << 20
 _MEGA: Final = 1_000_000
+_MOST_MEGA: Final = 1_000_000
+"""Megahertz and above that nothing has."""
+_MOST_MEBI: Final = 1 << 43
+"""Mebibytes whose bytes no number of 64 bits holds."""
+_MOST_PLACE: Final = 1 << 16
 _HEALTHS: Final = frozenset({"ok", "warning", "critical"})
 _IN_USE: Final = frozenset({"", "enabled", "absent"})
 _FORMS: Final = {
@@ -187,13 +192,15 @@ def _is_told(module: Resource) -> bool:
 
 
 def _module(module: Resource, device: str, places: Places) -> Document:
-    size, serial = count(module, "CapacityMiB"), serial_of(module)
+    size, serial = mebibytes(module), serial_of(module)
     data, total = count(module, "DataWidthBits"), count(module, "BusWidthBits")
     wide = total > data if data and total else None
     form, registers = _FORMS.get(text(module, "BaseModuleType").lower(), (None, None))
-    speeds = [speed for one in module.get("AllowedSpeedsMHz") or [] if (speed := number(one)) is not None and speed > 0]
+    allowed = module.get("AllowedSpeedsMHz")
+    read = [number(one) for one in allowed] if isinstance(allowed, list) else []
+    speeds = [speed for speed in read if speed is not None and 0 < speed < _MOST_MEGA]
     facts: dict[str, Value | None] = {
-        "size_bytes": None if size is None else size * _MEBI,
+        "size_bytes": size,
         "type": usable(text(module, "MemoryDeviceType")) or None,
         "form_factor": form,
         "registers": registers,
@@ -218,8 +225,14 @@ def _module(module: Resource, device: str, places: Places) -> Document:
 def _memory_place(module: Resource) -> str:
     """Give socket and slot, where these are all that a BMC tells."""
     place = member(module, "MemoryLocation")
-    steps = [f"{word} {place[word]}" for word in ("Socket", "Channel", "Slot") if isinstance(place.get(word), int)]
-    return " ".join(steps)
+    told_of = ((word, place.get(word)) for word in ("Socket", "Channel", "Slot"))
+    return " ".join(f"{word} {at}" for word, at in told_of if isinstance(at, int) and 0 <= at < _MOST_PLACE)
+
+
+def mebibytes(module: Resource) -> int | None:
+    """Give the bytes of a memory; None when it says none, or more than can be."""
+    size = count(module, "CapacityMiB")
+    return None if size is None or size >= _MOST_MEBI else size * _MEBI
 
 
 def count(resource: Resource, name: str) -> int | None:

@@ -12,14 +12,24 @@ from typing import Final
 import msgspec
 
 from collectors._dmi import usable, usable_uuid
-from collectors.redfish.documents_board import Found, condition, count, part_of, serial_of, there, told
+from collectors.redfish.documents_board import (
+    Found,
+    condition,
+    count,
+    mebibytes,
+    part_of,
+    serial_of,
+    there,
+    told,
+)
 from collectors.redfish.location import Places, of_device
 from collectors.redfish.naming import owner, part_id
 from collectors.redfish.resource import Resource, link, links, member, number, objects, text, uri
 from schemas.device import DeviceKind, Document, Slot, Value
 
-_MEBI: Final = 1 << 20
 _GIGABIT_BYTES: Final = 125_000_000
+_MOST_GIGABITS: Final = 1_000_000
+"""What no port has."""
 _ACCELERATORS: Final = frozenset({"gpu", "accelerator"})
 _NVME: Final = frozenset({"nvme", "pcie", "nvmeoverfabrics"})
 _DPU: Final = ("bluefield", "dpu", "pensando")
@@ -112,10 +122,10 @@ def _memory(found: Found) -> dict[str, int]:
     """Give the bytes of memory that are a processor's own, by its path."""
     owned: dict[str, int] = {}
     for module in found.get("Memory", ()):
-        size = count(module, "CapacityMiB")
+        size = mebibytes(module)
         whose = links(member(module, "Links"), "Processors")
         if text(module, "MemoryDeviceType").upper()[:3] == "HBM" and size and len(whose) == 1 and there(module):
-            owned[whose[0]] = owned.get(whose[0], 0) + size * _MEBI
+            owned[whose[0]] = owned.get(whose[0], 0) + size
     return owned
 
 
@@ -169,7 +179,7 @@ def _function(
     facts: dict[str, Value | None] = {
         "mac": mac,
         "sriov_total_vfs": count(function, "MaxVirtualFunctions"),
-        "link_rate_bytes_per_second": int(gigabits * _GIGABIT_BYTES) if gigabits is not None and gigabits > 0 else None,
+        "link_rate_bytes_per_second": _rate(gigabits),
         **_bus(bus.get(link(inside, "PCIeFunction"), {})),
         **condition(function),
     }
@@ -181,6 +191,10 @@ def _function(
         part=msgspec.structs.replace(card.part, serial=""),
         capabilities={**card.capabilities, **told(facts)},
     )
+
+
+def _rate(gigabits: float | None) -> int | None:
+    return int(gigabits * _GIGABIT_BYTES) if gigabits is not None and 0 < gigabits < _MOST_GIGABITS else None
 
 
 def _mac(function: Resource) -> str:

@@ -231,3 +231,44 @@ def _spoil(resource: dict[str, Any], data: st.DataObject) -> None:
         _spoil(inside, data)
     else:
         resource[name] = data.draw(_json)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"AllowedSpeedsMHz": 5},
+        {"AllowedSpeedsMHz": [1e30, "x", 1e308]},
+        {"CapacityMiB": 1 << 52},
+        {"MemoryLocation": {"Socket": 10**5000, "Slot": 3}},
+    ],
+    ids=["a number", "speeds that cannot be", "a size that cannot be", "a place that cannot be"],
+)
+def test_a_number_that_cannot_be_is_absent_and_its_part_is_described(wrong: Resource) -> None:
+    module = {
+        "@odata.id": "/redfish/v1/Systems/1/Memory/A1", "@odata.type": "#Memory.v1_20_0.Memory", "SerialNumber": "42",
+        "MemoryDeviceType": "DDR5", **wrong,
+    }  # fmt: skip
+    [_, found] = documents("b", [module], own=False)
+    assert found == decode_document(encode_document(found))
+    assert {"size_bytes", "transfers_hertz"}.isdisjoint(found.capabilities)
+    assert "42" == found.part.serial
+
+
+def test_a_rate_that_cannot_be_is_absent() -> None:
+    card = "/redfish/v1/Chassis/1/NetworkAdapters/N"
+    found = documents(
+        "b",
+        [
+            {"@odata.id": card, "@odata.type": "#NetworkAdapter.v1_11_0.NetworkAdapter"},
+            {"@odata.id": f"{card}/Ports/1", "@odata.type": "#Port.v1_13_0.Port", "MaxSpeedGbps": 1e300},
+            {
+                "@odata.id": f"{card}/NetworkDeviceFunctions/1",
+                "@odata.type": "#NetworkDeviceFunction.v1_11_0.NetworkDeviceFunction",
+                "Ethernet": {"PermanentMACAddress": "02:00:00:00:00:01"},
+                "Links": {"PhysicalNetworkPortAssignment": {"@odata.id": f"{card}/Ports/1"}},
+            },
+        ],
+        own=False,
+    )
+    assert "mac" in found[1].capabilities
+    assert "link_rate_bytes_per_second" not in found[1].capabilities

@@ -32,6 +32,8 @@ _STATES: Final = {
 }
 """As Redfish writes them, whatever a BMC makes of the case."""
 _RUNNING: Final = frozenset({"osrunning", "osisrunning"})
+_UNSTEADY_NS: Final = 30_000_000_000
+"""Some BMCs reckon the time of a reset anew each time they are asked, from a clock that is put right now and then."""
 _CLOCK_SET_NS: Final = 1_262_304_000_000_000_000
 """2010: what a BMC says happened earlier, its clock did not know."""
 
@@ -223,4 +225,4 @@ def _joined(before: Powered, found: Powered) -> Powered:
 
 
 def _later(before: int | None, now: int | None) -> bool:
-    return before is not None and now is not None and now > before
+    return before is not None and now is not None and now > before + _UNSTEADY_NS

@@ -151,3 +151,9 @@ def test_a_bluefield_whose_state_is_its_vendors_own_is_not_stuck() -> None:
     clock.now = 3 * BOOT_SECONDS
     assert [] == look(watch, dpu)
     assert {"power_state": "on", "boot_progress": "OsIsRunning"} == watch.words
+
+
+def test_a_time_that_is_reckoned_anew_each_time_is_no_reset(watch: PowerWatch) -> None:
+    """OpenBMC takes the uptime from the clock: the same reset is a second earlier or later."""
+    for second in (30, 31, 29, 31, 32):
+        assert [] == look(watch, system(), {"LastResetTime": f"2024-03-08T20:38:{second}-06:00"})

@@ -53,13 +53,14 @@ def place_of(pid: int, root: Path = Path("/")) -> str:
 
 def _place(path: str) -> str:
     parts = path.strip("/").split("/")
+    if parts[0] == _USERS:  # what runs below is the user's, and so are the names there
+        return ""
     for part in reversed(parts):
         if container := _CONTAINER.match(part):
             return f"container:{container['id']}"
-    if parts[0] != _USERS:  # what a user's own systemd runs is the user's
-        for part in parts:
-            if (unit := _UNIT.match(part)) and part.isprintable():
-                return f"service:{unit['name']}"
+    for part in parts:
+        if (unit := _UNIT.match(part)) and part.isprintable():
+            return f"service:{unit['name']}"
     return ""
 
 

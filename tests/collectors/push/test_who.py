@@ -24,6 +24,7 @@ HEX = "4bcb3f1e5b6a7c8d9e0f1a2b3c4d5e6f708192a3b4c5d6e7f8091a2b3c4d5e6f"
         ("12:cpu:/x\n1:name=systemd:/system.slice/old.service\n", "service:old"),
         ("0::/user.slice/user-1000.slice/session-3.scope\n", ""),
         ("0::/user.slice/user-1000.slice/user@1000.service/app.slice/mine.service\n", ""),
+        (f"0::/user.slice/user-1000.slice/user@1000.service/user.slice/docker-{HEX}.scope\n", ""),
         (f"0::/system.slice/docker-{HEX}.scope\n", "container:4bcb3f1e5b6a"),
         (f"0::/kubepods.slice/kubepods-pod1.slice/cri-containerd-{HEX}.scope\n", "container:4bcb3f1e5b6a"),
         (f"0::/docker/{HEX}\n", "container:4bcb3f1e5b6a"),

@@ -246,7 +246,7 @@ class _Holds:
         for at, (fellows, family) in enumerate(zip(layout.fellows, layout.family, strict=True)):
             shared = layout.shared[at]
             beside = layout.fellows[shared.bit_length() - 1] if shared else fellows
-            if beside & others or family & self.held or self._is_older(at, family):
+            if beside & others or family & self.held or (self.unproved and self._is_older(at, family)):
                 found |= 1 << at
         return found
 

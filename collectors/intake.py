@@ -272,7 +272,7 @@ class Intake:
             del self._documents[collector, subject]
         self._documents_hash = None
         gone = dict.fromkeys(sorted(before.keys() - after.keys()), "")
-        for device, text in (after | gone).items():
+        for device, text in (gone | after).items():  # a device that changes its name is never told under two at once
             if before.get(device) != text:
                 block = document_block(subject or self._subject, device, text, self._wall_ns(), collector)
                 self._new_documents.append((device, block))

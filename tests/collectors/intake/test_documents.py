@@ -66,3 +66,12 @@ def test_a_document_that_is_none_harms_nothing(rig: Rig) -> None:
     assert rig.intake.drain()
     assert 1 == len(rig.blocks(RowClass.CAPABILITY))
     assert [1] == rig.values()
+
+
+def test_a_device_that_changes_its_name_is_never_told_under_two_at_once(rig: Rig) -> None:
+    """A card is named by its address until its driver tells its MAC address; two names at once would be two devices."""
+    rig.take(documents=[document("nic:0000:05:00.0")])
+    rig.take(documents=[document("nic:02:00:00:00:0a:00")])
+    assert rig.intake.drain()
+    sent = [(each.keys[0][0], bool(each.strings["document"][0])) for each in rig.blocks(RowClass.CAPABILITY)]
+    assert [("nic:0000:05:00.0", True), ("nic:0000:05:00.0", False), ("nic:02:00:00:00:0a:00", True)] == sent

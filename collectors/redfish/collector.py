@@ -287,8 +287,8 @@ def _begin(poller: Poller, units: list[Unit]) -> None:
 
 
 def _part_with(unit: Unit, keeping: Keeping | None) -> None:
-    """End a session with a BMC that is no longer read, and keep nothing of it."""
-    unit.client.log_out()
+    """Leave nothing at a BMC that is no longer read, and keep nothing of it."""
+    unit.part()
     if keeping is not None:
         keeping.forget(unit.bmc)
 

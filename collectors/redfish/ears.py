@@ -89,6 +89,8 @@ class Ears:
                 for ear in new:
                     ears[ear.socket.raw.fileno()] = ear
                     poll.register(ear.socket.raw.fileno(), select.POLLIN)
+                for ear in [one for one in ears.values() if one.unit.removed]:
+                    self._let_go(ear, ears, poll)
                 more += [ear for ear in new if ear.response.buffered or _decrypted(ear.socket.raw)]
                 waiting = [descriptor for descriptor, _ in poll.poll(0 if more else _LOOK_MS)]
                 waiting += [ear.socket.raw.fileno() for ear in more]
@@ -101,18 +103,22 @@ class Ears:
 
     def _hear(self, ear: _Ear, ears: dict[int, _Ear], poll: "select.poll") -> None:
         """Take what one stream says now; it is let go of when it ends."""
-        descriptor = ear.socket.raw.fileno()
         try:
             going = self._take(ear)
         except (OSError, ValueError) as error:
             ear.unit.client.faults.add("stream", str(error) or type(error).__name__)
             going = False
         if not going:
-            poll.unregister(descriptor)
-            ears.pop(descriptor, None)
-            ear.response.close()
-            ear.unit.listened = False
-            self._changed(ear.unit)
+            self._let_go(ear, ears, poll)
+
+    def _let_go(self, ear: _Ear, ears: dict[int, _Ear], poll: "select.poll") -> None:
+        """Hang up on one stream."""
+        descriptor = ear.socket.raw.fileno()
+        poll.unregister(descriptor)
+        ears.pop(descriptor, None)
+        ear.response.close()
+        ear.unit.listened = False
+        self._changed(ear.unit)
 
     def _take(self, ear: _Ear) -> bool:
         """Take what has come; False when the stream has ended."""

@@ -157,6 +157,16 @@ class Unit:
             return
         self._logs_due = float("-inf")  # what happened before stands in the logs alone
 
+    def part(self) -> None:
+        """Leave nothing behind there, neither a subscription nor a session: it is read no more. Raises nothing."""
+        subscription, self._subscription = self._subscription, ""
+        if subscription and not subscription.endswith("/Subscriptions"):  # it did not say which one is ours
+            try:
+                self.client.delete(subscription)
+            except BmcError as error:
+                self.client.faults.add("subscription", str(error))
+        self.client.log_out()
+
     def tell(self, told: Told) -> Iterator[Item]:
         """Yield what an event tells that it sent; one of parts has them looked at with the next reading."""
         for alert in told.alerts:

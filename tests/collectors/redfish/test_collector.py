@@ -12,6 +12,7 @@ from schemas.errors import NoDataError, PartialCollectError, StartupError
 from schemas.rows import Severity
 from tests.collectors.redfish.running import Running, address
 from tests.fakes.redfish import Garbage, Huge, Options, Raw, Rewrite, Simulator, Stall, Status, made
+from tests.ports import free_port
 
 SENSORS = "/redfish/v1/Chassis/Box/Sensors"
 
@@ -239,6 +240,26 @@ def test_the_list_is_read_anew_when_it_changes(simulator: Simulator, tmp_path: P
             list(running.collector.collect())
         seen = len(running.states("bmc:two"))
         running.until(lambda: len(running.states("bmc:two")) > seen)
+
+
+def test_nothing_is_left_behind_at_a_bmc_that_is_read_no_more(simulator: Simulator, tmp_path: Path) -> None:
+    heard, mute = simulator.add(made("made")), simulator.add(made("made"))
+    mute.change("/redfish/v1/EventService", ServerSentEventUri=None)
+    file = tmp_path / "bmcs.toml"
+    file.write_text("".join(f'[[bmcs]]\nname = "{one.url[-5:]}"\naddress = "{one.url}"\n' for one in (heard, mute)))
+    with Running(
+        file=str(file),
+        callback_listen=f"127.0.0.1:{free_port()}",
+        user=mute.user,
+        password=mute.password,
+        state_dir=tmp_path,
+    ) as running:
+        running.until(lambda: heard.events.streams and mute.events.subscriptions)
+        file.write_text(f'[[bmcs]]\nname = "other"\naddress = "{simulator.silent()}"\n')
+        list(running.collector.collect())
+        running.until(lambda: not mute.events.subscriptions, "the end of the subscription")
+        running.until(lambda: not heard.events.streams, "the end of the stream")
+        running.until(lambda: not (heard.sessions.open() or mute.sessions.open()), "the end of the sessions")
 
 
 def test_where_no_bmc_is_named_nothing_is_started(tmp_path: Path) -> None:

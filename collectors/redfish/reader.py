@@ -13,6 +13,7 @@ from collectors.redfish.board import Board
 from collectors.redfish.client import Client
 from collectors.redfish.config import RedfishConfig
 from collectors.redfish.documents import KEPT, survey
+from collectors.redfish.errors import UNREADABLE
 from collectors.redfish.events import filtered, stream_of, subscriptions_of
 from collectors.redfish.naming import bmc_id
 from collectors.redfish.readings import Seen
@@ -105,8 +106,8 @@ class Reader:
         if kind(resource) == "EventService":
             self.stream = filtered(stream_of(resource), resource)
             self.subscriptions = subscriptions_of(resource)
-        if kind(resource) in _KEPT:
-            self._trunk.add(resource)
+        if kind(resource) in _KEPT and not self._trunk.add(resource):
+            self.client.faults.add(UNREADABLE, "more resources than there is room for")
 
     def _finish(self, walk: Walk, began: float) -> None:
         """Make documents of what was found, and let go of it."""

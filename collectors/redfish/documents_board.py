@@ -10,7 +10,7 @@ from typing import Final
 from collectors._dmi import usable
 from collectors.redfish.location import Places
 from collectors.redfish.machine import Machine
-from collectors.redfish.naming import owner, part_id
+from collectors.redfish.naming import entry_id, owner, part_id
 from collectors.redfish.resource import Resource, member, number, objects, text, uri
 from schemas.device import DeviceKind, Document, Part, Slot, Value
 
@@ -138,7 +138,7 @@ def listed(found: Found, schema: str, name: str) -> Iterator[tuple[Resource, Res
     """Yield the members of lists within resources (Power, Thermal): resource, member, what it is called there."""
     for resource in found.get(schema, ()):
         for at, one in enumerate(objects(resource, name)):
-            yield resource, one, text(one, "MemberId")[:32] or str(at)
+            yield resource, one, entry_id(one, at)
 
 
 def processors(label: str, found: Found, places: Places, machine: Machine) -> Iterator[Document]:

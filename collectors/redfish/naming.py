@@ -31,6 +31,12 @@ def part_id(kind: DeviceKind, label: str, path: str, member: str = "") -> str:
     return f"{kind.value}:{label}/{'/'.join(ids)}"[:_MOST]
 
 
+def entry_id(entry: Resource, at: int) -> str:
+    """Give what a member of a list is called there: its `MemberId`, else where it stands, from 0."""
+    said = entry.get("MemberId")
+    return (said.strip()[:32] if isinstance(said, str) else "") or str(at)
+
+
 def owner(path: str, folder: str) -> str:
     """Give the path of the resource in whose folder a path leads: `owner(".../Chassis/1/Sensors/a", "Sensors")`."""
     return f"{canonical(path)}/".partition(f"/{folder}/")[0]

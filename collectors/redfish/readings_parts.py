@@ -9,7 +9,7 @@ from collections.abc import Container, Iterator
 from typing import Final
 
 from collectors.redfish.errors import Faults
-from collectors.redfish.naming import bmc_id, own_id, owner, part_id
+from collectors.redfish.naming import bmc_id, entry_id, own_id, owner, part_id
 from collectors.redfish.readings import WORDS, Numbers, Seen, excerpt, health, sensor_name
 from collectors.redfish.resource import Resource, absent, canonical, member, number, objects, text, uri
 from collectors.redfish.units import sense_of
@@ -80,7 +80,7 @@ def leak_row(label: str, detector: Resource) -> Reading | None:
 
 def old_fans(label: str, thermal: Resource) -> Iterator[Reading]:
     """Yield the rows of fans of a resource Thermal."""
-    for fan in objects(thermal, "Fans"):
+    for at, fan in enumerate(objects(thermal, "Fans")):
         speed = number(fan.get("Reading"))
         if absent(fan):
             continue
@@ -88,19 +88,19 @@ def old_fans(label: str, thermal: Resource) -> Iterator[Reading]:
         fields: dict[str, FieldValue] = {"health": health(fan)}
         if speed is not None and speed >= 0:
             fields["speed_ratio" if percent else "speed_rpm"] = speed / 100 if percent else speed
-        row = _row("bmc_fan", fields, part_id(DeviceKind.FAN, label, uri(thermal), text(fan, "MemberId")))
+        row = _row("bmc_fan", fields, part_id(DeviceKind.FAN, label, uri(thermal), entry_id(fan, at)))
         if row is not None:
             yield row
 
 
 def old_supplies(label: str, power: Resource) -> Iterator[Reading]:
     """Yield the rows of the power supplies of a resource Power."""
-    for supply in objects(power, "PowerSupplies"):
+    for at, supply in enumerate(objects(power, "PowerSupplies")):
         if absent(supply):
             continue
         fields: dict[str, FieldValue] = {field: number(supply.get(name)) for name, field in _OLD_SUPPLY.items()}
         fields["health"] = health(supply)
-        row = _row("bmc_psu", fields, part_id(DeviceKind.PSU, label, uri(power), text(supply, "MemberId")))
+        row = _row("bmc_psu", fields, part_id(DeviceKind.PSU, label, uri(power), entry_id(supply, at)))
         if row is not None:
             yield row
 

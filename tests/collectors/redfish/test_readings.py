@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from collectors.redfish import reports
+from collectors.redfish.documents import documents
 from collectors.redfish.errors import Faults
 from collectors.redfish.readings import Seen, excerpt, quotes, quotes_all, read_sensor, rows_of, sensor_name
 from collectors.redfish.readings_board import board_row
@@ -278,3 +279,18 @@ def test_whatever_the_old_schemas_hold_nothing_is_raised(values: dict[str, Any],
         {},
     )
     reports.values({"MetricValues": speed}, frozenset())
+
+
+def test_fans_and_supplies_of_a_list_without_ids_go_by_their_place_as_their_documents_do() -> None:
+    thermal = {
+        "@odata.id": "/redfish/v1/Chassis/1/Thermal", "@odata.type": "#Thermal.v1_1_0.Thermal",
+        "Fans": [{"Name": "Fan A", "Reading": 3000}, {"Name": "Fan B", "Reading": 4000}],
+    }  # fmt: skip
+    power = {
+        "@odata.id": "/redfish/v1/Chassis/1/Power", "@odata.type": "#Power.v1_1_0.Power",
+        "PowerSupplies": [{"LineInputVoltage": 230}, {"MemberId": "x" * 40, "LineInputVoltage": 231}],
+    }  # fmt: skip
+    rows = [*old_fans("b", thermal), *old_supplies("b", power)]
+    assert ["fan:b/1/0", "fan:b/1/1", "psu:b/1/0", f"psu:b/1/{'x' * 32}"] == [row.device for row in rows]
+    found = documents("b", [thermal, power], own=False)
+    assert {row.device for row in rows} == {one.device for one in found[1:]}

@@ -10,6 +10,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from functools import partial
+from http import HTTPStatus
 from typing import Any, Final, Protocol
 
 import msgspec
@@ -219,7 +220,8 @@ class ClaimCarrier:
                 if device.lifecycle is Lifecycle.DIRTY and device.hold is not None and _cleanable(state, device)
             ]
             for refused in await _all(begun):
-                _log.debug("clean_waits node=%s error=%s", name, refused)
+                not_yet = getattr(refused, "status", None) == HTTPStatus.CONFLICT  # else it could not be written
+                _log.log(logging.DEBUG if not_yet else logging.WARNING, "clean_waits node=%s error=%s", name, refused)
         work = work_of(state, name, idle, most=MOST_DEVICES)
         told = self._told.get(node.publisher, {})
         if work == told.get(name, []):

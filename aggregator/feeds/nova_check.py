@@ -145,6 +145,9 @@ def _group(state: State, node: Node, members: list[Device], listed: dict[str, Sp
         elif other.hold is not None or other.lifecycle is Lifecycle.FOREIGN:
             holder = f"held by claim {other.hold.claim}" if other.hold else f"in use by {in_use.outside(state, other)}"
             what = "" if is_own(state, other, nova.OWN) else f"is {holder}"
+        elif other.lifecycle in (Lifecycle.FREE, Lifecycle.RETIRED) and not is_own(state, other, nova.OWN):
+            user = in_use.uneasy(state, other)  # of nobody, as far as anybody said, and not idle
+            what = f"is {user}" if user else ""
         if what:
             message = (
                 f"group {group}: {addresses} would be given away, and {other.slot.address} in the same group {what}"

@@ -6,7 +6,7 @@ from aggregator.feeds import nova, nova_conf
 from aggregator.feeds.isolation import Policy
 from aggregator.feeds.nova_check import Check, check
 from aggregator.feeds.nova_conf import NovaConfError
-from aggregator.ledger import claims, uses
+from aggregator.ledger import claims, cleaning, uses
 from aggregator.ledger.asks import Ask, Pick
 from aggregator.ledger.outside import Use
 from schemas.device import DeviceKind
@@ -88,6 +88,17 @@ def test_neighbour_that_the_host_needs(server: Server) -> None:
     found = checked(server, 'device_spec = {"address": "0000:44:00.0"}')
     assert [("mixed_group", 32)] == rules(found)
     assert "swap" in found.findings[0].message
+
+
+def test_neighbour_that_is_retired_and_used_all_the_same(server: Server) -> None:
+    beside = server.at("0000:28:00.0")
+    server.decide(cleaning.retire(server.state, [beside.id], "op", "old"))
+    listed = 'device_spec = {"address": "27:00.0"}'
+    assert [] == rules(checked(server, listed)), "idle, it is no danger"
+    server.see(document(DeviceKind.GPU, "0000:28:00.0", serial="G0000:28:00.0-n1", group=19, vfio_in_use=True))
+    found = checked(server, listed)
+    assert [("mixed_group", 19)] == rules(found)
+    assert "is retired, and in use by a program" in found.findings[0].message
 
 
 def test_device_and_neighbour_that_somebody_has(server: Server) -> None:

@@ -206,11 +206,8 @@ class Poller:
             unit.due, items = self._clock() + self._every, []
         if items:
             self.put(items)
-        opened = unit.open_stream()
-        if opened is not None:
-            self._ears.add(unit, *opened)
-        if self.callbacks is not None:
-            unit.subscribe(self.callbacks)
+        if not unit.removed:
+            self._listen(unit)
         with self._changed:
             self._busy.discard(unit)
             if self._closed or self._units.get(unit.bmc.label) is not unit:
@@ -219,3 +216,14 @@ class Poller:
             again = self._again.pop(unit, None)
             unit.due = unit.due if again is None else min(unit.due, again)
             heapq.heappush(self._heap, (unit.due, next(self._numbers), unit))
+
+    def _listen(self, unit: Unit) -> None:
+        """Have heard what a BMC tells by itself. Raises nothing: where that cannot be, its logs say it."""
+        try:
+            opened = unit.open_stream()
+            if opened is not None:
+                self._ears.add(unit, *opened)
+            if self.callbacks is not None:
+                unit.subscribe(self.callbacks)
+        except Exception:  # noqa: BLE001  # it is this BMC's alone
+            self._log.exception("listening_failed bmc=%s", unit.bmc.label)

@@ -135,6 +135,14 @@ def test_a_fault_of_ours_is_one_bmcs_alone(pollers: list[Poller]) -> None:
     assert {"sound"} == set(told(polling(pollers, 2, broken, sound), 5))
 
 
+def test_a_stream_that_cannot_be_opened_for_a_fault_of_ours_stops_no_readings(pollers: list[Poller]) -> None:
+    class Broken(FakeUnit):
+        def open_stream(self) -> None:
+            raise RuntimeError("a fault of ours")
+
+    assert ["broken"] * 3 == told(polling(pollers, 1, Broken("broken", every=0.01)), 3)
+
+
 def test_who_is_removed_is_read_no_more(pollers: list[Poller]) -> None:
     gone, stays = FakeUnit("gone", every=0.01), FakeUnit("stays", every=0.01)
     poller = polling(pollers, 2, gone, stays)

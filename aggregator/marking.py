@@ -1,4 +1,4 @@
-"""Marks at work: put on and taken off by people over the API, and taken off when their time is up."""
+"""Marks at work: put on and taken off by people over the API, and taken off when their time or their cause is over."""
 
 import asyncio
 import logging
@@ -7,7 +7,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Final
 
-from aggregator.ledger import marks
+from aggregator.ledger import marks, shrunk
 from aggregator.ledger.ledger import Ledger
 from aggregator.ledger.marks import Target
 from aggregator.ledger.model import Taint
@@ -46,7 +46,7 @@ class Marking:
         await self._ledger.decide(lambda state: marks.untaint(state, find(state), rule, why))
 
     async def run(self) -> None:
-        """Take marks off when their time is up, until cancelled."""
+        """Take marks off when their time or their cause is over, until cancelled."""
         while True:
             try:
                 await self.tick()
@@ -55,7 +55,7 @@ class Marking:
             await asyncio.sleep(TICK_SECONDS)
 
     async def tick(self) -> None:
-        """Look at the clock once. Raises LedgerBusyError, LeadLostError or ControlError."""
+        """Look at the clock and at what changed once. Raises LedgerBusyError, LeadLostError or ControlError."""
         state = self._ledger.peek()
         if state is not self._state:  # read from disk anew
             self._touched, self._ends, self._state = set(state.nodes), {}, state
@@ -66,7 +66,11 @@ class Marking:
                 self._ends.pop(node, None)
             else:
                 self._ends[node] = end
+        fit = [node for node in self._touched if shrunk.fits_again(state, node)]
         self._touched.clear()
+        self._touched.update(fit)  # looked at again: a decision may fail
+        if fit:
+            await self._ledger.decide(partial(shrunk.end, nodes=fit))
         now = self._clock()
         due = [node for node, end in self._ends.items() if end <= now]
         if due:

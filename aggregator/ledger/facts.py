@@ -15,7 +15,7 @@ from typing import Final
 
 import msgspec
 
-from aggregator.ledger import bmcs, claims, conflicts, in_use, uses
+from aggregator.ledger import bmcs, claims, conflicts, in_use, shrunk, uses
 from aggregator.ledger.entries import (
     DeviceSeen,
     Entry,
@@ -270,6 +270,8 @@ def _node(state: State, sighting: Sighting) -> Iterator[Entry]:
     new_name = node is None or (name and name != (node.host_name or node.name))
     if node is None or new_name or totals != node.totals or labels != node.labels:
         yield NodeSeen(sighting.node, name, totals, labels)
+    if node is not None and totals != node.totals:
+        yield from shrunk.of_totals(state, node, totals)
 
 
 def _first(state: State, name: str, sighting: Sighting, view: View, adopt: Adopt) -> list[Entry]:

@@ -114,6 +114,8 @@ class Epoch(msgspec.Struct, frozen=True, array_like=True, order=True):
 
 CONFLICT: Final = "conflict"
 """The rule of the taint on both of two devices that state one identity: nobody may put up with that."""
+SHRUNK: Final = "shrunk"
+"""The rule of the ledger's taint on a node that has less than claims hold of it."""
 
 AMOUNTS: Final = ("vcpus", "memory_bytes", "disk_bytes")
 """What a claim can hold of a node beside devices: whole numbers."""

@@ -4,6 +4,7 @@ The node's word counts for its own devices, in claims that hold them, under the 
 is refused and changes nothing.
 """
 
+from aggregator import reconcile
 from aggregator.ledger import claims, cleaning, evidence
 from aggregator.ledger.entries import Entry
 from aggregator.ledger.evidence import EvidenceError
@@ -26,7 +27,7 @@ def taken(state: State, publisher: str, report: ClaimReport, told: DeviceReport)
     epoch = Epoch(report.generation, report.sequence)
     held = _held(state, report.claim, epoch, device)
     if report.step is Step.PREPARE:
-        wrong = _wrong(device, held, told) if told.done else f"{device.id}: {told.problem}"
+        wrong = _wrong(state, device, held, told) if told.done else f"{device.id}: {told.problem}"
         if not wrong:
             ids = {device.id: told.made} if told.made is not None else {}
             return claims.confirm(state, report.claim, epoch, [device.id], ids)
@@ -58,7 +59,7 @@ def _held(state: State, claim: str, epoch: Epoch, device: Device) -> Held:
     raise claims.ClaimError(f"claim {claim} does not hold {device.id}")
 
 
-def _wrong(device: Device, held: Held, told: DeviceReport) -> str:
+def _wrong(state: State, device: Device, held: Held, told: DeviceReport) -> str:
     """Say what keeps a device that was prepared from being the claim's; "" when nothing does."""
     if told.part != held.part:
         return f"{device.id}: the node found the part {told.part}"
@@ -66,6 +67,9 @@ def _wrong(device: Device, held: Held, told: DeviceReport) -> str:
         return f"{device.id}: the node did not say which partition it made"
     if device.group is not None and told.group != device.group:
         return f"{device.id}: the node found it in IOMMU group {told.group}, not {device.group}"
+    other = reconcile.in_its_slot(state, device)
+    if other is not None and device.lifecycle is Lifecycle.PROVISIONING:  # bound to vfio, it does not say which it is
+        return f"{device.id} is absent: the part {other.part_key} is in its slot, as {other.id}"
     return ""
 
 

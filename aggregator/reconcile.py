@@ -111,7 +111,7 @@ def _held(state: State, node: Node, device: Device, claim: Claim, held: Held) ->
         user = in_use.seen(device)  # no node was told yet: whoever has it, has it by other ways
     if user:
         yield diverged("claim.foreign", holds, f"in use by {user}")
-    other = _in_its_slot(state, device)
+    other = in_its_slot(state, device)
     if other is not None:
         yield diverged("claim.replaced", f"{holds}, which granted {held.part}", f"{other.part_key} is in its slot")
     elif device.reach is Reach.ABSENT:
@@ -127,7 +127,8 @@ def _held(state: State, node: Node, device: Device, claim: Claim, held: Held) ->
 _AGREED: Final = ("", "", "")
 
 
-def _in_its_slot(state: State, device: Device) -> Device | None:
+def in_its_slot(state: State, device: Device) -> Device | None:
+    """Give what is where an absent device was; None while nothing is, and for one that is not absent."""
     if device.reach is not Reach.ABSENT or not device.slot.path:
         return None
     there = (state.devices[name] for name in state.found.by_slot.get((device.node, device.slot.path), ()))

@@ -13,7 +13,7 @@ from aggregator.ledger.asks import Ask, Pick
 from aggregator.ledger.claims import ClaimError
 from aggregator.ledger.entries import ClaimRestored, NodeReached
 from aggregator.ledger.evidence import EvidenceError
-from aggregator.ledger.words import ClaimState, Lifecycle
+from aggregator.ledger.words import ClaimState, Lifecycle, Reach
 from schemas.claims import CheckpointClaim, ClaimDevice, ClaimReport, DeviceReport, Step
 from schemas.device import DeviceKind
 from schemas.evidence import PowerReadback, encode_readback
@@ -63,6 +63,27 @@ async def test_confirmation_of_an_older_epoch_with_another_part_undoes_nothing(t
         told = DeviceReport(gpu, True, part="serial:Acme:other", group=0)
         await it.carrier.report("n1", [ClaimReport(claim.id, Step.PREPARE, 1, 1, [told])])
         assert ClaimState.PROVISIONING is it.claim_of(claim.id).state
+
+
+@pytest.mark.parametrize("confirmed", [False, True])
+def test_a_prepare_told_of_a_part_that_was_replaced_meanwhile_confirms_nothing(confirmed: bool) -> None:
+    """Bound to vfio, the other card does not say that it is another. What was confirmed before that stays as it is."""
+    book, kept = two_gpus()
+    book.decide(claims.grant(book.state, Ask("t", "j", [Pick(one.device) for one in kept]), "c1"))
+    book.decide(claims.provision(book.state, "c1"))
+    gpu, epoch = book.state.devices[kept[0].device], book.state.claims["c1"].epoch
+    told = DeviceReport(gpu.id, done=True, part=gpu.part_key, group=0)
+    report = ClaimReport("c1", Step.PREPARE, epoch.generation, epoch.sequence, [told])
+    if confirmed:
+        book.decide(claim_answers.taken(book.state, "n1", report, told))
+    assert gpu is not book.see(document(DeviceKind.GPU, gpu.slot.address, serial="another", group=gpu.group))
+    book.decide(claim_answers.taken(book.state, "n1", report, told))
+    claim = book.state.claims["c1"]
+    if confirmed:
+        assert (ClaimState.PROVISIONING, {gpu.id: None}) == (claim.state, claim.confirmed)
+    else:
+        assert (ClaimState.UNDOING, {}, Reach.ABSENT) == (claim.state, claim.confirmed, gpu.reach)
+        assert f"{gpu.id} is absent: the part serial:Acme:another is in its slot" in claim.reason
 
 
 # --- a node that is off ---------------------------------------------------------------------------------------------

@@ -135,6 +135,8 @@ class NvmlCollector:
         self._blame(self._keep)
         self._driven = driven(self._context.root)
         self._enumerate()
+        for gpu in self._gpus:  # before the watch has any of them: it would wait for one that hung
+            self._may_ask(gpu)
         self._greet(self._keep, facts_of(nvml).driver)
         if not (self._gpus or self._problems):
             raise NoDataError("NVIDIA's driver is loaded, and shows no GPU")

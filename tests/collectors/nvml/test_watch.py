@@ -1,10 +1,13 @@
 """What the driver tells by itself becomes typed events, and a wait that fails takes no core."""
 
 import time
+from collections import deque
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
+from collectors.nvml.watch import Watch
 from collectors.xids import XIDS, Cause
 from schemas.errors import NewProcessError
 from schemas.events import check_events
@@ -197,3 +200,18 @@ def test_every_event_that_is_told_is_declared_with_its_facts(fake_nvml: FakeNvml
 def test_catalogue_calls_mistakes_of_programs_notices() -> None:
     assert {Severity.NOTICE} == {xid.severity for xid in XIDS.values() if xid.cause is Cause.PROGRAM}
     assert {13, 31, 43, 45, 68, 109} <= {code for code, xid in XIDS.items() if xid.cause is Cause.PROGRAM}
+
+
+def test_gpu_that_hung_is_not_registered_for_events_either(fake_nvml: FakeNvml, tmp_path: Path) -> None:
+    boot = tmp_path / "root/proc/sys/kernel/random/boot_id"
+    boot.parent.mkdir(parents=True)
+    boot.write_text("this-boot")
+    uuid = str(fake_nvml.gpus[5].uuid)
+    (tmp_path / "seen.json").write_text(f'{{"boot": "this-boot", "gpus": {{"{uuid}": ""}}}}')
+    (tmp_path / "asked").write_text(uuid)
+    with machine(fake_nvml, root=tmp_path / "root", state_dir=tmp_path) as made:
+        watch = Watch(made.collector._nvml, lambda: made.collector._gpus, deque(), lambda: None)
+        assert watch._ready()
+        registered = watch._registered
+        watch._free()
+        assert (7, False) == (len(registered), uuid in registered)

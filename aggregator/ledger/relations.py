@@ -120,6 +120,29 @@ def blocked_by_group(state: State, device: Device, tenant: str, mode: Mode) -> B
     return None
 
 
+def at_odds(state: State, device: Device, tenant: str, mode: Mode, claim: str) -> list[Device]:
+    """Give what other claims than `claim` hold, or held last, and were not given beside a device held like that.
+
+    The ledger gives no two such: a fact may bring them together, or a node that keeps what the ledger has lost.
+    """
+    found = {other.id: other for other in excludes(state, device) if other.hold and other.hold.claim != claim}
+    found |= {other.id: other for other in at_odds_in_group(state, device, tenant, mode, claim)}
+    return list(found.values())
+
+
+def at_odds_in_group(state: State, device: Device, tenant: str, mode: Mode, claim: str) -> Iterator[Device]:
+    """Yield what is `at_odds` on account of an IOMMU group alone: its members, and parts that need their driver."""
+    for one in (device, *shared_whole(state, device)):
+        for member in together(state, one):
+            parts = (state.devices[name] for name in state.found.parts.get(member.id, ()))
+            for other in (member, *(part for part in parts if part.kind in SHARING)):
+                hold = other.hold
+                if hold is None or hold.claim == claim or (hold.tenant == tenant and hold.mode is mode):
+                    continue
+                if Mode.PASSTHROUGH in (mode, hold.mode):
+                    yield other
+
+
 def shared_whole(state: State, device: Device | None) -> Iterator[Device]:
     """Yield what a part without a PCI function of its own is a part of: that has its place in a group."""
     if device is not None and device.kind in SHARING and device.parent in state.devices:

@@ -21,6 +21,7 @@ from aggregator.ledger.entries import (
 )
 from aggregator.ledger.model import Claim, Device, Held, Node
 from aggregator.ledger.partitions import hold_for, partitions, slices
+from aggregator.ledger.relations import at_odds, at_odds_in_group
 from aggregator.ledger.state import State
 from aggregator.ledger.transitions import allowed
 from aggregator.ledger.words import AMOUNTS, LIVE_CLAIMS, ClaimState, Epoch, Lifecycle, Mode
@@ -41,7 +42,7 @@ class Restored(msgspec.Struct, frozen=True):
     pending: bool = False
     """A device of it was not described yet: look again when it is."""
     conflict: str = ""
-    """Why a device of it cannot be its again: both views. People decide."""
+    """Why a device of it cannot be its again, or is beside what another has: both views. People decide."""
 
 
 def begin_generation(state: State, now_ns: int, why: str) -> tuple[list[Entry], int]:
@@ -93,6 +94,7 @@ def restore(state: State, publisher: str, claim: CheckpointClaim) -> tuple[list[
         state, publisher, claim, {held.device for held in found.devices} if found and live else set()
     )
     promised = [device for held in back for device in _there(state, held) if not _is_of(device, claim)]
+    promised += [device for held in back for device in _related(state, claim, held)]
     why = f"its node keeps it for claim {claim.claim} of {claim.tenant}"
     entries = claims.invalidate(state, promised, why)  # of whom it was promised to meanwhile, no node was told
     amounts = _amounts(state, publisher, claim, back[0].node if back else "")
@@ -126,7 +128,28 @@ def _back(state: State, publisher: str, claim: CheckpointClaim, known: set[str])
                 mode = Mode(one.mode)
                 parent = device.parent if one.profile else ""
                 back[device.id] = Held(device.id, device.node, mode, one.part, one.profile, dict(one.expected), parent)
+    against += [conflict for held in back.values() for conflict in _beside(state, claim, held)]
     return list(back.values()), Restored(claim.claim, pending, "; ".join(against))
+
+
+def _beside(state: State, claim: CheckpointClaim, held: Held) -> Iterator[str]:
+    """Say what another claim may have in use that is not given beside what comes back.
+
+    Both keep what they have: what is withheld from who uses it would be given to a third.
+    """
+    for other in _related(state, claim, held):
+        holder = state.claims.get(other.hold.claim) if other.hold else None
+        if holder is not None and holder.state is not ClaimState.RESERVED and claims.claimed(state, other):
+            told = f"its node keeps {held.device}, related to it, for claim {claim.claim}"
+            epoch = f"at epoch {claim.generation}.{claim.sequence}"
+            yield f"the ledger gave {other.id} to claim {holder.id} at epoch {holder.epoch}, and {told} {epoch}"
+
+
+def _related(state: State, claim: CheckpointClaim, held: Held) -> list[Device]:
+    """Give what other claims hold and is not given beside what comes back, on account of a relation."""
+    if held.parent:
+        return list(at_odds_in_group(state, state.devices[held.parent], claim.tenant, held.mode, claim.claim))
+    return at_odds(state, state.devices[held.device], claim.tenant, held.mode, claim.claim)
 
 
 def _amounts(state: State, publisher: str, claim: CheckpointClaim, node: str) -> dict[str, dict[str, int]]:

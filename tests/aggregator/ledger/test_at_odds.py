@@ -1,0 +1,107 @@
+"""Two claims on what is not given side by side: a ledger that was lost, or a fact, may bring them together."""
+
+import msgspec
+import pytest
+
+from aggregator.claim_work import claim_device
+from aggregator.ledger import claims, cleaning, restoring
+from aggregator.ledger.asks import Ask, Pick
+from aggregator.ledger.model import Device
+from aggregator.ledger.words import ClaimState, Lifecycle, Mode
+from schemas.claims import Checkpoint, CheckpointClaim
+from schemas.device import DeviceKind
+from tests.aggregator.ledger.worlds import Book, begin, document
+
+PF, VF, GPU = "0000:04:00.0", "0000:04:00.1", "0000:05:00.0"
+OLD = 1
+"""Generation of the ledger that was lost."""
+
+
+class World(Book):
+    """A port with a function, and a GPU in the port's IOMMU group; the ledger that gave of them is lost."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        begin(self)
+        self.decide(restoring.begin_generation(self.state, 10**18, "lost"))
+        self.pf = self.look(PF, DeviceKind.NIC, group=4)
+        self.vf = self.look(VF, DeviceKind.VF, group=5, parent=f"pci:{PF}")
+        self.gpu = self.look(GPU, DeviceKind.GPU, group=4)
+        self.decide(restoring.show(self.state, ["n1"], Checkpoint(0, 0, [])))
+        for device in (self.pf, self.vf, self.gpu):
+            self.decide(cleaning.attest(self.state, device.id, "op", "new"))
+
+    def look(self, address: str, kind: DeviceKind, *, group: int, parent: str = "") -> Device:
+        found = self.see(document(kind, address, serial=f"S{address}", parent=parent, group=group))
+        assert found is not None
+        return found
+
+    def give(self, device: Device, tenant: str, mode: Mode = Mode.PASSTHROUGH, *, told: bool = True) -> str:
+        """Let a tenant have a device; `told`: its node was told to prepare it."""
+        ask = Ask(tenant, "vm", [Pick(device.id, mode)])
+        claim = str(self.decide(claims.grant(self.state, ask, f"c-{tenant}-{device.id}")))
+        if told:
+            self.decide(claims.provision(self.state, claim))
+        return claim
+
+    def keeps(self, device: Device, tenant: str = "t1", mode: Mode = Mode.PASSTHROUGH) -> CheckpointClaim:
+        """Make what the node keeps for a claim of the ledger that was lost."""
+        one = msgspec.structs.replace(claim_device(self.state, device), mode=mode.value)
+        return CheckpointClaim("kept", tenant, "vm", OLD, 10**6, 60.0, [one])
+
+    def bring_back(self, kept: CheckpointClaim) -> str:
+        """Give the conflict that is told."""
+        return str(self.decide(restoring.restore(self.state, "n1", kept)).conflict)
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+def test_a_function_that_comes_back_under_a_port_of_another_is_told_and_kept(world: World) -> None:
+    """Both have it in use by what their nodes were told: neither is taken for free."""
+    other = world.give(world.pf, "t2")
+    conflict = world.bring_back(world.keeps(world.vf))
+    assert all(name in conflict for name in (other, world.pf.id, world.vf.id, "kept"))
+    assert (Lifecycle.ASSIGNED, Lifecycle.PROVISIONING) == (world.vf.lifecycle, world.pf.lifecycle)
+
+
+def test_a_port_that_comes_back_over_a_function_of_another_is_told(world: World) -> None:
+    other = world.give(world.vf, "t2")
+    assert other in world.bring_back(world.keeps(world.pf))
+
+
+@pytest.mark.parametrize(
+    ("tenant", "given", "kept", "is_told"),
+    [
+        ("t2", Mode.PASSTHROUGH, Mode.PASSTHROUGH, True),
+        ("t2", Mode.PASSTHROUGH, Mode.DRIVER, True),
+        ("t1", Mode.PASSTHROUGH, Mode.DRIVER, True),
+        ("t1", Mode.PASSTHROUGH, Mode.PASSTHROUGH, False),
+        ("t2", Mode.DRIVER, Mode.DRIVER, False),
+    ],
+)
+def test_what_comes_back_into_a_group_that_another_holds_is_told(
+    world: World, tenant: str, given: Mode, kept: Mode, is_told: bool
+) -> None:
+    other = world.give(world.pf, tenant, given)
+    conflict = world.bring_back(world.keeps(world.gpu, mode=kept))
+    assert is_told is (other in conflict) is bool(conflict)
+    assert "" == world.bring_back(world.keeps(world.gpu, mode=kept)), "it is there already"
+
+
+@pytest.mark.parametrize("name", ["pf", "gpu"])
+def test_who_was_promised_what_is_related_to_what_comes_back_loses_it(world: World, name: str) -> None:
+    device = world.pf if name == "pf" else world.gpu
+    promised = world.give(device, "t2", told=False)
+    assert "" == world.bring_back(world.keeps(world.vf if name == "pf" else world.pf))
+    assert ClaimState.INVALID is world.state.claims[promised].state
+
+
+def test_what_is_dirty_after_another_is_no_conflict(world: World) -> None:
+    other = world.give(world.pf, "t2")
+    world.decide(claims.release(world.state, other))
+    world.decide(claims.undone(world.state, other, world.state.claims[other].epoch, [world.pf.id]))
+    assert Lifecycle.DIRTY is world.pf.lifecycle
+    assert "" == world.bring_back(world.keeps(world.vf))

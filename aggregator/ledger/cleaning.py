@@ -50,7 +50,7 @@ def begin_clean(state: State, device: str, *, who: str = "", why: str = "") -> t
         if claimed(state, other):
             message = f"{other.id}, which is a part of {device} or has it as one, may be in use for a claim"
             raise NotGrantedError([Objection("relation.excludes", message, found.node, other.id)])
-    there = state.devices.get(found.parent, found) if found.planned else found  # it may be destroyed already
+    there = _there_of(state, found)
     reach = state.reach(there)
     if reach is not Reach.LIVE:
         raise NotGrantedError([Objection(f"reach.{reach.value}", f"{there.id} is {reach.value}", found.node, device)])
@@ -91,8 +91,10 @@ def abandon_clean(state: State, device: str, clean: int) -> tuple[list[Entry], D
 
 
 def attest(state: State, device: str, who: str, statement: str, as_of: int | None = None) -> tuple[list[Entry], Device]:
-    """Take an operator's word that a device is clean. Raises ClaimInvalidError, or NotGrantedError while it is held.
+    """Take an operator's word that a device is clean. Raises ClaimInvalidError.
 
+    NotGrantedError is raised while it is held, while it is absent (nobody looked at it), and while its node is silent
+    that was told of a claim on it: what that node keeps running is known once it speaks.
     `as_of` is the ledger's sequence when the operator looked: what was in use since, or is another part, or in another
     place, they did not speak of, and NotGrantedError is raised. None: whatever is there now is meant.
     """
@@ -105,9 +107,32 @@ def attest(state: State, device: str, who: str, statement: str, as_of: int | Non
     if found.hold is not None and may_be_in_use(state, found):
         message = f"{device} may be in use for claim {found.hold.claim}: fence its node first"
         raise NotGrantedError([Objection("claim.live", message, found.node, device)])
+    _check_seen(state, found)
     _check_use(found, in_use.outside(state, found))
     text = msgspec.json.encode({"statement": statement}).decode()
     return [Proved(device, "attested", Evidence(0, "attestation", who, part_key(found), text))], found
+
+
+def _check_seen(state: State, device: Device) -> None:
+    there = _there_of(state, device)
+    if state.reach(there) is Reach.ABSENT:
+        message = (
+            f"{there.id} is absent: nobody can vouch for what is not there; attest it once its node sees it again, or"
+            f" take it out for good: muster clean {there.id} --retire --why TEXT"
+        )
+        raise NotGrantedError([Objection("reach.absent", message, device.node, device.id)])
+    node = state.nodes[device.node]
+    if device.hold is not None and not node.live:
+        message = (
+            f"{device.id} was claim {device.hold.claim}'s, and node {state.called(node)} is silent: it may run that"
+            " still, and shows what it keeps when it is back; attest the device then"
+        )
+        raise NotGrantedError([Objection("reach.stale", message, device.node, device.id)])
+
+
+def _there_of(state: State, device: Device) -> Device:
+    """Give what is there to look at: of a partition that was made for a claim, and may be destroyed, its GPU."""
+    return state.devices.get(device.parent, device) if device.planned else device
 
 
 def _check_as_of(state: State, device: Device, as_of: int) -> None:

@@ -4,7 +4,7 @@ import pytest
 
 from aggregator.ledger import adoption, claims, cleaning, uses
 from aggregator.ledger.asks import Ask, ClaimInvalidError, NotGrantedError, Pick
-from aggregator.ledger.entries import Proved
+from aggregator.ledger.entries import NodeReached, Proved
 from aggregator.ledger.facts import FIRST_SIGHT_POLICIES, Sighting, observe, withdraw
 from aggregator.ledger.model import Device
 from aggregator.ledger.outside import Use
@@ -103,3 +103,30 @@ def test_word_does_not_reach_what_was_in_use_or_replaced_since_it_was_looked_at(
         adoption.attest(book.state, [third], "op", "new", book.state.sequence + 1)
     adoption.attest(book.state, [third], "op", "new", looked)
     adoption.attest(book.state, [first, second, third], "op", "wiped", book.state.sequence)
+
+
+def test_nobody_vouches_for_what_is_not_there(book: Book) -> None:
+    """A word given unseen would be about whatever is in its slot next."""
+    pulled = devices(book)[0]
+    book.write(withdraw(book.state, "n1", next(iter(pulled.views)), "pulled"))
+    with pytest.raises(NotGrantedError, match=f"is absent.*muster clean {pulled.id} --retire"):
+        cleaning.attest(book.state, pulled.id, "op", "new")
+    book.see(document(DeviceKind.GPU, ADDRESSES[0], serial=ADDRESSES[0]))
+    book.decide(cleaning.attest(book.state, pulled.id, "op", "new"))
+    assert Lifecycle.FREE is pulled.lifecycle
+
+
+def test_what_a_fenced_claim_left_is_vouched_for_once_its_node_speaks(book: Book) -> None:
+    """Whoever fenced it was wrong, maybe: the node shows what it keeps when it is back, before anybody gets it."""
+    gpu, other = devices(book)[:2]
+    book.decide(cleaning.attest(book.state, gpu.id, "op", "new"))
+    book.decide(claims.grant(book.state, Ask("t1", "vm", [Pick(gpu.id)]), "c-1"))
+    book.decide(claims.provision(book.state, "c-1"))
+    book.write([NodeReached("n1", live=False)])
+    book.decide(cleaning.fence(book.state, "n1", "op", now_ns=0, statement="I pulled the plug"))
+    with pytest.raises(NotGrantedError, match="was claim c-1's, and node host-n1 is silent"):
+        cleaning.attest(book.state, gpu.id, "op", "wiped")
+    cleaning.attest(book.state, other.id, "op", "no claim ever had it")
+    book.write([NodeReached("n1", live=True)])
+    book.decide(cleaning.attest(book.state, gpu.id, "op", "wiped"))
+    assert Lifecycle.FREE is gpu.lifecycle

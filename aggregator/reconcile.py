@@ -10,10 +10,11 @@ from typing import Final
 import msgspec
 
 from aggregator.ledger import in_use, nodes
-from aggregator.ledger.claims import may_be_in_use
+from aggregator.ledger.claims import claimed, may_be_in_use
 from aggregator.ledger.model import Claim, Device, Held, Node
 from aggregator.ledger.nodes import claims_there
 from aggregator.ledger.outside import Divergence
+from aggregator.ledger.relations import at_odds
 from aggregator.ledger.state import State
 from aggregator.ledger.words import CONFLICT, LIVE_CLAIMS, ClaimState, Lifecycle, Mode, Reach
 from schemas.claims import Checkpoint
@@ -25,6 +26,7 @@ KINDS: Final[Mapping[str, str]] = {
     "claim.network": "A claim holds a virtual function, and its MAC or VLAN is not what it was when it was granted.",
     "claim.replaced": "A claim holds a part, and another part is in its slot.",
     "claim.absent": "A claim holds a device, and its node does not see it any more.",
+    "claim.related": "Two claims hold what is not given side by side: a whole and its part, or of one IOMMU group.",
     "claim.orphaned": "A claim holds something of a node that was decommissioned.",
     "part.twice": "Two devices state the identity of one part.",
     "record.host": "A record says that somebody has a device, and the ledger keeps it for the host, or retired it.",
@@ -118,6 +120,8 @@ def _held(state: State, node: Node, device: Device, claim: Claim, held: Held) ->
         yield diverged("claim.absent", holds, "its node does not see it")
     elif held.part != device.part_key and device.reach is Reach.LIVE:
         yield diverged("claim.replaced", f"{holds}, which granted {held.part}", f"it is {device.part_key}")
+    for beside, seen in _related(state, device, claim, held):
+        yield Divergence("claim.related", node.id, device.id, claim.id, holds, seen, beside)
     if device.lifecycle is Lifecycle.ASSIGNED and device.reach is Reach.LIVE and node.live:
         for kind, ledger, seen in (_driver(device, held), _idle(device, held), _network(device, held)):
             if kind:
@@ -125,6 +129,28 @@ def _held(state: State, node: Node, device: Device, claim: Claim, held: Held) ->
 
 
 _AGREED: Final = ("", "", "")
+
+
+def _related(state: State, device: Device, claim: Claim, held: Held) -> Iterator[tuple[str, str]]:
+    """Yield what a node was told to give to another claim, and says of its place now; of what is absent nothing.
+
+    A claim that no node was told of cannot be: it is looked at again before one is (`claims.provision`).
+    """
+    if claim.state is ClaimState.RESERVED or device.reach is Reach.ABSENT or not claimed(state, device):
+        return
+    for other in at_odds(state, device, claim.tenant, held.mode, claim.id):
+        holder = state.claims.get(other.hold.claim) if other.hold else None
+        if holder is None or holder.state is ClaimState.RESERVED or not claimed(state, other):
+            continue
+        if other.reach is not Reach.ABSENT:
+            whose = f"{other.lifecycle.value} for claim {holder.id} of {holder.tenant}"
+            yield other.id, f"{other.id}, {whose}, is {_place(device, other)}"
+
+
+def _place(device: Device, other: Device) -> str:
+    if other.id == device.parent:
+        return "what it is a part of"
+    return "a part of it" if other.parent == device.id else "in its IOMMU group, or a part of what is"
 
 
 def in_its_slot(state: State, device: Device) -> Device | None:

@@ -3,6 +3,7 @@
 import msgspec
 import pytest
 
+from aggregator import reconcile
 from aggregator.claim_work import claim_device
 from aggregator.ledger import claims, cleaning, restoring
 from aggregator.ledger.asks import Ask, Pick
@@ -52,6 +53,17 @@ class World(Book):
     def bring_back(self, kept: CheckpointClaim) -> str:
         """Give the conflict that is told."""
         return str(self.decide(restoring.restore(self.state, "n1", kept)).conflict)
+
+    def active(self, device: Device, tenant: str, mode: Mode = Mode.PASSTHROUGH) -> str:
+        claim = self.give(device, tenant, mode)
+        self.decide(claims.confirm(self.state, claim, self.state.claims[claim].epoch, [device.id]))
+        return claim
+
+    def related(self) -> list[tuple[str, str, str]]:
+        """Give what is told of claims that are not beside each other: device, claim, and the other device."""
+        found = list(reconcile.of_node(self.state, self.state.nodes["n1"]))
+        assert all(one.about in one.seen and one.claim in one.ledger for one in found if one.kind == "claim.related")
+        return sorted((one.device, one.claim, one.about) for one in found if one.kind == "claim.related")
 
 
 @pytest.fixture
@@ -105,3 +117,43 @@ def test_what_is_dirty_after_another_is_no_conflict(world: World) -> None:
     world.decide(claims.undone(world.state, other, world.state.claims[other].epoch, [world.pf.id]))
     assert Lifecycle.DIRTY is world.pf.lifecycle
     assert "" == world.bring_back(world.keeps(world.vf))
+
+
+# --- facts ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("tenant", "mode", "is_told"),
+    [
+        ("t2", Mode.PASSTHROUGH, True),
+        ("t2", Mode.DRIVER, True),
+        ("t1", Mode.PASSTHROUGH, False),
+    ],
+)
+def test_two_claims_whose_devices_a_fact_puts_into_one_group_are_told(
+    world: World, tenant: str, mode: Mode, is_told: bool
+) -> None:
+    one, other = world.active(world.vf, "t1"), world.active(world.gpu, tenant, mode)
+    assert [] == world.related(), "each has a group of its own"
+    world.look(GPU, DeviceKind.GPU, group=5)
+    both = sorted([(world.vf.id, one, world.gpu.id), (world.gpu.id, other, world.vf.id)])
+    assert (both if is_told else []) == world.related()
+    world.look(GPU, DeviceKind.GPU, group=4)
+    assert [] == world.related()
+
+
+def test_a_whole_and_its_part_that_two_claims_hold_are_told(world: World) -> None:
+    other = world.give(world.pf, "t2")
+    world.bring_back(world.keeps(world.vf))
+    both = sorted([(world.vf.id, "kept", world.pf.id), (world.pf.id, other, world.vf.id)])
+    assert both == world.related()
+
+
+def test_a_claim_that_no_node_was_told_of_is_no_divergence(world: World) -> None:
+    """It is refused before one is told."""
+    world.active(world.vf, "t1")
+    promised = world.give(world.gpu, "t2", told=False)
+    world.look(GPU, DeviceKind.GPU, group=5)
+    assert [] == world.related()
+    changed = world.decide(claims.provision(world.state, promised))
+    assert ["relation.together"] == [one.reason for one in changed]

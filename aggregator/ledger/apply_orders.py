@@ -22,6 +22,7 @@ from aggregator.ledger.entries import (
 from aggregator.ledger.model import Device, Node, Sight, renamed_part
 from aggregator.ledger.state import State
 from aggregator.ledger.transitions import allowed
+from aggregator.ledger.twins import twins_of
 from aggregator.ledger.words import CONFLICT, Lifecycle, Reach
 
 
@@ -85,7 +86,7 @@ def _node_replaced(state: State, entry: NodeReplaced) -> None:
     ]
     for claim in claims:
         state.hold(claim, -1)
-    twins = twins_of(state, old.id, new.id)
+    twins = twins_of(state, old.id, new.id) if entry.twins is None else entry.twins
     for device in list(state.devices_of(old.id)):
         state.unindex(device)
         device.node = new.id
@@ -106,31 +107,6 @@ def _node_replaced(state: State, entry: NodeReplaced) -> None:
         state.hold(claim)
     state.touch_node(old.id)
     state.touch_node(new.id)
-
-
-def twins_of(state: State, old: str, new: str) -> dict[str, str]:
-    """Give the devices of a machine that its new id showed already, before anybody said whose successor it is.
-
-    By identity; what tells none, by its place and making. What a claim holds under the new id is a device of its own.
-    """
-    shown: dict[tuple[object, ...], str] = {}
-    for device in state.devices_of(new):
-        if device.hold is None:
-            for key in _likeness(device):
-                shown.setdefault(key, device.id)
-    found: dict[str, str] = {}
-    for device in state.devices_of(old):
-        twin = next((shown[key] for key in _likeness(device) if key in shown), None)
-        if twin is not None and twin not in found.values():
-            found[device.id] = twin
-    return found
-
-
-def _likeness(device: Device) -> list[tuple[object, ...]]:
-    part = device.part
-    if part.uuid or part.serial:
-        return [("uuid", part.uuid)] if part.uuid else [("serial", part.vendor, part.serial)]
-    return [("slot", device.slot.path or device.slot.address, part.vendor, part.model, device.kind)]
 
 
 def _absorb(state: State, device: Device, twin: Device) -> None:

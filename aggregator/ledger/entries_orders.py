@@ -70,6 +70,8 @@ class NodeReplaced(LedgerEntry, frozen=True, tag=47):
     who: str = ""
     add: bool = False
     """What claims hold of both is theirs of the successor. Of entries written before this field: of the old node's."""
+    twins: dict[str, str] | None = None
+    """Devices of the old node -> what its successor showed them as: they are one. None: from before this field."""
 
 
 class RatioSet(LedgerEntry, frozen=True, tag=48):

@@ -13,6 +13,7 @@ from aggregator.ledger.asks import ClaimInvalidError
 from aggregator.ledger.entries import Entry, NodeOrdered, NodeReplaced, NodeRetired, NodeSeen
 from aggregator.ledger.model import Claim, Node
 from aggregator.ledger.state import State
+from aggregator.ledger.twins import twins_of
 from schemas.errors import MusterError, near_names
 
 MAX_MAINTENANCE_NS: Final = 366 * 86_400 * 10**9
@@ -156,7 +157,8 @@ def replace(state: State, node: str, successor: str, who: str) -> tuple[list[Ent
     if found is None or (found.retired and not found.devices and not state.claims_on.get(node)):
         return [], claims_there(state, successor)
     entries: list[Entry] = [] if successor in state.nodes else [NodeSeen(successor, found.name)]
-    return [*entries, NodeReplaced(node, successor, who, add=True)], claims_there(state, node)
+    twins = twins_of(state, node, successor)
+    return [*entries, NodeReplaced(node, successor, who, add=True, twins=twins)], claims_there(state, node)
 
 
 def claims_there(state: State, node: str) -> list[Claim]:

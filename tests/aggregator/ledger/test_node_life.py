@@ -6,7 +6,7 @@ import pytest
 from aggregator.ledger import claims, cleaning, marks, nodes, uses
 from aggregator.ledger.apply import apply
 from aggregator.ledger.asks import Ask, ClaimInvalidError, NotGrantedError, Pick
-from aggregator.ledger.entries import Granted, NodeReached, NodeRun, NodeSeen, encode_entry
+from aggregator.ledger.entries import Granted, NodeReached, NodeRun, NodeSeen, decode_entry, encode_entry
 from aggregator.ledger.model import Device, Taint
 from aggregator.ledger.nodes import NodeUnknownError
 from aggregator.ledger.outside import Use
@@ -213,6 +213,22 @@ def test_swapped_board_brings_devices_and_claims_along(book: Book, spoke_before:
     assert [] == nodes.claims_there(book.state, "n1")
     assert [] == nodes.replace(book.state, "n1", "n2", "op")[0], "again: nothing new"
     assert book.state.digest() == replay(book).digest()
+
+
+@pytest.mark.parametrize(("recorded", "gone"), [("all", 3), ("first", 1), ("none", 0), ("nothing", 3)])
+def test_who_was_seen_under_both_ids_is_what_was_recorded(book: Book, recorded: str, gone: int) -> None:
+    """Whatever a later version thinks of it; entries of before it was recorded (`nothing`) keep their meaning."""
+    old = describe(book)
+    begin(book, "n2")
+    new = describe(book, "n2")
+    pairs = {one.id: other.id for one, other in zip(old, new, strict=True)}
+    (decided,) = nodes.replace(book.state, "n1", "n2", "op")[0]
+    *before, twins = msgspec.msgpack.decode(encode_entry(decided))
+    assert pairs == twins
+    some = {"all": pairs, "first": {old[0].id: new[0].id}, "none": {}}
+    fields = [*before, some[recorded]] if recorded in some else before
+    book.write([decode_entry(msgspec.msgpack.encode(fields))])
+    assert gone == len(set(pairs.values()) - book.state.devices.keys())
 
 
 def test_device_that_was_claimed_under_the_new_id_stays_a_device_of_its_own(book: Book) -> None:

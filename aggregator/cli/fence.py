@@ -12,10 +12,15 @@ from aggregator.cli.asking import add_yes_option, confirm
 from aggregator.cli.claims import claims_table
 from aggregator.cli.client import Client, ServerError
 from aggregator.cli.render import show
+from aggregator.ledger.words import Reach
 from collectors.process import EXIT_FAILED
+from schemas.device import DeviceKind
 
 _STATES = {"on": "On", "off": "Off", "powering_on": "PoweringOn", "powering_off": "PoweringOff", "paused": "Paused"}
 """States of `bmc.power_state` as Redfish writes them."""
+_ABSENT = Reach.ABSENT.value
+_MOST_BOARDS = 100
+"""A machine has one BMC: of more than that, all that matters is that they are more."""
 
 
 def add_fence_word(deeds: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -52,19 +57,32 @@ def fence(client: Client, options: argparse.Namespace, node: str, name: str) -> 
 
 
 def _read_of(client: Client, node: str, name: str) -> dict[str, Any]:
-    """Give what a BMC of a node said last of its power, and when that was read. Raises ServerError where none did."""
-    boards = [board for board in _boards(client, node) if board]
-    if not boards:
+    """Give what the BMC of a node said last of its power, and when that was read. Raises ServerError where it did not.
+
+    Its BMC is the one that the ledger has joined to it: what somebody calls a BMC who may not speak for one is none.
+    """
+    devices = client.get("/v1/devices", node=node, kind=DeviceKind.BMC.value, limit=_MOST_BOARDS)["devices"]
+    joined = [one for one in devices if one["node"] == node and one["reach"] != _ABSENT]
+    boards = list(dict.fromkeys(_boards(client, node)))
+    if not boards or not joined:
         raise ServerError(f"no BMC is known that manages {name}: say how it is known, with --statement")
-    said = [told for board in boards if (told := _power_of(client, node, board)) is not None]
+    polled = [board for subject, board in boards if subject != node]
+    if len(polled) > 1 or len(joined) > 1:
+        raise ServerError(
+            f"more than one BMC says that it manages {name} ({', '.join(polled) or len(joined)}): one can be right, so"
+            " none is believed; say how it is known, with --statement"
+        )
+    said = [told for subject, board in boards if (told := _power_of(client, node, subject, board)) is not None]
     if not said:
-        raise ServerError(f"the BMC of {name} ({', '.join(boards)}) has not told of its power in the last 10 minutes")
+        named = ", ".join(board for _, board in boards)
+        raise ServerError(f"the BMC of {name} ({named}) has not told of its power in the last 10 minutes")
     return next((told for told in said if told["power_state"] != "Off"), said[0])  # who says on is believed
 
 
-def _power_of(client: Client, node: str, board: str) -> dict[str, Any] | None:
-    rows = client.get("/v1/query", measurement="bmc", fields="power_state", where=f"device={board}", since="10m",
-                      order="newest", limit=1)  # fmt: skip
+def _power_of(client: Client, node: str, subject: str, board: str) -> dict[str, Any] | None:
+    where = f"node={_quoted(subject)},device={_quoted(board)}"
+    rows = client.get("/v1/query", measurement="bmc", fields="power_state", where=where, since="10m", order="newest",
+                      limit=1)  # fmt: skip
     for row in _rows(rows):
         state = _STATES.get(str(row.get("power_state")), "")
         if state:
@@ -72,16 +90,27 @@ def _power_of(client: Client, node: str, board: str) -> dict[str, Any] | None:
     return None
 
 
-def _boards(client: Client, node: str) -> Iterator[str]:
-    """Yield the BMCs whose newest document names a machine as theirs."""
+def _boards(client: Client, node: str) -> Iterator[tuple[str, str]]:
+    """Yield the BMCs whose newest document names a machine as theirs: of whom that was told, and how they are called.
+
+    Either a BMC is a subject of its own, for which only who is entitled may speak, or the machine itself tells of its
+    own. Other machines say nothing of this one's BMC.
+    """
     found = client.get("/v1/query", measurement="capability", where="device=bmc:*", last="true", limit=10_000)
     for row in _rows(found):
+        subject, board = str(row.get("node")), str(row["device"])
         try:
             told = json.loads(row.get("document") or "{}")
         except ValueError:
             continue
-        if told.get("kind") == "bmc" and told.get("capabilities", {}).get("system_uuid") == node:
-            yield str(row["device"])
+        of_a_bmc = told.get("kind") == "bmc" and told.get("capabilities", {}).get("system_uuid") == node
+        if of_a_bmc and subject in (board, node):
+            yield subject, board
+
+
+def _quoted(text: str) -> str:
+    """Give a text as a selector takes it as it is."""
+    return json.dumps(text, ensure_ascii=False)
 
 
 def _rows(result: dict[str, Any]) -> Iterator[dict[str, Any]]:

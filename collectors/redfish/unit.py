@@ -22,6 +22,7 @@ from collectors.redfish.events import Heard, Told, is_of_parts
 from collectors.redfish.keeping import Keeping
 from collectors.redfish.logs import LogReader, log_of
 from collectors.redfish.naming import bmc_id, part_id
+from collectors.redfish.pace import Ration
 from collectors.redfish.power import PowerWatch
 from collectors.redfish.reader import Reader
 from collectors.redfish.resource import Resource, canonical
@@ -41,6 +42,9 @@ _STREAM_AGAIN: Final = 300.0
 """Seconds between two attempts to open a stream of events: BMCs have few, and forget slowly who had one."""
 _LOOK_SECONDS: Final = 60.0
 """Events have parts looked at no more often than that: a walk is long."""
+_EVENTS_A_SECOND: Final = 2.0
+EVENTS_AT_ONCE: Final = 512
+"""A rack that loses power has much to tell at once; a BMC that goes on like that is mad, and others have events too."""
 _BY_KIND: Final = {
     DeviceKind.BMC: BMC_METRICS,
     DeviceKind.FAN: BMC_FAN_METRICS,
@@ -116,6 +120,7 @@ class Unit:
         self._stream_due = float("-inf")
         self._subscription = ""
         self._look_due = float("-inf")
+        self._ration = Ration(_EVENTS_A_SECOND, EVENTS_AT_ONCE, clock)
 
     def remembered(self) -> Iterator[Item]:
         """Yield what was described when it was read last, before a restart."""
@@ -168,14 +173,18 @@ class Unit:
         self.client.log_out()
 
     def tell(self, told: Told) -> Iterator[Item]:
-        """Yield what an event tells that it sent; one of parts has them looked at with the next reading."""
+        """Yield what an event tells that it sent; one of parts has them looked at with the next reading.
+
+        Of a flood only some is told, and the rest is counted: it is not heard, so that the logs may tell it still.
+        """
         for alert in told.alerts:
-            new = self.heard.add(alert)
             if is_of_parts(alert) and self._clock() >= self._look_due:
                 self._look_due = self._clock() + _LOOK_SECONDS
                 self._reader.look_again()
-            event = event_of(alert, self.device_of(alert), self.bmc.subject) if new else None
-            if event is not None:
+            event = event_of(alert, self.device_of(alert), self.bmc.subject)
+            if event is not None and not self._ration.take():
+                self.client.faults.add("flood", "it sent more events than one BMC may")
+            elif self.heard.add(alert) and event is not None:
                 yield event
 
     def nothing_there(self) -> Item:

@@ -14,7 +14,8 @@ import pytest
 from collectors.redfish import callbacks
 from collectors.redfish.callbacks import Callbacks, place_of
 from collectors.redfish.config import RedfishConfig
-from collectors.redfish.events import MAX_EVENT
+from collectors.redfish.events import MAX_ALERTS, MAX_EVENT
+from collectors.redfish.unit import EVENTS_AT_ONCE
 from schemas.errors import StartupError
 from schemas.rows import Severity
 from tests.collectors.redfish.running import Running, address
@@ -67,6 +68,35 @@ def test_a_delivered_event_is_told_within_a_second_and_is_the_bmcs(bmc: Bmc, lis
         assert time.monotonic() - began < 1.0
         assert ("psu:b/Box/PSU_1", "bmc:b", Severity.CRITICAL) == (event.device, event.subject, event.severity)
         assert 204 in {status for _, status in bmc.events.delivered}
+
+
+def flood(url: str, first: int) -> int:
+    """Deliver as many alerts as one event may have, each another; give the status."""
+    alerts = [
+        {"MessageId": "Power.1.0.PowerSupplyFailed", "Message": f"failure {at}", "Severity": "Critical"}
+        for at in range(first, first + MAX_ALERTS)
+    ]
+    return send(url, json.dumps({"@odata.type": "#Event.v1_7_0.Event", "Events": alerts}).encode())
+
+
+def test_of_a_flood_some_is_told_and_counted_and_another_bmc_is_heard(simulator: Simulator, listen: str) -> None:
+    bmcs = [simulator.add(made("made")) for _ in range(2)]
+    for bmc in bmcs:
+        bmc.change(SERVICE, ServerSentEventUri=None)
+    began = time.monotonic()
+    with Running(address(bmcs[0], "mad"), address(bmcs[1], "sound"), callback_listen=listen) as running:
+        mad = subscribed(running, bmcs[0])
+        subscribed(running, bmcs[1])
+        sent = 4 * EVENTS_AT_ONCE
+        assert {204} == {flood(mad, first) for first in range(0, sent, MAX_ALERTS)}
+        bmcs[1].events.emit("Power.1.0.PowerSupplyFailed", "PSU 1 failed", "Critical", SUPPLY)
+        running.until(lambda: [one for one in running.events("redfish.supply") if one.subject == "bmc:sound"])
+        told = [one.message for one in running.events("redfish.supply") if one.subject == "bmc:mad"]
+        assert [f"failure {at}" for at in range(EVENTS_AT_ONCE)] == told[:EVENTS_AT_ONCE]
+        assert len(told) <= EVENTS_AT_ONCE + 2 * (time.monotonic() - began) + 1
+        faults = running.until(lambda: [row.fields.get("faults_total") for row in running.rows("bmc_reader", "bmc:mad")
+                                        if (row.fields.get("faults_total") or 0) >= sent - len(told)])  # type: ignore[operator]  # fmt: skip
+        assert faults
 
 
 def test_bmc_with_a_stream_is_not_asked_to_deliver(simulator: Simulator, listen: str) -> None:

@@ -106,7 +106,7 @@ def observe(state: State, sighting: Sighting, adopt: Adopt = seen_dirty) -> list
     else:
         entries += _changes(device, view)
         if not outside:  # it may tell of a part that is there no more
-            entries += _verified(device, view, profile)
+            entries += _verified(state, device, view, profile)
             entries += _passed(state, device, view)
         name = device.id
     entries += conflicts.of_view(state, name, sighting.node, view, profile, device, entries)
@@ -315,20 +315,33 @@ def _changes(device: Device, view: View) -> list[Entry]:
     ]
 
 
-def _verified(device: Device, view: View, profile: Profile) -> list[Entry]:
+def _verified(state: State, device: Device, view: View, profile: Profile) -> list[Entry]:
     """After a boot a device is what it was once it says so; one that never said who it is, once its making fits.
 
-    So too one that was away: what is in its slot now may be another that says nothing of itself.
+    Not so one that was away: what is in its slot now may be another that says nothing of itself. What nobody has is not
+    known to be clean then; what a claim has stays its, and is cleaned after it, whatever it is.
     """
     known = device.part.uuid or device.part.serial
     shown = (view.uuid and view.uuid == device.part.uuid) or (view.serial and view.serial == device.part.serial)
-    if device.reach is Reach.ABSENT and known and not shown:
-        return [Verified(device.id, seen=False, why="it was away, and does not say who it is")]
+    if device.reach is Reach.ABSENT and not shown:
+        why = "it was away, and does not say who it is"
+        if known:
+            return [Verified(device.id, seen=False, why=why)]
+        if device.lifecycle is Lifecycle.FREE and not _named(state, device, view):
+            return [Passed(device.id, "doubted", "ledger", why)]
     if device.reach is not Reach.UNVERIFIED:
         return []
     if shown or (not known and profile.part.model == device.part.model):
         return [Verified(device.id, seen=True)]
     return []
+
+
+def _named(state: State, device: Device, view: View) -> bool:
+    """Tell whether a view names a device without UUID and serial as it was: by a MAC, or as a function of its port."""
+    if any(key in _keys(device) for key in _part_keys(view.keys)):
+        return True
+    port = state.devices.get(device.parent) if device.kind is DeviceKind.VF else None
+    return port is not None and port.reach is Reach.LIVE
 
 
 def _passed(state: State, device: Device, view: View) -> list[Entry]:

@@ -3,12 +3,12 @@
 import msgspec
 import pytest
 
-from aggregator.ledger import cleaning
+from aggregator.ledger import claims, cleaning
 from aggregator.ledger.asks import Ask, Pick, objections
-from aggregator.ledger.entries import NodeRun
+from aggregator.ledger.entries import NodeRun, Passed
 from aggregator.ledger.facts import withdraw
 from aggregator.ledger.model import Device, view_source
-from aggregator.ledger.words import CONFLICT, Reach
+from aggregator.ledger.words import CONFLICT, Lifecycle, Reach
 from collectors.simulated import default_fleet
 from schemas.device import DeviceKind, Document, Part, Slot, Value
 from tests.aggregator.ledger.worlds import Book, begin, document
@@ -107,6 +107,50 @@ def test_what_comes_back_without_saying_who_it_is_may_be_another(book: Book) -> 
     assert ["reach.unverified"] == [one.reason for one in objections(book.state, ask)]
     told = see(book, document(DeviceKind.GPU, ADDRESS, serial="G1"))
     assert (known, Reach.LIVE, []) == (told, told.reach, list(objections(book.state, ask)))
+
+
+def test_what_says_nothing_of_itself_and_was_away_is_not_known_to_be_clean(book: Book) -> None:
+    """A card of the same model may be in its slot by now. A boot, or the same document again, takes nothing from it."""
+    known = see(book, document(DeviceKind.GPU, ADDRESS, model="V100"))
+    book.decide(cleaning.attest(book.state, known.id, "op", "new"))
+    book.write([NodeRun("n1", "n1", "epoch-2", "b2", unverified=True)])
+    for _ in range(2):
+        assert known is see(book, document(DeviceKind.GPU, ADDRESS, model="V100"))
+        assert (Lifecycle.FREE, Reach.LIVE) == (known.lifecycle, known.reach)
+    gone(book, known)
+    assert known is see(book, document(DeviceKind.GPU, ADDRESS, model="V100"))
+    assert (Lifecycle.DIRTY, Reach.LIVE) == (known.lifecycle, known.reach)
+    assert isinstance(last := book.written[-1].entry, Passed)
+    assert ("doubted", "it was away, and does not say who it is") == (last.cause, last.why)
+
+
+def test_what_a_claim_has_stays_its_when_it_was_away_and_says_nothing_of_itself(book: Book) -> None:
+    known = see(book, document(DeviceKind.GPU, ADDRESS, model="V100"))
+    book.decide(cleaning.attest(book.state, known.id, "op", "new"))
+    book.decide(claims.grant(book.state, Ask("t1", "vm", [Pick(known.id)]), "c1"))
+    book.decide(claims.provision(book.state, "c1"))
+    gone(book, known)
+    assert known is see(book, document(DeviceKind.GPU, ADDRESS, model="V100"))
+    assert (Lifecycle.PROVISIONING, True) == (known.lifecycle, claims.claimed(book.state, known, "c1"))
+
+
+def test_what_is_named_by_its_mac_or_its_port_comes_back_as_it_was(book: Book) -> None:
+    """A driver that is loaded again makes the functions anew: of one port they are the same."""
+    told = document(DeviceKind.NIC, ADDRESS)
+    port = msgspec.structs.replace(told, merge_keys=["mac:02:00:00:00:00:01", *told.merge_keys])
+    function = document(DeviceKind.VF, "0000:01:00.1", parent=f"pci:{ADDRESS}")
+    both = [see(book, one) for one in (port, function)]
+    for device in both:
+        book.decide(cleaning.attest(book.state, device.id, "op", "new"))
+    for away in ([both[1]], both):
+        for device in away:
+            gone(book, device)
+        assert both == [see(book, one) for one in (port, function)]
+        assert {Lifecycle.FREE} == {device.lifecycle for device in both}
+    gone(book, both[1])
+    gone(book, both[0])
+    see(book, function)  # of which port, nobody knows yet
+    assert Lifecycle.DIRTY is both[1].lifecycle
 
 
 def test_card_in_the_slot_of_a_drive_that_was_pulled_is_no_drive(book: Book) -> None:

@@ -8,7 +8,6 @@ rest.
 import select
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +17,7 @@ import msgspec
 from msgspec import Meta
 
 from collectors._uevents import Uevents
+from collectors._untold import Untold
 from collectors.contract import Context, Emit, Objection
 from collectors.expected import Expected, drift_events, objections
 from collectors.metrics_nvme import NVME_DRIVE_METRICS, NVME_METRICS, NVME_OCP_METRICS, NVME_SENSOR_METRICS
@@ -40,8 +40,6 @@ from schemas.rows import Event, FieldValue, Item, Reading, Severity
 
 _LOOK_S: Final = 0.5
 """The longest wait before `stopping` is looked at."""
-_MOST_FOUND: Final = 1000
-"""Changes that wait for the watch; beyond, the oldest are let go."""
 _MOST_ERRORS: Final = 64
 """Entries of the error log that are read."""
 
@@ -94,7 +92,7 @@ class NvmeCollector:
         self._keep: Keep | None = None
         self._changes: Changes | None = None
         self._expected = Expected("nvme", config.expectations, (DeviceKind.NVME, DeviceKind.NVME_NAMESPACE))
-        self._found: deque[Event] = deque(maxlen=_MOST_FOUND)
+        self._found = Untold(context.state_dir, wall_ns)
         self._health_due = self._logs_due = float("-inf")
 
     def check_options(self, *, attempt: bool) -> Iterator[Objection]:  # noqa: ARG002 - reading a file leaves no trace
@@ -113,12 +111,12 @@ class NvmeCollector:
         if missing:
             raise NoDataError(missing)
         self.stop()
-        self._keep = Keep(self._context.state_dir, self._context.root)
+        self._found.load()
+        self._keep = Keep(self._context.state_dir, self._context.root, self._found)
         self._changes = Changes(self._keep)
         self._health_due = self._logs_due = float("-inf")
         blamed = self._keep.blame(self._wall_ns())
         self._look()
-        self._keep.save()  # before any is asked: who is blamed must be of this boot
         if blamed is not None:
             device, hung, seconds = blamed
             nobody: dict[str, FieldValue] = {"address": "", "serial": ""}
@@ -126,6 +124,7 @@ class NvmeCollector:
             detail: dict[str, FieldValue] = {"times": hung.times, "seconds": seconds}
             text = f"hung its reader, and is left alone for {seconds} s"
             self._found.append(event("nvme.drive.hung", device, who, text, Severity.CRITICAL, detail))
+        self._keep.save()  # before any is asked: who is blamed must be of this boot
 
     def collect(self) -> Iterator[Item]:
         """Read what is due of every drive that answers, and everything of one that something happened to.
@@ -150,7 +149,7 @@ class NvmeCollector:
                     silent.append(f"{unit.drive.words}: {unit.problem}")
         self._kept().save()
         if not self._units:
-            yield from self._news()  # the watch ends with this
+            yield from self._found.take()  # the watch ends with this
             raise NoDataError("all drives are gone")
         if silent:
             raise PartialCollectError("; ".join(silent[:8]), failed=len(silent))
@@ -186,9 +185,8 @@ class NvmeCollector:
                     stopping.wait(_LOOK_S)
                 elif poller.poll(_LOOK_S * 1000):
                     self._found.extend(one for uevent in ear.take() for one in self._heard(notice_of(uevent)))
-                news = self._news()
-                if news:
-                    emit(news)
+                self._found.hand_on(emit)
+            self._found.hand_on(emit)
         finally:
             if ear is not None:
                 ear.close()
@@ -302,9 +300,6 @@ class NvmeCollector:
         except OSError as error:
             self._context.log.warning("no uevents, drives are looked at when they are read: %s", error)
             return None
-
-    def _news(self) -> list[Event]:
-        return [self._found.popleft() for _ in range(len(self._found))]
 
     def _heard(self, notice: Notice | None) -> Iterator[Event]:
         """Have everything read at the next turn of what the kernel told of, and tell what only it knows."""

@@ -13,6 +13,7 @@ import msgspec
 
 from collectors._durable import replace_file
 from collectors._procfs import read_text
+from collectors._untold import Untold
 
 _FILE: Final = "seen.json"
 _MARK: Final = "asked"
@@ -65,9 +66,10 @@ class Kept(msgspec.Struct):
 class Keep:
     """The file of one collector; without a folder nothing outlives the process."""
 
-    def __init__(self, folder: Path | None, root: Path) -> None:
-        """Read what the process before left."""
+    def __init__(self, folder: Path | None, root: Path, found: Untold) -> None:
+        """Read what the process before left. `found`: the events that are not handed on yet."""
         self._folder = folder
+        self._found = found
         self._mark = -1
         self.kept = self._load()
         self.first = not self.kept.boot
@@ -79,9 +81,9 @@ class Keep:
             self.kept.boot, self.kept.hung = boot, {}
 
     def save(self) -> None:
-        """Write what changed. A disk that takes nothing is not this collector's business."""
+        """Write what changed, after the events that tell of it: what the disk does not take is found again."""
         data = msgspec.json.encode(self.kept)
-        if self._folder is None or data == self._written:
+        if not self._found.save() or self._folder is None or data == self._written:
             return
         with contextlib.suppress(OSError):
             replace_file(self._folder / _FILE, data, durable=False)

@@ -7,7 +7,6 @@ that one bad GPU does not cost the rows of all others.
 
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Annotated, ClassVar, Final
 
@@ -15,6 +14,7 @@ import msgspec
 from msgspec import Meta
 
 from collectors._lending import Lending
+from collectors._untold import Untold
 from collectors.contract import Context, Emit
 from collectors.metrics_gpu import GPU_METRICS, NVLINK_METRICS, NVML_METRICS
 from collectors.nvml.changes import Changes
@@ -45,8 +45,6 @@ from schemas.rows import Event, FieldValue, Item, Reading, Severity
 from schemas.verbosity import Level
 
 _LENT: Final = "a claim's step has the GPUs; they are read again after it"
-_MOST_FOUND: Final = 1000
-"""Changes that wait for the watch; beyond, the oldest are let go."""
 _HUNG_S: Final = 60
 """So long a GPU that hung its reader is left alone the first time; then twice as long each time, up to an hour."""
 _MOST_HUNG_S: Final = 3600
@@ -105,7 +103,7 @@ class NvmlCollector:
         self._problems: list[str] = []
         self._driven: frozenset[str] = frozenset()
         """Addresses of the GPUs that the driver had at the start."""
-        self._found: deque[Event] = deque(maxlen=_MOST_FOUND)
+        self._found = Untold(context.state_dir, wall_ns)
         self._changes = Changes()
         self._medium_due = self._slow_due = float("-inf")
 
@@ -130,7 +128,8 @@ class NvmlCollector:
         nvml = self._binding(self._config.library)
         initialize(nvml)
         self._nvml = nvml
-        self._keep = Keep(self._context.state_dir, self._context.root)
+        self._found.load()
+        self._keep = Keep(self._context.state_dir, self._context.root, self._found)
         self._medium_due = self._slow_due = float("-inf")
         self._blame(self._keep)
         self._driven = driven(self._context.root)
@@ -166,6 +165,7 @@ class NvmlCollector:
             except NewProcessError as error:
                 yield _gone(error)
                 keep.asking("")
+                keep.save()
                 raise
         keep.asking("")
         keep.save()

@@ -6,10 +6,11 @@ Source: NVML API reference, Event Handling Methods.
 
 import threading
 import time
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable
 from typing import Any, Final
 
+from collectors._untold import Untold
 from collectors.contract import Emit
 from collectors.nvml.events import event, xid_event
 from collectors.nvml.gpus import Gpu
@@ -35,9 +36,7 @@ _WANTED: Final = _READ | _XID | _STORM | _RETIRED | _RETIREMENT_FAILED | _POISON
 class Watch:
     """The event set of all GPUs."""
 
-    def __init__(
-        self, nvml: Nvml, gpus: Callable[[], list[Gpu]], found: "deque[Event]", each: Callable[[], None]
-    ) -> None:
+    def __init__(self, nvml: Nvml, gpus: Callable[[], list[Gpu]], found: Untold, each: Callable[[], None]) -> None:
         """Prepare. `gpus` gives those that are there now, `found` is what readings noticed; `each` is called each turn.
 
         What `each` raises ends the watch.
@@ -57,7 +56,7 @@ class Watch:
         try:
             while not stopping.is_set():
                 self._each()
-                self._hand_on(emit)
+                self._found.hand_on(emit)
                 if self._pause:
                     stopping.wait(self._pause)
                     if stopping.is_set():
@@ -66,16 +65,9 @@ class Watch:
                     stopping.wait(_WAIT_MS / 1000)
                     continue
                 self._wait(emit, stopping)
-            self._hand_on(emit)
+            self._found.hand_on(emit)
         finally:
             self._free()
-
-    def _hand_on(self, emit: Emit) -> None:
-        items: list[Item] = []
-        while self._found:
-            items.append(self._found.popleft())
-        if items:
-            emit(items)
 
     def _ready(self) -> bool:
         """Have a set of all GPUs that answer; false when the driver tells nothing of any."""

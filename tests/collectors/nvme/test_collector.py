@@ -4,6 +4,8 @@ import json
 import os
 import shutil
 import signal
+import threading
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -274,6 +276,38 @@ def test_what_changed_while_nobody_looked_is_told_by_the_next_run(root: Path, tm
     second = Machine(root, state, nvme0=drive).start()
     second.rows()
     assert ["nvme.media_errors"] == [event.type for event in second.events()]
+
+
+def test_change_that_was_noticed_and_not_handed_on_is_told_by_the_next_run_once(root: Path, tmp_path: Path) -> None:
+    state = tmp_path / "state"
+    state.mkdir()
+    drive = FakeDrive()
+    first = Machine(root, state, nvme0=drive).start()
+    first.rows()
+    drive.pages[0x02] = made.smart(media=2)
+    first.rows()  # and the process ends before its watch turns
+    second = Machine(root, state, nvme0=drive).start()
+    second.rows()
+    (told,) = second.events()
+    assert ("nvme.media_errors", first.wall_ns) == (told.type, told.source_time_ns)
+    assert [] == Machine(root, state, nvme0=drive).start().events()
+
+
+def test_change_that_was_noticed_last_is_handed_on_by_a_watch_that_is_told_to_stop(root: Path) -> None:
+    drive = FakeDrive()
+    machine = Machine(root, nvme0=drive).start()
+    machine.rows()
+    drive.pages[0x02] = made.smart(media=2)
+    machine.rows()
+    stopping = threading.Event()
+    stopping.set()
+    told: list[Item] = []
+
+    def emit(items: Iterable[Item]) -> None:
+        told.extend(items)
+
+    machine.collector.watch(emit, stopping)
+    assert ["nvme.media_errors"] == [getattr(item, "type", "") for item in told]
 
 
 class Hanging(FakeDrive):

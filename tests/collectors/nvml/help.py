@@ -79,9 +79,7 @@ class Machine:
 
     def events(self) -> list[Event]:
         """Give what was noticed since the last time, as the watch would hand it on."""
-        found = list(self.collector._found)
-        self.collector._found.clear()
-        return found
+        return self.collector._found.take()
 
     def told(self) -> list[tuple[str, str]]:
         return [(event.type, event.device) for event in self.events()]

@@ -300,6 +300,19 @@ def test_next_process_tells_what_driver_there_is_now(fake_nvml: FakeNvml, tmp_pa
         assert [("nvml.gpu.new", made.device(7))] == made.told()
 
 
+def test_gpu_that_went_is_told_though_the_process_that_noticed_it_told_nobody(
+    fake_nvml: FakeNvml, tmp_path: Path
+) -> None:
+    _boot(tmp_path)
+    with machine(fake_nvml, root=tmp_path / "root", state_dir=tmp_path):
+        pass
+    fake_nvml.unplug(7)
+    with machine(fake_nvml, root=tmp_path / "root", state_dir=tmp_path):
+        pass  # its watch never turned
+    with machine(fake_nvml, root=tmp_path / "root", state_dir=tmp_path) as made:
+        assert [("nvml.gpu.gone", made.device(7))] == made.told()
+
+
 def _boot(tmp_path: Path) -> None:
     boot = tmp_path / "root/proc/sys/kernel/random/boot_id"
     boot.parent.mkdir(parents=True)

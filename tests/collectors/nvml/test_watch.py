@@ -1,12 +1,12 @@
 """What the driver tells by itself becomes typed events, and a wait that fails takes no core."""
 
 import time
-from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from collectors._untold import Untold
 from collectors.nvml.watch import Watch
 from collectors.xids import XIDS, Cause
 from schemas.errors import NewProcessError
@@ -210,7 +210,7 @@ def test_gpu_that_hung_is_not_registered_for_events_either(fake_nvml: FakeNvml, 
     (tmp_path / "seen.json").write_text(f'{{"boot": "this-boot", "gpus": {{"{uuid}": ""}}}}')
     (tmp_path / "asked").write_text(uuid)
     with machine(fake_nvml, root=tmp_path / "root", state_dir=tmp_path) as made:
-        watch = Watch(made.collector._nvml, lambda: made.collector._gpus, deque(), lambda: None)
+        watch = Watch(made.collector._nvml, lambda: made.collector._gpus, Untold(None), lambda: None)
         assert watch._ready()
         registered = watch._registered
         watch._free()

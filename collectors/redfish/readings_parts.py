@@ -5,6 +5,7 @@ Source: DMTF schemas Fan 1.5, PowerSupply 1.6, PowerSupplyMetrics 1.1, LeakDetec
 """
 
 import re
+from collections import Counter
 from collections.abc import Container, Iterator
 from typing import Final
 
@@ -114,9 +115,11 @@ def old_sensors(
     """
     where = uri(resource)
     for name, property_, units in (("Temperatures", _MEASURED[0], "Cel"), ("Voltages", _MEASURED[1], "V")):
-        for index, one in enumerate(objects(resource, name)):
+        entries = list(objects(resource, name))
+        for one, own in zip(entries, _names(entries), strict=True):
             found, said = one.get(property_), text(one, "Name")
-            if found is None or absent(one) or plain_name(said) in known:
+            plain = plain_name(said)  # "" of one without a name, or in letters that are not compared
+            if found is None or absent(one) or (plain and plain in known):
                 continue
             sense = sense_of({"ReadingUnits": units})
             value = sense.value(found)
@@ -125,7 +128,7 @@ def old_sensors(
                     "impossible" if number(found) is not None else "type", f"{where} {said!r:.60}: {found!r:.40}"
                 )
                 continue
-            chassis, own = where.rpartition("/")[0], _own(one, index)
+            chassis = where.rpartition("/")[0]
             place = f"{chassis}/{name}/{own}"
             if place in seen or canonical(one.get("DataSourceUri")) in seen:
                 continue
@@ -135,8 +138,20 @@ def old_sensors(
             )
 
 
+def _names(entries: list[Resource]) -> list[str]:
+    """Give the names of entries within their list: what people call them, and their numbers where two have one name.
+
+    Whether they read something or not: else one would take the other's name as soon as that is absent.
+    """
+    names = [_own(one, at) for at, one in enumerate(entries)]
+    for number_of in (entry_id, lambda _, at: str(at)):
+        times = Counter(names)
+        names = [name if times[name] == 1 else f"{name}:{number_of(entries[at], at)}" for at, name in enumerate(names)]
+    return names
+
+
 def _own(one: Resource, index: int) -> str:
-    """Give the name of an entry within its list: what people call it, since its number moves."""
+    """Give what people call an entry of a list, since its number moves; its number where it has no name."""
     said = (text(one, "Name") or text(one, "MemberId") or str(index)).replace("/", "_")
     return "".join(char if char.isprintable() else "_" for char in said)[:80]
 

@@ -195,6 +195,43 @@ def test_what_only_the_old_schemas_have_is_read_of_them() -> None:
     assert [{"input_watts": 100.0, "input_volts": 230.0}] == [row.fields for row in old_supplies("b", OLD_POWER)]
 
 
+def old_temperatures(*entries: dict[str, Any], known: tuple[str, ...] = ()) -> dict[str, float]:
+    """Give what entries of a list of the old schema read, by what their sensors are called."""
+    resource = {"@odata.id": f"{CHASSIS}/Thermal", "Temperatures": list(entries)}
+    rows = list(old_sensors("b", resource, known, Faults(), {}))
+    told = {str(row.attributes["sensor"]): row.fields["temperature_celsius"] for row in rows}
+    assert len(rows) == len(told)
+    return told  # type: ignore[return-value]
+
+
+def test_entries_of_one_name_are_told_apart_by_their_numbers_even_while_one_is_absent() -> None:
+    first: dict[str, Any] = {"Name": "Temp", "ReadingCelsius": 30, "MemberId": "7"}
+    second: dict[str, Any] = {"Name": "Temp", "ReadingCelsius": 40, "MemberId": "9"}
+    other: dict[str, Any] = {"Name": "Inlet", "ReadingCelsius": 20, "MemberId": "10"}
+    assert {"Box/Temp:7": 30.0, "Box/Temp:9": 40.0, "Box/Inlet": 20.0} == old_temperatures(first, second, other)
+    gone = {**first, "Status": {"State": "Absent"}}
+    assert {"Box/Temp:9": 40.0, "Box/Inlet": 20.0} == old_temperatures(gone, second, other)
+    alike = old_temperatures(first, {**second, "MemberId": "7"})
+    assert {"Box/Temp:7:0": 30.0, "Box/Temp:7:1": 40.0} == alike
+
+
+def test_what_has_no_name_or_none_in_latin_letters_is_no_known_sensor() -> None:
+    unnamed, foreign = {"ReadingCelsius": 30, "MemberId": "7"}, {"Name": "\u6e29\u5ea6", "ReadingCelsius": 40}
+    assert {"Box/7": 30.0, "Box/\u6e29\u5ea6": 40.0} == old_temperatures(unnamed, foreign, known=("", "cpu1temp"))
+
+
+NAMES = st.lists(st.sampled_from(["", "a", "A", "b:0", "\u6e29", "x" * 90]), max_size=8)
+
+
+@given(NAMES, NAMES)
+def test_each_entry_of_an_old_list_is_exactly_one_row(names: list[str], numbers: list[str]) -> None:
+    entries = [
+        {"Name": name, "MemberId": number, "ReadingCelsius": at}
+        for at, (name, number) in enumerate(zip(names, numbers, strict=False))
+    ]
+    assert list(map(float, range(len(entries)))) == sorted(old_temperatures(*entries, known=("",)).values())
+
+
 class TestBoard:
     def board(self, **more: Any) -> Reading:
         given: dict[str, Any] = {"system": {}, "environment": {}, "thermal": {}, "power": {}, "numbers": {}} | more

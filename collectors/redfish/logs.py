@@ -17,7 +17,8 @@ import msgspec
 
 from collectors._names import NameFilter
 from collectors.redfish.alerts import Alert, alert_of, event_of, log_name, record_of
-from collectors.redfish.resource import Resource, canonical, link, member, objects, text, uri
+from collectors.redfish.log_pages import MOST_PAGES, Get, Pages, following, newest_first, numeric, total_of
+from collectors.redfish.resource import Resource, link, member, objects, text, uri
 from schemas.digest import blake2b
 from schemas.events import EventSpec
 from schemas.rows import Event, FieldValue, Item, Position, Severity
@@ -34,12 +35,12 @@ SKIPPED: Final = (
     "SOL*",
 )
 """Names of logs that say nothing of the machine's health, or are as large as a disk."""
-MOST_PAGES: Final = 64
-"""Pages of a log that are gone through at once, back to what was read before."""
 _TRIES: Final = 3
 """Readings of a log that wait for an entry, or a page, that could not be read; then it is gone on without."""
 MOST_AT_ONCE: Final = 1000
 """Entries that are handed on at once; what is beyond waits for the next time."""
+MOST_HELD: Final = 4 * MOST_AT_ONCE
+"""Entries of a log that are held at once, and what one page has beyond: a BMC cannot take the memory."""
 _LOG: Final = ("log", "entry")
 
 LOG_EVENTS: Final = (
@@ -58,8 +59,6 @@ LOG_EVENTS: Final = (
 )
 """What is told of logs themselves."""
 
-Get = Callable[[str], Resource | None]
-"""Gives a resource by its path, or None."""
 DeviceOf = Callable[[Alert], str]
 """Gives the device that an alert is about, in our names."""
 
@@ -125,18 +124,28 @@ class LogReader:
             if place and cursor is not None:
                 self._cursors[place] = cursor
 
-    def read(self, log: Log, get: Get, device_of: DeviceOf, told: Callable[[Alert], bool]) -> Iterator[Item]:
+    def read(
+        self,
+        log: Log,
+        get: Get,
+        device_of: DeviceOf,
+        told: Callable[[Alert], bool],
+        until: Callable[[], bool] = lambda: False,
+    ) -> Iterator[Item]:
         """Yield what is new in a log: records, their events, and how far it is read, as one unit.
 
-        `told`: whether an alert's event was told before, by the stream of events. Raises what `get` raises.
+        `told`: whether an alert's event was told before, by the stream of events. `until`: whether the time is over;
+        what is left then waits for the next time. Raises what `get` raises.
         """
         before = self._cursors.get(log.path)
-        known = before is not None and before.entry and log.newest == before.entry and _numeric(log.newest)
+        known = before is not None and before.entry and log.newest == before.entry and numeric(log.newest)
         if known or log.path in self._foreign:
             return
         found = _Found(log, before)
-        for page in _pages(log, before, get):
-            if found.take(page):
+        taken = None if before is None else (before.entry, before.entries)
+        pages = Pages(log.entries, get, until, taken, found.is_before)
+        for page in pages:
+            if found.take(page, cut=pages.cut):
                 break
         if found.foreign:
             self._foreign.add(log.path)
@@ -172,8 +181,11 @@ class LogReader:
             message = f"the log {log.name} was cleared: entry {before.entry} is gone"
             yield Event("redfish.log.cleared", message, Severity.NOTICE, self._board,
                         {**detail, "entries": found.count}, None, self._subject)  # fmt: skip
-            return
-        lost = found.lost(before)
+            if not found.dropped or not found.began_anew(before):
+                return
+            lost: int | None = found.dropped
+        else:
+            lost = found.lost(before)
         if lost == 0:
             return
         how_many = "entries" if lost is None else f"{lost} entries"
@@ -218,6 +230,10 @@ class _Found:
         self._newest_first = False
         self._ended = False
         """Whether no page follows the last one."""
+        self._full = False
+        """Whether there was no room for older ones."""
+        self.dropped = 0
+        """Entries that were seen and let go of, as there was no room for them."""
 
     @property
     def foreign(self) -> bool:
@@ -235,13 +251,24 @@ class _Found:
         """Whether something between the entry before and the newest one could not be read."""
         if self._before is None:
             return self._unread and not self._alerts
-        broken_off = self._newest_first and not (self._ended or self.met or self._past) and self.pages <= MOST_PAGES
+        broken_off = (
+            self._newest_first
+            and not (self._ended or self.met or self._past or self._full)
+            and self.pages <= MOST_PAGES
+        )
         return self._unread or (broken_off and bool(self._before.entry))
 
-    def take(self, page: Resource) -> bool:
-        """Take a page; tell whether enough was seen: the entry before, or a first look at the newest."""
+    def is_before(self, entry: Resource) -> bool:
+        """Whether this is the last entry that was taken before, and no other of its id."""
+        return self._before is not None and mark_of(alert_of(entry)) == self._before.mark
+
+    def take(self, page: Resource, *, cut: bool = False) -> bool:
+        """Take a page; tell whether enough was seen: the entry before, a first look at the newest, or all that is held.
+
+        `cut`: the time was over before all of it was there.
+        """
         self.pages += 1
-        self._ended = not _next(page)
+        self._ended = not (following(page) or cut)
         ids = []
         for one in objects(page, "Members"):
             alert = alert_of(one)
@@ -249,15 +276,34 @@ class _Found:
                 self._alerts.setdefault(alert.entry, alert)
                 ids.append(alert.entry)
             elif alert.log == self._log.path:
-                self._unread = self._unread or self._is_new(uri(one).rpartition("/")[2])
+                ids.append(uri(one).rpartition("/")[2])
+                self._unread = self._unread or self._is_new(ids[-1])
             elif alert.log:
                 self._others += 1
-        self.count = max(self.count, _total(page) or 0, len(self._alerts))
+        self.count = max(self.count, total_of(page) or 0, len(self._alerts), len(ids))
         if self._before is not None and self._before.entry in self._alerts:
             self.met = mark_of(self._alerts[self._before.entry]) == self._before.mark
-        self._newest_first = self._newest_first or _newest_first(ids)
+        self._newest_first = self._newest_first or newest_first(ids)
         self._past = self._past or self._is_past(ids)
-        return self._newest_first and (self._before is None or self.met or self._past)
+        return (self._newest_first and (self._before is None or self.met or self._past)) or self._enough()
+
+    def _enough(self) -> bool:
+        """Let go of what there is no room for; tell whether there is as much as can be handed on."""
+        before = self._before
+        if len(self._alerts) <= MOST_HELD:
+            return False
+        if self._newest_first:
+            self._full = True
+            return True
+        if (
+            before is not None
+            and (self.met or not before.entry or not self.began_anew(before))
+            and len(self.new()) > MOST_AT_ONCE
+        ):
+            return True
+        self.dropped += len(self._alerts) - MOST_HELD
+        self._alerts = {one.entry: one for one in self.ordered()[-MOST_HELD:]}
+        return False
 
     def _is_new(self, entry: str) -> bool:
         before = self._before.entry if self._before else ""
@@ -266,12 +312,12 @@ class _Found:
     def _is_past(self, ids: list[str]) -> bool:
         """Whether ids that count down have come below the one before: it is not there any more."""
         before = self._before.entry if self._before else ""
-        return bool(before) and bool(ids) and _numeric(before) and _numeric(ids[-1]) and int(ids[-1]) <= int(before)
+        return bool(before) and bool(ids) and numeric(before) and numeric(ids[-1]) and int(ids[-1]) <= int(before)
 
     def ordered(self) -> list[Alert]:
         """Give all that was seen, the oldest first."""
         found = list(self._alerts.values())
-        if all(_numeric(one.entry) for one in found):
+        if all(numeric(one.entry) for one in found):
             return sorted(found, key=lambda one: int(one.entry))
         if all(one.created_ns is not None for one in found):
             return sorted(found, key=lambda one: one.created_ns or 0)
@@ -285,25 +331,25 @@ class _Found:
         if self.met:
             at = next(index for index, one in enumerate(found) if one.entry == before.entry)
             return found[at + 1 :]
-        if self._began_anew(before):
+        if self.began_anew(before):
             return found
         return [one for one in found if int(one.entry) > int(before.entry)]
 
-    def _began_anew(self, before: Cursor) -> bool:
+    def began_anew(self, before: Cursor) -> bool:
         """Whether the entry before says nothing of which entries are new."""
-        if not before.entry or not _numeric(before.entry) or not all(map(_numeric, self._alerts)):
+        if not before.entry or not numeric(before.entry) or not all(map(numeric, self._alerts)):
             return True
         return before.entry in self._alerts or all(int(entry) < int(before.entry) for entry in self._alerts)
 
     def cleared(self, before: Cursor) -> bool:
         """Whether the log was emptied since: ids began anew, or there are fewer entries and none fell off its end."""
-        if self._began_anew(before):
+        if self.began_anew(before):
             return True
         return self.count < before.entries and (self._log.most is None or self.count < self._log.most)
 
     def lost(self, before: Cursor) -> int | None:
         """Give how many entries went unread; None when their ids do not count them."""
-        ids = sorted(int(entry) for entry in self._alerts if _numeric(entry))
+        ids = sorted(int(entry) for entry in self._alerts if numeric(entry))
         after = [entry for entry in ids if entry > int(before.entry)]
         if not after:
             return 0
@@ -318,71 +364,8 @@ class _Found:
         return Cursor(found[-1].entry, mark_of(found[-1]), self.count)
 
 
-def _pages(log: Log, before: Cursor | None, get: Get) -> Iterator[Resource]:
-    """Yield pages of a log, its newest among the first where the BMC can skip; all of it else, up to a limit."""
-    first = get(log.entries)
-    if first is None:
-        return
-    ids = [uri(one).rpartition("/")[2] for one in objects(first, "Members")]
-    total = _total(first)
-    if total is not None and 0 < len(ids) < total and not _newest_first(ids):
-        at = max(0, total - len(ids)) if before is None else max(0, min(before.entries, total) - 1)
-        skipped = get(f"{log.entries}?$skip={at}") if at else None
-        there = [uri(one).rpartition("/")[2] for one in objects(skipped or {}, "Members")]
-        stands = before is None or before.entry in there  # else the log has turned, and more is new
-        if skipped is not None and there and there[0] != ids[0] and stands:
-            yield _whole(skipped, get)
-            yield from _following(skipped, get)
-            return
-    yield _whole(first, get)
-    yield from _following(first, get)
-
-
-def _following(page: Resource, get: Get) -> Iterator[Resource]:
-    seen: set[str] = set()
-    while len(seen) < MOST_PAGES:
-        path = _next(page)
-        if not path or path in seen:
-            return
-        seen.add(path)
-        found = get(path)
-        if found is None:
-            return
-        page = found
-        yield _whole(page, get)
-
-
-def _next(page: Resource) -> str:
-    """Give the path of the page that follows; "" when none does."""
-    return canonical(page.get("Members@odata.nextLink")) or link(page, "Members@odata.nextLink")
-
-
-def _whole(page: Resource, get: Get) -> Resource:
-    """Give a page with its entries in it, where it only refers to them."""
-    members = [
-        one if len(one) > 1 else (get(uri(one)) or one) for one in objects(page, "Members")
-    ]  # fmt: skip
-    return {**page, "Members": members}
-
-
-def _total(page: Resource) -> int | None:
-    """Give how many entries a log says that it has; None when it does not."""
-    total = page.get("Members@odata.count")
-    return total if isinstance(total, int) and not isinstance(total, bool) and total >= 0 else None
-
-
 def _is_after(entry: str, before: str) -> bool:
-    return _numeric(entry) and _numeric(before) and int(entry) > int(before)
-
-
-def _newest_first(ids: list[str]) -> bool:
-    """Tell in which order entries come, by the first and the last whose ids are numbers."""
-    numbers = [int(one) for one in ids if _numeric(one)]
-    return len(numbers) > 1 and numbers[0] > numbers[-1]
-
-
-def _numeric(entry: str) -> bool:
-    return entry.isascii() and entry.isdecimal() and len(entry) <= 18
+    return numeric(entry) and numeric(before) and int(entry) > int(before)
 
 
 def mark_of(alert: Alert) -> str:

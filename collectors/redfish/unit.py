@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 
 _REST: Final = 0.1
 """A BMC that takes longer over a reading than there is between two rests for this share of what it took."""
+_LOGS_SHARE: Final = 0.25
+"""Logs have this share of `sweep_seconds` at least, however long sensors took."""
 _HURRY_SECONDS: Final = 5.0
 """An event has a BMC read again so long after the last reading began, at the soonest."""
 _STREAM_AGAIN: Final = 300.0
@@ -104,6 +106,8 @@ class Unit:
         self._logs = LogReader(label, mine, subject, self._board)
         self._wanted = NameFilter(exclude=config.logs_exclude)
         self._logs_due = float("-inf")
+        self._logs_read: set[str] = set()
+        """Logs that were read since all of them were due."""
         self._devices: frozenset[str] = frozenset()
         self._expected = Expected("redfish", config.expectations, EXPECTED)
         self._described_last = b""
@@ -250,11 +254,23 @@ class Unit:
                 self._reader.look_again()
 
     def _read_logs(self) -> Iterator[Item]:
+        """Yield what is new in the logs; those that the time did not suffice for come first the next time."""
+        end = max(self.began + self._config.sweep_seconds, self._clock() + _LOGS_SHARE * self._config.sweep_seconds)
+
+        def over() -> bool:
+            return self._clock() >= end
+
         for collection in self._reader.logs:
             for service in self.client.members(collection):
                 log = log_of(service, self._wanted)
-                if log is not None:
-                    yield from self._logs.read(log, self._get, self.device_of, self.heard.by_log)
+                if log is None or log.path in self._logs_read:
+                    continue
+                if over():
+                    self.client.faults.add("slow", "not all logs could be read in the time that there is")
+                    return
+                self._logs_read.add(log.path)
+                yield from self._logs.read(log, self._get, self.device_of, self.heard.by_log, over)
+        self._logs_read.clear()
         self._logs_due = self._clock() + self._config.logs_every_seconds
 
     def _get(self, path: str) -> Resource | None:

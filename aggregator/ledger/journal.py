@@ -67,7 +67,7 @@ class Written(msgspec.Struct, frozen=True, array_like=True, gc=False):
     entry: Entry
 
 
-class _Row(msgspec.Struct, array_like=True, frozen=True, gc=False):
+class _Row(msgspec.Struct, array_like=True, forbid_unknown_fields=True, frozen=True, gc=False):
     """An entry in a row of the table: its sequence follows from its place."""
 
     after_ns: int

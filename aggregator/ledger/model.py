@@ -38,7 +38,7 @@ OWN: Final = (
 """Capabilities that say where a device is and what is done with it, not what it is: kept with the device."""
 
 
-class Profile(msgspec.Struct, frozen=True, array_like=True, gc=False):
+class Profile(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, gc=False):
     """What devices of one making have in common."""
 
     kind: DeviceKind
@@ -48,7 +48,7 @@ class Profile(msgspec.Struct, frozen=True, array_like=True, gc=False):
     unsupported: list[str] = []
 
 
-class View(msgspec.Struct, array_like=True, frozen=True, gc=False):
+class View(msgspec.Struct, array_like=True, forbid_unknown_fields=True, frozen=True, gc=False):
     """A device as one collector of one publisher sees it."""
 
     publisher: str
@@ -75,7 +75,7 @@ def view_source(publisher: str, collector: str, document: str) -> str:
     return f"{publisher}\n{collector}\n{document}"
 
 
-class Taint(msgspec.Struct, array_like=True, frozen=True, gc=False):
+class Taint(msgspec.Struct, array_like=True, forbid_unknown_fields=True, frozen=True, gc=False):
     """Why a device should not be given away, or should be left."""
 
     rule: str
@@ -101,7 +101,7 @@ def mark_key(rule: str, alert: str = "") -> str:
     return f"{rule}\n{alert}" if alert else rule
 
 
-class Evidence(msgspec.Struct, array_like=True, frozen=True, gc=False):
+class Evidence(msgspec.Struct, array_like=True, forbid_unknown_fields=True, frozen=True, gc=False):
     """Why a device may be free: the last proof that it is clean."""
 
     sequence: int
@@ -114,7 +114,7 @@ class Evidence(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """The typed document, as JSON (`aggregator.ledger.evidence`)."""
 
 
-class Hold(msgspec.Struct, array_like=True, frozen=True, gc=False):
+class Hold(msgspec.Struct, array_like=True, forbid_unknown_fields=True, frozen=True, gc=False):
     """Who has a device, or had it last: kept until it is free again."""
 
     claim: str
@@ -127,7 +127,7 @@ class Hold(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """`Held.expected`."""
 
 
-class Device(msgspec.Struct, array_like=True, gc=False):
+class Device(msgspec.Struct, array_like=True, forbid_unknown_fields=True, gc=False):
     """A part in a slot of a node."""
 
     id: str
@@ -203,7 +203,7 @@ def renamed_part(part: str, old: str, new: str) -> str:
     return f"slot:{new}:{part.removeprefix(f'slot:{old}:')}" if part.startswith(f"slot:{old}:") else part
 
 
-class Node(msgspec.Struct, array_like=True, gc=False):
+class Node(msgspec.Struct, array_like=True, forbid_unknown_fields=True, gc=False):
     """A machine with an agent."""
 
     id: str
@@ -240,7 +240,7 @@ class Node(msgspec.Struct, array_like=True, gc=False):
     """When it was called silent, by the ledger's time; 0 while it is live, and where that is not known."""
 
 
-class Held(msgspec.Struct, array_like=True, frozen=True, gc=False):
+class Held(msgspec.Struct, array_like=True, forbid_unknown_fields=True, frozen=True, gc=False):
     """A device of a claim."""
 
     device: str
@@ -256,7 +256,7 @@ class Held(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """With `profile`: the GPU."""
 
 
-class Claim(msgspec.Struct, array_like=True, gc=False):
+class Claim(msgspec.Struct, array_like=True, forbid_unknown_fields=True, gc=False):
     """A lease on devices and amounts."""
 
     id: str
@@ -310,7 +310,7 @@ class Claim(msgspec.Struct, array_like=True, gc=False):
             self.amounts = {name: amounts for name, amounts in self.amounts.items() if name != old} | {new: moved}
 
 
-class Variant(msgspec.Struct, array_like=True, frozen=True):
+class Variant(msgspec.Struct, array_like=True, forbid_unknown_fields=True, frozen=True):
     """An operator's name for devices of one make (R004-3)."""
 
     name: str
@@ -333,14 +333,14 @@ class Variant(msgspec.Struct, array_like=True, frozen=True):
         )
 
 
-class Needs(msgspec.Struct, array_like=True, frozen=True):
+class Needs(msgspec.Struct, array_like=True, forbid_unknown_fields=True, frozen=True):
     """So many devices of a variant."""
 
     variant: str
     count: int
 
 
-class Package(msgspec.Struct, array_like=True, frozen=True):
+class Package(msgspec.Struct, array_like=True, forbid_unknown_fields=True, frozen=True):
     """A named bundle of needs."""
 
     name: str
@@ -348,7 +348,7 @@ class Package(msgspec.Struct, array_like=True, frozen=True):
     devices: list[Needs] = []
 
 
-class Quota(msgspec.Struct, array_like=True, frozen=True):
+class Quota(msgspec.Struct, array_like=True, forbid_unknown_fields=True, frozen=True):
     """The most that a tenant may hold: by `claims`, an amount, `devices`, or `devices:<variant>`."""
 
     tenant: str
@@ -356,7 +356,7 @@ class Quota(msgspec.Struct, array_like=True, frozen=True):
     limits: dict[str, int]
 
 
-class Tenant(msgspec.Struct, array_like=True):
+class Tenant(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
     """Who holds what; derived."""
 
     name: str
@@ -368,7 +368,7 @@ class Tenant(msgspec.Struct, array_like=True):
     """How many devices of each making (`Device.profiles`)."""
 
 
-class Sight(msgspec.Struct, array_like=True, frozen=True, gc=False):
+class Sight(msgspec.Struct, array_like=True, forbid_unknown_fields=True, frozen=True, gc=False):
     """One stay of a part in a slot, for history."""
 
     device: str

@@ -3,7 +3,7 @@
 import msgspec
 
 
-class Use(msgspec.Struct, array_like=True, frozen=True, gc=False):
+class Use(msgspec.Struct, array_like=True, forbid_unknown_fields=True, frozen=True, gc=False):
     """A device that somebody has outside Muster, as a record that was handed in says."""
 
     node: str
@@ -21,7 +21,7 @@ class Use(msgspec.Struct, array_like=True, frozen=True, gc=False):
         return f"{self.node} {self.address}"
 
 
-class UseRecord(msgspec.Struct, array_like=True):
+class UseRecord(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
     """What another scheduler's record says: every device that is in use through it."""
 
     source: str
@@ -37,7 +37,7 @@ class UseRecord(msgspec.Struct, array_like=True):
     """By place."""
 
 
-class Divergence(msgspec.Struct, array_like=True, frozen=True):
+class Divergence(msgspec.Struct, array_like=True, forbid_unknown_fields=True, frozen=True):
     """Two views of one thing that do not agree: the ledger's, and a node's or a record's."""
 
     kind: str

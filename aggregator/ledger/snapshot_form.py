@@ -20,7 +20,7 @@ class SnapshotError(ControlError):
     code = "ledger.snapshot"
 
 
-class Alike(msgspec.Struct, array_like=True, frozen=True, gc=False):
+class Alike(msgspec.Struct, array_like=True, forbid_unknown_fields=True, frozen=True, gc=False):
     """What is told in the same bytes of devices of one making in one slot, on every node that has one."""
 
     collector: str
@@ -31,7 +31,7 @@ class Alike(msgspec.Struct, array_like=True, frozen=True, gc=False):
     own: dict[str, Value]
 
 
-class ToldView(msgspec.Struct, array_like=True, frozen=True, gc=False):
+class ToldView(msgspec.Struct, array_like=True, forbid_unknown_fields=True, frozen=True, gc=False):
     """A `View`."""
 
     alike: bytes
@@ -43,7 +43,7 @@ class ToldView(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """None: the node."""
 
 
-class Stay(msgspec.Struct, array_like=True, frozen=True, gc=False):
+class Stay(msgspec.Struct, array_like=True, forbid_unknown_fields=True, frozen=True, gc=False):
     """A `Sight`; None: as the device shows now, or still there."""
 
     since: int
@@ -57,7 +57,7 @@ ToldStays = int | list[Stay]
 """A number: one, which began there, and lasts."""
 
 
-class ToldDevice(msgspec.Struct, array_like=True, frozen=True, gc=False):
+class ToldDevice(msgspec.Struct, array_like=True, forbid_unknown_fields=True, frozen=True, gc=False):
     """A `Device`, with its stays."""
 
     id: str
@@ -82,7 +82,7 @@ class ToldDevice(msgspec.Struct, array_like=True, frozen=True, gc=False):
     planned: str = ""
 
 
-class ToldNode(msgspec.Struct, array_like=True, frozen=True, gc=False):
+class ToldNode(msgspec.Struct, array_like=True, forbid_unknown_fields=True, frozen=True, gc=False):
     """A node with its devices, in the order of first sight."""
 
     node: Node

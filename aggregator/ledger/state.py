@@ -19,7 +19,7 @@ from aggregator.ledger.words import LIVE_CLAIMS, Lifecycle, Reach
 from schemas.digest import blake2b
 
 
-class Kept(msgspec.Struct, array_like=True):
+class Kept(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
     """What is kept of a state; all else is derived. The form of a snapshot."""
 
     sequence: int = 0

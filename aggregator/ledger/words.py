@@ -101,7 +101,7 @@ OUT_OF_PLACE: Final = frozenset({Lifecycle.HOST, Lifecycle.FOREIGN, Lifecycle.RE
 """Not Muster's to give, and never held by a claim."""
 
 
-class Epoch(msgspec.Struct, frozen=True, array_like=True, order=True):
+class Epoch(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, order=True):
     """Orders grants for good: a later grant has the higher one, and a restored ledger begins a new generation."""
 
     generation: int

@@ -69,13 +69,6 @@ def test_entry_of_before_it_named_all_is_read_as_it_was_written() -> None:
     assert {FREE} == {book.state.devices[one].lifecycle for one in ids if one != ids[2]}
 
 
-def test_entry_of_a_later_version_with_more_is_read() -> None:
-    """Who goes back to the version before can read its ledger: fields come last, and unknown ones are passed over."""
-    assert Invalidated("c1", "d", "w", ["e"]) == decode_entry(
-        msgspec.msgpack.encode([29, "c1", "d", "w", ["e"], "what nobody knows yet"])
-    )
-
-
 @pytest.mark.parametrize("state", ["provisioning", "over"])
 def test_claim_that_a_node_was_told_of_is_not_given_back_by_a_fact(state: str) -> None:
     book, ids = reserved()

@@ -24,7 +24,7 @@ SYNC: Final = "sync"
 _MOST_ERRORS: Final = 100
 """Lines about errors between two answers; all of them are counted."""
 _MOST_ANSWERS: Final = 64 << 10
-"""Bytes of answers that wait for one who does not read them; beyond, they are left out."""
+"""Bytes of answers that wait for the disk, or for one who does not read them; beyond, they are left out."""
 
 
 class Connection:
@@ -43,6 +43,8 @@ class Connection:
         self._most = max_line_bytes
         self._rest = bytearray()
         self._out = bytearray()
+        self._waiting = 0
+        """Bytes of `syncs`."""
         self._taken = self._refused = self._limited = self._errors = 0
 
     @property
@@ -98,19 +100,20 @@ class Connection:
         if self._errors <= _MOST_ERRORS:
             answer = f"error {line or self.line}:{error.column} {error.reason}: {text}\n"
             if self.syncs:
-                self.syncs.append(answer)  # in order
+                self._wait(answer)  # in order
             else:
                 self._say(answer)
 
     def sync(self) -> None:
         """Answer once all that was taken is on disk."""
-        self.syncs.append(self._answer("ok"))
+        self._wait(self._answer("ok"))
 
     def synced(self) -> None:
         """It is on disk: give the answers."""
         for answer in self.syncs:
             self._say(answer)
         self.syncs.clear()
+        self._waiting = 0
 
     def close_with_answer(self) -> None:
         """Say what became of it all: the pusher has written what it had."""
@@ -120,6 +123,11 @@ class Connection:
         text = f"{word} rows={self._taken} refused={self._refused} limited={self._limited}\n"
         self._taken = self._refused = self._limited = self._errors = 0
         return text
+
+    def _wait(self, answer: str) -> None:
+        if self._waiting < _MOST_ANSWERS:
+            self.syncs.append(answer)
+            self._waiting += len(answer.encode())
 
     def _say(self, text: str) -> None:
         if len(self._out) < _MOST_ANSWERS:

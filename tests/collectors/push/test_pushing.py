@@ -8,6 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from collectors.push.connection import Connection
+from collectors.push.counts import Pushers
+from collectors.push.refusal import RefusedError
+from collectors.push.tables import Budget
 from schemas.errors import StartupError
 from schemas.rows import Severity, Tally
 from schemas.verbosity import Level, RowClass
@@ -174,6 +178,22 @@ def test_pusher_that_never_reads_its_answers_is_served_all_the_same(tmp_path: Pa
             sock.sendall(b"nonsense\nsync\n" * 2000)
         assert ["accepted rows=1 refused=0 limited=0"] == running.push("my_app a=1\n")
         running.until(lambda: running.counts()["syntax"]["lines_total"] == 80_000)
+
+
+def test_answers_that_wait_for_a_disk_that_takes_nothing_are_bounded_and_in_order() -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        connection = Connection(ours, Pushers(lambda: Budget(1, 10, lambda: 0.0)).of(ME, "me"), 4096, 0.0)
+        for _ in range(200):
+            connection.sync()
+            for _ in range(100):
+                connection.refuse(RefusedError("syntax", "x" * 300), 1)
+        assert 64 << 10 <= sum(len(answer) for answer in connection.syncs) < 65 << 10
+        connection.synced()
+        connection.sync()
+        assert 1 == len(connection.syncs), "there is room again"
+        connection.write()
+        assert theirs.recv(45).startswith(b"ok rows=0 refused=0 limited=0\nerror 1:1 ")
 
 
 def test_pusher_that_goes_away_without_waiting_loses_nothing(tmp_path: Path) -> None:

@@ -53,7 +53,9 @@ class PushConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     levels: dict[str, str] = {}
     """The verbosity level of measurements, by pattern: `{ "my_app_*" = "detailed" }`; what fits none is `standard`."""
     max_rows_per_second: Annotated[float, Meta(ge=0.1, le=100_000)] = 1000.0
-    """Rows and events that one pusher may hand in, ten seconds' worth at once; more is left out, counted, and told."""
+    """Rows that one pusher may hand in, ten seconds' worth at once; more is left out, counted, and told."""
+    max_events_per_second: Annotated[float, Meta(ge=0.1, le=10_000)] = 10.0
+    """Events and devices that one pusher may hand in, counted likewise: they are large, and kept before all rows."""
     max_series: Annotated[int, Meta(ge=1, le=100_000)] = 1000
     """Series (a measurement with its tags) that one pusher may use within an hour."""
     max_line_bytes: Annotated[int, Meta(ge=256, le=256 << 10)] = 64 << 10
@@ -82,7 +84,8 @@ class PushCollector:
         self._config = config
         self._context = context
         self._levels = {pattern: level_of(word) for pattern, word in config.levels.items()}
-        self._pushers = Pushers(lambda: Budget(config.max_rows_per_second, config.max_series, time.monotonic))
+        rates = (config.max_rows_per_second, config.max_events_per_second)
+        self._pushers = Pushers(lambda: Budget(*rates, config.max_series, time.monotonic))
         self._devices: Devices | None = None
         self._listener: socket.socket | None = None
         self._halt = threading.Event()

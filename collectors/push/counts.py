@@ -21,8 +21,8 @@ REFUSED: Final = EventSpec(
 )
 LIMITED: Final = EventSpec(
     "push.limited",
-    "A pusher sent more rows than `max_rows_per_second` allows; those beyond were left out. Told at once, and then "
-    "once a minute with how many it were since.",
+    "A pusher sent more rows than `max_rows_per_second`, or more events than `max_events_per_second` allows; those "
+    "beyond were left out. Told at once, and then once a minute with how many it were since.",
     (Severity.WARNING,),
     ("pusher", "user", "rows"),
 )
@@ -118,7 +118,7 @@ class Pusher:
     def _event(self, reason: str, bad: _Bad) -> Event:
         facts: dict[str, FieldValue] = {"pusher": self.name, "user": self.user}
         if reason == RATE:
-            text = f"{self.name} pushes more rows than it may: {bad.untold} were left out"
+            text = f"{self.name} pushes more rows or events than it may: {bad.untold} were left out"
             return Event(LIMITED.type, text, Severity.WARNING, self.name, {**facts, "rows": bad.untold})
         text = f"{bad.untold} lines that {self.name} pushed were not taken ({reason}): {bad.example}"
         facts |= {"reason": reason, "lines": bad.untold, "example": bad.example}

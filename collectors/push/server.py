@@ -267,7 +267,7 @@ class Server:
         said = parse_object(text)
         pusher = connection.pusher
         event = self._event(pusher.name, pusher.user, said) if isinstance(said, EventWords) else None
-        if not pusher.budget.rate.take():
+        if not pusher.budget.events.take():
             self._limit(connection, RowClass.EVENT, Level.ESSENTIAL)
             return
         if isinstance(said, DeviceWords):

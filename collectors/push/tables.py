@@ -74,10 +74,13 @@ _Place = tuple[str, tuple[str, ...]]
 class Budget:
     """What one pusher may use."""
 
-    __slots__ = ("heads", "measurements", "rate", "series")
+    __slots__ = ("events", "heads", "measurements", "rate", "series")
 
-    def __init__(self, rows_per_second: float, most_series: int, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, rows_per_second: float, events_per_second: float, most_series: int, clock: Callable[[], float]
+    ) -> None:
         self.rate = Rate(rows_per_second, clock)
+        self.events = Rate(events_per_second, clock)
         self.series = Seen(most_series, "series of this pusher", clock)
         self.measurements = Seen(MAX_MEASUREMENTS, "measurements of this pusher", clock)
         self.heads: dict[str, _Series] = {}

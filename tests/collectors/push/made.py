@@ -19,7 +19,7 @@ def pushed_lines(data: bytes) -> bytes:
     """Push bytes twice over, as lines; give the answers. Raises nothing, whatever they are."""
     ours, theirs = socket.socketpair()
     with ours, theirs:
-        pusher = Pushers(lambda: Budget(1e6, 10, lambda: 0.0)).of("service:x", "root")
+        pusher = Pushers(lambda: Budget(1e6, 1e6, 10, lambda: 0.0)).of("service:x", "root")
         connection = Connection(ours, pusher, 4096, 0.0)
         devices = Devices(Path("/nonexistent/devices.json"), lambda: 10**18, logging.getLogger("fuzz"))
         devices.describe("service:x", "root", DeviceWords("roof"))
@@ -45,7 +45,7 @@ def pushed_lines(data: bytes) -> bytes:
 
 def _take(text: str, tables: Tables, devices: Devices) -> None:
     if not text.startswith("{"):
-        tables.add("service:x", Budget(1e6, 10, lambda: 0.0), text)
+        tables.add("service:x", Budget(1e6, 1e6, 10, lambda: 0.0), text)
         return
     said = parse_object(text)
     if isinstance(said, DeviceWords):

@@ -137,9 +137,9 @@ def test_sync_is_answered_once_the_rows_before_it_are_on_disk_and_not_before(tmp
 
 
 def test_rows_over_the_limit_are_left_out_answered_told_and_counted_as_filtered(tmp_path: Path) -> None:
-    with Running(tmp_path, max_rows_per_second=0.5) as running:
+    with Running(tmp_path, max_rows_per_second=0.5, max_events_per_second=0.1) as running:
         event = '{"event": {"type": "x.y", "message": "z"}}\n'
-        assert ["accepted rows=5 refused=0 limited=4"] == running.push("my_app a=1\n" * 7 + event * 2)
+        assert ["accepted rows=6 refused=0 limited=4"] == running.push("my_app a=1\n" * 7 + event * 3)
         assert 4 == running.counts()[""]["limited_total"]
         running.until(lambda: any(event.type == "push.limited" for event in running.events))
     assert 5 == len(running.rows)
@@ -183,7 +183,7 @@ def test_pusher_that_never_reads_its_answers_is_served_all_the_same(tmp_path: Pa
 def test_answers_that_wait_for_a_disk_that_takes_nothing_are_bounded_and_in_order() -> None:
     ours, theirs = socket.socketpair()
     with ours, theirs:
-        connection = Connection(ours, Pushers(lambda: Budget(1, 10, lambda: 0.0)).of(ME, "me"), 4096, 0.0)
+        connection = Connection(ours, Pushers(lambda: Budget(1, 1, 10, lambda: 0.0)).of(ME, "me"), 4096, 0.0)
         for _ in range(200):
             connection.sync()
             for _ in range(100):

@@ -20,6 +20,8 @@ from collectors.redfish.resource import ROOT, Resource, UnreadableError, canonic
 SESSIONS: Final = f"{ROOT}/SessionService/Sessions"
 _ELSEWHERE: Final = frozenset({301, 302, 307, 308})
 _NO_SESSIONS: Final = frozenset({400, 404, 405, 501})
+_KEEP_AGAIN_SECONDS: Final = 30.0
+"""Between attempts to write what is to outlive the process."""
 
 
 class Asking:
@@ -55,8 +57,11 @@ class Asking:
         """Sent since this was made."""
         self.root: Resource = {}
         """The service root, once it was read."""
+        self.unkept = ""
+        """Why its session and fingerprint would not outlive the process; "" when they would, or need not."""
         self._config = config
         self._keeping = keeping
+        self._keep_due = float("inf")
         self._pace, self._clock, self._sleep = pace, clock, sleep
         self._kept = keeping.load(bmc) if keeping is not None else Kept()
         self._line = Line(
@@ -111,6 +116,8 @@ class Asking:
 
     def _authorised(self, method: str, path: str, body: bytes | None, headers: dict[str, str]) -> Answer:
         """Ask as the user; a session that is over is made again, once."""
+        if self._clock() >= self._keep_due:
+            self._keep()
         if self._kept.token == "" and not self._basic and self.bmc.user:
             self._log_in()
         answer = self._send(method, path, body, {**headers, **self._credentials()})
@@ -179,8 +186,16 @@ class Asking:
             self._keep()
 
     def _keep(self) -> None:
-        if self._keeping is not None:
+        """Have what is known outlive the process. What cannot be written now is told, and tried again."""
+        if self._keeping is None:
+            return
+        try:
             self._keeping.save(self.bmc, self._kept)
+        except OSError as error:
+            self.unkept, self._keep_due = str(error), self._clock() + _KEEP_AGAIN_SECONDS
+            self.faults.add("unkept", self.unkept)
+        else:
+            self.unkept, self._keep_due = "", float("inf")
 
     # --- requests -----------------------------------------------------------------------------------------------------
 

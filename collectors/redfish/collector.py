@@ -158,6 +158,14 @@ class RedfishCollector:
             more = f" and {len(failing) - _NAMED} more" if len(failing) > _NAMED else ""
             whole = f"{len(failing)} of {len(self._bmcs)} BMCs cannot be read: {text}{more}"
             raise PartialCollectError(whole, failed=len(failing))
+        unkept = [unit for unit in self._poller.units if unit.client.unkept]
+        if unkept:
+            raise PartialCollectError(
+                f"session and certificate of {len(unkept)} of {len(self._bmcs)} BMCs cannot be written, such as"
+                f" {unkept[0].bmc.label}: {unkept[0].client.unkept}; the next start logs in anew, and with"
+                " `tls` first believes whatever certificate it is shown",
+                failed=len(unkept),
+            )
         restricted = [unit for unit in self._poller.units if unit.client.denied]
         if restricted:
             first = restricted[0]

@@ -5,13 +5,13 @@ Small files for each BMC in a folder of the collector's own, readable by the age
 """
 
 import contextlib
-import os
 import zlib
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
+from collectors._durable import replace_file
 from collectors.redfish.config import Bmc
 from schemas.device import Document
 from schemas.digest import blake2b
@@ -55,9 +55,9 @@ class Keeping:
         return kept
 
     def save(self, bmc: Bmc, kept: Kept) -> None:
-        """Keep it. What cannot be written is not kept, and the next start logs in anew."""
+        """Keep it, a fingerprint over a power loss too. Raises OSError when it cannot be written."""
         said = msgspec.json.encode(msgspec.structs.replace(kept, url=bmc.url, user=bmc.user))
-        self._write(self._path(bmc, "json"), said)
+        self._write(self._path(bmc, "json"), said, durable=bool(kept.fingerprint))
 
     def load_documents(self, bmc: Bmc) -> list[Document]:
         """Give what was described of a BMC last; nothing where that is not known."""
@@ -70,8 +70,9 @@ class Keeping:
             return []
 
     def save_documents(self, bmc: Bmc, documents: list[Document]) -> None:
-        """Keep what is described of a BMC now."""
-        self._write(self._path(bmc, "documents"), zlib.compress(msgspec.json.encode(documents), 1))
+        """Keep what is described of a BMC now. What cannot be written, the next start does not know."""
+        with contextlib.suppress(OSError):
+            self._write(self._path(bmc, "documents"), zlib.compress(msgspec.json.encode(documents), 1), durable=False)
 
     def forget(self, bmc: Bmc) -> None:
         """Keep nothing of a BMC any more."""
@@ -79,14 +80,9 @@ class Keeping:
             with contextlib.suppress(OSError):
                 self._path(bmc, what).unlink()
 
-    def _write(self, path: Path, said: bytes) -> None:
-        with contextlib.suppress(OSError):
-            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            temporary = path.with_name(path.name + ".new")
-            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(said)
-            temporary.replace(path)
+    def _write(self, path: Path, said: bytes, *, durable: bool) -> None:
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        replace_file(path, said, durable=durable)
 
     def _path(self, bmc: Bmc, what: str) -> Path:
         return self._folder / f"{blake2b(bmc.label.encode(), digest_size=12).hexdigest()}.{what}"

@@ -303,6 +303,20 @@ class TestCertificates:
         with pytest.raises(BmcUntrustedError):
             clients(other, tls="first", keeping=keeping).get(SYSTEMS)
 
+    def test_a_first_one_that_could_not_be_written_is_told_and_written_later(
+        self, simulator: Simulator, clients: Clients, tmp_path: Path
+    ) -> None:
+        bmc, _, fingerprint = self.secured(simulator, tmp_path / "one")
+        keeping, now = Keeping(tmp_path), [100.0]
+        (tmp_path / "bmcs").write_bytes(b"")  # no folder can be made there
+        client = clients(bmc, tls="first", keeping=keeping, clock=lambda: now[0])
+        assert client.get(SYSTEMS) is not None
+        assert (True, True) == ("bmcs" in client.unkept, client.faults.counts["unkept"] >= 1)
+        (tmp_path / "bmcs").unlink()
+        now[0] += 60.0
+        assert client.get(SYSTEMS) is not None
+        assert ("", fingerprint) == (client.unkept, keeping.load(client.bmc).fingerprint)
+
     def test_any_where_the_operator_says_so(self, simulator: Simulator, clients: Clients, tmp_path: Path) -> None:
         bmc, _, _ = self.secured(simulator, tmp_path)
         assert clients(bmc, tls="insecure").get(SYSTEMS) is not None

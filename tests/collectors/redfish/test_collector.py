@@ -186,6 +186,14 @@ def test_a_busy_bmc_is_left_alone_for_as_long_as_it_asks(simulator: Simulator) -
         running.until(lambda: unit.due - unit.began > 3000)
 
 
+def test_what_cannot_be_kept_for_the_next_start_is_said(simulator: Simulator, tmp_path: Path) -> None:
+    (tmp_path / "bmcs").write_bytes(b"")  # no folder can be made there
+    with Running(address(simulator.add(made("made")), "b"), state_dir=tmp_path) as running:
+        running.until(lambda: "ok" in running.states("bmc:b"))
+        with pytest.raises(PartialCollectError, match=r"such as b: .*bmcs"):
+            list(running.collector.collect())
+
+
 def test_what_the_user_may_not_read_is_said(simulator: Simulator) -> None:
     bmc = simulator.add(made("made"))
     bmc.faults.add(Status(403), path="/redfish/v1/UpdateService*")

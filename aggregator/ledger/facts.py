@@ -15,11 +15,10 @@ from typing import Final
 
 import msgspec
 
-from aggregator.ledger import bmcs, claims, conflicts, in_use, shrunk, uses
+from aggregator.ledger import bmcs, claims, conflicts, in_use, joining, shrunk, uses
 from aggregator.ledger.entries import (
     DeviceSeen,
     Entry,
-    Joined,
     NodeSeen,
     Passed,
     ProfileDefined,
@@ -102,7 +101,6 @@ def observe(state: State, sighting: Sighting, adopt: Adopt = seen_dirty) -> list
     if device is None:
         name = device_id(state, sighting, view)
         entries += _first(state, name, sighting, view, adopt)
-        entries += _parts(state, sighting.node, view, name)
     else:
         entries += _changes(device, view)
         if not outside:  # it may tell of a part that is there no more
@@ -110,7 +108,9 @@ def observe(state: State, sighting: Sighting, adopt: Adopt = seen_dirty) -> list
             entries += _passed(state, device, view)
         name = device.id
     entries += conflicts.of_view(state, name, sighting.node, view, profile, device, entries)
-    entries += _joined(state, sighting.node, view, name, device)
+    entries += joining.parts(state, sighting.node, view, name)
+    entries += joining.left_behind(state, replaced, view, name, entries)
+    entries += joining.whole(state, sighting.node, view, name, device)
     return entries
 
 
@@ -378,18 +378,3 @@ def _gone(state: State, device: Device, source: str, why: str) -> list[Entry]:
     if last:
         entries += conflicts.left_alone(state, device)
     return entries
-
-
-def _parts(state: State, node: str, view: View, name: str) -> list[Entry]:
-    """Join parts that were seen before what they are a part of."""
-    apart = [state.devices[part] for part in state.found.apart.get((node, view.source))]
-    return [Joined(part.id, name) for part in sorted(apart, key=lambda part: part.first)]
-
-
-def _joined(state: State, node: str, view: View, name: str, device: Device | None) -> list[Entry]:
-    if not view.parent:
-        return []
-    parent = state.found.by_source.get((node, view_source(view.publisher, view.collector, view.parent)))
-    if parent is None or parent == name or (device is not None and device.parent == parent):
-        return []
-    return [Joined(name, parent)]

@@ -8,7 +8,7 @@ from aggregator.ledger.asks import Ask, Pick, objections
 from aggregator.ledger.entries import NodeRun, Passed
 from aggregator.ledger.facts import withdraw
 from aggregator.ledger.model import Device, view_source
-from aggregator.ledger.words import CONFLICT, Lifecycle, Reach
+from aggregator.ledger.words import CONFLICT, ClaimState, Lifecycle, Reach
 from collectors.simulated import default_fleet
 from schemas.device import DeviceKind, Document, Part, Slot, Value
 from tests.aggregator.ledger.worlds import Book, begin, document
@@ -192,6 +192,41 @@ def test_a_part_finds_what_it_is_a_part_of_in_whatever_order_they_are_seen(book:
         see(book, one)
     found = {device.kind: device for device in book.state.devices.values()}
     assert found[DeviceKind.NIC].id == found[DeviceKind.VF].parent
+
+
+def test_a_part_finds_what_was_known_before_by_another_collectors_word_alone(book: Book) -> None:
+    """The bus tells of the drive, then its own collector of a name space, and of the drive last."""
+    drive = see(book, document(DeviceKind.NVME, ADDRESS, serial="S1"))
+    space = Document("nvme:S1/1", DeviceKind.NVME_NAMESPACE, ["nvme:S1/1"], "nvme:S1", part=Part(vendor="Acme"))
+    part = see(book, space, collector="nvme")
+    assert "" == part.parent
+    see(
+        book,
+        msgspec.structs.replace(document(DeviceKind.NVME, ADDRESS, serial="S1"), device="nvme:S1"),
+        collector="nvme",
+    )
+    assert drive.id == part.parent
+
+
+def test_functions_of_a_port_that_was_replaced_are_the_new_ones_at_once(book: Book) -> None:
+    """Nobody gets the new port whole while a claim has a function of it, whether or not that is described anew."""
+    old = see(book, document(DeviceKind.NIC, ADDRESS, serial="N1"))
+    functions = [see(book, document(DeviceKind.VF, f"0000:01:00.{at}", parent=f"pci:{ADDRESS}")) for at in range(1, 5)]
+    for device in functions:
+        book.decide(cleaning.attest(book.state, device.id, "op", "new"))
+    claimed, promised, _, away = functions
+    for device, claim in ((claimed, "c1"), (promised, "c2")):
+        book.decide(claims.grant(book.state, Ask("t1", "vm", [Pick(device.id)]), claim))
+    book.decide(claims.provision(book.state, "c1"))
+    gone(book, away)
+    new = see(book, document(DeviceKind.NIC, ADDRESS, serial="N2"))
+    assert [new.id] * 3 + [old.id] == [device.parent for device in functions]
+    lifecycles = [Lifecycle.PROVISIONING, Lifecycle.DIRTY, Lifecycle.DIRTY, Lifecycle.FREE]
+    assert lifecycles == [device.lifecycle for device in functions]
+    assert ClaimState.INVALID is book.state.claims["c2"].state
+    book.decide(cleaning.attest(book.state, new.id, "op", "new"))
+    reasons = [one.reason for one in objections(book.state, Ask("t2", "vm", [Pick(new.id)]))]
+    assert ["relation.excludes"] == reasons
 
 
 def test_the_same_document_again_changes_nothing(book: Book) -> None:

@@ -19,6 +19,7 @@ from collectors.redfish.naming import bmc_id
 from collectors.redfish.readings import Seen
 from collectors.redfish.resource import Resource, kind
 from collectors.redfish.sensors import Sensors
+from collectors.redfish.series import MOST, Series
 from collectors.redfish.tree import Walk
 from collectors.redfish.trunk import Trunk
 from schemas.device import Document
@@ -40,6 +41,7 @@ class Reader:
         self._config = config
         self._clock = clock
         self._sensors = Sensors(client)
+        self._series = Series()
         self._board: Board | None = None
         self._walk: Walk | None = None
         self._trunk = Trunk()
@@ -78,17 +80,27 @@ class Reader:
         if walk is not None and not walk.framed:
             walk.go_on(lambda: walk.framed or over())
         if self._board is not None:
-            yield from self._sensors.read(seen, over)
+            yield from self._limited(self._sensors.read(seen, over))
         elif walk is not None and walk.framed:
-            yield from self._sensors.survey(walk.collections["Sensors"], walk.collections["MetricReports"], seen)
-            with _opening:
-                self._board = Board(self.client, self._trunk, self._sensors.names)
+            found, reports = walk.collections["Sensors"], walk.collections["MetricReports"]
+            yield from self._limited(self._sensors.survey(found, reports, seen, over))
+            if self._sensors.planned:
+                with _opening:
+                    self._board = Board(self.client, self._trunk, self._sensors.names)
             self.logs = walk.collections["LogServices"]
         if self._board is not None:
-            yield from self._board.read(seen)
+            yield from self._limited(self._board.read(seen))
         yield self._account(len(seen), self._clock() - began)
-        if walk is not None and walk.go_on(over):
+        if walk is not None and self._board is not None and walk.go_on(over):
             self._finish(walk, began)
+
+    def _limited(self, rows: Iterator[Reading]) -> Iterator[Reading]:
+        """Yield rows without those of more series than one BMC may have."""
+        for row in rows:
+            if self._series.admit(row):
+                yield row
+            else:
+                self.client.faults.add("flood", f"more than {MOST} series")
 
     @property
     def machine(self) -> tuple[Resource, Resource]:

@@ -5,7 +5,8 @@ lists the sensors of all its parts) the fewest that show every sensor; where mem
 metric reports that hold many of them; and each sensor that is left, one by one, but for those that are absent.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator
 from typing import Final
 
 import msgspec
@@ -15,11 +16,13 @@ from collectors.redfish.client import Client, is_whole
 from collectors.redfish.readings import Seen, read_sensor, rows_of, sensor_row
 from collectors.redfish.readings_parts import plain_name
 from collectors.redfish.resource import Resource, text, uri
+from collectors.redfish.series import MOST
 from collectors.redfish.units import Sense, sense_of
 from schemas.rows import Reading
 
 _WORTH: Final = 4
 """Sensors that a metric report must save requests for."""
+_SLOW: Final = ("slow", "not all sensors could be read in the time that there is")
 
 
 class _Source(msgspec.Struct, frozen=True):
@@ -31,6 +34,19 @@ class _Source(msgspec.Struct, frozen=True):
     single: bool = False
 
 
+class _Survey:
+    """How far a look at everything has come."""
+
+    def __init__(self, left: deque[str]) -> None:
+        self.left = left
+        """Collections that are left."""
+        self.known: set[str] = set()
+        self.whole: dict[str, set[str]] = {}
+        """The members of each collection that came with them."""
+        self.single: dict[str, Sense] = {}
+        """Sensors that were had one by one."""
+
+
 class Sensors:
     """The sensors of one BMC."""
 
@@ -40,44 +56,83 @@ class Sensors:
         self._sources: list[_Source] = []
         self._next = 0
         self._times: dict[str, str] = {}
+        self._survey: _Survey | None = None
         self.names: set[str] = set()
         """What the sensors are called, by `plain_name`, as of the plan; emptied by who needs it no more."""
 
-    def survey(self, collections: Iterable[str], reported: Iterable[str], seen: dict[str, Seen]) -> Iterator[Reading]:
+    @property
+    def planned(self) -> bool:
+        """Whether no survey waits to be gone on with."""
+        return self._survey is None
+
+    def survey(
+        self,
+        collections: Iterable[str],
+        reported: Iterable[str],
+        seen: dict[str, Seen],
+        until: Callable[[], bool] = lambda: False,
+    ) -> Iterator[Reading]:
         """Read everything there is and plan the next readings; `seen` takes what was read. Raises BmcError.
 
-        `collections`: paths of collections of sensors. `reported`: of collections of metric reports.
+        `collections`: paths of collections of sensors. `reported`: of collections of metric reports. What is left
+        when `until` says so, or an error comes, is gone on with the next time; `planned` tells whether it ended.
         """
-        whole: dict[str, set[str]] = {}
-        single: dict[str, Sense] = {}
-        known: set[str] = set()
-        self.names = set()
-        for path in collections:
-            listed = list(self._client.listing(path))
-            members = {uri(one) for one in listed}
-            if listed and all(map(is_whole, listed)):
-                whole[path] = members
-            for one in listed:
-                sensor = self._new(one, known)
-                if sensor is None:
-                    continue
-                self.names.add(plain_name(text(sensor, "Name")))
-                if not is_whole(one) and read_sensor(sensor, self._client.faults) is not None:
-                    single[uri(sensor)] = sense_of(sensor)
-                yield from rows_of(self._label, [sensor], self._client.faults, seen)
+        if self._survey is None:
+            self._survey = _Survey(deque(collections))
+            self.names = set()
+        survey = self._survey
+        while survey.left:
+            if not (yield from self._look_at(survey.left[0], survey, seen, until)):
+                return
+            survey.left.popleft()
+        whole = survey.whole
         self._sources = [_Source(path) for path in _cover(whole)]
         shown = set().union(*(whole[one.path] for one in self._sources))
-        left = {path: sense for path, sense in single.items() if path not in shown}
+        left = {path: sense for path, sense in survey.single.items() if path not in shown}
         if len(left) >= _WORTH:
             self._sources += self._useful_reports(reported, left)
         self._sources += [_Source(path, single=True) for path in left]
         self._next = 0
+        self._survey = None
+
+    def _look_at(
+        self, path: str, survey: "_Survey", seen: dict[str, Seen], until: Callable[[], bool]
+    ) -> Generator[Reading, None, bool]:
+        """Read one collection, page by page: a whole one may be large. Gives whether it came to its end."""
+        members: set[str] = set()
+        all_whole = True
+        for one in self._client.listing(path):
+            members.add(uri(one))
+            all_whole = all_whole and is_whole(one)
+            if uri(one) in survey.known:
+                continue
+            if until():
+                self._client.faults.add(*_SLOW)
+                return False
+            if len(survey.known) >= MOST:
+                self._client.faults.add("flood", f"more than {MOST} sensors")
+                members.discard(uri(one))
+                break
+            sensor = one if is_whole(one) else self._client.get(uri(one))
+            survey.known.add(uri(one))
+            if sensor is None:
+                continue
+            self.names.add(plain_name(text(sensor, "Name")))
+            if not is_whole(one) and read_sensor(sensor, self._client.faults) is not None:
+                survey.single[uri(sensor)] = sense_of(sensor)
+            yield from rows_of(self._label, [sensor], self._client.faults, seen)
+        if members and all_whole:
+            survey.whole[path] = members
+        return True
 
     def read(self, seen: dict[str, Seen], until: Callable[[], bool]) -> Iterator[Reading]:
         """Read as planned; what is left when `until` says so comes first the next time. Raises BmcError."""
         for _ in range(len(self._sources)):
             if until():
-                self._client.faults.add("slow", "not all sensors could be read in the time that there is")
+                self._client.faults.add(*_SLOW)
+                return
+            if len(seen) >= MOST:
+                self._client.faults.add("flood", f"more than {MOST} sensors")
                 return
             source = self._sources[self._next % len(self._sources)]
             self._next = (self._next + 1) % len(self._sources)
@@ -106,13 +161,6 @@ class Sensors:
             elif fresh and path not in seen:
                 seen[path] = Seen(senses[path], value)
                 yield sensor_row(self._label, path, seen[path])
-
-    def _new(self, one: Resource, known: set[str]) -> Resource | None:
-        """Give a sensor that no other collection has shown, whole; None for any other."""
-        if uri(one) in known:
-            return None
-        known.add(uri(one))
-        return one if is_whole(one) else self._client.get(uri(one))
 
     def _useful_reports(self, reported: Iterable[str], left: dict[str, Sense]) -> list[_Source]:
         """Choose reports that save requests, and take what they hold out of `left`."""

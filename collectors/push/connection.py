@@ -90,11 +90,13 @@ class Connection:
         """Count something that was one too many."""
         self._limited += 1
         self.pusher.limit()
+        self.pusher.budget.patience.owe()
 
     def refuse(self, error: RefusedError, line: int = 0) -> None:
         """Count a line that was not taken, the last one if none is told, and say so."""
         self._refused += 1
         self._errors += 1
+        self.pusher.budget.patience.owe()
         text = "".join(char if char.isprintable() else " " for char in error.text)
         self.pusher.refused(error.reason, text[:300])
         if self._errors <= _MOST_ERRORS:

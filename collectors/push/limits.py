@@ -25,14 +25,22 @@ class Rate:
 
     def take(self) -> bool:
         """Take one row; False when it is one too many."""
+        if not self.ready():
+            return False
+        self._left -= 1
+        return True
+
+    def owe(self) -> None:
+        """Take one row though it may be one too many: as many later ones have to wait."""
+        self._left -= 1
+
+    def ready(self) -> bool:
+        """Tell whether one more may be taken."""
         if self._left < 1:
             now = self._clock()
             self._left = min(self._left + (now - self._at) * self._per_second, self._per_second * BURST_SECONDS)
             self._at = now
-            if self._left < 1:
-                return False
-        self._left -= 1
-        return True
+        return self._left >= 1
 
 
 class Seen:

@@ -1,6 +1,8 @@
 """The socket and its connections: one thread waits, reads, hands on, and answers.
 
-A pusher that is faster than the node takes waits: its socket fills. One that does not read its answers loses them.
+A pusher that is faster than the node takes waits: its socket fills. So does one whose lines are not taken, when they
+are very many: to refuse them costs a thread that all pushers and the other receivers share. One that does not read its
+answers loses them.
 """
 
 import contextlib
@@ -70,6 +72,8 @@ class Server:
         self._connections: dict[Connection, Peer] = {}
         self._leaving: dict[Connection, float] = {}
         """Those that have had their last answer, and until when it may be read."""
+        self._paused: set[Connection] = set()
+        """Those that are not read now: too many lines of their pushers were not taken."""
         self._events: list[Item] = []
         self._limited: dict[tuple[RowClass, Level], int] = {}
         self._emit_at = 0.0
@@ -80,6 +84,9 @@ class Server:
     def turn(self, emit: Emit, wait: float = _WAIT_SECONDS) -> None:
         """Wait for something, take it, and hand on what is due. Raises what `emit` raises."""
         now = self._clock()
+        for connection in [one for one in self._paused if one.pusher.budget.patience.ready()]:
+            self._paused.discard(connection)
+            self._await(connection)
         if self._gathered:
             wait = max(0.0, min(wait, self._emit_at - now))
         gathered = self._gathered
@@ -198,6 +205,8 @@ class Server:
                     self._take(connection, text.rstrip("\r"))
                 except RefusedError as error:
                     connection.refuse(error, number)
+        if not (connection.ended or connection.pusher.budget.patience.ready()):
+            self._paused.add(connection)
         self._write(connection)
 
     def _write(self, connection: Connection) -> None:
@@ -213,7 +222,8 @@ class Server:
 
     def _await(self, connection: Connection) -> None:
         """Wait for what can come next: more lines, or room for answers, or neither."""
-        events = (0 if connection.ended else selectors.EVENT_READ) | (selectors.EVENT_WRITE if connection.unsent else 0)
+        deaf = connection.ended or connection in self._paused
+        events = (0 if deaf else selectors.EVENT_READ) | (selectors.EVENT_WRITE if connection.unsent else 0)
         sock = connection.sock
         known = sock in self._selector.get_map()
         if known and events:
@@ -227,7 +237,7 @@ class Server:
         """Do both: which of the two it was does not matter."""
         if connection not in self._connections:
             return  # closed to make room, in this very turn
-        if connection.ended:
+        if connection.ended or connection in self._paused:
             self._write(connection)
         else:
             self._read(connection)
@@ -236,6 +246,7 @@ class Server:
         if self._connections.pop(connection, None) is None:
             return
         self._leaving.pop(connection, None)
+        self._paused.discard(connection)
         connection.pusher.connections -= 1
         with contextlib.suppress(KeyError, ValueError):
             self._selector.unregister(connection.sock)

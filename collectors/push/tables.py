@@ -22,6 +22,8 @@ MAX_COLUMNS: Final = 128
 """Fields of one measurement, tags not counted."""
 MAX_TAG: Final = 255
 """Characters of a tag's value."""
+LOST_LINES_PER_SECOND: Final = 10_000.0
+"""Of lines that are not taken so many are read of one pusher, ten seconds' worth at once; beyond, it waits."""
 _HEADS: Final = 4096
 """Heads of lines that are remembered with what they mean, of one pusher."""
 _AGAIN: Final = 600.0
@@ -74,13 +76,15 @@ _Place = tuple[str, tuple[str, ...]]
 class Budget:
     """What one pusher may use."""
 
-    __slots__ = ("events", "heads", "measurements", "rate", "series")
+    __slots__ = ("events", "heads", "measurements", "patience", "rate", "series")
 
     def __init__(
         self, rows_per_second: float, events_per_second: float, most_series: int, clock: Callable[[], float]
     ) -> None:
         self.rate = Rate(rows_per_second, clock)
         self.events = Rate(events_per_second, clock)
+        self.patience = Rate(LOST_LINES_PER_SECOND, clock)
+        """For lines that are refused or left out: they cost a thread that others share."""
         self.series = Seen(most_series, "series of this pusher", clock)
         self.measurements = Seen(MAX_MEASUREMENTS, "measurements of this pusher", clock)
         self.heads: dict[str, _Series] = {}

@@ -4,6 +4,7 @@ import os
 import pwd
 import socket
 import stat
+import time
 from pathlib import Path
 
 import pytest
@@ -178,6 +179,20 @@ def test_pusher_that_never_reads_its_answers_is_served_all_the_same(tmp_path: Pa
             sock.sendall(b"nonsense\nsync\n" * 2000)
         assert ["accepted rows=1 refused=0 limited=0"] == running.push("my_app a=1\n")
         running.until(lambda: running.counts()["syntax"]["lines_total"] == 80_000)
+
+
+def test_pusher_of_very_many_lines_that_are_not_taken_waits_and_then_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("collectors.push.tables.LOST_LINES_PER_SECOND", 4000.0)
+    monkeypatch.setattr("collectors.push.limits.BURST_SECONDS", 0.1)
+    with Running(tmp_path) as running, running.connect() as sock:
+        began = time.monotonic()
+        sock.sendall(b"nonsense\n" * 10_000 + b"my_app a=1\nsync\n")
+        answers = [line_of(sock) for _ in range(101)]
+        assert "ok rows=1 refused=10000 limited=0" == answers[-1]
+        assert time.monotonic() - began > 0.5, "what is beyond 64 KiB was not read at once"
+    assert 1 == len(running.rows)
 
 
 def test_answers_that_wait_for_a_disk_that_takes_nothing_are_bounded_and_in_order() -> None:

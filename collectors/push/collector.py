@@ -2,7 +2,7 @@
 
 Lines, not HTTP: `echo 'my_app depth=5i' | socat - UNIX:/run/muster/push.sock` needs no library in any language, and
 what is not there cannot be attacked. Which lines there are, and what is answered: `collectors.push.connection`. A row
-is filed under its pusher, as a device of this node: nobody can speak for another program or another node.
+is filed under its pusher, as a device of this node: no line says otherwise. What that is worth: `collectors.push.peer`.
 """
 
 import contextlib

@@ -31,6 +31,8 @@ def peer_of(sock: socket.socket, root: Path = Path("/")) -> Peer:
     """Tell who connected. Raises OSError when the socket is not connected.
 
     The user is the kernel's word. Service and container are where that process is now: told for order, not for safety.
+    A process may move within what its user was given: to another service of that user, or, in a service with
+    `Delegate=yes`, to a cgroup that it has called after a container.
     """
     pid, uid, _ = _CREDENTIALS.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size))
     user = user_name(uid, root)

@@ -46,14 +46,21 @@ _SPELLED: Final = {
 
 
 class _Measurement:
-    """What is known of one measurement of this node."""
+    """What is known of one measurement of this node; for all pushers, as the store has one type for each field."""
 
-    __slots__ = ("level", "tags", "types")
+    __slots__ = ("first", "level", "tags", "types")
 
     def __init__(self, level: Level) -> None:
         self.level = level
         self.types: dict[str, tuple[Level, ValueType]] = {}
         self.tags: set[str] = set()
+        self.first: dict[str, str] = {}
+        """Who pushed a field or tag first, and so made it what it is."""
+
+    def by(self, name: str, pusher: str) -> str:
+        """Give who made a field or tag what it is, as the end of a refusal; "" for the pusher itself."""
+        first = self.first.get(name, pusher)
+        return "" if first == pusher else f" (by {first})"
 
 
 class _Series:
@@ -130,7 +137,7 @@ class Tables:
         series = budget.heads.get(line.head)
         if series is None or self._clock() - series.used_at > _AGAIN:
             series = self._series(pusher, budget, line)
-        cells = self._cells(series, line, text)
+        cells = self._cells(pusher, series, line, text)
         if not budget.rate.take():
             return series.measurement.level
         self._last_ns = max(self._wall_ns(), self._last_ns + 1)
@@ -168,7 +175,7 @@ class Tables:
             self._names.measurement(name, line.offset + 1)
         device, tags = self._device(pusher, line, tags)
         attributes = tuple(key for key, _ in tags)
-        self._check_tags(line, tags, measurement)
+        self._check_tags(pusher, line, tags, measurement)
         budget.measurements.use(name, line.offset + 1)
         self._used.use(name, line.offset + 1)
         budget.series.use((name, device, tags), line.offset + 1)
@@ -176,7 +183,9 @@ class Tables:
             if len(self._known) >= 2 * MAX_TABLES:  # most of them were not used for an hour
                 self._known = {one: found for one, found in self._known.items() if one in self._used}
             measurement = self._known[name] = _Measurement(self.level_of(name))
-        measurement.tags.update(attributes)
+        for key in set(attributes) - measurement.tags:
+            measurement.tags.add(key)
+            measurement.first[key] = pusher
         series = _Series(name, measurement, attributes, (device, *(value for _, value in tags)))
         series.used_at = self._clock()
         if len(budget.heads) >= _HEADS:
@@ -193,18 +202,19 @@ class Tables:
         column = line.offset + line.head.find("device=") + 1
         return self._devices.id_of(pusher, named, column), tuple(tag for tag in tags if tag[0] != "device")
 
-    def _check_tags(self, line: Line, tags: Tags, measurement: _Measurement | None) -> None:
+    def _check_tags(self, pusher: str, line: Line, tags: Tags, measurement: _Measurement | None) -> None:
         if len(tags) > MAX_ATTRIBUTES:
             raise RefusedError(CARDINALITY, f"{len(tags)} tags: {MAX_ATTRIBUTES} at most", line.offset + 1)
         for key, value in tags:
             column = line.offset + line.head.find(f",{key}=") + 2
             check_column(key, "tag", column)
             if measurement is not None and key in measurement.types:
-                raise RefusedError(TYPE, f"{key!r} was a field of this measurement before", column)
+                by = measurement.by(key, pusher)
+                raise RefusedError(TYPE, f"{key!r} was a field of this measurement before{by}", column)
             if len(value) > MAX_TAG or not value.isprintable():
                 raise RefusedError(VALUE, f"the tag {key!r} has more than {MAX_TAG} characters, or unseen ones", column)
 
-    def _cells(self, series: _Series, line: Line, text: str) -> list[tuple[str, FieldValue]]:
+    def _cells(self, pusher: str, series: _Series, line: Line, text: str) -> list[tuple[str, FieldValue]]:
         """Give the fields as cells. A field that is new gets its type when the whole line is sound."""
         measurement = series.measurement
         types, fresh = measurement.types, dict[str, tuple[Level, ValueType]]()
@@ -215,11 +225,12 @@ class Tables:
                 column = _column(text, name)
                 check_column(name, "field", column)
                 if name in measurement.tags:
-                    raise RefusedError(TYPE, f"{name!r} was a tag of this measurement before", column)
+                    by = measurement.by(name, pusher)
+                    raise RefusedError(TYPE, f"{name!r} was a tag of this measurement before{by}", column)
                 fresh[name] = (measurement.level, kind)
             elif known[1] is not kind:
-                spelled = _SPELLED[known[1]]
-                raise RefusedError(TYPE, f"the field {name!r} was before {spelled}", _column(text, name))
+                spelled, by = _SPELLED[known[1]], measurement.by(name, pusher)
+                raise RefusedError(TYPE, f"the field {name!r} was before{by} {spelled}", _column(text, name))
         cells: list[tuple[str, FieldValue]] = list(line.fields)
         if line.time_ns is not None:
             if not _FIRST_NS <= line.time_ns <= _LAST_NS:
@@ -234,6 +245,7 @@ class Tables:
                     CARDINALITY, f"{series.name} has {MAX_COLUMNS} fields: no more", _column(text, next(iter(fresh)))
                 )
             types.update(fresh)
+            measurement.first.update(dict.fromkeys(fresh, pusher))
         return cells
 
 

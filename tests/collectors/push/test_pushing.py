@@ -1,5 +1,6 @@
 """What happens to what a program pushes, and what it is answered."""
 
+import logging
 import os
 import pwd
 import socket
@@ -11,8 +12,10 @@ import pytest
 
 from collectors.push.connection import Connection
 from collectors.push.counts import Pushers
+from collectors.push.devices import Devices
+from collectors.push.names import Names
 from collectors.push.refusal import RefusedError
-from collectors.push.tables import Budget
+from collectors.push.tables import Budget, Tables
 from schemas.errors import StartupError
 from schemas.rows import Severity, Tally
 from schemas.verbosity import Level, RowClass
@@ -193,6 +196,27 @@ def test_pusher_of_very_many_lines_that_are_not_taken_waits_and_then_goes_on(
         assert "ok rows=1 refused=10000 limited=0" == answers[-1]
         assert time.monotonic() - began > 0.5, "what is beyond 64 KiB was not read at once"
     assert 1 == len(running.rows)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "text"),
+    [
+        ("my_app a=1", "my_app a=1i", "the field 'a' was before (by service:one) a number: write 5 or 5.0"),
+        ("my_app,way=x a=1", "my_app way=1", "'way' was a tag of this measurement before (by service:one)"),
+        ("my_app way=1", "my_app,way=x a=1", "'way' was a field of this measurement before (by service:one)"),
+    ],
+)
+def test_refusal_of_another_type_says_who_was_first(tmp_path: Path, first: str, second: str, text: str) -> None:
+    devices = Devices(tmp_path / "devices.json", lambda: 10**18, logging.getLogger("test"))
+    tables = Tables(Names(), devices, {}, clock=lambda: 0.0, wall_ns=lambda: 10**18)
+    one, two = (Budget(10, 10, 10, lambda: 0.0) for _ in range(2))
+    tables.add("service:one", one, first)
+    with pytest.raises(RefusedError) as caught:
+        tables.add("service:two", two, second)
+    assert text == caught.value.text
+    with pytest.raises(RefusedError) as caught:
+        tables.add("service:one", one, second)
+    assert text.replace(" (by service:one)", "") == caught.value.text
 
 
 def test_answers_that_wait_for_a_disk_that_takes_nothing_are_bounded_and_in_order() -> None:

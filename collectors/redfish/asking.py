@@ -106,6 +106,10 @@ class Asking:
         finally:
             self._line.close()
 
+    def keep_no_more(self) -> None:
+        """Write nothing any more of what outlives the process."""
+        self._keeping, self._keep_due, self.unkept = None, float("inf"), ""
+
     def close(self) -> None:
         """Close the connection; the session stays. Safe twice."""
         self._line.close()

@@ -217,12 +217,18 @@ class RedfishCollector:
         changed = [label for label, bmc in self._bmcs.items() if wanted.get(label) != bmc]
         gone = self._poller.remove(changed)
         for unit in gone:
-            if unit.bmc.label not in wanted:
+            new = wanted.get(unit.bmc.label)
+            if new is None:
                 threading.Thread(target=_part_with, args=(unit, self._keeping), daemon=True).start()
                 self._poller.put([unit.nothing_there()])
-        new = [self._unit(bmc) for label, bmc in wanted.items() if self._bmcs.get(label) != bmc]
+                continue
+            unit.client.keep_no_more()  # what is kept by its name is the new one's
+            goes_on = self._keeping is not None and (new.url, new.user) == (unit.bmc.url, unit.bmc.user)
+            if not goes_on:
+                threading.Thread(target=unit.part, daemon=True).start()
+        units = [self._unit(bmc) for label, bmc in wanted.items() if self._bmcs.get(label) != bmc]
         self._bmcs = wanted
-        threading.Thread(target=_begin, args=(self._poller, new), name="redfish list", daemon=True).start()
+        threading.Thread(target=_begin, args=(self._poller, units), name="redfish list", daemon=True).start()
 
     def _callbacks(self, poller: Poller) -> "Callbacks":
         from collectors.redfish.callbacks import Callbacks, context_of  # most have no use for a server

@@ -93,6 +93,8 @@ class Poller:
             left = set(gone)
             for unit in gone:
                 unit.removed = True
+                if unit not in self._busy:  # else it is closed when that reading ends
+                    unit.client.close()
             self._heap = [one for one in self._heap if one[2] not in left]
             heapq.heapify(self._heap)
             return gone

@@ -2,6 +2,7 @@
 
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -268,6 +269,43 @@ def test_nothing_is_left_behind_at_a_bmc_that_is_read_no_more(simulator: Simulat
         running.until(lambda: not mute.events.subscriptions, "the end of the subscription")
         running.until(lambda: not heard.events.streams, "the end of the stream")
         running.until(lambda: not (heard.sessions.open() or mute.sessions.open()), "the end of the sessions")
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_nothing_is_left_behind_where_another_bmc_takes_a_name(
+    simulator: Simulator, tmp_path: Path, *, kept: bool
+) -> None:
+    before, after = simulator.add(made("made")), simulator.add(made("made"))
+    for bmc in (before, after):
+        bmc.change("/redfish/v1/EventService", ServerSentEventUri=None)
+    file = tmp_path / "bmcs.toml"
+    options: dict[str, Any] = {"file": str(file), "user": before.user, "password": before.password}
+    state_dir = tmp_path if kept else None
+    file.write_text(f'[[bmcs]]\nname = "b"\naddress = "{before.url}"\n')
+    with Running(callback_listen=f"127.0.0.1:{free_port()}", state_dir=state_dir, **options) as running:
+        running.until(lambda: before.events.subscriptions)
+        seen = len(running.states("bmc:b"))
+        running.until(lambda: len(running.states("bmc:b")) > seen + 1, "a reading after its answer")
+        file.write_text(f'[[bmcs]]\nname = "b"\naddress = "{after.url}" # another\n')
+        list(running.collector.collect())
+        running.until(lambda: not before.events.subscriptions, "the end of the subscription")
+        running.until(lambda: not before.sessions.open(), "the end of the session")
+        running.until(lambda: after.events.subscriptions)
+    with Running(state_dir=state_dir, **options) as running:  # what is kept is the new one's, untouched by the old one
+        running.until(lambda: "ok" in running.states("bmc:b"))
+    assert (1 if kept else 2) == after.sessions.made
+
+
+def test_a_session_goes_on_where_nothing_but_the_password_changed(simulator: Simulator, tmp_path: Path) -> None:
+    bmc, file = simulator.add(made("made")), tmp_path / "bmcs.toml"
+    file.write_text(f'[[bmcs]]\nname = "b"\naddress = "{bmc.url}"\n')
+    with Running(file=str(file), state_dir=tmp_path, user=bmc.user, password=bmc.password) as running:
+        running.until(lambda: "ok" in running.states("bmc:b"))
+        file.write_text(f'[[bmcs]]\nname = "b"\naddress = "{bmc.url}"\npassword = "another"\n')
+        list(running.collector.collect())
+        seen = len(running.states("bmc:b"))
+        running.until(lambda: len(running.states("bmc:b")) > seen + 1)
+        assert (1, {"ok"}) == (bmc.sessions.made, set(running.states("bmc:b")))
 
 
 def test_where_no_bmc_is_named_nothing_is_started(tmp_path: Path) -> None:

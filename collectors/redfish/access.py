@@ -59,6 +59,11 @@ class Access:
         self.reason = ""
         """Why the latest came to nothing; "" when it did not."""
 
+    @property
+    def lost(self) -> bool:
+        """Whether it was told that the BMC cannot be read, and not yet that it can again."""
+        return bool(self._told)
+
     def worked(self, denied: list[str]) -> Iterator[Event]:
         """Take note of a reading; `denied`: what the user may not read."""
         if self._told:

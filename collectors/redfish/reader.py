@@ -28,6 +28,8 @@ from schemas.rows import FieldValue, Reading
 _MEASURED: Final = frozenset({"EnvironmentMetrics", "LeakDetector", "PowerSupplyMetrics", "ThermalMetrics"})
 """Schemas that readings are planned by, beside those of documents."""
 _KEPT: Final = KEPT | _MEASURED
+_SETTLE: Final = 300.0
+"""Seconds after a BMC is back for which what it says it has not may only not be there yet."""
 _opening = threading.Lock()
 """Held while documents are made: the resources of one machine at a time are decoded."""
 
@@ -46,6 +48,10 @@ class Reader:
         self._walk: Walk | None = None
         self._trunk = Trunk()
         self._walk_due = float("-inf")
+        self._unsettled = False
+        """Whether the walk began while the BMC may not have had everything yet."""
+        self._settled = float("-inf")
+        """When it will have, by the clock."""
         self.logs: list[str] = []
         """Where its collections of logs are."""
         self.stream = ""
@@ -63,6 +69,12 @@ class Reader:
         """Have the next reading look at what there is: something has changed."""
         self._walk_due = float("-inf")
 
+    def restarted(self) -> None:
+        """Begin anew with the next reading, and once more when all must be there: the BMC is booting, or has booted."""
+        self._walk, self.found = None, None
+        self._walk_due = float("-inf")
+        self._settled = self._clock() + _SETTLE
+
     def read(self) -> Iterator[Reading]:
         """Read once. Raises BmcError; what was yielded before stands."""
         began = self._clock()
@@ -74,8 +86,9 @@ class Reader:
 
         if self._walk is None and began >= self._walk_due:
             self.client.start_over()
+            self._sensors.start_over()
             self._trunk, self._board, self.stream, self.subscriptions = Trunk(), None, "", ""
-            self._walk = Walk(self.client, self._take)
+            self._walk, self._unsettled = Walk(self.client, self._take), began < self._settled
         walk = self._walk
         if walk is not None and not walk.framed:
             walk.go_on(lambda: walk.framed or over())
@@ -125,7 +138,9 @@ class Reader:
         """Make documents of what was found, and let go of it."""
         self._walk = None
         self._walk_due = began + self._config.inventory_every_seconds
-        self.complete = walk.gaps == 0
+        if self._unsettled:
+            self._walk_due = min(self._walk_due, max(began, self._settled))
+        self.complete = walk.gaps == 0 and not self._unsettled
         with _opening:
             self.found, self.near = survey(self._label, self._trunk, own=self.client.bmc.own)
         self._trunk = Trunk()

@@ -65,6 +65,10 @@ class Sensors:
         """Whether no survey waits to be gone on with."""
         return self._survey is None
 
+    def start_over(self) -> None:
+        """Begin the next survey anew: there may be other collections now."""
+        self._survey = None
+
     def survey(
         self,
         collections: Iterable[str],

@@ -198,6 +198,8 @@ class Unit:
     def read(self) -> Iterator[Item]:
         """Read once and say when to read next. Raises nothing on account of the BMC."""
         self.began = self._clock()
+        if self.access.lost:
+            self._reader.restarted()
         try:
             for item in self._all():
                 yield self._about(item)
@@ -239,7 +241,10 @@ class Unit:
             yield row
         system, manager = self._reader.machine
         if system:
-            yield from self._power.look(system, manager, self._wall_ns())
+            for item in self._power.look(system, manager, self._wall_ns()):
+                if isinstance(item, Event) and item.type == "redfish.bmc.reset":
+                    self._reader.restarted()
+                yield item
         if self._config.logs and self._clock() >= self._logs_due:
             yield from self._read_logs()
         found, self._reader.found = self._reader.found, None
@@ -303,7 +308,9 @@ class Unit:
         if self._keeping is not None and whole:
             self._keeping.save_documents(self.bmc, documents)
         if self.bmc.own:
-            self.documents = documents
+            there = {one.device for one in documents}
+            left = [] if whole else [one for one in self._known() if one.device not in there]
+            self.documents = [*documents, *left]
         else:
             yield Described(self.bmc.subject, tuple(documents), whole)
 

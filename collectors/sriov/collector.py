@@ -19,6 +19,7 @@ from collectors.sriov.documents import describe_port, describe_vf, offloads
 from collectors.sriov.drivers import Trust
 from collectors.sriov.ears import Ear, own_ears, wait
 from collectors.sriov.events import EVENTS
+from collectors.sriov.keeping import Keep
 from collectors.sriov.kernel import Kernel, kernel_of, read_driver, read_features, read_link
 from collectors.sriov.netlink import NetlinkError, VirtualFunction
 from collectors.sriov.readings import Readings
@@ -156,11 +157,19 @@ class SriovCollector:
         return self._survey
 
     def watch(self, emit: Emit, stopping: threading.Event) -> None:
-        """Hear of changes from the kernel, and look by oneself now and then; emit at once what changed."""
+        """Hear of changes from the kernel, and look by oneself now and then; emit at once what changed.
+
+        First what changed since an earlier process watched, in this boot.
+        """
         kernel, ears = self._make_kernel(), self._listen()
         readings = Readings(self._context.root, kernel, self._trust)
         try:
-            before, due = self._survey, self._clock() + self._config.rescan_every_seconds
+            keep = Keep(self._context.state_dir, self._context.root)
+            kept = keep.load()
+            before, due = kept or self._survey, self._clock()
+            if kept is None:
+                keep.save(before)
+                due += self._config.rescan_every_seconds
             while not stopping.is_set():
                 heard = not self._due() and wait(ears, _indexes(before), _LOOK_S, stopping, self._clock)
                 if stopping.is_set() or not (heard or self._clock() >= due or self._due()):
@@ -174,6 +183,7 @@ class SriovCollector:
                 events += self._check(after, kernel, readings)
                 if events:
                     emit(events)
+                keep.save(after)
         finally:
             kernel.close()
             for ear in ears:

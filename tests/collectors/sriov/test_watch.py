@@ -14,8 +14,10 @@ from collectors.contract import Context
 from collectors.sriov import SriovCollector
 from collectors.sriov.collector import SriovConfig
 from collectors.sriov.ears import Ear, concerns, interface_indexes
+from collectors.sriov.keeping import Keep
+from collectors.sriov.survey import survey
 from schemas.rows import Event
-from tests.collectors.pci.made import unplug
+from tests.collectors.pci.made import unplug, write
 from tests.collectors.sriov.help import described, rows
 from tests.collectors.sriov.made import PORT, Answers, answer, interface, port, vf, vf_entry
 from tests.collectors.sriov.test_drift import MACS, VFS, machine
@@ -54,10 +56,10 @@ class Bell:
 class Watched:
     """A collector that watches, and what it says."""
 
-    def __init__(self, root: Path, answers: Answers) -> None:
+    def __init__(self, root: Path, answers: Answers, state: Path | None = None) -> None:
         self.bell = Bell()
         ears: list[Ear] = [self.bell]
-        context = Context(subject="n", log=logging.getLogger("sriov"), root=root)
+        context = Context(subject="n", log=logging.getLogger("sriov"), root=root, state_dir=state)
         config = SriovConfig(rescan_every_seconds=3600)
         self.collector = SriovCollector(config, context, kernel=lambda: answers, listen=lambda: ears)
         self.told: queue.SimpleQueue[Event] = queue.SimpleQueue()
@@ -76,9 +78,9 @@ class Watched:
 
 
 @contextmanager
-def watching(root: Path, answers: Answers) -> Iterator[Watched]:
+def watching(root: Path, answers: Answers, state: Path | None = None) -> Iterator[Watched]:
     """Let a collector watch."""
-    made = Watched(root, answers)
+    made = Watched(root, answers, state)
     made.collector.start()
     stopping = threading.Event()
     thread = threading.Thread(target=made.collector.watch, args=(made.emit, stopping))
@@ -107,6 +109,48 @@ def test_setting_of_a_function_is_told_with_what_it_was(tmp_path: Path) -> None:
         ] == [(device, one["what"], one["before"], one["after"]) for _, device, one in watched.after_ring(3)]
         assert {4, 5} == watched.bell.indexes
         assert 77 == described(watched.collector)[VFS[1]].capabilities["vlan"]
+
+
+def _set_vlan(answers: Answers, vlan: int) -> None:
+    entries = [vf_entry(0, mac="02:00:00:00:00:00", vlan=1), vf_entry(1, mac="02:00:00:00:00:01", vlan=vlan)]
+    answers.links[4] = answer(4, "ens1f0", mac=MACS[0], vfs=entries)
+
+
+def test_what_was_set_while_nobody_watched_is_told_by_the_next_process_once(tmp_path: Path) -> None:
+    root, state = tmp_path / "root", tmp_path / "state"
+    state.mkdir()
+    answers = machine(root)
+    boot = root / "proc/sys/kernel/random/boot_id"
+    boot.parent.mkdir(parents=True)
+    boot.write_text("b1\n")
+    _set_vlan(answers, 2)
+    with watching(root, answers, state) as watched:
+        _set_vlan(answers, 77)
+        assert ["vlan"] == [one["what"] for _, _, one in watched.after_ring(1)]
+    _set_vlan(answers, 78)
+    with watching(root, answers, state) as watched:
+        told = watched.told.get(timeout=SECONDS)
+        assert ("vlan", "77", "78") == tuple(told.detail[name] for name in ("what", "before", "after"))
+        _set_vlan(answers, 79)
+        assert ["79"] == [one["after"] for _, _, one in watched.after_ring(1)], "and nothing twice"
+    boot.write_text("b2\n")
+    _set_vlan(answers, 80)
+    with watching(root, answers, state) as watched:
+        _set_vlan(answers, 81)
+        assert [("80", "81")] == [(one["before"], one["after"]) for _, _, one in watched.after_ring(1)], "a boot is new"
+
+
+def test_survey_is_kept_whole_and_a_damaged_file_is_as_none(tmp_path: Path) -> None:
+    keep = Keep(tmp_path, tmp_path)
+    assert keep.load() is None
+    write(tmp_path, "proc/sys/kernel/random/boot_id", "b1\n")
+    root = tmp_path / "root"
+    answers = machine(root)
+    before = survey(root, answers)
+    Keep(tmp_path, tmp_path).save(before)
+    assert before == Keep(tmp_path, tmp_path).load()
+    (tmp_path / "seen.msgpack").write_bytes(b"\x92\xa2b1")
+    assert Keep(tmp_path, tmp_path).load() is None
 
 
 def test_what_changed_of_many_functions_is_told_once(tmp_path: Path) -> None:

@@ -1,0 +1,54 @@
+"""What outlives the process: how ports and functions were when what had changed of them was last handed on.
+
+So what was set, made or taken away while no agent ran is told by the next one. Not over a boot: that makes all anew.
+"""
+
+import contextlib
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from collectors._durable import replace_file
+from collectors._procfs import read_text
+from collectors.sriov.survey import Survey
+
+_FILE: Final = "seen.msgpack"
+_BOOT: Final = "proc/sys/kernel/random/boot_id"
+
+
+class _Kept(msgspec.Struct, array_like=True):
+    boot: str
+    survey: Survey
+
+
+class Keep:
+    """The file of one collector; without a folder, or where a boot has no name, nothing outlives the process."""
+
+    def __init__(self, folder: Path | None, root: Path) -> None:
+        """Prepare; nothing is read of the file."""
+        self._boot = read_text(root / _BOOT)
+        self._path = folder / _FILE if folder is not None and self._boot else None
+        self._written = b""
+
+    def load(self) -> Survey | None:
+        """Give what was kept in this boot; None for nothing that can be used."""
+        if self._path is None:
+            return None
+        try:
+            data = self._path.read_bytes()
+            kept = msgspec.msgpack.decode(data, type=_Kept)
+        except (OSError, msgspec.MsgspecError):
+            return None
+        self._written = data
+        return kept.survey if kept.boot == self._boot else None
+
+    def save(self, survey: Survey) -> None:
+        """Keep it, once all that it changed was handed on. What the disk does not take is told once more."""
+        if self._path is None:
+            return
+        data = msgspec.msgpack.encode(_Kept(self._boot, survey))
+        if data != self._written:
+            with contextlib.suppress(OSError):
+                replace_file(self._path, data, durable=False)
+                self._written = data

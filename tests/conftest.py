@@ -35,6 +35,9 @@ __all__ = [
     "telegraf_binary",
 ]
 
+# Workers of pytest-xdist have it, as wide as the terminal of who runs them: tables would be cut there.
+os.environ.pop("COLUMNS", None)
+
 _slow_machines = [HealthCheck.too_slow, HealthCheck.data_too_large]
 settings.register_profile(
     "small",

@@ -9,6 +9,9 @@ from collectors.simulated.identity import share
 from collectors.simulated.physics_gpu import INLET_CELSIUS
 
 SUPPLY_EFFICIENCY: Final = 0.94
+MAINS_VOLTS: Final = 230.0
+SUPPLY_COOLING: Final = 12.0
+"""Watts that a supply loses, for each kelvin by which it is warmer than the air that it takes in."""
 FAN_WATTS: Final = 25.0
 """Of one fan at full speed; power goes with the cube of the speed."""
 FAN_TOP_RPM: Final = 12_000.0
@@ -36,6 +39,8 @@ class Board(msgspec.Struct, frozen=True):
     output_watts: float
     """What the supplies give: GPUs, drives, DPUs, fans and the rest."""
     input_watts: float
+    supply: float
+    """Temperature of each supply, in Celsius."""
 
 
 def plan_board(supplies: int, fans: int, base_watts: float, seed: int, node: str) -> BoardPlan:
@@ -54,4 +59,5 @@ def read_board(plan: BoardPlan, gpu_watts: float, card_watts: float, hottest: fl
         fan_share=speed,
         output_watts=output,
         input_watts=output / SUPPLY_EFFICIENCY,
+        supply=round(inlet + output * (1 / SUPPLY_EFFICIENCY - 1) / max(plan.supplies, 1) / SUPPLY_COOLING, 2),
     )

@@ -232,7 +232,11 @@ class Readings:
             (
                 "bmc_fan",
                 [[device] for device in hardware.fans],
-                {"speed_rpm": [round(board.fan_share * physics_board.FAN_TOP_RPM, -1)] * len(hardware.fans)},
+                {
+                    "speed_rpm": [round(board.fan_share * physics_board.FAN_TOP_RPM, -1)] * len(hardware.fans),
+                    "speed_ratio": [round(board.fan_share, 2)] * len(hardware.fans),
+                    "health": ["ok"] * len(hardware.fans),
+                },
             ),
             (
                 "bmc_psu",
@@ -240,7 +244,9 @@ class Readings:
                 {
                     "input_watts": [board.input_watts / max(supplies, 1)] * supplies,
                     "output_watts": [board.output_watts / max(supplies, 1)] * supplies,
-                    "input_volts": [230.0] * supplies,
+                    "input_volts": [physics_board.MAINS_VOLTS] * supplies,
+                    "input_amperes": [board.input_watts / max(supplies, 1) / physics_board.MAINS_VOLTS] * supplies,
+                    "temperature_celsius": [board.supply] * supplies,
                     "health": ["ok"] * supplies,
                 },
             ),

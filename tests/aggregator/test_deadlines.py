@@ -61,4 +61,4 @@ def test_the_thread_ends_when_nothing_is_watched_and_comes_back() -> None:
         until = time.monotonic() + 10
         while watchers() > before and time.monotonic() < until:
             time.sleep(0.01)
-        assert before == watchers()
+        assert watchers() <= before  # those of other tests may end meanwhile

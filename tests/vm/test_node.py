@@ -167,9 +167,6 @@ def test_card_that_is_plugged_in_is_told_and_described(told: Told) -> None:
     assert card["slot"]["address"] in [one["detail"]["address"] for one in told.of("device.added")]
 
 
-@pytest.mark.xfail(
-    reason="named by its address before its driver tells its MAC address, it may become two", strict=False
-)
 def test_card_that_is_plugged_in_is_one_device(told: Told) -> None:
     assert "igb" == told.after[f"nic {CARD_MAC}"]["capabilities"]["driver"]
 

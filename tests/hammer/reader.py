@@ -11,6 +11,7 @@ from collections import Counter
 from pathlib import Path
 
 import msgspec
+import zstandard
 
 from aggregator.ledger import entries as words
 from aggregator.ledger.entries import Entry
@@ -23,6 +24,13 @@ class _Claim(msgspec.Struct):
     amounts: dict[str, dict[str, int]]
     told: bool = False
     over: bool = False
+
+
+def _pieces(body: bytes) -> list[bytes]:
+    """Give what holds entries: the row itself, or the many that old rows were joined of."""
+    if not body.startswith(zstandard.FRAME_HEADER):
+        return [body]
+    return msgspec.msgpack.decode(zstandard.ZstdDecompressor().decompress(body), type=list[bytes])
 
 
 class Reader:
@@ -52,9 +60,10 @@ class Reader:
             for first, body in db.execute("SELECT first, body FROM ledger_entries ORDER BY first"):
                 if first != last + 1:
                     self.problems.append(f"entries {last + 1} to {first - 1} are missing")
-                for _, entry in decoder.decode(body):
-                    last += 1
-                    self.take(entry)
+                for piece in _pieces(body):
+                    for _, entry in decoder.decode(piece):
+                        last += 1
+                        self.take(entry)
                 last = max(last, first)
         return self
 

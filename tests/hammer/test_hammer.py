@@ -1,13 +1,26 @@
 """The hammer, short; and that its reader would see what it looks for."""
 
+import contextlib
 import socket
+import sqlite3
 import time
 from pathlib import Path
 
 import msgspec
 import pytest
+import zstandard
 
-from aggregator.ledger.entries import ClaimRestored, Confirmed, Fenced, Granted, Proved, Provisioned, Released, Undone
+from aggregator.ledger.entries import (
+    ClaimRestored,
+    Confirmed,
+    Fenced,
+    Forgotten,
+    Granted,
+    Proved,
+    Provisioned,
+    Released,
+    Undone,
+)
 from aggregator.ledger.model import Evidence, Held
 from aggregator.ledger.words import Mode
 from schemas.claims import Checkpoint, ClaimDevice, ClaimReport, ClaimStep, Step
@@ -29,6 +42,17 @@ def granted(claim: str, *devices: str, vcpus: int = 0, part: str = "serial:x:1")
     """Make the entry of a grant."""
     held = [Held(device, "n1", Mode.PASSTHROUGH, part) for device in devices]
     return Granted(claim, "t", "c", held, {"n1": {"vcpus": vcpus}} if vcpus else {}, 60.0)
+
+
+def test_reader_reads_rows_that_were_joined(tmp_path: Path) -> None:
+    """A long run has old rows joined into compressed ones, in pieces."""
+    entries = [Forgotten([f"c-{number}"]) for number in range(3)]
+    row = [msgspec.msgpack.encode([(0, one)]) for one in entries]
+    joined = zstandard.ZstdCompressor().compress(msgspec.msgpack.encode(row[:2]))
+    with contextlib.closing(sqlite3.connect(tmp_path / "ledger.db")) as db, db:
+        db.execute("CREATE TABLE ledger_entries (first INTEGER, body BLOB)")
+        db.executemany("INSERT INTO ledger_entries VALUES (?, ?)", [(1, joined), (3, row[2])])
+    assert [] == Reader().read(tmp_path / "ledger.db").problems
 
 
 def test_reader_sees_a_device_given_twice() -> None:

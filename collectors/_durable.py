@@ -1,5 +1,6 @@
 """Small files that are replaced whole, and are there after a power loss: the old one or the new one, never a part."""
 
+import contextlib
 import os
 from pathlib import Path
 
@@ -19,6 +20,24 @@ def replace_file(path: Path, data: bytes, *, mode: int = 0o600, durable: bool = 
     other.replace(path)
     if durable:
         flush(path.parent)
+
+
+class SmallFile:
+    """A small file that is written when what it holds changes; a power loss may bring back what it held before."""
+
+    def __init__(self, path: Path | None, written: bytes = b"") -> None:
+        """`path`: None where nothing outlives the process. `written`: what the file holds."""
+        self.path = path
+        self.written = written
+
+    def write(self, data: bytes) -> bool:
+        """Have the file hold `data`; False when the disk takes nothing, and then the next call tries again."""
+        if self.path is None or data == self.written:
+            return True
+        with contextlib.suppress(OSError):
+            replace_file(self.path, data, durable=False)
+            self.written = data
+        return data == self.written
 
 
 def flush(path: Path) -> None:

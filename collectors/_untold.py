@@ -3,7 +3,6 @@
 It is written before what later looks are compared with: else a change would be known, and never told.
 """
 
-import contextlib
 import threading
 import time
 from collections import deque
@@ -13,7 +12,7 @@ from typing import Final
 
 import msgspec
 
-from collectors._durable import replace_file
+from collectors._durable import SmallFile
 from schemas.rows import Event, Item
 
 _FILE: Final = "untold.json"
@@ -30,25 +29,24 @@ class Untold:
 
     def __init__(self, folder: Path | None, wall_ns: Callable[[], int] = time.time_ns) -> None:
         """Prepare; nothing is read. `folder`: None where nothing outlives the process."""
-        self._path = None if folder is None else folder / _FILE
+        self._file = SmallFile(None if folder is None else folder / _FILE, b"[]")
         self._wall_ns = wall_ns
         self._lock = threading.Lock()
         self._waiting: deque[tuple[int, Event]] = deque(maxlen=_MOST)
-        self._written = b"[]"
         self._loaded = False
 
     def load(self) -> None:
         """Take what the process before did not tell. A second time nothing: this process has it already."""
-        if self._path is None or self._loaded:
+        if self._file.path is None or self._loaded:
             return
         self._loaded = True
         try:
-            data = self._path.read_bytes()
+            data = self._file.path.read_bytes()
             found = msgspec.json.decode(data, type=list[tuple[int, Event]])
         except (OSError, msgspec.MsgspecError):
             return
         with self._lock:
-            self._written = data
+            self._file.written = data
             self._waiting.extendleft((at, _found_at(event, at)) for at, event in reversed(found))
 
     def extend(self, events: Iterable[Event]) -> None:
@@ -64,13 +62,7 @@ class Untold:
     def save(self) -> bool:
         """Write what waits, where it is other than what was written; False when the disk takes nothing."""
         with self._lock:
-            data = msgspec.json.encode(list(self._waiting))
-            if self._path is None or data == self._written:
-                return True
-            with contextlib.suppress(OSError):
-                replace_file(self._path, data, durable=False)
-                self._written = data
-            return data == self._written
+            return self._file.write(msgspec.json.encode(list(self._waiting)))
 
     def hand_on(self, emit: Callable[[list[Item]], None]) -> None:
         """Emit what waits, if anything does, and then forget it. What `emit` raises is raised, and all of it waits."""

@@ -11,7 +11,7 @@ from typing import Final
 
 import msgspec
 
-from collectors._durable import replace_file
+from collectors._durable import SmallFile
 from collectors._procfs import read_text
 from collectors._untold import Untold
 
@@ -74,7 +74,7 @@ class Keep:
         self.kept = self._load()
         self.first = not self.kept.boot
         """Whether no process kept anything here before: then no drive is new."""
-        self._written = msgspec.json.encode(self.kept)
+        self._file = SmallFile(None if folder is None else folder / _FILE, msgspec.json.encode(self.kept))
         boot = read_text(root / _BOOT) or "unknown"
         self.same_boot = self.kept.boot == boot
         if not self.same_boot:
@@ -82,12 +82,8 @@ class Keep:
 
     def save(self) -> None:
         """Write what changed, after the events that tell of it: what the disk does not take is found again."""
-        data = msgspec.json.encode(self.kept)
-        if not self._found.save() or self._folder is None or data == self._written:
-            return
-        with contextlib.suppress(OSError):
-            replace_file(self._folder / _FILE, data, durable=False)
-            self._written = data
+        if self._found.save():
+            self._file.write(msgspec.json.encode(self.kept))
 
     def asking(self, device: str) -> None:
         """Mark which drive is asked from now on; "" for none. It is one write of a page that is in memory."""

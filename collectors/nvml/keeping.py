@@ -11,7 +11,7 @@ from typing import Final
 
 import msgspec
 
-from collectors._durable import replace_file
+from collectors._durable import SmallFile
 from collectors._procfs import read_text
 from collectors._untold import Untold
 
@@ -63,7 +63,7 @@ class Keep:
         self.kept = self._load()
         self.before = msgspec.structs.replace(self.kept)
         """As it was found."""
-        self._written = msgspec.json.encode(self.kept)
+        self._file = SmallFile(None if folder is None else folder / _FILE, msgspec.json.encode(self.kept))
         if self.kept.boot != self.boot:  # partitions do not survive a boot, nor does what hung
             for made in self.kept.partitions.values():
                 made.there = False
@@ -71,12 +71,8 @@ class Keep:
 
     def save(self) -> None:
         """Write what changed, after the events that tell of it: what the disk does not take is found again."""
-        data = msgspec.json.encode(self.kept)
-        if not self._found.save() or self._folder is None or data == self._written:
-            return
-        with contextlib.suppress(OSError):
-            replace_file(self._folder / _FILE, data, durable=False)
-            self._written = data
+        if self._found.save():
+            self._file.write(msgspec.json.encode(self.kept))
 
     def generation(self, key: str, uuid: str, placement: str) -> int:
         """Give how often a partition of these numbers was made, counting one that is not the last one seen there."""

@@ -1,13 +1,13 @@
 """What pushers describe, kept over restarts: a device is there until it is withdrawn, or its pusher silent too long."""
 
 import logging
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
+from collectors._durable import replace_file
 from collectors.push.objects import DeviceWords
 from collectors.push.refusal import CARDINALITY, NAME, RefusedError
 from schemas.device import DeviceKind, Document, Part, Slot
@@ -118,7 +118,7 @@ class Devices:
         if not self._unsaved:
             return True
         try:
-            self._write(msgspec.json.encode(list(self._kept.values())))
+            replace_file(self._file, msgspec.json.encode(list(self._kept.values())), mode=0o644)
         except OSError as error:
             if not self._failing:
                 self._log.error("the devices that were pushed cannot be kept, trying again: %s", error)
@@ -126,19 +126,6 @@ class Devices:
             return False
         self._unsaved = self._failing = False
         return True
-
-    def _write(self, data: bytes) -> None:
-        fresh = self._file.with_suffix(".new")
-        with fresh.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        fresh.replace(self._file)
-        folder = os.open(self._file.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
 
 
 def _document(pusher: str, words: DeviceWords) -> Document:

@@ -82,14 +82,10 @@ def told(facts: dict[str, Value | None]) -> dict[str, Value]:
 
 def supplies(label: str, found: Found, places: Places) -> Iterator[Document]:
     """Describe the power supplies: those of the newer schema, and of the older one where a chassis has only that."""
-    newer = [one for one in found.get("PowerSupply", ()) if "/PowerSupplies/" in uri(one)]
-    for supply in newer:
-        if there(supply):
-            yield _supply(supply, part_id(DeviceKind.PSU, label, uri(supply)), places)
-    chassis = {owner(uri(one), "PowerSubsystem") for one in newer}
-    for resource, supply, at in listed(found, "Power", "PowerSupplies"):
-        if there(supply) and owner(uri(resource), "Power") not in chassis:
-            yield _supply(supply, part_id(DeviceKind.PSU, label, uri(resource), at), places)
+    for supply, device in _new_or_old(
+        label, found, DeviceKind.PSU, "PowerSupply", "PowerSupplies", "Power", "PowerSubsystem"
+    ):
+        yield _supply(supply, device, places)
 
 
 def _supply(supply: Resource, device: str, places: Places) -> Document:
@@ -114,14 +110,8 @@ def _supply(supply: Resource, device: str, places: Places) -> Document:
 
 def fans(label: str, found: Found, places: Places) -> Iterator[Document]:
     """Describe the fans, which have no serial numbers; older schema as for power supplies."""
-    newer = [one for one in found.get("Fan", ()) if "/Fans/" in uri(one)]
-    for fan in newer:
-        if there(fan):
-            yield _fan(fan, part_id(DeviceKind.FAN, label, uri(fan)), places)
-    chassis = {owner(uri(one), "ThermalSubsystem") for one in newer}
-    for resource, fan, at in listed(found, "Thermal", "Fans"):
-        if there(fan) and owner(uri(resource), "Thermal") not in chassis:
-            yield _fan(fan, part_id(DeviceKind.FAN, label, uri(resource), at), places)
+    for fan, device in _new_or_old(label, found, DeviceKind.FAN, "Fan", "Fans", "Thermal", "ThermalSubsystem"):
+        yield _fan(fan, device, places)
 
 
 def _fan(fan: Resource, device: str, places: Places) -> Document:
@@ -132,6 +122,23 @@ def _fan(fan: Resource, device: str, places: Places) -> Document:
         part=part_of(fan),
         capabilities=told({"hot_pluggable": _flag(fan, "HotPluggable"), **condition(fan)}),
     )
+
+
+def _new_or_old(
+    label: str, found: Found, kind: DeviceKind, schema: str, plural: str, older: str, subsystem: str
+) -> Iterator[tuple[Resource, str]]:
+    """Yield parts that are there, with their ids: resources of `schema`, and members of lists in `older` ones.
+
+    The latter only of a chassis whose `subsystem` has none of the former. Both lists are called `plural`.
+    """
+    newer = [one for one in found.get(schema, ()) if f"/{plural}/" in uri(one)]
+    for one in newer:
+        if there(one):
+            yield one, part_id(kind, label, uri(one))
+    chassis = {owner(uri(one), subsystem) for one in newer}
+    for resource, one, at in listed(found, older, plural):
+        if there(one) and owner(uri(resource), older) not in chassis:
+            yield one, part_id(kind, label, uri(resource), at)
 
 
 def listed(found: Found, schema: str, name: str) -> Iterator[tuple[Resource, Resource, str]]:

@@ -3,13 +3,12 @@
 So what was set, made or taken away while no agent ran is told by the next one. Not over a boot: that makes all anew.
 """
 
-import contextlib
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
-from collectors._durable import replace_file
+from collectors._durable import SmallFile
 from collectors._procfs import read_text
 from collectors.sriov.survey import Survey
 
@@ -28,27 +27,21 @@ class Keep:
     def __init__(self, folder: Path | None, root: Path) -> None:
         """Prepare; nothing is read of the file."""
         self._boot = read_text(root / _BOOT)
-        self._path = folder / _FILE if folder is not None and self._boot else None
-        self._written = b""
+        self._file = SmallFile(folder / _FILE if folder is not None and self._boot else None)
 
     def load(self) -> Survey | None:
         """Give what was kept in this boot; None for nothing that can be used."""
-        if self._path is None:
+        if self._file.path is None:
             return None
         try:
-            data = self._path.read_bytes()
+            data = self._file.path.read_bytes()
             kept = msgspec.msgpack.decode(data, type=_Kept)
         except (OSError, msgspec.MsgspecError):
             return None
-        self._written = data
+        self._file.written = data
         return kept.survey if kept.boot == self._boot else None
 
     def save(self, survey: Survey) -> None:
         """Keep it, once all that it changed was handed on. What the disk does not take is told once more."""
-        if self._path is None:
-            return
-        data = msgspec.msgpack.encode(_Kept(self._boot, survey))
-        if data != self._written:
-            with contextlib.suppress(OSError):
-                replace_file(self._path, data, durable=False)
-                self._written = data
+        if self._file.path is not None:
+            self._file.write(msgspec.msgpack.encode(_Kept(self._boot, survey)))

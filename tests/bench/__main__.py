@@ -28,12 +28,14 @@ from tests.bench import (
     bench_placement_peers,
     bench_start,
     bench_syslog,
+    bench_whole_agent,
 )
 from tests.bench.measuring import ROOT, Line, show
 
 LINES: dict[str, Callable[[], list[Line]]] = {
     "start": lambda: bench_start.lines(5),
     "agent": lambda: bench_agent.lines(60.0),
+    "whole_agent": lambda: bench_whole_agent.lines(60.0),
     "durability": lambda: bench_durability.lines(6.0, 3),
     "syslog": lambda: bench_syslog.lines(10.0),
     "inventory": bench_inventory.lines,

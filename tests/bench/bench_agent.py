@@ -73,6 +73,15 @@ class Cost:
         self.alone = alone(self.pid)
 
 
+def show_members(cost: Cost) -> None:
+    """Print each process of an agent, with its CPU since `begin`."""
+    for member in members(cost.pid):
+        print(
+            f"    {member.name:<16} PSS {member.pss / 1e6:5.1f} MB, private {member.private / 1e6:5.1f} MB,"
+            f" {member.threads} threads, CPU {member.cpu - cost.before.get(member.name, 0):.3f} s"
+        )
+
+
 def measure(
     python: str,
     folder: Path,
@@ -111,11 +120,7 @@ def measure(
         for cost in costs:
             cost.end()
         if breakdown:
-            for member in members(costs[0].pid):
-                print(
-                    f"    {member.name:<16} PSS {member.pss / 1e6:5.1f} MB, private {member.private / 1e6:5.1f} MB,"
-                    f" {member.threads} threads, CPU {member.cpu - costs[0].before.get(member.name, 0):.3f} s"
-                )
+            show_members(costs[0])
     return costs[0], costs[1] if peer else None
 
 

@@ -6,6 +6,7 @@ Run as a program (`python -m tests.bench.sink PORT`), so that what it costs is n
 import json
 import sys
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Final
 
@@ -23,6 +24,8 @@ class Counts:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self.counts = {"requests": 0, "bytes": 0, "batches": 0, "rows": 0, "values": 0, "log_rows": 0, "lines": 0}
+        self.counts["first_ns"] = 0
+        """When the first rows came, monotonic clock of the machine; 0: none did."""
         self.stopping = threading.Event()
 
     def add(self, **more: int) -> None:
@@ -30,6 +33,11 @@ class Counts:
         with self._lock:
             for name, count in more.items():
                 self.counts[name] += count
+
+    def first(self) -> None:
+        """Take note of the time, the first time."""
+        with self._lock:
+            self.counts["first_ns"] = self.counts["first_ns"] or time.monotonic_ns()
 
 
 COUNTS: Final = Counts()
@@ -94,6 +102,8 @@ def _publish(body: bytes) -> bytes:
             for columns in (block.floats, block.ints, block.bools, block.strings):
                 values += sum(len(column) - column.count(None) for column in columns.values())
     COUNTS.add(requests=1, bytes=len(body), batches=len(request.batches), rows=rows, values=values, log_rows=log_rows)
+    if rows:
+        COUNTS.first()
     return publish.encode_answer([publish.Result(publish.Status.ACCEPTED)] * len(request.batches))
 
 

@@ -75,6 +75,7 @@ class Asking:
         )
         self._basic = not config.sessions
         self._last = float("-inf")
+        self._given_up = False
 
     def open_stream(self, path: str) -> tuple[Response, TimedSocket]:
         """Ask for a stream of events on a connection of its own. Raises BmcError, OSError.
@@ -91,6 +92,19 @@ class Asking:
     def delete(self, path: str) -> Answer:
         """Take something back. Raises BmcError."""
         return self._authorised("DELETE", canonical(path), None, {})
+
+    @property
+    def token(self) -> str:
+        """What tells its session from others, and is a secret; "" without one."""
+        return self._kept.token
+
+    def give_up(self) -> None:
+        """Ask nothing more: whoever asks next gets BmcUnreachableError. From any thread."""
+        self._given_up = True
+
+    def take_up(self) -> None:
+        """Ask again, to take back what was left there."""
+        self._given_up = False
 
     def log_out(self, seconds: float = 2.0) -> None:
         """End the session there, if one is open; what fails of it is forgotten. Closes the connection."""
@@ -205,6 +219,8 @@ class Asking:
 
     def _send(self, method: str, path: str, body: bytes | None, headers: dict[str, str]) -> Answer:
         """Send one request when it may be sent. Raises BmcUnreachableError, BmcUntrustedError, BmcOccupiedError."""
+        if self._given_up:
+            raise BmcUnreachableError("it is read no more")
         wait = self._last + self._config.gap_seconds - self._clock()
         if wait > 0:
             self._sleep(wait)

@@ -10,6 +10,7 @@ import resource
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Final
 
@@ -33,7 +34,7 @@ from collectors.redfish.connection import Connect, Trust, connect_tcp
 from collectors.redfish.keeping import Keeping
 from collectors.redfish.logs import LOG_EVENTS
 from collectors.redfish.pace import Pace
-from collectors.redfish.poller import TOGETHER, Poller
+from collectors.redfish.poller import Poller
 from collectors.redfish.power import POWER_EVENTS
 from collectors.redfish.unit import Unit
 from schemas.device import Document
@@ -188,9 +189,9 @@ class RedfishCollector:
         if poller is None:
             return
         while not stopping.is_set():
-            items = list(poller.take(_LOOK_S))
-            for first in range(0, len(items), TOGETHER):
-                emit(items[first : first + TOGETHER])
+            items = poller.take(_LOOK_S)
+            if items:
+                emit(items)
 
     def stop(self) -> None:
         """Hang up. Sessions are kept for the next start where there is a folder to keep them in, else ended."""
@@ -217,18 +218,17 @@ class RedfishCollector:
         changed = [label for label, bmc in self._bmcs.items() if wanted.get(label) != bmc]
         gone = self._poller.remove(changed)
         for unit in gone:
-            new = wanted.get(unit.bmc.label)
-            if new is None:
-                threading.Thread(target=_part_with, args=(unit, self._keeping), daemon=True).start()
+            if unit.bmc.label in wanted:
+                unit.client.keep_no_more()  # what is kept by its name is the new one's
+        units = {label: self._unit(bmc) for label, bmc in wanted.items() if self._bmcs.get(label) != bmc}
+        for unit in gone:
+            self._poller.part(unit, partial(_part_with, unit, units.get(unit.bmc.label), self._keeping))
+            if unit.bmc.label not in wanted:
                 self._poller.put([unit.nothing_there()])
-                continue
-            unit.client.keep_no_more()  # what is kept by its name is the new one's
-            goes_on = self._keeping is not None and (new.url, new.user) == (unit.bmc.url, unit.bmc.user)
-            if not goes_on:
-                threading.Thread(target=unit.part, daemon=True).start()
-        units = [self._unit(bmc) for label, bmc in wanted.items() if self._bmcs.get(label) != bmc]
         self._bmcs = wanted
-        threading.Thread(target=_begin, args=(self._poller, units), name="redfish list", daemon=True).start()
+        threading.Thread(
+            target=_begin, args=(self._poller, [*units.values()]), name="redfish list", daemon=True
+        ).start()
 
     def _callbacks(self, poller: Poller) -> "Callbacks":
         from collectors.redfish.callbacks import Callbacks, context_of  # most have no use for a server
@@ -300,10 +300,13 @@ def _begin(poller: Poller, units: list[Unit]) -> None:
     poller.add(units)
 
 
-def _part_with(unit: Unit, keeping: Keeping | None) -> None:
-    """Leave nothing at a BMC that is no longer read, and keep nothing of it."""
+def _part_with(unit: Unit, new: Unit | None, keeping: Keeping | None) -> None:
+    """Leave nothing at a BMC that is read no more but what a `new` unit of its name goes on with; keep nothing else."""
+    if new is not None and keeping is not None and (new.bmc.url, new.bmc.user) == (unit.bmc.url, unit.bmc.user):
+        unit.part_from(new)
+        return
     unit.part()
-    if keeping is not None:
+    if new is None and keeping is not None:
         keeping.forget(unit.bmc)
 
 

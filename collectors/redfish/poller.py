@@ -7,25 +7,21 @@ and nearly all of them wait all the time; so the reading itself is plain code.
 
 import heapq
 import logging
-import queue
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from itertools import count
 from typing import TYPE_CHECKING, Final
 
 from collectors.cadence import share
 from collectors.redfish.ears import Ears
+from collectors.redfish.handing import Outbox
 from collectors.redfish.unit import Unit
 from schemas.rows import Item
 
 if TYPE_CHECKING:
     from collectors.redfish.callbacks import Callbacks
 
-_WAITING: Final = 64
-"""Readings that wait to be handed on; then BMCs wait too."""
-TOGETHER: Final = 4000
-"""Items that are handed on together, about; the host takes no more than some thousands at once."""
 _SPREAD: Final = 0.02
 """First readings begin so many seconds apart, at most over one interval, so that they do not come all at once."""
 _STACK_BYTES: Final = 256 << 10
@@ -56,7 +52,9 @@ class Poller:
         self._threads: set[threading.Thread] = set()
         self._idle = 0
         self._closed = False
-        self._made: queue.Queue[list[Item]] = queue.Queue(_WAITING)
+        self._made = Outbox(clock)
+        self._parting: dict[Unit, Callable[[], None]] = {}
+        """What is left to be done for units that are read no more, once their last reading has ended."""
         self._ears = Ears(self.put, self.hurry, clock)
         self.callbacks: Callbacks | None = None
         """Where BMCs without a stream deliver their events; None: nowhere. It ends with the poller."""
@@ -84,7 +82,7 @@ class Poller:
             self._need_thread()
 
     def remove(self, labels: Iterable[str]) -> list[Unit]:
-        """Read these no more, and give them; one that is being read ends by itself."""
+        """Read these no more, and give them; what one that is being read has to tell goes nowhere."""
         with self._changed:
             gone = [unit for label in labels if (unit := self._units.pop(label, None)) is not None]
             if self.callbacks is not None:
@@ -93,11 +91,21 @@ class Poller:
             left = set(gone)
             for unit in gone:
                 unit.removed = True
-                if unit not in self._busy:  # else it is closed when that reading ends
+                if unit in self._busy:  # it is closed when that reading ends, which is soon
+                    unit.client.give_up()
+                else:
                     unit.client.close()
             self._heap = [one for one in self._heap if one[2] not in left]
             heapq.heapify(self._heap)
             return gone
+
+    def part(self, unit: Unit, leave: Callable[[], None]) -> None:
+        """Have what is left at a removed one taken back by `leave`, on a thread of its own, when nobody reads it."""
+        with self._changed:
+            if unit in self._busy:
+                self._parting[unit] = leave
+                return
+        threading.Thread(target=leave, name="redfish parting", daemon=True).start()
 
     def hurry(self, unit: Unit) -> None:
         """Read one as soon as it may be: something happened to it."""
@@ -113,25 +121,11 @@ class Poller:
 
     def put(self, items: list[Item]) -> None:
         """Hand on items of another source; waits while too much waits."""
-        while not self._closed:
-            try:
-                self._made.put(items, timeout=_LOOK)
-            except queue.Full:
-                continue
-            return
+        self._made.put(items)
 
-    def take(self, seconds: float) -> Iterator[Item]:
-        """Yield what was read, waiting so long for the first of it; of many readings only some."""
-        try:
-            items = self._made.get(timeout=seconds)
-            taken = len(items)
-            yield from items
-            while taken < TOGETHER:
-                items = self._made.get_nowait()
-                taken += len(items)
-                yield from items
-        except queue.Empty:
-            return
+    def take(self, seconds: float) -> list[Item]:
+        """Give what was read, not too much at a time; [] when nothing has come after so long."""
+        return self._made.take(seconds)
 
     def close(self, seconds: float) -> None:
         """Read nothing more; what is being asked is hung up on. Waits so long for threads to end. Safe twice."""
@@ -141,6 +135,7 @@ class Poller:
             threads = list(self._threads)
             busy = list(self._busy)
             self._changed.notify_all()
+        self._made.close()
         if self.callbacks is not None:
             self.callbacks.close()
         for unit in busy:
@@ -148,10 +143,7 @@ class Poller:
         self._ears.close(0.0)
         end = self._clock() + seconds
         for thread in threads:
-            while thread.is_alive() and self._clock() < end:
-                thread.join(0.05)
-                for _ in self.take(0.0):
-                    pass
+            thread.join(max(0.0, end - self._clock()))
         self._ears.close(max(0.1, end - self._clock()))
 
     # --- threads ------------------------------------------------------------------------------------------------------
@@ -202,22 +194,25 @@ class Poller:
 
     def _read(self, unit: Unit) -> None:
         try:
-            items = list(unit.read())
+            for item in unit.read():
+                if unit.removed or not self._made.put([item]):
+                    break
         except Exception:  # noqa: BLE001  # it is this BMC's alone
             self._log.exception("reading_failed bmc=%s", unit.bmc.label)
-            unit.due, items = self._clock() + self._every, []
-        if items:
-            self.put(items)
-        if not unit.removed:
+            unit.due = self._clock() + self._every
+        if not (unit.removed or self._closed):
             self._listen(unit)
         with self._changed:
             self._busy.discard(unit)
+            leave = self._parting.pop(unit, None)
             if self._closed or self._units.get(unit.bmc.label) is not unit:
                 unit.client.close()
-                return
-            again = self._again.pop(unit, None)
-            unit.due = unit.due if again is None else min(unit.due, again)
-            heapq.heappush(self._heap, (unit.due, next(self._numbers), unit))
+            else:
+                again = self._again.pop(unit, None)
+                unit.due = unit.due if again is None else min(unit.due, again)
+                heapq.heappush(self._heap, (unit.due, next(self._numbers), unit))
+        if leave is not None:
+            self.part(unit, leave)
 
     def _listen(self, unit: Unit) -> None:
         """Have heard what a BMC tells by itself. Raises nothing: where that cannot be, its logs say it."""

@@ -168,6 +168,7 @@ class Unit:
 
     def part(self) -> None:
         """Leave nothing behind there, neither a subscription nor a session: it is read no more. Raises nothing."""
+        self.client.take_up()
         subscription, self._subscription = self._subscription, ""
         if subscription and not subscription.endswith("/Subscriptions"):  # it did not say which one is ours
             try:
@@ -175,6 +176,11 @@ class Unit:
             except BmcError as error:
                 self.client.faults.add("subscription", str(error))
         self.client.log_out()
+
+    def part_from(self, other: "Unit") -> None:
+        """Leave to another unit of the same BMC what that goes on with: its session. Raises nothing."""
+        if self.client.token != other.client.token:  # it logged in anew while the other one was made
+            self.client.log_out()
 
     def tell(self, told: Told) -> Iterator[Item]:
         """Yield what an event tells that it sent; one of parts has them looked at with the next reading.

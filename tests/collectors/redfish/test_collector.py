@@ -1,6 +1,7 @@
 """Many BMCs, each a subject of its own: what happens to one is told of it, and harms no other."""
 
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from schemas.device import DeviceKind
 from schemas.errors import NoDataError, PartialCollectError, StartupError
 from schemas.rows import Severity
 from tests.collectors.redfish.running import Running, address
-from tests.fakes.redfish import Garbage, Huge, Options, Raw, Rewrite, Simulator, Stall, Status, made
+from tests.fakes.redfish import Garbage, Huge, Options, Raw, Rewrite, Simulator, Slow, Stall, Status, made
 from tests.ports import free_port
 
 SENSORS = "/redfish/v1/Chassis/Box/Sensors"
@@ -294,6 +295,27 @@ def test_nothing_is_left_behind_where_another_bmc_takes_a_name(
     with Running(state_dir=state_dir, **options) as running:  # what is kept is the new one's, untouched by the old one
         running.until(lambda: "ok" in running.states("bmc:b"))
     assert (1 if kept else 2) == after.sessions.made
+
+
+def test_a_bmc_that_is_read_no_more_in_the_middle_of_a_reading_keeps_no_session(
+    simulator: Simulator, tmp_path: Path
+) -> None:
+    bmc, file = simulator.add(made("made")), tmp_path / "bmcs.toml"
+    bmc.faults.add(Slow(0.2))
+    file.write_text(f'[[bmcs]]\nname = "b"\naddress = "{bmc.url}"\n')
+    options: dict[str, Any] = {"user": bmc.user, "password": bmc.password, "events": False}
+    with Running(file=str(file), state_dir=tmp_path, **options) as running:
+        running.until(lambda: running.rows("bmc_temperature"), "rows of a reading that is not over")
+        assert [] == running.states("bmc:b")
+        bmc.sessions.expire()  # so that the next request makes a new one
+        file.write_text(f'[[bmcs]]\nname = "other"\naddress = "{simulator.silent()}"\n')
+        list(running.collector.collect())
+        asked = -1
+        while asked < (asked := len(bmc.requests)):  # until nobody asks it any more
+            time.sleep(1.0)
+        assert [] == bmc.sessions.open()
+        kept = [path.read_bytes() for path in (tmp_path / "bmcs").glob("*.json")]
+        assert not any(bmc.url.encode() in one for one in kept)
 
 
 def test_a_session_goes_on_where_nothing_but_the_password_changed(simulator: Simulator, tmp_path: Path) -> None:

@@ -2,12 +2,13 @@
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import pytest
 
-from collectors.redfish.poller import TOGETHER, Poller
+from collectors.redfish.handing import WAITING
+from collectors.redfish.poller import Poller
 from schemas.rows import Item, Reading
 
 PATIENCE = 30.0
@@ -21,6 +22,10 @@ class FakeClient:
     def __init__(self) -> None:
         self.aborted = threading.Event()
         self.closed = False
+        self.given_up = False
+
+    def give_up(self) -> None:
+        self.given_up = True
 
     def abort(self) -> None:
         self.aborted.set()
@@ -140,7 +145,7 @@ def test_a_stream_that_cannot_be_opened_for_a_fault_of_ours_stops_no_readings(po
         def open_stream(self) -> None:
             raise RuntimeError("a fault of ours")
 
-    assert ["broken"] * 3 == told(polling(pollers, 1, Broken("broken", every=0.01)), 3)
+    assert {"broken"} == set(told(polling(pollers, 1, Broken("broken", every=0.01)), 3))
 
 
 def test_who_is_removed_is_read_no_more(pollers: list[Poller]) -> None:
@@ -171,21 +176,62 @@ def test_the_end_waits_for_nobody_who_hangs() -> None:
     assert before == threading.active_count()
 
 
-def test_readings_that_nobody_takes_make_bmcs_wait(pollers: list[Poller]) -> None:
-    unit = FakeUnit("u", every=0.0)
-    polling(pollers, 2, unit)
+class LongUnit(FakeUnit):
+    """A BMC that has much to tell, bit by bit."""
+
+    def __init__(self, label: str, rows: int, pause: float = 0.0) -> None:
+        super().__init__(label)
+        self.told, self._rows, self._pause = 0, rows, pause
+
+    def read(self) -> Iterator[Item]:
+        for _ in range(self._rows):
+            self.told += 1
+            yield Reading("bmc_reader", {"state": self.bmc.label})
+            self.client.aborted.wait(self._pause)
+        self.due = time.monotonic() + 3600.0
+
+
+def until(true: Callable[[], Any]) -> None:
     deadline = time.monotonic() + PATIENCE
-    while len(unit.read_at) < 60:
+    while not true():
         assert time.monotonic() < deadline
         time.sleep(0.01)
+
+
+def test_rows_are_handed_on_while_the_rest_of_the_reading_takes_its_time(pollers: list[Poller]) -> None:
+    slow = LongUnit("slow", rows=1000, pause=PATIENCE)
+    assert ["slow"] == told(polling(pollers, 1, slow), 1)
+    assert 1 == slow.told
+
+
+def test_rows_that_nobody_takes_make_bmcs_wait_and_none_is_lost(pollers: list[Poller]) -> None:
+    unit = LongUnit("u", rows=WAITING + 100)
+    poller = polling(pollers, 2, unit)
+    until(lambda: unit.told == WAITING + 1)
     time.sleep(0.3)
-    assert len(unit.read_at) < 100
+    assert WAITING + 1 == unit.told
+    assert WAITING + 100 == len(told(poller, WAITING + 100))
 
 
-def test_of_many_readings_only_some_are_handed_on_together(pollers: list[Poller]) -> None:
+def test_the_end_waits_for_nobody_whose_rows_are_not_taken() -> None:
+    before = threading.active_count()
+    unit = LongUnit("u", rows=2 * WAITING)
     poller = Poller(1, 1.0)
-    pollers.append(poller)
-    row = Reading("bmc_reader", {"state": "ok"})
-    for _ in range(4):
-        poller.put([row] * (TOGETHER // 2 + 1))
-    assert [TOGETHER + 2, TOGETHER + 2, 0] == [len(list(poller.take(0.0))) for _ in range(3)]
+    poller.add([unit])  # type: ignore[list-item]
+    until(lambda: unit.told == WAITING + 1)
+    began = time.monotonic()
+    poller.close(PATIENCE)
+    assert time.monotonic() - began < 3.0
+    assert before == threading.active_count()
+
+
+def test_what_is_left_at_a_bmc_is_taken_back_when_nobody_reads_it_any_more(pollers: list[Poller]) -> None:
+    unit, left = LongUnit("u", rows=3, pause=0.3), threading.Event()
+    poller = polling(pollers, 1, unit)
+    told(poller, 1)
+    [gone] = poller.remove(["u"])
+    poller.part(gone, left.set)
+    assert (True, False) == (unit.client.given_up, left.is_set())
+    assert left.wait(PATIENCE)
+    assert unit.told < 3, "a reading of what is read no more is not gone on with"
+    assert [] == poller.take(0.0)

@@ -70,7 +70,8 @@ class SyslogConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """Fold copies of a record beyond about so many within `storm_seconds` into one that counts them; copies differ in
     numbers and addresses alone. 0 keeps every record, as a relay of access logs may want."""
     storm_seconds: Annotated[float, msgspec.Meta(ge=1, le=3600)] = 10.0
-    """How long copies are counted, and how often the count of those that were folded is told."""
+    """How long copies are counted. The count of those that were folded is told once none came for two seconds, and of
+    a storm that goes on every six times this long."""
     max_records_per_second: Annotated[int, msgspec.Meta(ge=0)] = 0
     """How many records of one host may go on in a second, by each way in; what is beyond is left out, counted, and told
     by an event. 0 is no limit."""

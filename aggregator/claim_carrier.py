@@ -46,8 +46,8 @@ _DAY_NS: Final = 86_400 * 10**9
 class Tell(Protocol):
     """How a node is told its work."""
 
-    def __call__(self, publisher: str, steps: list[ClaimStep]) -> bool:
-        """Tell it; False when it is not connected, to be told when it is."""
+    def __call__(self, publisher: str, steps: list[ClaimStep] | None) -> bool:
+        """Tell it; False when it is not connected, to be told when it is. None: take back what did not arrive."""
 
 
 class Policy(msgspec.Struct, frozen=True):
@@ -93,8 +93,10 @@ class ClaimCarrier:
         self._clock = clock
         self._wall_ns = wall_ns
         self._touched: set[str] = set()
-        self._told: dict[str, dict[str, list[ClaimStep]]] = {}
-        """Publisher -> node that it speaks for -> the work it was last told."""
+        self._told: dict[str, dict[str, list[ClaimStep] | None]] = {}
+        """Publisher -> node that it speaks for -> the work it was last told; None: nobody knows."""
+        self._spoke: dict[str, str] = {}
+        """Node -> the publisher that was told of its work."""
         self._provisions: Overdue[str] = Overdue(self._policy.provision_seconds, self._is_provisioned)
         self._cleans: Overdue[tuple[str, int]] = Overdue(self._policy.clean_seconds, self._is_cleaned)
         """(device, sequence at which its clean was begun): those that a node was told of."""
@@ -116,9 +118,18 @@ class ClaimCarrier:
 
     def checkpoint(self, publisher: str, kept: Checkpoint) -> None:
         """Take what a node says at the beginning of a run that it keeps of claims; it is looked at soon."""
-        self._told.pop(publisher, None)  # a new run, or one that does not know us: tell it everything
-        self._touched.update(self._restoring.take(publisher, kept))
+        nodes = self._restoring.take(publisher, kept)
+        self._tell_anew(publisher, nodes)  # a new run, or one that does not know us
+        self._touched.update(nodes)
         self.wake()
+
+    def _tell_anew(self, publisher: str, nodes: Iterable[str]) -> None:
+        """Have a publisher told its work whatever it is; what it was told is taken back where it did not arrive.
+
+        For that may be over: a claim that was fenced, or that the ledger lost. Nobody may prepare anything for it.
+        """
+        self._tell(publisher, None)
+        self._told[publisher] = dict.fromkeys((*self._told.get(publisher, ()), *nodes))
 
     async def report(self, publisher: str, reports: list[ClaimReport]) -> None:
         """Take a node's word on its work. What it says of other nodes' devices counts for nothing."""
@@ -168,7 +179,8 @@ class ClaimCarrier:
         self._leases.begin(state.live_claims())
         self._provisions.clear()
         self._cleans.clear()
-        self._told.clear()
+        for publisher in self._told:
+            self._tell_anew(publisher, ())
         self._announced = self._ledger.durable
         await self._restoring.begin(state)
 
@@ -210,7 +222,10 @@ class ClaimCarrier:
             if state.claims[claim].state is ClaimState.PROVISIONING:
                 self._provisions.begin(claim, now)
         node = state.nodes.get(name)
-        if node is None or not node.publisher or node.shown != state.generation:
+        if node is None or not node.publisher:
+            return
+        self._hand_over(name, node.publisher)
+        if node.shown != state.generation:
             return  # what it keeps and is not told of it takes for over: it shows that first
         idle = unclean(state, name)
         if self._policy.auto_clean and node.live and idle:
@@ -231,12 +246,22 @@ class ClaimCarrier:
             return  # it was read from disk again, and may lack what was decided: `run` looks at that anew
         failpoint("claiming.tell")
         told = {**told, name: work}
-        if self._tell(node.publisher, [step for steps in told.values() for step in steps]):
+        if self._tell(node.publisher, [step for steps in told.values() for step in steps or ()]):
             self._told[node.publisher] = told
             for one in (one for step in work if step.step is Step.CLEAN for one in step.devices):
                 self._cleans.begin((one.device, one.clean), now)
-        else:
+        elif work:
             self._touched.add(name)  # again, when it is connected
+        else:
+            self._told[node.publisher].pop(name)  # it shows what it keeps when it is, and is told then
+
+    def _hand_over(self, name: str, publisher: str) -> None:
+        """Take a node's work back from the publisher that spoke for it before another did."""
+        before = self._spoke.get(name, publisher)
+        self._spoke[name] = publisher
+        if before != publisher and name in (told := self._told.get(before, {})):
+            del told[name]
+            self._tell(before, [step for steps in told.values() for step in steps or ()])
 
     # --- what must not last -------------------------------------------------------------------------------------------
 

@@ -174,11 +174,17 @@ class ControlHub:
             self._tell(node, ResendDocuments, lambda letter: ResendDocuments(letter.id))
         return True
 
-    def set_work(self, publisher: str, steps: list[ClaimStep]) -> bool:
-        """Tell a node all that claims ask of it, in place of what it was told. False when it is not connected."""
+    def set_work(self, publisher: str, steps: list[ClaimStep] | None) -> bool:
+        """Tell a node all that claims ask of it, in place of what it was told. False when it is not connected.
+
+        None: what it has not acknowledged is not told any more, and nothing in its place.
+        """
         node = self._nodes.get(publisher)
         if node is None:
             return False
+        if steps is None:
+            node.letters.pop(SetWork, None)
+            return True
         self._tell(node, SetWork, lambda letter: SetWork(letter.id, steps))
         return True
 

@@ -1,7 +1,7 @@
 """A ledger on disk, `Claiming` over it, and nodes that do their work in this process, by what they keep on disk."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -74,6 +74,10 @@ def good(order: Order) -> DeviceReport:
 def bad(order: Order, why: str = "no") -> DeviceReport:
     """Fail a step."""
     return DeviceReport(order.device.device, False, why)
+
+
+async def _nothing() -> None:
+    return None
 
 
 class FakeNode:
@@ -169,11 +173,13 @@ class World:
     async def _announce(self, events: list[Event]) -> None:
         self.events += events
 
-    def tell(self, publisher: str, steps: list[ClaimStep]) -> bool:
-        """Hand a node its work."""
+    def tell(self, publisher: str, steps: list[ClaimStep] | None) -> bool:
+        """Hand a node its work, at once: nothing is ever on its way that could be taken back."""
         node = self.nodes.get(publisher)
         if node is None or node.dead:
             return False
+        if steps is None:
+            return True
         node.worker.set_work(msgspec.msgpack.decode(msgspec.msgpack.encode(steps), type=list[ClaimStep]))
         return True
 
@@ -236,11 +242,21 @@ class World:
                     node.worker.heard()
         return done
 
-    async def until(self, condition: Callable[[], object], seconds: float = 10.0) -> None:
-        """Let everybody work until something is so, and is on disk: who opens the ledger again must find it."""
+    async def until(
+        self,
+        condition: Callable[[], object],
+        seconds: float = 10.0,
+        *,
+        each: Callable[[], Awaitable[object]] = _nothing,
+    ) -> None:
+        """Let everybody work until something is so, and is on disk: who opens the ledger again must find it.
+
+        `each`: what is done besides, until then.
+        """
         async with asyncio.timeout(seconds):
             while not condition():
                 await self.pump()
+                await each()
                 await asyncio.sleep(0.005)
             await self.ledger.settled()
 

@@ -8,7 +8,7 @@ cleaned after another, is a problem, whatever the ledger says.
 
 import random
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
 from itertools import cycle
 from typing import Final
@@ -50,6 +50,12 @@ class Card(msgspec.Struct):
     epoch: tuple[int, int] = (0, 0)
     """The highest that it was told of."""
     memory_bytes: int = 1 << 36
+    story: deque[str] = msgspec.field(default_factory=lambda: deque(maxlen=24))
+    """What happened to it of late, told with a problem."""
+
+    def note(self, what: str) -> None:
+        """Remember what happened."""
+        self.story.append(f"  {time.time():.3f} {what}; user {self.user or '-'}, last {self.last or '-'}")
 
 
 class Machine:
@@ -173,6 +179,7 @@ class Machine:
         if self._chance.random() < 0.7:
             self._slots[at] = self._beside.pop(self._chance.randrange(len(self._beside)))
         if out is not None:
+            out.note(f"{self._epoch}: out of slot {at}")
             out.user = ""  # nobody uses what is not there
             self._beside.append(out)
         if not self._beside:
@@ -229,6 +236,8 @@ class Machine:
         epoch = (step.generation, step.sequence)
         self._seen = max(self._seen, epoch)
         at, card = self._find(device.part)
+        if card is not None:
+            card.note(f"{self._epoch}: {step.step.value} for {step.claim} at {epoch}, clean {device.clean}")
         if step.step is Step.CLEAN:
             return self._clean(device, card)
         if step.step is Step.PREPARE:
@@ -248,9 +257,9 @@ class Machine:
         if (step.generation, step.sequence) < card.epoch:
             return _failed(device, f"{device.part} was told of a later epoch")
         if card.user not in ("", step.claim):
-            self.problems.append(f"{card.serial} is to be prepared for {step.claim} while {card.user} uses it")
+            self._contradicts(card, f"is to be prepared for {step.claim} while {card.user} uses it")
         elif card.last not in ("", step.claim):
-            self.problems.append(f"{card.serial} is to be prepared for {step.claim}, not clean after {card.last}")
+            self._contradicts(card, f"is to be prepared for {step.claim}, not clean after {card.last}")
         if card.user != step.claim and self._chance.random() < self.fails:
             return _failed(device, "its hook failed")
         self.counts["prepared"] += card.user != step.claim
@@ -267,7 +276,7 @@ class Machine:
         if card is None:
             return msgspec.structs.replace(_failed(device, f"there is no {device.part}"), clean=device.clean)
         if card.user:
-            self.problems.append(f"{card.serial} is to be cleaned while {card.user} uses it")
+            self._contradicts(card, f"is to be cleaned while {card.user} uses it")
         if self._chance.random() < self.fails:
             return msgspec.structs.replace(_failed(device, "its reset failed"), clean=device.clean)
         card.last = ""
@@ -345,9 +354,13 @@ class Machine:
     def _fenced(self, claims: set[str]) -> None:
         for card in self._slots:
             if card is not None and card.user in claims:
+                card.note(f"{self._epoch}: fenced")
                 card.user = ""
         self.counts["fenced"] += 1
         self.counts["claims_fenced"] += len(claims)
+
+    def _contradicts(self, card: Card, problem: str) -> None:
+        self.problems.append("\n".join((f"{card.serial} {problem}", *card.story)))
 
     def _expect(self, condition: bool, problem: str) -> None:
         if not condition:

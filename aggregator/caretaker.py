@@ -253,7 +253,7 @@ def leave(state: State, claim: Claim) -> str:
     """Say why a claim's consumer should leave; "" when it need not."""
     if claim.state not in LIVE_CLAIMS:
         return ""
-    for name in dict.fromkeys((*(held.node for held in claim.devices), *claim.amounts)):
+    for name in dict.fromkeys((*(held.node for held in claim.devices), *claim.shares)):
         node = state.nodes.get(name)
         if node is None:
             continue

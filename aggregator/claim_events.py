@@ -42,11 +42,11 @@ def _events(state: State, written: Written) -> Iterator[Event]:
                 yield from _told(
                     claim, Event("claim.restored", "is known again from its node's checkpoint", Severity.WARNING)
                 )
-        case Fenced(claim=name, evidence=evidence):
+        case Fenced(claim=name, evidence=evidence, nodes=nodes):
             claim = state.claims.get(name)
             if claim is not None:
                 why = f"its node is taken for dead: {evidence.ground} by {evidence.who}"
-                yield from _told(claim, Event("claim.fenced", why, Severity.WARNING))
+                yield from _told(claim, Event("claim.fenced", why, Severity.WARNING), nodes)
         case Passed(device=name, cause="clean_failed", why=why):
             device = state.devices.get(name)
             if device is not None:
@@ -58,9 +58,9 @@ def _events(state: State, written: Written) -> Iterator[Event]:
             yield Event("ledger.generation", told, Severity.WARNING, detail={"generation": generation})
 
 
-def _told(claim: Claim, event: Event) -> Iterator[Event]:
-    """Yield an event about a claim for each of its nodes; its message goes on from the claim's name."""
+def _told(claim: Claim, event: Event, nodes: Sequence[str] = ()) -> Iterator[Event]:
+    """Yield an event about a claim for each of its nodes, or of `nodes`; its message goes on from the claim's name."""
     detail: dict[str, FieldValue] = {"claim": claim.id, "tenant": claim.tenant, "consumer": claim.consumer}
     message = f"claim {claim.id} of {claim.tenant} {event.message}"
-    for node in sorted({held.node for held in claim.devices}) or [""]:
+    for node in sorted(nodes or {*(held.node for held in claim.devices), *claim.amounts}) or [""]:
         yield msgspec.structs.replace(event, message=message, detail=detail, subject=node)

@@ -39,7 +39,7 @@ def work_of(state: State, node: str, idle: list[Device] | None = None, most: int
 def _held(state: State, name: str, node: str) -> ClaimStep | None:
     """Give the step without devices by which a node keeps what a claim holds of it; None where it holds devices."""
     claim = state.claims[name]
-    amounts = claim.amounts.get(node)
+    amounts = claim.shares.get(node)
     if not amounts or claim.state is ClaimState.RESERVED or any(one.node == node for one in claim.devices):
         return None
     epoch = (claim.epoch.generation, claim.epoch.sequence)

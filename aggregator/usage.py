@@ -43,6 +43,8 @@ class Use(msgspec.Struct, frozen=True):
 
     devices: list[UsedDevice]
     amounts: dict[str, dict[str, int]]
+    amounts_until_ns: dict[str, int] = {}
+    """When those of a node were taken away, before the claim ended."""
 
 
 class Usage(msgspec.Struct, frozen=True):
@@ -74,7 +76,8 @@ def note(state: State, written: Written) -> Beside | None:
         if claim.state not in LIVE_CLAIMS:
             return _ended(claim.id, written.time_ns, claim.reason)
         if isinstance(entry, Undone | Fenced):
-            return _taken(claim.id, entry.devices, written.time_ns)
+            nodes = [node for node in entry.nodes if node in claim.fenced] if isinstance(entry, Fenced) else []
+            return _taken(claim.id, entry.devices, nodes, written.time_ns)
     return None
 
 
@@ -89,14 +92,16 @@ def _begun(state: State, claim: Claim) -> Beside:
         "until_ns": None,
         "reason": "",
     }
-    amounts = dict(claim.amounts)
+    amounts, fenced = dict(claim.amounts), dict(claim.fenced)
 
     def write(connection: Connection) -> None:
-        known = {one.device: one for one in (_use(connection, claim.id) or Use([], {})).devices}
+        before = _use(connection, claim.id) or Use([], {})
+        known = {one.device: one for one in before.devices}
+        ends = {node: until for node, until in before.amounts_until_ns.items() if node in fenced}
         now = [msgspec.structs.replace(one, until_ns=known[one.device].until_ns) if one.device in known else one
                for one in devices]  # fmt: skip
         connection.execute(delete(LEDGER_USAGE).where(LEDGER_USAGE.c.claim == values["claim"]))
-        connection.execute(insert(LEDGER_USAGE).values(**values, use=msgspec.json.encode(Use(now, amounts))))
+        connection.execute(insert(LEDGER_USAGE).values(**values, use=msgspec.json.encode(Use(now, amounts, ends))))
 
     return write
 
@@ -117,8 +122,8 @@ def _use(connection: Connection, claim: str) -> Use | None:
     return None if text is None else _decoder.decode(text)
 
 
-def _taken(claim: str, devices: Collection[str], time_ns: int) -> Beside:
-    """Write when devices were taken away from a claim that goes on; what was taken before was so then."""
+def _taken(claim: str, devices: Collection[str], nodes: Collection[str], time_ns: int) -> Beside:
+    """Write when devices, and amounts of nodes, were taken from a claim that goes on; what was before, was so then."""
 
     def write(connection: Connection) -> None:
         use = _use(connection, claim)
@@ -128,8 +133,9 @@ def _taken(claim: str, devices: Collection[str], time_ns: int) -> Beside:
             msgspec.structs.replace(one, until_ns=time_ns) if one.device in devices and one.until_ns is None else one
             for one in use.devices
         ]
+        ends = {**dict.fromkeys(nodes, time_ns), **use.amounts_until_ns}
         changed = update(LEDGER_USAGE).where(LEDGER_USAGE.c.claim == claim)
-        connection.execute(changed.values(use=msgspec.json.encode(Use(now, use.amounts))))
+        connection.execute(changed.values(use=msgspec.json.encode(Use(now, use.amounts, ends))))
 
     return write
 

@@ -201,5 +201,7 @@ def one_table(claim: dict[str, Any], names: Mapping[str, str]) -> Table:
         told = f"{one['mode']}, {one['lifecycle']}, {confirmed}, part {one['part']}, on {where}"
         table.add(one["device"], f"{one['address'] or '-'}: {told}")
     for node, amounts in claim["amounts"].items():
-        table.add(f"of {names.get(node, node)}", ", ".join(f"{number} {name}" for name, number in amounts.items()))
+        told = ", ".join(f"{number} {name}" for name, number in amounts.items())
+        gone = " until it was fenced" if node in claim.get("fenced", ()) else ""
+        table.add(f"of {names.get(node, node)}", f"{told}{gone}")
     return table

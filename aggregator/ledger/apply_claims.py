@@ -135,13 +135,27 @@ def _fenced(state: State, entry: Fenced) -> None:
     claim = state.claims[entry.claim]
     _move(state, claim, "fenced", entry.devices)
     claim.undone.update(dict.fromkeys(entry.devices))
+    if entry.nodes:
+        _take_shares(state, claim, entry.nodes)
     why = f"fenced: {entry.evidence.ground} by {entry.evidence.who}"
-    if all(held.device in claim.undone for held in claim.devices):
+    beginning = claim.state is ClaimState.PROVISIONING  # without a part it can never be all that was asked for
+    goes_on = claim.state in (ClaimState.ACTIVE, ClaimState.SUSPECT)
+    if any(held.device not in claim.undone for held in claim.devices):
+        _now(state, claim, ClaimState.UNDOING if beginning else claim.state, why if beginning else "")
+    elif not entry.nodes or not claim.shares:
         _over(state, claim, ClaimState.RELEASED, why)
-    elif claim.state is ClaimState.PROVISIONING:  # it can never be all that was asked for
-        _now(state, claim, ClaimState.UNDOING, why)
-    else:
+    elif goes_on:
         _now(state, claim, claim.state)
+    else:  # of amounts there is nothing to undo
+        _over(state, claim, ClaimState.FAILED if beginning else ClaimState.RELEASED, why)
+
+
+def _take_shares(state: State, claim: Claim, nodes: list[str]) -> None:
+    """Let a claim hold nothing of nodes beside devices."""
+    state.hold(claim, -1)
+    claim.fenced = {**claim.fenced, **{node: None for node in nodes if node in claim.amounts}}
+    claim.unkept = {node: None for node in claim.unkept if node not in nodes}
+    state.hold(claim)
 
 
 def _invalidated(state: State, entry: Invalidated) -> None:
@@ -178,6 +192,7 @@ def _claim_restored(state: State, entry: ClaimRestored) -> None:
         reason="restored from its node's checkpoint",
         version=state.sequence,
         unkept=old.unkept if old is not None and live else {},
+        fenced={node: None for node in old.fenced if node not in entry.amounts} if old is not None and live else {},
     )
     state.claims[claim.id] = claim
     make_planned(state, entry.devices)

@@ -202,7 +202,8 @@ def renew(
     seconds = found.lease_seconds if lease_seconds is None else lease_seconds
     if not MIN_LEASE <= seconds <= MAX_LEASE:
         raise ClaimInvalidError(f"lease_seconds: {seconds} is not from {MIN_LEASE:g} to {MAX_LEASE:g}")
-    if found.state is ClaimState.SUSPECT and not all(_still(state, found, held) for held in found.devices):
+    whole = not found.fenced and all(_still(state, found, held) for held in found.devices)
+    if found.state is ClaimState.SUSPECT and not whole:
         raise ClaimError(f"claim {claim} was suspect, and part of it was taken back: release it")
     if found.state is ClaimState.SUSPECT and found.unkept:
         raise ClaimError(f"claim {claim} was suspect before its nodes confirmed it: release it")

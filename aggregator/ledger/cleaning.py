@@ -161,8 +161,8 @@ def fence(
 ) -> tuple[list[Entry], list[Claim]]:
     """Take it as proved that nothing runs on a node: its BMC says that it is off, or an operator vouches for it.
 
-    What claims hold there is dirty then. `now_ns`: wall time. Raises ClaimInvalidError, ClaimError while the node
-    speaks, or EvidenceError.
+    What claims hold there is dirty then, and they hold no amounts of it any more. `now_ns`: wall time.
+    Raises ClaimInvalidError, ClaimError while the node speaks, or EvidenceError.
     """
     if node not in state.nodes:
         raise ClaimInvalidError(f"there is no node {node}")
@@ -178,9 +178,8 @@ def fence(
     claims: list[Claim] = []
     for claim in state.live_claims():
         devices = _there(claim, node)
-        amounts_alone = not claim.devices and claim.amounts.keys() == {node}
-        if (devices or amounts_alone) and claim.state is not ClaimState.RESERVED:
-            entries.append(Fenced(claim.id, devices, Evidence(0, ground, who, "", text)))
+        if (devices or node in claim.shares) and claim.state is not ClaimState.RESERVED:
+            entries.append(Fenced(claim.id, devices, Evidence(0, ground, who, "", text), [node]))
             claims.append(claim)
     return entries, claims
 

@@ -85,6 +85,8 @@ class Fenced(LedgerEntry, frozen=True, tag=28):
     claim: str
     devices: list[str]
     evidence: Evidence
+    nodes: list[str] = msgspec.field(default_factory=list)
+    """Nodes that were fenced: it holds no amounts of them any more. Of entries written before this field: it does."""
 
 
 class Invalidated(LedgerEntry, frozen=True, tag=29):

@@ -289,6 +289,15 @@ class Claim(msgspec.Struct, array_like=True, forbid_unknown_fields=True, gc=Fals
     """Ledger sequence of its last change: conditional writes quote it."""
     unkept: dict[str, None] = {}
     """Nodes of which it holds amounts alone, and that have yet to confirm that they keep that for a lost ledger."""
+    fenced: dict[str, None] = {}
+    """Nodes that were fenced: of their amounts it holds none any more."""
+
+    @property
+    def shares(self) -> dict[str, dict[str, int]]:
+        """What it holds of nodes beside devices, by node: what it was granted, but for what a fence took away."""
+        if not self.fenced:
+            return self.amounts
+        return {node: amounts for node, amounts in self.amounts.items() if node not in self.fenced}
 
     def rename(self, old: str, new: str, *, add: bool) -> None:
         """Follow a node to its new id; with `add`, amounts that it holds under both are added up.
@@ -302,12 +311,21 @@ class Claim(msgspec.Struct, array_like=True, forbid_unknown_fields=True, gc=Fals
             for held in self.devices
         ]
         if old in self.amounts:
-            moved, before = dict(self.amounts[old]), self.amounts.get(new, {}) if add else {}
-            for amount, number in before.items():
+            self._rename_amounts(old, new, add=add)
+
+    def _rename_amounts(self, old: str, new: str, *, add: bool) -> None:
+        """Follow a node with what is held of it beside devices; what a fence took away under one id stays so."""
+        moved, there = dict(self.amounts[old]), self.shares.get(new)
+        fenced = old in self.fenced and there is None
+        if there is not None and old in self.fenced:
+            moved = there
+        elif there is not None and add:
+            for amount, number in there.items():
                 moved[amount] = moved.get(amount, 0) + number
-            if old in self.unkept:
-                self.unkept = dict.fromkeys(new if name == old else name for name in self.unkept)
-            self.amounts = {name: amounts for name, amounts in self.amounts.items() if name != old} | {new: moved}
+        if old in self.unkept:
+            self.unkept = dict.fromkeys(new if name == old else name for name in self.unkept)
+        self.amounts = {name: amounts for name, amounts in self.amounts.items() if name != old} | {new: moved}
+        self.fenced = {name: None for name in self.fenced if name not in (old, new)} | ({new: None} if fenced else {})
 
 
 class Variant(msgspec.Struct, array_like=True, forbid_unknown_fields=True, frozen=True):

@@ -203,7 +203,7 @@ class State:
         else:
             tenant.claims.pop(claim.id, None)
         _add(tenant.used, "claims", sign)
-        for node in {*claim.amounts, *(held.node for held in claim.devices)}:
+        for node in {*claim.shares, *(held.node for held in claim.devices)}:
             if sign > 0:
                 self.claims_on.setdefault(node, {})[claim.id] = None
             else:
@@ -213,7 +213,7 @@ class State:
             device = self.devices.get(held.device)
             if device is not None:
                 _add(tenant.profiles, device.profiles, sign)
-        for node, amounts in claim.amounts.items():
+        for node, amounts in claim.shares.items():
             for amount, number in amounts.items():
                 _add(tenant.used, amount, sign * number)
                 _add(self.nodes[node].used, amount, sign * number)

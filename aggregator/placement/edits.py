@@ -282,7 +282,7 @@ def _release(hypothesis: Hypothesis, edit: ReleaseClaim) -> None:
         return
     tenant = state.tenants[claim.tenant]
     state.tenants[claim.tenant] = Tenant(tenant.name, dict(tenant.claims), dict(tenant.used), dict(tenant.profiles))
-    for name in {*claim.amounts, *(held.node for held in claim.devices)}:
+    for name in {*claim.shares, *(held.node for held in claim.devices)}:
         hypothesis.node(name)
         state.claims_on[name] = dict(state.claims_on[name])
     state.hold(claim, -1)

@@ -88,6 +88,8 @@ class ClaimView(msgspec.Struct, frozen=True):
     who: str
     leave: str
     """Why its consumer should leave: a drain, or a mark that says so; "" when it need not."""
+    fenced: list[str]
+    """Nodes that were fenced: of their amounts it holds none any more."""
 
 
 def claim_view(state: State, claim: Claim, left: float | None) -> ClaimView:
@@ -122,6 +124,7 @@ def claim_view(state: State, claim: Claim, left: float | None) -> ClaimView:
         claim.reason,
         claim.who,
         leave(state, claim),
+        list(claim.fenced),
     )
 
 

@@ -42,6 +42,8 @@ class UsageView(msgspec.Struct, frozen=True):
     reason: str
     energy_joules: float | None = None
     """Of its GPUs within that time, by their own counters; None when it was not asked for, or none counts it."""
+    amounts_until_ns: dict[str, int] = {}
+    """When the amounts of a node were taken away, before the claim ended."""
 
 
 @router.get("/v1/usage", summary="What tenants had", response_class=Response)
@@ -86,6 +88,7 @@ def _view(one: Usage, begin: int, end: int) -> UsageView:
         one.use.devices,
         one.use.amounts,
         one.reason,
+        amounts_until_ns=one.use.amounts_until_ns,
     )
 
 

@@ -1,15 +1,16 @@
 """Decisions about claims, in the orders that would give a device twice, or never give it back."""
 
+import msgspec
 import pytest
 
 from aggregator.claim_work import work_of
-from aggregator.ledger import claims, cleaning
+from aggregator.ledger import claims, cleaning, nodes, restoring
 from aggregator.ledger.asks import Ask, Pick
-from aggregator.ledger.entries import NodeReached, Provisioned
-from aggregator.ledger.model import Claim, Device
-from aggregator.ledger.state import State
+from aggregator.ledger.entries import Fenced, NodeReached, Provisioned, decode_entry, encode_entry
+from aggregator.ledger.model import Claim, Device, Evidence
+from aggregator.ledger.state import State, decode_kept, encode_kept
 from aggregator.ledger.words import ClaimState, Lifecycle
-from schemas.claims import Step
+from schemas.claims import CheckpointClaim, Step
 from schemas.device import DeviceKind
 from tests.aggregator.ledger.worlds import Book, begin, document, readback
 
@@ -205,3 +206,122 @@ def test_an_old_provision_of_amounts_alone_is_active_as_it_was_then() -> None:
     world.grant("t2", "c2", vcpus=40)
     world.book.write([Provisioned("c2")])
     assert (ClaimState.ACTIVE, {}) == (world.claim("c2").state, world.claim("c2").unkept)
+
+
+class Shares:
+    """A claim `c2` of amounts alone, of the nodes n1 and n2."""
+
+    def __init__(self, *, kept: bool = True) -> None:
+        self.world = World(confirmed=True)
+        ask = Ask("t2", "job", [], {node: {"vcpus": 40} for node in ("n1", "n2")})
+        self.world.book.decide(claims.grant(self.world.state, ask, "c2"))
+        self.world.book.decide(claims.provision(self.world.state, "c2"))
+        if kept:
+            self.world.keep("c2", "n1", "n2")
+
+    @property
+    def claim(self) -> Claim:
+        return self.world.claim("c2")
+
+    @property
+    def used(self) -> list[int]:
+        return [self.world.state.nodes[node].used.get("vcpus", 0) for node in ("n1", "n2")]
+
+    @property
+    def told(self) -> list[int]:
+        """Count what each node is told to keep of it."""
+        work = (work_of(self.world.state, node) for node in ("n1", "n2"))
+        return [sum(step.claim == "c2" for step in steps) for steps in work]
+
+
+def test_a_claim_of_amounts_alone_loses_what_it_holds_of_each_node_that_is_fenced() -> None:
+    """With the last of them it is over; again, a fence changes nothing."""
+    shares = Shares()
+    shares.world.fence("n1")
+    assert (ClaimState.ACTIVE, [0, 40], [0, 1]) == (shares.claim.state, shares.used, shares.told)
+    assert 40 == shares.world.state.tenants["t2"].used["vcpus"]
+    before = shares.world.state.sequence
+    shares.world.fence("n1")
+    assert before + 2 == shares.world.state.sequence  # silent, and back
+    assert [0, 40] == shares.used
+    shares.world.book.decide(claims.renew(shares.world.state, "c2"))
+    shares.world.fence("n2")
+    assert (ClaimState.RELEASED, [0, 0], [0, 0]) == (shares.claim.state, shares.used, shares.told)
+    assert "t2" not in shares.world.state.tenants
+
+
+def test_a_fence_ends_what_can_never_be_all_that_was_asked_for() -> None:
+    shares = Shares(kept=False)
+    shares.world.fence("n1")
+    assert (ClaimState.FAILED, [0, 0], [0, 0]) == (shares.claim.state, shares.used, shares.told)
+
+
+def test_a_suspect_claim_of_which_a_share_was_taken_is_not_renewed() -> None:
+    shares = Shares()
+    shares.world.book.decide(claims.expire(shares.world.state, "c2"))
+    shares.world.fence("n1")
+    assert (ClaimState.SUSPECT, [0, 40]) == (shares.claim.state, shares.used)
+    with pytest.raises(claims.ClaimError, match="part of it was taken back"):
+        claims.renew(shares.world.state, "c2")
+    shares.world.fence("n2")
+    assert ClaimState.RELEASED is shares.claim.state
+
+
+@pytest.mark.parametrize("first", ["n1", "n2"])
+def test_devices_of_one_node_and_amounts_of_another_go_with_their_nodes(first: str) -> None:
+    world = World(confirmed=True)
+    world.book.decide(claims.release(world.state, "c1"))
+    world.book.decide(claims.undone(world.state, "c1", world.claim().epoch, [world.first.id, world.second.id]))
+    world.book.decide(cleaning.attest(world.state, world.first.id, "op", "by hand"))
+    amounts = {node: {"vcpus": 4} for node in ("n1", "n2")}
+    world.book.decide(claims.grant(world.state, Ask("t2", "job", [Pick(world.first.id)], amounts), "c2"))
+    world.book.decide(claims.provision(world.state, "c2"))
+    world.confirm("c2", world.first)
+    world.keep("c2", "n2")
+    world.fence(first)
+    left = {"n1": [0, 4], "n2": [4, 0]}[first]
+    assert left == [world.state.nodes[node].used.get("vcpus", 0) for node in ("n1", "n2")]
+    assert ClaimState.ACTIVE is world.claim("c2").state
+    assert (Lifecycle.DIRTY if first == "n1" else Lifecycle.ASSIGNED) is world.first.lifecycle
+    world.fence("n2" if first == "n1" else "n1")
+    assert (ClaimState.RELEASED, Lifecycle.DIRTY) == (world.claim("c2").state, world.first.lifecycle)
+
+
+@pytest.mark.parametrize("fenced", ["n1", "n2", "both"])
+def test_what_a_fence_took_away_does_not_come_back_with_another_id_of_its_node(fenced: str) -> None:
+    """Whichever of the two ids was fenced: what was held under the other is held of the machine that goes on."""
+    shares = Shares()
+    shares.world.fence("n2" if fenced == "n2" else "n1")
+    shares.world.book.decide(nodes.replace(shares.world.state, "n1", "n2", "op"))
+    assert (ClaimState.ACTIVE, [0, 40]) == (shares.claim.state, shares.used)
+    if fenced == "both":
+        shares.world.fence("n2")
+        assert (ClaimState.RELEASED, [0, 0]) == (shares.claim.state, shares.used)
+
+
+def test_a_node_that_comes_back_does_not_bring_back_what_a_fence_took_away() -> None:
+    shares = Shares()
+    shares.world.fence("n1")
+    kept = CheckpointClaim("c2", "t2", "job", *_epoch(shares.claim), 60.0, [], {"n1": {"vcpus": 40}})
+    entries, _ = restoring.restore(shares.world.state, "n1", kept)
+    assert [] == entries
+    state = State.of(decode_kept(encode_kept(shares.world.state.keep())))
+    assert (shares.claim, 40) == (state.claims["c2"], state.tenants["t2"].used["vcpus"])
+    assert "c2" not in state.claims_on["n1"]
+
+
+def _epoch(claim: Claim) -> tuple[int, int]:
+    return (claim.epoch.generation, claim.epoch.sequence)
+
+
+def test_an_old_fence_took_no_amounts_and_still_does_not() -> None:
+    """Entries keep their meaning: what was written before they named nodes."""
+    shares = Shares()
+    evidence = Evidence(0, "attestation", "op", "", "{}")
+    tag, *fields, _ = msgspec.msgpack.decode(encode_entry(Fenced("c1", [shares.world.first.id], evidence, ["n1"])))
+    old = decode_entry(msgspec.msgpack.encode([tag, *fields]))
+    assert Fenced("c1", [shares.world.first.id], evidence) == old
+    shares.world.book.write([old])
+    assert (ClaimState.ACTIVE, {}) == (shares.world.claim().state, shares.world.claim().fenced)
+    shares.world.book.write([Fenced("c2", [], evidence)])
+    assert (ClaimState.RELEASED, [0, 0]) == (shares.claim.state, shares.used)

@@ -109,10 +109,10 @@ class LedgerMachine(RuleBasedStateMachine):
         picks=st.lists(st.integers(0, 13), max_size=3, unique=True),
         mode=st.sampled_from(Mode),
         tenant=st.sampled_from(["t1", "t2"]),
-        vcpus=st.integers(0, 6),
+        vcpus=st.tuples(st.integers(0, 6), st.sampled_from([0, 0, 3])),
         key=st.sampled_from(["", "", "", "k1"]),
     )
-    def ask(self, picks: list[int], mode: Mode, tenant: str, vcpus: int, key: str) -> Any:
+    def ask(self, picks: list[int], mode: Mode, tenant: str, vcpus: tuple[int, int], key: str) -> Any:
         devices = list(self.state.devices)
         chosen = [Pick(devices[index % len(devices)], mode) for index in picks]
         return self._asked(chosen, tenant, vcpus, key)
@@ -130,12 +130,12 @@ class LedgerMachine(RuleBasedStateMachine):
         if not gpus:
             return multiple()
         chosen = [Pick(gpus[at % len(gpus)], Mode.DRIVER, profile=plan) for at, plan in parts]
-        return self._asked([*chosen, *(Pick(devices[at % len(devices)]) for at in whole)], tenant, 0, "")
+        return self._asked([*chosen, *(Pick(devices[at % len(devices)]) for at in whole)], tenant, (0, 0), "")
 
-    def _asked(self, chosen: list[Pick], tenant: str, vcpus: int, key: str) -> Any:
+    def _asked(self, chosen: list[Pick], tenant: str, vcpus: tuple[int, int], key: str) -> Any:
         if len({(pick.device, pick.profile) for pick in chosen}) < len(chosen):
             return multiple()
-        amounts = {self.nodes[0]: {"vcpus": vcpus}} if vcpus else {}
+        amounts = {node: {"vcpus": number} for node, number in zip(self.nodes, vcpus, strict=True) if number}
         ask = Ask(tenant, "job", chosen, amounts, 60.0, key=key, request=f"{chosen} {amounts}")
         self.made += 1
         name = f"c{self.made}"
@@ -209,8 +209,18 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @rule(at=st.integers(0, 1))
     def fence(self, at: int) -> None:
-        node = self.nodes[at]
-        self.attempt(lambda: cleaning.fence(self.state, node, "op", now_ns=0, statement="the plug is in my hand"))
+        self.fenced(self.nodes[at])
+
+    def fenced(self, node: str) -> None:
+        """Nothing of a node that is fenced is held by a claim of which it was told; a refusal changes nothing."""
+        decided = self.attempt(
+            lambda: cleaning.fence(self.state, node, "op", now_ns=0, statement="the plug is in my hand")
+        )
+        for claim in self.state.claims.values() if decided is not None else ():
+            if claim.state in LIVE_CLAIMS and claim.state is not ClaimState.RESERVED:
+                assert node not in claim.shares
+                assert not [one for one in claim.devices if one.node == node and one.device not in claim.undone]
+                assert claim.shares or {one.device for one in claim.devices} - claim.undone.keys()
 
     @rule(index=st.integers(0, 30))
     def clean(self, index: int) -> None:
@@ -384,11 +394,13 @@ class LedgerMachine(RuleBasedStateMachine):
         held: Counter[str] = Counter()
         for claim in self.state.claims.values():
             if claim.state in LIVE_CLAIMS:
-                used["vcpus"] += claim.amounts.get(self.nodes[0], {}).get("vcpus", 0)
+                for node, amounts in claim.amounts.items():
+                    used[node] += 0 if node in claim.fenced else amounts["vcpus"]
                 held[claim.tenant] += len(claim.devices)
-        assert used["vcpus"] <= VCPUS
         assert held["t1"] <= QUOTA
-        assert used["vcpus"] == self.state.nodes[self.nodes[0]].used.get("vcpus", 0)
+        for node in self.nodes:
+            assert used[node] <= VCPUS
+            assert used[node] == self.state.nodes[node].used.get("vcpus", 0)
 
     @invariant()
     def free_is_proved(self) -> None:

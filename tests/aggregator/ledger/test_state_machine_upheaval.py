@@ -148,7 +148,7 @@ class UpheavalMachine(LedgerMachine):
         """A node falls silent and is fenced at once."""
         node = self.nodes[at]
         self.book.write([NodeReached(node, live=False)])
-        self.attempt(lambda: cleaning.fence(self.state, node, "op", now_ns=0, statement="the plug is in my hand"))
+        self.fenced(node)
 
     @rule(at=st.integers(0, 1), shows=st.integers(0, 7))
     def replace_node(self, at: int, shows: int) -> None:

@@ -191,3 +191,24 @@ async def test_a_claim_that_comes_back_from_a_checkpoint_has_one_record(tmp_path
         await did(ledger, clock, 1400, claims.undone, "c1", Epoch(9, 5), [here, there])
         (record,) = await used(ledger)
         assert (1100 * SECOND, 1400 * SECOND) == (record.from_ns, record.until_ns)
+
+
+async def test_amounts_of_a_node_that_is_fenced_are_not_charged_to_the_end_of_the_claim(tmp_path: Path) -> None:
+    path, clock = tmp_path / "ledger.db", Clock()
+    dead = {"now_ns": 0, "statement": "the plug is in my hand"}
+    async with opened(path, note=usage.note, clock=clock) as ledger:
+        await settle(ledger)
+        amounts = {node: {"vcpus": 4} for node in ("n0", "n1")}
+        await ledger.decide(lambda state: claims.grant(state, Ask("t", "job", [], amounts), "c1"))
+        epoch = ledger.peek().claims["c1"].epoch
+        await did(ledger, clock, 1100, claims.provision, "c1")
+        await did(ledger, clock, 1150, claims.confirm, "c1", epoch, [], nodes=["n0", "n1"])
+        await did(ledger, clock, 1200, lambda _: ([NodeReached(node, live=False) for node in ("n0", "n1")], None))
+        await did(ledger, clock, 1300, cleaning.fence, "n1", "op", **dead)
+    async with opened(path, note=usage.note, clock=clock) as ledger:
+        (record,) = await used(ledger)
+        assert (None, {"n1": 1300 * SECOND}) == (record.until_ns, record.use.amounts_until_ns)
+        await did(ledger, clock, 1400, cleaning.fence, "n0", "op", **dead)
+        (record,) = await used(ledger)
+        assert (1400 * SECOND, {"n1": 1300 * SECOND}) == (record.until_ns, record.use.amounts_until_ns)
+        assert amounts == record.use.amounts

@@ -1,15 +1,17 @@
 """Reading what a BMC says of the machine and of its fans and power supplies, where a walk has found it.
 
 Where these quote sensors that were read anyway, they are not asked again: of most machines a system, a list of fans and
-one of supplies is all that is left to read.
+one of supplies is all that is left to read. What there is no time for comes first the next time.
 """
 
-from collections.abc import Iterable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from typing import Final
 
 import msgspec
 
-from collectors.redfish.client import Client
+from collectors.redfish.client import Client, is_whole
 from collectors.redfish.machine import machine_of
 from collectors.redfish.readings import Seen, quotes, quotes_all
 from collectors.redfish.readings_board import board_row
@@ -35,6 +37,27 @@ class _Quoting(msgspec.Struct):
 
     path: str
     quoted: Resource
+
+
+class _Reading(msgspec.Struct):
+    """One reading, as far as it has come."""
+
+    seen: dict[str, Seen]
+    """What the sensors read this time."""
+    until: Callable[[], bool]
+    whole: bool
+    """Whether fans and supplies are read though their sensors are known."""
+    begun: bool = False
+    """Whether one part at least was read, without which it would come to no end."""
+    stopped: bool = False
+    """Whether something was left for lack of time."""
+    supplies: list[Reading] = []
+    power: Resource = {}
+    """Of the machine's chassis, the old schema."""
+
+
+_Job = Callable[[_Reading], Iterator[Reading]]
+"""Reads one collection, or one resource of the old schemas."""
 
 
 class Board:
@@ -69,84 +92,144 @@ class Board:
         self._old_thermal = [uri(one) for one in found.get("Thermal", ()) if self._needs_thermal(one)]
         self._old_power = [uri(one) for one in found.get("Power", ()) if self._needs_power(one, chassis)]
         self._main_power = next((path for path in self._old_power if path.rpartition("/")[0] in chassis), "")
+        self._jobs = deque(self._all_jobs())
+        self._done: set[str] = set()
+        """What was read of the first job, when the time did not suffice for the rest of it."""
 
-    def read(self, seen: dict[str, Seen]) -> Iterator[Reading]:
-        """Yield the rows; `seen`: what the sensors read this time, to which the old schemas add. Raises BmcError."""
+    def read(self, seen: dict[str, Seen], until: Callable[[], bool] = lambda: False) -> Iterator[Reading]:
+        """Yield the rows, that of the machine last; what is left when `until` says so comes first the next time.
+
+        `seen`: what the sensors read this time, to which the old schemas add. Raises BmcError.
+        """
         self._turn += 1
-        whole = self._client.expands or self._turn % _EVERY == 1
-        yield from self._read_fans(seen, whole=whole)
-        for folder in self._leaks:
-            for detector in self._client.members(folder):
-                row = leak_row(self._label, detector)
-                if row is not None:
-                    yield row
-        supplies = list(self._read_supplies(seen, whole=whole))
-        power: Resource = {}
-        for path in self._old_power:
-            resource = self._client.get(path)
-            if resource is not None:
-                yield from old_sensors(self._label, resource, self._names, self._client.faults, seen)
-                if not self._supplies:
-                    supplies += old_supplies(self._label, resource)
-                if path == self._main_power:
-                    power = resource
-        for path in self._old_thermal:
-            resource = self._client.get(path)
-            if resource is not None:
-                yield from old_sensors(self._label, resource, self._names, self._client.faults, seen)
-                if not self._fans:
-                    yield from old_fans(self._label, resource)
-        yield from supplies
+        now = _Reading(seen, until, self._client.expands or self._turn % _EVERY == 1)
+        all_supplies = not self._done
         self.system = (self._client.get(self._system) if self._system else None) or {}
-        environment = self._of(self._environment, ("PowerWatts",), seen)
-        thermal = self._air(seen)
-        row = board_row(self._label, self.system, environment, thermal, power, seen, supplies)
+        for _ in range(len(self._jobs)):
+            yield from self._jobs[0](now)
+            if now.stopped:
+                self._client.faults.add("slow", "not all fans and supplies could be read in the time that there is")
+                break
+            self._jobs.rotate(-1)
+            self._done.clear()
+        all_supplies = all_supplies and not now.stopped  # the sum of some is not what the machine takes
+        environment = self._of(self._environment, ("PowerWatts",), now)
+        supplies = now.supplies if all_supplies else ()
+        row = board_row(self._label, self.system, environment, self._air(now), now.power, seen, supplies)
         if row.fields:
             yield row
 
-    def _read_fans(self, seen: dict[str, Seen], *, whole: bool) -> Iterator[Reading]:
+    def _all_jobs(self) -> Iterator[_Job]:
         for folder, paths in self._fans.items():
-            fans = self._client.members(folder) if whole else self._each(paths, self._speeds, ("SpeedPercent",), seen)
-            for fan in fans:
-                row = fan_row(self._label, fan, seen)
-                if row is not None:
-                    yield row
-
-    def _read_supplies(self, seen: dict[str, Seen], *, whole: bool) -> Iterator[Reading]:
-        quoted = {path: one.quoted for path, one in self._metrics.items()}
+            yield partial(self._read_fans, folder, paths)
+        for folder in self._leaks:
+            yield partial(self._read_leaks, folder)
         for folder, paths in self._supplies.items():
-            supplies = self._client.members(folder) if whole else self._each(paths, quoted, METRIC_FIELDS, seen)
-            for supply in supplies:
-                metrics = self._of(self._metrics.get(uri(supply)), METRIC_FIELDS, seen)
-                row = supply_row(self._label, supply, metrics, seen)
-                if row is not None:
-                    yield row
+            yield partial(self._read_supplies, folder, paths)
+        for path in self._old_power:
+            yield partial(self._read_old_power, path)
+        for path in self._old_thermal:
+            yield partial(self._read_old_thermal, path)
 
-    def _each(
-        self, paths: Iterable[str], quoted: dict[str, Resource], names: Iterable[str], seen: dict[str, Seen]
+    def _read_fans(self, folder: str, paths: list[str], now: _Reading) -> Iterator[Reading]:
+        for fan in self._parts(folder, paths, self._speeds, ("SpeedPercent",), now):
+            row = fan_row(self._label, fan, now.seen)
+            if row is not None:
+                yield row
+
+    def _read_leaks(self, folder: str, now: _Reading) -> Iterator[Reading]:
+        for detector in self._members(folder, now):
+            row = leak_row(self._label, detector)
+            if row is not None:
+                yield row
+
+    def _read_supplies(self, folder: str, paths: list[str], now: _Reading) -> Iterator[Reading]:
+        quoted = {path: one.quoted for path, one in self._metrics.items()}
+        for supply in self._parts(folder, paths, quoted, METRIC_FIELDS, now):
+            metrics = self._of(self._metrics.get(uri(supply)), METRIC_FIELDS, now)
+            row = supply_row(self._label, supply, metrics, now.seen)
+            if row is not None:
+                now.supplies.append(row)
+                yield row
+
+    def _read_old_power(self, path: str, now: _Reading) -> Iterator[Reading]:
+        resource = None if self._over(now) else self._client.get(path)
+        now.begun = True
+        if resource is not None:
+            yield from old_sensors(self._label, resource, self._names, self._client.faults, now.seen)
+            if not self._supplies:
+                found = list(old_supplies(self._label, resource))
+                now.supplies += found
+                yield from found
+            if path == self._main_power:
+                now.power = resource
+
+    def _read_old_thermal(self, path: str, now: _Reading) -> Iterator[Reading]:
+        resource = None if self._over(now) else self._client.get(path)
+        now.begun = True
+        if resource is not None:
+            yield from old_sensors(self._label, resource, self._names, self._client.faults, now.seen)
+            if not self._fans:
+                yield from old_fans(self._label, resource)
+
+    def _parts(
+        self, folder: str, paths: Iterable[str], quoted: dict[str, Resource], names: Iterable[str], now: _Reading
     ) -> Iterator[Resource]:
-        """Yield parts one by one; of those whose sensors are known no more than what these say."""
-        for path in paths:
-            known = quoted.get(path, {})
-            resource = {**known, "@odata.id": path} if quotes_all(known, names, seen) else self._client.get(path)
+        """Yield the parts of a folder that were not read yet, until there is no more time."""
+        yield from self._members(folder, now) if now.whole else self._each(paths, quoted, names, now)
+
+    @staticmethod
+    def _over(now: _Reading) -> bool:
+        """Whether no more is to be read: something is left then."""
+        now.stopped = now.begun and now.until()
+        return now.stopped
+
+    def _members(self, folder: str, now: _Reading) -> Iterator[Resource]:
+        if self._over(now):
+            return
+        for one in self._client.listing(folder):
+            path = uri(one)
+            if path in self._done:
+                continue
+            if self._over(now):
+                return
+            resource = one if is_whole(one) else self._client.get(path)
+            now.begun = True
+            self._done.add(path)
             if resource is not None:
                 yield resource
 
-    def _of(self, one: _Quoting | None, names: Iterable[str], seen: dict[str, Seen]) -> Resource:
-        """Give a resource, from what it quotes where that is known, else from the BMC; {} when there is none."""
+    def _each(
+        self, paths: Iterable[str], quoted: dict[str, Resource], names: Iterable[str], now: _Reading
+    ) -> Iterator[Resource]:
+        """Yield parts one by one; of those whose sensors are known no more than what these say."""
+        for path in paths:
+            if path in self._done:
+                continue
+            if self._over(now):
+                return
+            known = quoted.get(path, {})
+            resource = {**known, "@odata.id": path} if quotes_all(known, names, now.seen) else self._client.get(path)
+            now.begun = True
+            self._done.add(path)
+            if resource is not None:
+                yield resource
+
+    def _of(self, one: _Quoting | None, names: Iterable[str], now: _Reading) -> Resource:
+        """Give a resource, from what it quotes where that is known, else from the BMC; {} for none, or no time."""
         if one is None:
             return {}
-        if quotes_all(one.quoted, names, seen):
+        if quotes_all(one.quoted, names, now.seen):
             return one.quoted
-        return self._client.get(one.path) or {}
+        return ({} if now.until() else self._client.get(one.path)) or {}
 
-    def _air(self, seen: dict[str, Seen]) -> Resource:
+    def _air(self, now: _Reading) -> Resource:
         one = self._thermal
         if one is None:
             return {}
-        if quotes_all(one.quoted, _ENDS, seen):
+        if quotes_all(one.quoted, _ENDS, now.seen):
             return {"TemperatureSummaryCelsius": one.quoted}
-        return self._client.get(one.path) or {}
+        return ({} if now.until() else self._client.get(one.path)) or {}
 
     def _needs_thermal(self, thermal: Resource) -> bool:
         """Whether the old schema has something that the new ones have not."""

@@ -1,12 +1,14 @@
 """One BMC over time: what there is to be read of it, and each reading.
 
-A reading never takes longer than `sweep_seconds`. What is not done by then, of sensors and of the walk, is gone on with
-the next time. Sensors come before the inventory, which is long and may wait.
+A reading never takes longer than `sweep_seconds`, but for the answer that is waited for then. What is not done by then,
+of sensors, of the board and of the walk, is gone on with the next time. Sensors come before the board, which has its
+share of the time, and both before the inventory, which is long and may wait.
 """
 
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Final
 
 from collectors.redfish.board import Board
@@ -30,6 +32,8 @@ _MEASURED: Final = frozenset({"EnvironmentMetrics", "LeakDetector", "PowerSupply
 _KEPT: Final = KEPT | _MEASURED
 _SETTLE: Final = 300.0
 """Seconds after a BMC is back for which what it says it has not may only not be there yet."""
+_SENSORS_SHARE: Final = 0.75
+"""Of `sweep_seconds`: sensors, which may be many, leave the rest to the board."""
 _opening = threading.Lock()
 """Held while documents are made: the resources of one machine at a time are decoded."""
 
@@ -78,12 +82,12 @@ class Reader:
     def read(self) -> Iterator[Reading]:
         """Read once. Raises BmcError; what was yielded before stands."""
         began = self._clock()
-        end = began + self._config.sweep_seconds
         seen: dict[str, Seen] = {}
 
-        def over() -> bool:
-            return self._clock() >= end
+        def over(share: float = 1.0) -> bool:
+            return self._clock() >= began + share * self._config.sweep_seconds
 
+        enough = partial(over, _SENSORS_SHARE)
         if self._walk is None and began >= self._walk_due:
             self.client.start_over()
             self._sensors.start_over()
@@ -93,16 +97,16 @@ class Reader:
         if walk is not None and not walk.framed:
             walk.go_on(lambda: walk.framed or over())
         if self._board is not None:
-            yield from self._limited(self._sensors.read(seen, over))
+            yield from self._limited(self._sensors.read(seen, enough))
         elif walk is not None and walk.framed:
             found, reports = walk.collections["Sensors"], walk.collections["MetricReports"]
-            yield from self._limited(self._sensors.survey(found, reports, seen, over))
+            yield from self._limited(self._sensors.survey(found, reports, seen, enough))
             if self._sensors.planned:
                 with _opening:
                     self._board = Board(self.client, self._trunk, self._sensors.names)
             self.logs = walk.collections["LogServices"]
         if self._board is not None:
-            yield from self._limited(self._board.read(seen))
+            yield from self._limited(self._board.read(seen, over))
         yield self._account(len(seen), self._clock() - began)
         if walk is not None and self._board is not None and walk.go_on(over):
             self._finish(walk, began)

@@ -32,6 +32,8 @@ TOPIC: Final = "inventory"
 PAGE: Final = 500
 KEEP_SECONDS: Final = 1.0
 """The place is kept so often at most."""
+GAP_SECONDS: Final = 0.02
+"""Between two pages while entries come: each is a commit of the log. Whatever comes alone is published at once."""
 _WAIT_SECONDS: Final = 5.0
 _encoder: Final = msgspec.json.Encoder()
 
@@ -48,10 +50,14 @@ class PublishingStatus(msgspec.Struct):
 class LedgerPublisher:
     """Publishes one ledger to one log. For one event loop."""
 
-    def __init__(self, ledger: Ledger, log: Log, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, ledger: Ledger, log: Log, *, clock: Callable[[], float] = time.monotonic, gap: float = GAP_SECONDS
+    ) -> None:
+        """`gap`: seconds between two pages."""
         self._ledger = ledger
         self._log = log
         self._clock = clock
+        self._gap = gap
         self._kept = 0
         """Sequence up to which it is on disk that the log has the entries."""
         self._kept_at = float("-inf")
@@ -68,6 +74,8 @@ class LedgerPublisher:
                     known = True
                 if not await self.publish():
                     await self._rest()
+                elif self._ledger.durable - self.status.sequence < PAGE:
+                    await asyncio.sleep(self._gap)
                 backoff = 0.1
             except MusterError as error:
                 known = False

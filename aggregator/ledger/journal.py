@@ -220,6 +220,10 @@ class Joined(msgspec.Struct, frozen=True):
 def join(connection: Connection, entries: int) -> Joined | None:
     """Join the oldest rows that are not joined yet, so many entries in all; None while there are fewer."""
     table = LEDGER_ENTRIES.c
+    oldest = select(table.first).where(table.subjects.is_(None)).order_by(table.first).limit(1)
+    begin = connection.execute(oldest).scalar()
+    if begin is None or head(connection) - begin + 1 < entries:
+        return None  # asked all the time: nothing is read in vain
     question = select(table.first, table.last, table.time_ns, table.body).where(table.subjects.is_(None))
     rows: list[_Row] = []
     about: set[str] = set()

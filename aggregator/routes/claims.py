@@ -14,7 +14,7 @@ from aggregator.access import Action, Caller, authorise, may
 from aggregator.caretaker import leave
 from aggregator.ledger import asks, nodes
 from aggregator.ledger.asks import Ask, ClaimInvalidError, NotGrantedError, Objection, Pick
-from aggregator.ledger.claims import ClaimUnknownError
+from aggregator.ledger.claims import ClaimUnknownError, grant
 from aggregator.ledger.model import Claim, Held
 from aggregator.ledger.state import State
 from aggregator.ledger.words import LIVE_CLAIMS, Mode
@@ -165,7 +165,7 @@ async def claim(request: Request, service: "Service", caller: Caller) -> Respons
         wanted.tenant,
         wanted.consumer,
         [Pick(one.device, one.mode, one.part) for one in wanted.devices],
-        await service.ledger.read(lambda state: _by_id(state, wanted.amounts)),
+        wanted.amounts,
         wanted.lease_seconds,
         wanted.tolerations,
         caller.name,
@@ -176,28 +176,34 @@ async def claim(request: Request, service: "Service", caller: Caller) -> Respons
         against = await service.ledger.read(lambda state: list(_dry(state, ask)))
         return answer({"granted": not against, "objections": told_to(caller, against, ask)})
     try:
-        granted = await service.claiming.grant(ask)
+        granted = await service.claiming.give(lambda state, name: grant(state, _by_id(state, ask), name))
     except NotGrantedError as error:
         return refused(NotGrantedError(told_to(caller, error.objections, ask)))
     return _shown(service, granted, 201)
 
 
-def _by_id(state: State, amounts: dict[str, dict[str, int]]) -> dict[str, dict[str, int]]:
-    """Give amounts by the id of their node, which may be named instead; what names none stays as it is."""
+def _by_id(state: State, ask: Ask) -> Ask:
+    """Give what is asked for with amounts by the id of their node, which may be named instead.
+
+    What names none stays as it is. Raises ClaimInvalidError for a node that is named by both.
+    """
+    if all(name in state.nodes for name in ask.amounts):
+        return ask
     found: dict[str, dict[str, int]] = {}
-    called = nodes.called(state) if amounts.keys() - state.nodes.keys() else {}
-    for name, mine in amounts.items():
+    called = nodes.called(state)
+    for name, mine in ask.amounts.items():
         node = None if name in state.nodes else called.get(name)
         id_ = name if node is None else node.id
         if id_ in found:
             raise ClaimInvalidError(f"node {name!r} is named twice, by its id and by its name")
         found[id_] = mine
-    return found
+    return msgspec.structs.replace(ask, amounts=found)
 
 
 def _dry(state: State, ask: Ask) -> list[Objection]:
-    asks.check_ask(ask)
-    return list(asks.objections(state, ask))
+    named = _by_id(state, ask)
+    asks.check_ask(named)
+    return list(asks.objections(state, named))
 
 
 def told_to(caller: Caller, objections: Sequence[Objection], ask: Ask) -> list[Objection]:

@@ -1,13 +1,15 @@
 """Claims over HTTP: repetitions, conditional writes, many at once; and what one tenant learns of another."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
+from sqlalchemy import Connection
 
+from aggregator.control import Control
 from aggregator.control_sqlite import SqliteControl
 from aggregator.ledger.asks import NotGrantedError, Objection
 from aggregator.ledger.entries import QuotaSet, RatioSet
@@ -167,6 +169,48 @@ async def test_node_of_amounts_may_be_named_once_by_id_or_by_name(api: Api) -> N
     both = {**body, "amounts": {node.name: {"vcpus": 1}, node.id: {"vcpus": 1}}}
     status, told = await api.ask("POST", "/v1/claims", both, "blue")
     assert (400, True) == (status, "named twice" in told["detail"])
+
+
+class _SlowDisk:
+    """A database whose commits wait until `open` is set."""
+
+    def __init__(self, control: Control) -> None:
+        self._control = control
+        self.open = asyncio.Event()
+        self.open.set()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._control, name)
+
+    async def write(self, transaction: Callable[[Connection], Any]) -> Any:
+        """Write, in the end."""
+        await self.open.wait()
+        return await self._control.write(transaction)
+
+
+async def test_claim_is_decided_while_the_commit_before_is_under_way(tmp_path: Path) -> None:
+    """So it waits for one commit, its own, which it shares with all that came meanwhile."""
+    control = SqliteControl(tmp_path / "ledger.db", schema=LEDGER)
+    control.open()
+    disk = _SlowDisk(control)
+    ledger = Ledger(disk, "test")
+    await ledger.open()
+    await ledger.decide(lambda _: ([one.entry for one in simulated("v100-shared").written], None))
+    api, state = Api(ledger), ledger.peek()
+    node = next(iter(state.nodes.values()))
+    disk.open.clear()
+    asked = []
+    for number in range(1, 4):
+        body = {"tenant": "blue", "consumer": "vm", "amounts": {node.name: {"vcpus": 1}}}
+        asked.append(asyncio.create_task(api.ask("POST", "/v1/claims", body, "blue")))
+        async with asyncio.timeout(30):
+            while len(state.claims) < number:  # noqa: ASYNC110 - it is in another hand
+                await asyncio.sleep(0.001)
+    assert not any(one.done() for one in asked)
+    disk.open.set()
+    assert [201] * 3 == [status for status, _ in await asyncio.gather(*asked)]
+    await ledger.close()
+    await control.close()
 
 
 # --- of others, nothing -----------------------------------------------------------------------------------------------

@@ -128,6 +128,44 @@ async def test_the_place_is_kept_when_nothing_more_comes(tmp_path: Path) -> None
     await log.close()
 
 
+class Counting:
+    """A log that counts how often it was appended to."""
+
+    def __init__(self, log: Log) -> None:
+        self._log = log
+        self.appends = 0
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._log, name)
+
+    async def append(self, entries: object) -> object:
+        """Count."""
+        self.appends += 1
+        return await self._log.append(entries)  # type: ignore[arg-type]
+
+
+async def test_what_comes_soon_after_another_is_published_together(tmp_path: Path) -> None:
+    """Each append is a commit of the log, beside those of the ledger behind which decisions wait."""
+    log = SqliteLog(tmp_path / "log.db", partitions=4)
+    async with opened(tmp_path / "ledger.db") as ledger:
+        counting = Counting(log)
+        publisher = LedgerPublisher(ledger, counting, gap=3600.0)  # type: ignore[arg-type]
+        running = asyncio.create_task(publisher.run())
+        await write(ledger, RatioSet("vcpus", 2.0))
+        async with asyncio.timeout(30):
+            while publisher.status.sequence != ledger.durable:  # noqa: ASYNC110 - it is in another hand
+                await asyncio.sleep(0.01)  # whatever comes alone waits for nothing
+        for number in range(5):
+            await write(ledger, RatioSet("vcpus", 3.0 + number))
+        await asyncio.sleep(0.05)
+        assert (1, 1) == (counting.appends, publisher.status.sequence)
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+        assert await publisher.publish()
+        assert (2, ledger.durable) == (counting.appends, publisher.status.sequence)
+    await log.close()
+
+
 async def test_who_waits_for_an_entry_and_is_cancelled_as_it_comes_ends(tmp_path: Path) -> None:
     """Or an aggregator that is told to stop would wait for its publisher for good."""
     async with opened(tmp_path / "ledger.db") as ledger:

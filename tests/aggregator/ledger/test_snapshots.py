@@ -14,13 +14,14 @@ from aggregator.ledger import claims, cleaning, journal, snapshots
 from aggregator.ledger.asks import Ask, Pick
 from aggregator.ledger.copying import Copying
 from aggregator.ledger.entries import Entry, NodeOrdered, NodeReplaced, RatioSet, Tainted
+from aggregator.ledger.journal import LedgerDamagedError
 from aggregator.ledger.keeping import THIN, Keeping
 from aggregator.ledger.ledger import Ledger
 from aggregator.ledger.model import Taint
 from aggregator.ledger.snapshot import encode_head
 from aggregator.ledger.snapshot_form import FORM
 from aggregator.ledger.state import State, encode_kept
-from aggregator.ledger.tables import LEDGER_SNAPSHOT
+from aggregator.ledger.tables import LEDGER_ENTRIES, LEDGER_SNAPSHOT
 from aggregator.ledger.thinning import DAY_NS
 from aggregator.ledger.words import Effect
 from aggregator.migrate import LEDGER
@@ -227,6 +228,23 @@ def test_history_is_found_in_joined_rows(database: SqliteControl) -> None:
         told = await database.read(lambda connection: list(journal.about(connection, [device])))
         assert told == [one for one in every if device in str(one.entry)]
         assert await database.read(lambda connection: list(journal.about(connection, ["gpu-nowhere"]))) == []
+        await ledger.close()
+
+    asyncio.run(run())
+
+
+def test_rows_are_not_read_while_they_are_too_few_to_be_joined(database: SqliteControl) -> None:
+    """It is asked every few seconds, and reading them takes a second of a core in the end."""
+
+    async def run() -> None:
+        ledger = Ledger(database, "here")
+        await ledger.open()
+        for number in range(7):
+            await ledger.decide(lambda _, number=number: ([RatioSet("vcpus", 1.0 + number)], None))  # type: ignore[misc]
+        await database.write(lambda connection: connection.execute(update(LEDGER_ENTRIES).values(body=b"spoilt")))
+        assert await database.read(partial(journal.join, entries=8)) is None
+        with pytest.raises(LedgerDamagedError):
+            await database.read(partial(journal.join, entries=7))
         await ledger.close()
 
     asyncio.run(run())

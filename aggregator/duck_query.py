@@ -17,13 +17,14 @@ from arro3.core import Array, DataType
 from arro3.core import Table as ArrowTable
 from duckdb import DuckDBPyConnection
 
-from aggregator import duck_sql
+from aggregator import duck_folded, duck_sql
 from aggregator.deadlines import Deadlines
 from aggregator.duck_connection import first_line, is_fatal
 from aggregator.duck_schema import Stored
 from aggregator.last_values import Value
 from aggregator.query import (
     Aggregate,
+    Copies,
     FieldInfo,
     MeasurementInfo,
     Order,
@@ -158,7 +159,9 @@ class DuckQueries:
                 return _result(settled, [], truncated=False)
             pick, bounds = _pick_table(chosen), duck_sql.Pick(min(chosen), max(chosen), late=False)
         source, limit = duck_sql.Source(settled, columns, bounds), settled.query.limit
-        rows, truncated = self._fetch(view, duck_sql.raw(source), pick, limit)
+        folded = settled.query.copies is Copies.FOLDED and columns.keys() >= duck_folded.NEEDED
+        statement = duck_folded.folded(source) if folded else duck_sql.raw(source)
+        rows, truncated = self._fetch(view, statement, pick, limit)
         if not rows:
             return _result(settled, [], truncated=truncated)
         torn = [row[0] for row in rows if row[-1]]

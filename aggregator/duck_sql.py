@@ -101,30 +101,31 @@ def raw(source: Source) -> Statement:
     name was reported is none.
     """
     whole = source.query.measurement in _WHOLE
-    where, parameters = _where_raw(source)
+    where, parameters = where_raw(source)
     values = _values(source) if whole else "".join(f", {_merged(source, target)}" for target in source.plan.targets)
     counts = [f"count({name})" for name in _present(source)]
     torn = f"greatest({', '.join(counts)}) > 1" if counts and not whole else "false"
     return Statement(
-        f"SELECT _time, _series{values}, {torn} AS _torn FROM {_from(source)} WHERE {where}"
+        f"SELECT _time, _series{values}, {torn} AS _torn FROM {table_of(source)} WHERE {where}"
         f"{'' if whole else ' GROUP BY _time, _series'}"
-        f" ORDER BY {_moment(source)} {_direction(source)}, _series LIMIT {source.query.limit + 1}",
+        f" ORDER BY {_moment(source)} {direction(source)}, _series LIMIT {source.query.limit + 1}",
         parameters,
     )
 
 
 def apart(source: Source, times: list[int]) -> Statement:
     """Give the rows of these times as they were stored, each for itself: time, series, values."""
-    where, parameters = _where_raw(source)
+    where, parameters = where_raw(source)
     return Statement(
-        f"SELECT _time, _series{_values(source)} FROM {_from(source)}"
+        f"SELECT _time, _series{_values(source)} FROM {table_of(source)}"
         f" WHERE {where} AND _time IN (SELECT unnest($torn::BIGINT[]))"
-        f" ORDER BY {_moment(source)} {_direction(source)}, _series",
+        f" ORDER BY {_moment(source)} {direction(source)}, _series",
         parameters | {"torn": times},
     )
 
 
-def _where_raw(source: Source) -> tuple[str, dict[str, object]]:
+def where_raw(source: Source) -> tuple[str, dict[str, object]]:
+    """Give the condition that rows meet which are asked for as they are, and its parameters."""
     where, parameters = _where(source, source.query.since)
     if source.query.asked:
         where += f" AND ({' OR '.join(f'{name} IS NOT NULL' for name in _present(source)) or 'false'})"
@@ -136,7 +137,7 @@ def _present(source: Source) -> list[str]:
 
 
 def _values(source: Source) -> str:
-    return "".join(f", {_value(source, target)}" for target in source.plan.targets)
+    return "".join(f", {value_of(source, target)}" for target in source.plan.targets)
 
 
 def _moment(source: Source) -> str:
@@ -147,7 +148,8 @@ def _moment(source: Source) -> str:
     return f"coalesce({quoted(SOURCE_TIME)}, _time){down}, _time"
 
 
-def _direction(source: Source) -> str:
+def direction(source: Source) -> str:
+    """Give the direction in which rows are ordered."""
     return "DESC" if source.plan.order is Order.NEWEST else "ASC"
 
 
@@ -168,8 +170,8 @@ def last(source: Source) -> Statement:
     )
     newest = f"greatest({', '.join(times)})" if times else "NULL::BIGINT"
     return Statement(
-        f"SELECT {newest} AS _t, {_group(source)} AS _g{values} FROM {_from(source)} WHERE {where}"
-        f" GROUP BY _g HAVING _t IS NOT NULL ORDER BY _g {_direction(source)} LIMIT {source.query.limit + 1}",
+        f"SELECT {newest} AS _t, {_group(source)} AS _g{values} FROM {table_of(source)} WHERE {where}"
+        f" GROUP BY _g HAVING _t IS NOT NULL ORDER BY _g {direction(source)} LIMIT {source.query.limit + 1}",
         parameters,
     )
 
@@ -177,9 +179,9 @@ def last(source: Source) -> Statement:
 def _last_rows(source: Source, where: str, parameters: dict[str, object]) -> Statement:
     """Give the newest row of each group, for values of two log records are no record."""
     return Statement(
-        f"SELECT _time AS _t, {_group(source)} AS _g{_values(source)} FROM {_from(source)} WHERE {where}"
+        f"SELECT _time AS _t, {_group(source)} AS _g{_values(source)} FROM {table_of(source)} WHERE {where}"
         f" QUALIFY row_number() OVER (PARTITION BY {_group(source)} ORDER BY _time DESC, _series) = 1"
-        f" ORDER BY _g {_direction(source)} LIMIT {source.query.limit + 1}",
+        f" ORDER BY _g {direction(source)} LIMIT {source.query.limit + 1}",
         parameters,
     )
 
@@ -224,7 +226,7 @@ def _plain(source: Source, targets: list[Target]) -> Statement:
         own = "".join(f", _v{_place(source, target)}" for target in targets)
         return Statement(f"SELECT _b, _g{own} FROM {_chosen(source, inner)}", parameters)
     return Statement(
-        f"SELECT {_bucket(source.query)} AS _b, {_group(source)} AS _g{values} FROM {_from(source)} WHERE {where}"
+        f"SELECT {_bucket(source.query)} AS _b, {_group(source)} AS _g{values} FROM {table_of(source)} WHERE {where}"
         " GROUP BY _b, _g",
         parameters,
     )
@@ -247,7 +249,7 @@ def _rates(source: Source, targets: list[Target]) -> Statement:
         sums += f", sum(_d{at})::DOUBLE * {SECOND} / nullif(sum(_s{at}) FILTER (WHERE _d{at} IS NOT NULL), 0) AS _r{at}"
         totals += f", sum(_r{at}) AS _v{at}"
     inner = (
-        f"SELECT _time, _series{steps} FROM {_from(source)} WHERE {where}"
+        f"SELECT _time, _series{steps} FROM {table_of(source)} WHERE {where}"
         " WINDOW own AS (PARTITION BY _series ORDER BY _time)"
     )
     by_series = (
@@ -291,7 +293,8 @@ def _where(source: Source, since: int) -> tuple[str, dict[str, object]]:
     return " AND ".join(conditions), parameters
 
 
-def _from(source: Source) -> str:
+def table_of(source: Source) -> str:
+    """Give the table asked, joined with the series that are meant."""
     table = quoted(source.query.measurement)
     if source.pick is None or source.pick.late:
         return table
@@ -314,7 +317,8 @@ def _place(source: Source, target: Target) -> int:
     return source.plan.targets.index(target)
 
 
-def _value(source: Source, target: Target) -> str:
+def value_of(source: Source, target: Target) -> str:
+    """Give the column of a field, or NULL of its type where none ever came."""
     return quoted(target.field) if target.field in source.columns else _absent(target)
 
 

@@ -83,6 +83,16 @@ class Clock(Enum):
     """What the source says itself, `source_time_ns`: another machine's clock, perhaps. `time` where it says none."""
 
 
+class Copies(Enum):
+    """What to make of the records of a storm, of which the node folded many into one with a count."""
+
+    APART = "apart"
+    """Each record as it is stored: the first ones, and those that stand for many."""
+    FOLDED = "folded"
+    """All that are copies of each other as one: the newest, with the sum of their counts, and when the first and the
+    last came. Records of which none stands for many stay apart, however alike."""
+
+
 class Asked(msgspec.Struct, frozen=True):
     """One column that a query asks for."""
 
@@ -120,6 +130,8 @@ class Query(msgspec.Struct, frozen=True, kw_only=True):
     by: Clock = Clock.READ
     """Which time `order` goes by; `since` and `until` always mean the time of reading. SOURCE: raw rows of `log` and
     `event` only."""
+    copies: Copies = Copies.APART
+    """FOLDED: raw rows of `log` only. What the other conditions leave is folded, and then `limit` counts."""
     contains: str = ""
     """Only rows whose `message` contains this, upper and lower case alike. Logs and events only."""
     matches: str = ""

@@ -13,6 +13,7 @@ from aggregator.query import (
     Asked,
     Clock,
     Column,
+    Copies,
     Existing,
     FieldInfo,
     Order,
@@ -21,6 +22,7 @@ from aggregator.query import (
 )
 from schemas.errors import QueryError, near_names
 from schemas.metrics import Catalogue, Kind, MetricSpec, ValueType
+from schemas.rows import LOG
 from schemas.verbosity import Level
 
 SOURCE_TIME: Final = "source_time_ns"
@@ -145,6 +147,8 @@ def _check_text_filters(query: Query, fields: Mapping[str, FieldInfo]) -> None:
         raise QueryError(
             "only rows of `log` and `event` can be ordered by the source's time, without bucket or aggregate"
         )
+    if query.copies is Copies.FOLDED and not (query.raw and query.measurement == LOG):
+        raise QueryError("only rows of `log` have copies to fold, without bucket or aggregate")
 
 
 def refused_pattern(pattern: str, why: str) -> QueryError:

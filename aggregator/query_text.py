@@ -17,6 +17,7 @@ from aggregator.query import (
     Aggregate,
     Asked,
     Clock,
+    Copies,
     Order,
     Query,
 )
@@ -74,6 +75,9 @@ class QueryParameters(BaseModel):
     """Which time of logs and events the order goes by: `read`, when Muster read the row (the column `time`), or
     `source`, what the source itself says (`source_time_ns`; `time` where it says none). The range is always by `read`.
     """
+    copies: Copies = Copies.APART
+    """Of log records in storms: `apart`, as they are stored, or `folded`, copies as one record that says for how many
+    it stands, and when the first and the last of them came."""
     contains: Text = ""
     """Only logs and events whose message contains this, upper and lower case alike."""
     matches: Text = ""
@@ -97,6 +101,7 @@ class QueryParameters(BaseModel):
             limit=self.limit,
             order=self.order,
             by=self.by,
+            copies=self.copies,
             contains=self.contains,
             matches=self.matches,
             severity=parse_severity(self.severity) if self.severity else None,

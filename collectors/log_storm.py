@@ -44,12 +44,14 @@ _LOOK: Final = 0.25
 _REMEMBER: Final = 1.0
 """How often what was folded of sources that cannot be read again is remembered, seconds."""
 _MOST_MASKS: Final = 4096
-_LONGEST_MASK: Final = 2048
+LONGEST_MASK: Final = 2048
 """Characters by which copies are told from others; longer texts are rare, and need not be alike to the end."""
 _BUCKETS: Final = 1 << 16
 _HOTTEST: Final = 255
 _HEXADECIMAL: Final = b"0123456789abcdefABCDEF"
-_NUMBERS: Final = re.compile(r"[0-9][0-9A-Fa-fx]*+", re.ASCII)
+NUMBER: Final = "[0-9][0-9A-Fa-fx]*"
+"""What is masked: RE2 understands it too, and takes it for the same."""
+_NUMBERS: Final = re.compile(f"{NUMBER}+", re.ASCII)
 
 Further = tuple[tuple[str, str], ...]
 """What a row has of the columns that few have: `unit`, `peer`."""
@@ -62,7 +64,7 @@ def mask(text: str) -> str:
 
     Two texts with the same mask are copies of each other.
     """
-    return _NUMBERS.sub("#", text[:_LONGEST_MASK])
+    return _NUMBERS.sub("#", text[:LONGEST_MASK])
 
 
 class Folded(msgspec.Struct, array_like=True):
@@ -173,7 +175,7 @@ class Storms:
             if len(self._masks) >= _MOST_MASKS:
                 self._masks.clear()
             masked = mask(text)
-            if len(text) <= _LONGEST_MASK:
+            if len(text) <= LONGEST_MASK:
                 self._masks[text] = masked
         name = (source, row[2], row[4], row[5], row[11], further, masked)
         storm = self._storms.get(name)

@@ -2,6 +2,7 @@
 
 import argparse
 import datetime
+import json
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -9,7 +10,8 @@ from aggregator.cli import add_examples, add_output_option, add_server_options
 from aggregator.cli.client import Client, client_of
 from aggregator.cli.names import host_names
 from aggregator.cli.render import TABLES, Table, number, screen_width, show
-from schemas.rows import Severity
+from schemas.rows import LOG, Severity
+from schemas.structured_data import decode_structured_data
 
 _EPILOG = """examples:
   muster query                        what there is to ask for
@@ -20,13 +22,21 @@ _EPILOG = """examples:
   muster query disk read_bytes_total:rate --every 10s --where 'disk=nvme*'
   muster query log --severity warning --contains nvme --since 1d
   muster query log --by source        in the order of the senders' own clocks
+  muster query log --decode           with RFC 5424 structured data taken apart
+  muster query log --copies apart     a storm's records as they are stored
   muster query event --limit 20
 
 times of logs and events: 'time' is when Muster read the row, by the node's
 clock; 'source_time_ns' (in tables 'source_time') is what the record says of
-itself, by the clock of whoever wrote it. --since and --until go by 'time'."""
-_READABLE: Final = ("type", "severity", "app", "message")
+itself, by the clock of whoever wrote it. --since and --until go by 'time'.
+
+storms: nodes fold copies of a log record beyond the first ones into records
+that count them. Tables show all copies of one text as one row, the newest,
+with 'copies' and 'first_time'; JSON and YAML have the records as they are
+stored, unless asked with --copies folded."""
+_READABLE: Final = ("type", "severity", "app", "copies", "first_time_ns", "message")
 """What a table shows of a log or event besides time and labels; `-o wide` and JSON have everything."""
+_STRUCTURED: Final = "structured_data"
 FEW_ROWS: Final = 4
 """So many rows may be shown upright when they are too wide for the screen."""
 MANY_COLUMNS: Final = 8
@@ -56,6 +66,10 @@ def arguments(parser: argparse.ArgumentParser) -> None:
                         " there are too many (default: the newest; logs are shown as they are read)")  # fmt: skip
     parser.add_argument("--by", choices=("read", "source"), default="", help="the time by which logs and events are"
                         " ordered: read (default), or source, the record's own (read where it has none)")  # fmt: skip
+    parser.add_argument("--copies", choices=("folded", "apart"), default="", help="storms of logs: folded, one row a"
+                        " text with the count of all (tables), or apart, as they are stored (JSON, YAML)")  # fmt: skip
+    parser.add_argument("--decode", action="store_true", help="take structured data of logs (RFC 5424) apart: in JSON"
+                        " a list of elements with id and parameters, each parameter a list of values")  # fmt: skip
     parser.add_argument("--contains", default="", metavar="TEXT", help="logs and events with this in their message")
     parser.add_argument("--matches", default="", metavar="REGEX", help="logs and events whose message matches")
     parser.add_argument("--severity", default="", help="logs and events at least this bad: error, warning, 0 to 7")
@@ -80,6 +94,7 @@ def run(options: argparse.Namespace) -> int:
         limit=1000 if options.limit is None else options.limit,
         order=options.order,
         by=options.by,
+        copies=options.copies or _copies(options),
         contains=options.contains,
         matches=options.matches,
         severity=options.severity,
@@ -87,23 +102,79 @@ def run(options: argparse.Namespace) -> int:
     written = options.measurement in ("log", "event")
     newest_last = written and not (options.order or options.last)  # as a log is read
     names = host_names(client) if options.output in TABLES else {}
+    storms = _storms(result)
+    if options.decode:
+        result = _decoded(result, as_text=options.output in TABLES)
     if options.output == "table" and written and not options.fields:
-        result = _readable(result, by_source=options.by == "source")
+        result = _readable(result, by_source=options.by == "source", decoded=options.decode)
     elif options.wide:
         result = _with_ids(result)
     show(result, options.output, result_table(result, names, newest_last=newest_last, empty=_nothing(options)))
     if options.output in TABLES and result.get("truncated"):
         Table([], empty=f"... cut at {result['rows']} rows: ask for less, or with --limit for more").print()
+    if options.output in TABLES and storms:
+        Table([], empty=storms).print()
     return 0
 
 
-def _readable(result: dict[str, Any], *, by_source: bool) -> dict[str, Any]:
+def _copies(options: argparse.Namespace) -> str:
+    """Give what becomes of storms where nobody said: people want them as one, programs each record."""
+    raw = not (options.every or options.aggregate or options.last or options.fields or options.group is not None)
+    return "folded" if raw and options.measurement == LOG and options.output in TABLES else ""
+
+
+def _storms(result: dict[str, Any]) -> str:
+    """Say how many rows stand for how many records; "" for none."""
+    places = {column["name"]: at for at, column in enumerate(result["columns"]) if column["role"] == "value"}
+    counts: list[int | None] = result["data"][places["copies"]] if "copies" in places else []
+    counted = [count for count in counts if count]
+    rows = "1 row stands" if len(counted) == 1 else f"{len(counted):,} rows stand"
+    return f"({rows} for {sum(counted):,} records)" if counted else ""
+
+
+def _decoded(result: dict[str, Any], *, as_text: bool) -> dict[str, Any]:
+    """Take structured data apart; what is none stays as it is."""
+    columns, data = [], []
+    for column, values in zip(result["columns"], result["data"], strict=True):
+        structured = column["name"] == _STRUCTURED and column["role"] == "value"
+        columns.append({**column, "type": "elements"} if structured and not as_text else column)
+        data.append([_elements(value, as_text=as_text) for value in values] if structured else values)
+    return {**result, "columns": columns, "data": data}
+
+
+def _elements(text: str | None, *, as_text: bool) -> Any:
+    """Give the elements of structured data: as text `id name=value`, else by id and the values of each name."""
+    try:
+        elements = decode_structured_data(text or "")
+    except ValueError:
+        return text
+    if as_text:
+        told = (" ".join((one.id, *(f"{name}={_word(value)}" for name, value in one.parameters))) for one in elements)
+        return "; ".join(told) or None
+    found = []
+    for one in elements:
+        values: dict[str, list[str]] = {}
+        for name, value in one.parameters:
+            values.setdefault(name, []).append(value)
+        found.append({"id": one.id, "parameters": values})
+    return found or None
+
+
+def _word(value: str) -> str:
+    """Give a value as it is, or quoted where its end could not be seen."""
+    plain = value and not any(character.isspace() or character in '";' for character in value)
+    return value if plain else json.dumps(value, ensure_ascii=False)
+
+
+def _readable(result: dict[str, Any], *, by_source: bool, decoded: bool) -> dict[str, Any]:
     """Leave of logs and events what people read, the message last: it is as long as it likes."""
     places = {column["name"]: at for at, column in enumerate(result["columns"])}
     labels = [column["name"] for column in result["columns"] if column["role"] != "value"]
     if by_source:
         labels.insert(1, SOURCE_TIME)
-    kept = [places[name] for name in (*labels, *_READABLE) if name in places]
+    *shown, message = _READABLE
+    values = (*shown, _STRUCTURED, message) if decoded else _READABLE
+    kept = [places[name] for name in (*labels, *values) if name in places]
     return {**result, "columns": [result["columns"][at] for at in kept], "data": [result["data"][at] for at in kept]}
 
 

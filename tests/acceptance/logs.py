@@ -287,10 +287,16 @@ def storm(folder: Path) -> None:
         rows = until("all copies to be told", stands_for)
         seconds = time.monotonic() - began
         counted = [row for row in rows if row["copies"]]
+        texts = {row["message"].partition("0x")[0] for row in counted}
         check(
-            len(rows) < 29 * 200, f"{copies:,} copies of 29 lines: {len(rows):,} records, {len(counted)} with a count"
+            len(rows) < 29 * 64 and len(counted) == len(texts) == 29,
+            f"{copies:,} copies of 29 lines: {len(rows):,} records, of which {len(counted)} have a count",
         )
-        check(len({row["message"].partition("0x")[0] for row in counted}) == 29, "a count for each of the 29 lines")
+        folded_rows = muster.rows("log", "message,copies", "--contains", "Uncontained", "--copies", "folded")
+        check(
+            len(folded_rows) == 29 and sum(row["copies"] for row in folded_rows) == copies,
+            f"a reader sees {len(folded_rows)} rows, and their counts add up to {copies:,}",
+        )
         say(f"their counts and the single ones add up to {copies:,}, {seconds:.1f} s after the first was sent")
         balance = muster.balance(wait=PATIENCE)
         folded = sum(line["folded"] for line in balance["lines"] if line["row_class"] == "log")

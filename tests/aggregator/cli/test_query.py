@@ -1,5 +1,6 @@
 """`muster query`: what people see of an answer, and which time is which."""
 
+import json
 from typing import Any
 
 import pytest
@@ -80,3 +81,86 @@ def test_few_rows_stand_upright_only_where_that_fits(run: Run, stub: Stub, monke
         "rows": 2,
     }
     assert 3 == len(run("query", "cpu", "--last")[1].splitlines())
+
+
+def _storm() -> dict[str, Any]:
+    answer = _log(rows=2)
+    answer["columns"] += [_column("copies", kind="int"), _column("first_time_ns", kind="int")]
+    answer["data"] = [[*column, *column] for column in answer["data"]] + [[27_586, None], [_WRITTEN, None]]
+    return answer
+
+
+def test_a_table_shows_a_storm_as_one_row_with_its_count_and_says_for_how_many(run: Run, stub: Stub) -> None:
+    stub.answers["GET /v1/query?measurement=log&copies=folded"] = _storm()
+    head, first, second, told = run("query", "log")[1].splitlines()
+    assert ["time", "node", "source", "severity", "copies", "first_time", "message"] == head.split()
+    assert "link is Down" == second[head.index("message") :].strip()
+    assert [True, False] == ["27,586" in row for row in (second, first)]
+    assert "(1 row stands for 27,586 records)" == told
+
+
+@pytest.mark.parametrize(
+    ("words", "copies"),
+    [
+        ((), "folded"),
+        (("-o", "wide"), "folded"),
+        (("-o", "json"), None),
+        (("message,copies",), None),
+        (("--last",), None),
+        (("--group", "node"), None),
+        (("-o", "json", "--copies", "folded"), "folded"),
+        (("--copies", "apart"), "apart"),
+    ],
+    ids=str,
+)
+def test_storms_are_one_row_for_people_and_as_they_are_stored_for_programs(
+    run: Run, stub: Stub, words: tuple[str, ...], copies: str | None
+) -> None:
+    asked: list[str | None] = []
+
+    def answer(parameters: dict[str, str], _: Any) -> dict[str, Any]:
+        asked.append(parameters.get("copies"))
+        return _log()
+
+    stub.answers["GET /v1/query?measurement=log"] = answer
+    assert 0 == run("query", "log", *words)[0]
+    assert [copies] == asked
+
+
+_DATA = r'[exampleSDID@32473 iut="3" ip="10.0.0.1" ip="10.0.0.2"][note@1 text="a \"b\" \] c"]'
+
+
+def _structured() -> dict[str, Any]:
+    answer = _log(rows=3)
+    answer["columns"].append(_column("structured_data"))
+    answer["data"] = [column * 3 for column in answer["data"]] + [[_DATA, None, "[broken"]]
+    return answer
+
+
+def test_structured_data_is_raw_unless_it_is_asked_for_taken_apart(run: Run, stub: Stub) -> None:
+    stub.answers["GET /v1/query?measurement=log"] = _structured()
+    as_it_came = json.loads(run("query", "log", "-o", "json")[1])
+    assert ([_DATA, None, "[broken"], "str") == (as_it_came["data"][-1], as_it_came["columns"][-1]["type"])
+    found = json.loads(run("query", "log", "-o", "json", "--decode")[1])
+    assert "elements" == found["columns"][-1]["type"]
+    assert [
+        [
+            {"id": "exampleSDID@32473", "parameters": {"iut": ["3"], "ip": ["10.0.0.1", "10.0.0.2"]}},
+            {"id": "note@1", "parameters": {"text": ['a "b" ] c']}},
+        ],
+        None,
+        "[broken",
+    ] == found["data"][-1]
+
+
+def test_structured_data_is_read_in_a_table_before_the_message(run: Run, stub: Stub) -> None:
+    stub.answers["GET /v1/query?measurement=log"] = _structured()
+    head, *rows = run("query", "log", "--decode")[1].splitlines()
+    assert ["severity", "structured_data", "message"] == head.split()[-3:]
+    at, end = head.index("structured_data"), head.index("message")
+    assert [
+        "[broken",
+        "-",
+        r'exampleSDID@32473 iut=3 ip=10.0.0.1 ip=10.0.0.2; note@1 text="a \"b\" ] c"',
+    ] == [row[at:end].strip() for row in rows]
+    assert "structured_data" not in run("query", "log")[1]

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.aggregator.store.places import DuckPlace
+from tests.contract.folded_conformance import FoldedConformance
 from tests.contract.query_conformance import Asker, QueryConformance
 from tests.contract.store_conformance import StoreConformance
 from tests.contract.store_rows import block, rows_of, table
@@ -20,6 +21,10 @@ def place(tmp_path: Path) -> Iterator[DuckPlace]:
 
 class TestDuckStore(StoreConformance):
     """Rows and progress."""
+
+
+class TestDuckFolded(FoldedConformance):
+    """Storms as one row."""
 
 
 class TestDuckQueries(QueryConformance):

@@ -102,27 +102,27 @@ class Matcher:
         device = device or self._subject(facts)
         if rule.group:
             name = (rule.group, device if rule.by_device else "")
-            facts = self._earlier(name, time_ns) | facts
+            facts = Facts(self._earlier(name, time_ns) | facts)
             if not rule.type:
                 if len(self._groups) >= _MOST_GROUPS:
                     del self._groups[next(iter(self._groups))]
                 self._groups[name] = (time_ns, facts)
                 return None
         if rule.shape is None:
-            text, severity = rule.text.format_map(_Filled(facts, device)), rule.severity
+            text, severity = rule.text.format_map(_filled(facts, device)), rule.severity
         else:
             shaped = rule.shape(facts)
             if shaped is None:
                 return None
             text, severity = shaped.text, shaped.severity
-        event = Event(rule.type, text, Severity(severity), device, facts, time_ns)
+        event = Event(rule.type, text, Severity(severity), device, dict(facts), time_ns)
         return Told(event, (rule.type, device, *(facts.get(name) for name in rule.same)))
 
     def _earlier(self, name: tuple[str, str], now: int | None) -> Facts:
         """Give what the lines before said that belong to this one."""
-        since, facts = self._groups.pop(name, (None, {}))
+        since, facts = self._groups.pop(name, (None, Facts()))
         if since is not None and now is not None and not 0 <= now - since <= _TOGETHER_NS:
-            return {}
+            return Facts()
         return facts
 
     def _subject(self, facts: Facts) -> str:
@@ -135,12 +135,6 @@ class Matcher:
         return ""
 
 
-class _Filled(dict[str, object]):
-    """The facts of a line, for its text: what it does not say is `?`."""
-
-    def __init__(self, facts: Facts, device: str) -> None:
-        super().__init__(facts)
-        self["device"] = device or "the machine"
-
-    def __missing__(self, name: str) -> str:
-        return "?"
+def _filled(facts: Facts, device: str) -> Facts:
+    """Give the facts of a line for its text, with the subject."""
+    return Facts(facts, device=device or "the machine")

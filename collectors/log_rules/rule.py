@@ -9,7 +9,13 @@ import msgspec
 from schemas.device import pci_address
 from schemas.rows import FieldValue, Severity
 
-Facts = dict[str, FieldValue]
+
+class Facts(dict[str, FieldValue]):
+    """What a line says. What it does not say, or in a form that cannot be, is `?` in a text."""
+
+    def __missing__(self, name: str) -> str:
+        return "?"
+
 
 PCI: Final = r"(?P<address>(?:[0-9a-f]{4,8}:)?[0-9a-f]{2}:[0-9a-f]{2}(?:\.[0-7])?)"
 """A PCI address as drivers write it; it becomes the fact `address`, in normal form, and the subject."""
@@ -54,7 +60,7 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
 
 def facts_of(rule: Rule, match: re.Match[str]) -> Facts:
     """Give the facts of a line; what it does not say is left out."""
-    facts: Facts = {}
+    facts = Facts()
     for name, value in match.groupdict().items():
         if value is None or value == "":
             continue

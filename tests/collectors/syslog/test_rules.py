@@ -87,6 +87,24 @@ def test_line_of_no_interest_tells_nothing(line: str) -> None:
     assert [] == look(line)
 
 
+@pytest.mark.parametrize(
+    "broken", ["3f:20.0", "9" * 5000, "", "\N{FULLWIDTH DIGIT ONE}"], ids=["slot 32", "long", "none", "wide"]
+)
+def test_line_with_an_address_or_a_number_that_cannot_be_is_no_error(broken: str) -> None:
+    for pattern in (r"[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]", r"\d+"):
+        for line in ALL:
+            for event in look(re.sub(pattern, broken, line)):
+                assert event.type in DECLARED
+
+
+def test_what_a_line_says_in_a_form_that_cannot_be_is_unknown_and_the_rest_is_told() -> None:
+    (event,) = look("mlx5_core 0000:3b:20.0 eth2: Link down")
+    assert ("kernel.link.down", "The link of eth2 is down") == (event.type, event.message)
+    assert "address" not in event.detail
+    (event,) = look("mlx5_core 0000:3b:20.0: Port module event: module 1, Cable error, Power budget exceeded")
+    assert "of ?: Cable error" in event.message
+
+
 def test_device_of_the_record_comes_before_the_one_in_the_text() -> None:
     (event,) = look("igb 0000:01:00.0 eth0: igb: eth0 NIC Link is Down", device="pci:0000:02:00.0")
     assert "pci:0000:02:00.0" == event.device

@@ -15,7 +15,7 @@ from aggregator.ledger.model import Claim, Device, Evidence, Node, part_key
 from aggregator.ledger.relations import excludes
 from aggregator.ledger.state import State
 from aggregator.ledger.transitions import allowed, transition
-from aggregator.ledger.words import ClaimState, Reach
+from aggregator.ledger.words import ClaimState, Lifecycle, Reach
 from schemas.errors import MusterError, did_you_mean, near_ids
 from schemas.evidence import PowerReadback, Readback
 
@@ -80,6 +80,16 @@ def fail_clean(state: State, device: str, clean: int, why: str, who: str = "") -
     if found.cleaning != clean or not allowed(found.lifecycle, "clean_failed"):
         return [], found
     return [Passed(device, "clean_failed", who, why)], found
+
+
+def doubt(device: Device, why: str) -> list[Entry]:
+    """Give what follows when a device may be another part than it was: what was proved of that counts for nothing.
+
+    What is free is dirty; of what is being cleaned the evidence would be of who knows which part, so that clean failed.
+    What a claim has stays its, and is cleaned after it, whatever it is.
+    """
+    cause = {Lifecycle.FREE: "doubted", Lifecycle.CLEANING: "clean_failed"}.get(device.lifecycle)
+    return [] if cause is None else [Passed(device.id, cause, "ledger", why)]
 
 
 def abandon_clean(state: State, device: str, clean: int) -> tuple[list[Entry], Device]:

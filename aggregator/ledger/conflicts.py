@@ -43,12 +43,26 @@ def of_view(
 
     `before`: what was decided already, and is not in the state yet.
     """
-    part = merge_part(Part() if device is None else device.part, profile.part, view)
-    kind = profile.kind
-    if device is not None and kind is DeviceKind.PCI_FUNCTION:
-        kind = device.kind  # what another collector told
-    slot = view.slot if device is None else merged(device.slot, view.slot)
-    yield from _marks(state, _Stated(name, node, kind, part, slot), _Marked(state, before), [node])
+    if device is None:
+        stated = _Stated(name, node, profile.kind, merge_part(Part(), profile.part, view), view.slot)
+    else:
+        stated = _stated_by(device, view, profile)
+    yield from _marks(state, stated, _Marked(state, before), [node])
+
+
+def of_views_left(state: State, device: Device, gone: Collection[str]) -> Iterator[Entry]:
+    """Yield the marks that follow when some views of a device are gone: the others may tell another kind or place."""
+    marked = _Marked(state)
+    for source, view in sorted(device.views.items()):
+        if source not in gone:
+            stated = _stated_by(device, view, state.profiles[view.profile])
+            yield from _marks(state, stated, marked, [device.node])
+
+
+def _stated_by(device: Device, view: View, profile: Profile) -> _Stated:
+    part = merge_part(device.part, profile.part, view)
+    kind = device.kind if profile.kind is DeviceKind.PCI_FUNCTION else profile.kind  # what another collector told
+    return _Stated(device.id, device.node, kind, part, merged(device.slot, view.slot))
 
 
 def merged(known: Slot, seen: Slot) -> Slot:

@@ -15,7 +15,7 @@ from typing import Final
 
 import msgspec
 
-from aggregator.ledger import bmcs, claims, conflicts, in_use, joining, shrunk, uses
+from aggregator.ledger import bmcs, claims, cleaning, conflicts, in_use, joining, shrunk, uses
 from aggregator.ledger.entries import (
     DeviceSeen,
     Entry,
@@ -327,8 +327,8 @@ def _verified(state: State, device: Device, view: View, profile: Profile) -> lis
         why = "it was away, and does not say who it is"
         if known:
             return [Verified(device.id, seen=False, why=why)]
-        if device.lifecycle is Lifecycle.FREE and not _named(state, device, view):
-            return [Passed(device.id, "doubted", "ledger", why)]
+        if not _named(state, device, view) and (doubted := cleaning.doubt(device, why)):
+            return doubted
     if device.reach is not Reach.UNVERIFIED:
         return []
     if shown or (not known and profile.part.model == device.part.model):
@@ -377,4 +377,6 @@ def _gone(state: State, device: Device, source: str, why: str) -> list[Entry]:
     entries.append(ViewGone(device.id, source, why))
     if last:
         entries += conflicts.left_alone(state, device)
+    else:
+        entries += conflicts.of_views_left(state, device, {source, *alone})
     return entries

@@ -2,11 +2,11 @@
 
 from collections.abc import Iterable
 
-from aggregator.ledger import claims
-from aggregator.ledger.entries import Entry, Invalidated, Joined, Passed
+from aggregator.ledger import claims, cleaning
+from aggregator.ledger.entries import Entry, Invalidated, Joined
 from aggregator.ledger.model import Device, View, view_source
 from aggregator.ledger.state import State
-from aggregator.ledger.words import Lifecycle, Reach
+from aggregator.ledger.words import Reach
 
 
 def parts(state: State, node: str, view: View, name: str) -> list[Entry]:
@@ -38,11 +38,10 @@ def left_behind(state: State, replaced: Device | None, view: View, name: str, be
     why = f"what it is a part of was replaced by {name}"
     over = {one.claim for one in before if isinstance(one, Invalidated)}
     promised = [one for one in left if one.hold is not None and one.hold.claim not in over]
-    doubted = [one for one in left if one.lifecycle is Lifecycle.FREE]
     return [
         *(Joined(one.id, name) for one in left),
         *claims.invalidate(state, promised, why),
-        *(Passed(one.id, "doubted", "ledger", why) for one in doubted),
+        *(entry for one in left for entry in cleaning.doubt(one, why)),
     ]
 
 

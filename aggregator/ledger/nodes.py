@@ -9,11 +9,13 @@ from typing import Final
 
 import msgspec
 
+from aggregator.ledger import cleaning
 from aggregator.ledger.asks import ClaimInvalidError
 from aggregator.ledger.entries import Entry, NodeOrdered, NodeReplaced, NodeRetired, NodeSeen
 from aggregator.ledger.model import Claim, Node
 from aggregator.ledger.state import State
 from aggregator.ledger.twins import twins_of
+from aggregator.ledger.words import Reach
 from schemas.errors import MusterError, near_names
 
 MAX_MAINTENANCE_NS: Final = 366 * 86_400 * 10**9
@@ -158,6 +160,9 @@ def replace(state: State, node: str, successor: str, who: str) -> tuple[list[Ent
         return [], claims_there(state, successor)
     entries: list[Entry] = [] if successor in state.nodes else [NodeSeen(successor, found.name)]
     twins = twins_of(state, node, successor)
+    for device in (state.devices[name] for name in twins):
+        if device.reach is Reach.ABSENT and not (device.part.uuid or device.part.serial):
+            entries += cleaning.doubt(device, "it was away, and does not say who it is")
     return [*entries, NodeReplaced(node, successor, who, add=True, twins=twins)], claims_there(state, node)
 
 

@@ -6,12 +6,13 @@ import pytest
 from aggregator.ledger import claims, cleaning
 from aggregator.ledger.asks import Ask, Pick, objections
 from aggregator.ledger.entries import NodeRun, Passed
+from aggregator.ledger.evidence import EvidenceError
 from aggregator.ledger.facts import withdraw
 from aggregator.ledger.model import Device, view_source
 from aggregator.ledger.words import CONFLICT, ClaimState, Lifecycle, Reach
 from collectors.simulated import default_fleet
 from schemas.device import DeviceKind, Document, Part, Slot, Value
-from tests.aggregator.ledger.worlds import Book, begin, document
+from tests.aggregator.ledger.worlds import Book, begin, document, readback
 
 ADDRESS = "0000:01:00.0"
 
@@ -122,6 +123,39 @@ def test_what_says_nothing_of_itself_and_was_away_is_not_known_to_be_clean(book:
     assert (Lifecycle.DIRTY, Reach.LIVE) == (known.lifecycle, known.reach)
     assert isinstance(last := book.written[-1].entry, Passed)
     assert ("doubted", "it was away, and does not say who it is") == (last.cause, last.why)
+
+
+@pytest.mark.parametrize("answered", ["while it is away", "when it is back"])
+def test_the_evidence_of_a_part_that_was_swapped_while_it_was_cleaned_frees_no_other(book: Book, answered: str) -> None:
+    """Another of its model is in the slot: neither says who it is, and the evidence names both."""
+    known = see(book, document(DeviceKind.GPU, ADDRESS, model="V100"))
+    book.decide(cleaning.begin_clean(book.state, known.id))
+    evidence = readback(known)
+    gone(book, known)
+    if answered == "while it is away":
+        book.decide(cleaning.end_clean(book.state, known.id, evidence, "n1"))
+    assert known is see(book, document(DeviceKind.GPU, ADDRESS, model="V100"))
+    if answered == "when it is back":
+        with pytest.raises(EvidenceError):
+            cleaning.end_clean(book.state, known.id, evidence, "n1")
+    expected = Lifecycle.DIRTY if answered == "while it is away" else Lifecycle.QUARANTINED
+    assert (expected, Reach.LIVE) == (known.lifecycle, known.reach)
+    book.decide(cleaning.begin_clean(book.state, known.id))
+    book.decide(cleaning.end_clean(book.state, known.id, readback(known), "n1"))
+    assert Lifecycle.FREE is known.lifecycle
+
+
+def test_a_name_space_whose_drive_is_replaced_while_it_is_cleaned_is_another(book: Book) -> None:
+    drive = see(book, document(DeviceKind.NVME, ADDRESS, serial="S1"))
+    told = Document("ns:1", DeviceKind.NVME_NAMESPACE, [], f"pci:{ADDRESS}", part=Part(model="ns"))
+    space = see(book, told)
+    assert drive.id == space.parent
+    book.decide(cleaning.begin_clean(book.state, space.id))
+    evidence = readback(space, sanitize_status="", formatted=[1], namespaces=[1])
+    see(book, document(DeviceKind.NVME, ADDRESS, serial="S2"))
+    with pytest.raises(EvidenceError):
+        cleaning.end_clean(book.state, space.id, evidence, "n1")
+    assert Lifecycle.QUARANTINED is space.lifecycle
 
 
 def test_what_a_claim_has_stays_its_when_it_was_away_and_says_nothing_of_itself(book: Book) -> None:

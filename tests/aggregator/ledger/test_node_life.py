@@ -7,6 +7,7 @@ from aggregator.ledger import claims, cleaning, marks, nodes, uses
 from aggregator.ledger.apply import apply
 from aggregator.ledger.asks import Ask, ClaimInvalidError, NotGrantedError, Pick
 from aggregator.ledger.entries import Granted, NodeReached, NodeRun, NodeSeen, decode_entry, encode_entry
+from aggregator.ledger.facts import withdraw
 from aggregator.ledger.model import Device, Taint
 from aggregator.ledger.nodes import NodeUnknownError
 from aggregator.ledger.outside import Use
@@ -292,3 +293,19 @@ def test_consumed_and_remaining_of_a_node_are_told_and_what_it_does_not_tell_is_
     told = life(book.state, "n1")
     assert told is not None
     assert Amount(8, 8, 10, 0) == told.amounts["vcpus"]
+
+
+@pytest.mark.parametrize("was", ["free", "being cleaned"])
+def test_what_was_away_and_says_nothing_of_itself_is_not_known_under_another_id_of_its_node(was: str) -> None:
+    """Another of its making may be in its slot when the new board shows it."""
+    book = Book()
+    begin(book)
+    port = describe(book)[1]
+    decide = cleaning.attest(book.state, port.id, "op", "new") if was == "free" else None
+    book.decide(decide or cleaning.begin_clean(book.state, port.id))
+    book.write(withdraw(book.state, "n1", next(iter(port.views)), "unplugged"))
+    begin(book, "n2")
+    book.see(documents()[1], "n2")
+    book.decide(nodes.replace(book.state, "n1", "n2", "op"))
+    expected = Lifecycle.DIRTY if was == "free" else Lifecycle.QUARANTINED
+    assert (expected, Reach.LIVE) == (port.lifecycle, port.reach)

@@ -69,6 +69,8 @@ class LedgerMachine(RuleBasedStateMachine):
         """Ids that their machines have now."""
         self.used: dict[str, int] = {}
         """Device -> sequence of the last moment when a node may have had it in use."""
+        self.away: dict[str, int] = {}
+        """Device that says nothing of itself -> sequence when its slot was last seen empty."""
 
     @property
     def state(self) -> State:
@@ -271,6 +273,8 @@ class LedgerMachine(RuleBasedStateMachine):
         device = self._device(index)
         if device.views:
             self.book.write(withdraw(self.state, device.node, next(iter(device.views)), "unplugged"))
+        if device.reach is Reach.ABSENT and not (device.part.serial or device.part.uuid):
+            self.away[device.id] = self.state.sequence
 
     @rule(index=st.integers(0, 30), used=st.booleans())
     def in_use(self, index: int, used: bool) -> None:
@@ -417,6 +421,21 @@ class LedgerMachine(RuleBasedStateMachine):
                       and isinstance(one.entry, Proved)]  # fmt: skip
             assert proofs
             assert proofs[-1] > self.used[name]
+
+    @invariant()
+    def proofs_are_of_what_is_there(self) -> None:
+        """8: of a part that says nothing of itself, what was proved before its slot was empty proves nothing now.
+
+        A function is known by its port.
+        """
+        for name, since in self.away.items():
+            device = self.state.devices.get(name)
+            if device is None or device.kind is DeviceKind.VF or device.part.serial or device.part.uuid:
+                continue
+            if device.lifecycle is Lifecycle.FREE and device.reach is Reach.LIVE:
+                assert device.evidence is not None
+                begun = msgspec.json.decode(device.evidence.document).get("clean", device.evidence.sequence)
+                assert begun > since
 
     @invariant()
     def same_part(self) -> None:

@@ -121,8 +121,9 @@ class UpheavalMachine(LedgerMachine):
             return
         written, self.book = self.book.written[:cut], NotedBook()
         self.book.write([one.entry for one in written])
-        self.used = {}
-        self.nodes = next((names for begun, names in reversed(self.called) if begun <= cut), ["n1", "n2"]).copy()
+        self.used, self.away = {}, {}
+        self.called = [(begun, names) for begun, names in self.called if begun <= cut]
+        self.nodes = (self.called[-1][1] if self.called else ["n1", "n2"]).copy()
         now_ns = (lost[0] + 1) * 10**9  # the wall clock went on meanwhile
         self.book.decide(restoring.begin_generation(self.state, max(now_ns, self.state.time_ns), "set back"))
         for node, kept in self.kept:

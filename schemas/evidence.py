@@ -74,7 +74,10 @@ class VfReadback(_Readback, frozen=True, tag="vf"):
     vlan: int | None
     """None when nothing here reads it."""
     mac: str
+    """What its port gave it; "" for none."""
     reset_seen: bool
+    mac_before: str = ""
+    """What it had when the clean began; "" for none, and when it was not read."""
 
 
 class FunctionReadback(_Readback, frozen=True, tag="function"):

@@ -101,8 +101,8 @@ def _memory(readback: GpuReadback | PartitionReadback) -> Iterator[str]:
 
 def expected(device: Device) -> dict[str, str]:
     """Give what a VF should be like when nobody has it: as it was when it was last given away, `mac` and `vlan`."""
-    if device.hold is not None and device.hold.expected:
-        return device.hold.expected
+    if device.hold is not None:
+        return device.hold.expected  # what it shows meanwhile is its tenant's
     if device.kind is not DeviceKind.VF:
         return {}
     return {name: str(device.capabilities[name]) for name in ("mac", "vlan") if name in device.capabilities}
@@ -110,9 +110,12 @@ def expected(device: Device) -> dict[str, str]:
 
 def _vf(device: Device, readback: VfReadback) -> Iterator[str]:
     found = {"mac": readback.mac.lower(), "vlan": "" if readback.vlan is None else str(readback.vlan)}
-    for name, wanted in expected(device).items():
-        if found[name] != wanted.lower():
-            yield f"its {name} is {found[name] or 'not read'}, and should be {wanted}"
+    wanted = expected(device)
+    for name, value in wanted.items():
+        if found[name] != value.lower():
+            yield f"its {name} is {found[name] or 'not read'}, and should be {value}"
+    if "mac" not in wanted and found["mac"] and readback.mac_before.lower() in ("", found["mac"]):
+        yield f"its mac is {found['mac']}, and nothing says that it is not the last tenant's: it had none of its own"
 
 
 def _nvme(device: Device, readback: NvmeReadback) -> Iterator[str]:

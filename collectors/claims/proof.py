@@ -52,6 +52,10 @@ def note(root: Path, order: Order) -> object:
         from collectors.nvme.formats import FormatTrace
 
         return FormatTrace.open(root, order.device.address or order.device.parent)
+    if order.device.kind == DeviceKind.VF.value:
+        from collectors.sriov import evidence as functions
+
+        return functions.shown(root, order.device.address)
     if order.device.kind != DeviceKind.GPU.value:
         return None
     from collectors.nvml import evidence
@@ -150,7 +154,8 @@ def _vf(seen: Seen) -> dict[str, object]:
     from collectors.sriov import evidence
 
     found = evidence.shown(seen.root, seen.order.device.address)
-    return {"vlan": found.vlan, "mac": found.mac, "reset_seen": seen.reset_seen}
+    before = seen.before.mac if isinstance(seen.before, evidence.Shown) else ""
+    return {"vlan": found.vlan, "mac": found.mac, "mac_before": before, "reset_seen": seen.reset_seen}
 
 
 def _function(seen: Seen) -> dict[str, object]:

@@ -227,6 +227,38 @@ async def test_vf_is_clean_when_it_is_as_it_was_granted_and_not_as_its_tenant_le
         await it.until(lambda: it.lifecycles(name) == [QUARANTINED])
 
 
+@pytest.mark.parametrize(
+    ("mac", "before", "lifecycle"),
+    [
+        ("", "02:66:66:66:66:66", FREE),
+        ("02:77:77:77:77:77", "02:66:66:66:66:66", FREE),
+        ("02:66:66:66:66:aa", "02:66:66:66:66:AA", QUARANTINED),
+        ("02:66:66:66:66:66", "", QUARANTINED),
+    ],
+)
+async def test_function_that_was_granted_without_a_mac_address_keeps_none_of_its_tenants(
+    tmp_path: Path, mac: str, before: str, lifecycle: Lifecycle
+) -> None:
+    """None, or another than when the clean began, as a driver makes one up; whatever its documents say meanwhile."""
+    async with world(tmp_path) as it:
+        port = document(DeviceKind.NIC, "0000:04:00.0", serial="N1", group=40)
+        vf = document(DeviceKind.VF, "0000:04:00.1", parent=port.device, group=41)
+        await it.add("n1", port, vf)
+        name = next(one.id for one in it.ledger.peek().devices.values() if one.kind is DeviceKind.VF)
+        claim = await it.active(name)
+        changed = document(DeviceKind.VF, "0000:04:00.1", parent=port.device, group=41, mac="02:66:66:66:66:66")
+        await it.see("n1", changed)
+        it.nodes["n1"].perform = lambda order: (
+            DeviceReport(order.device.device, True, evidence=prove(order, mac=mac, mac_before=before))
+            if order.step is Step.CLEAN
+            else good(order)
+        )
+        await it.claiming.release(claim.id, "t")
+        await it.until(lambda: it.lifecycles(name) == [lifecycle])
+        clean = next(order for order in it.nodes["n1"].orders if order.step is Step.CLEAN)
+        assert {} == clean.device.expected
+
+
 async def test_port_is_not_cleaned_while_a_function_of_it_is_claimed(tmp_path: Path) -> None:
     """Cleaning the whole would take the part from under its tenant."""
     async with world(tmp_path) as it:

@@ -25,6 +25,7 @@ from collectors.metrics_bmc import (
     BMC_SENSOR_METRICS,
     BMC_TEMPERATURE_METRICS,
 )
+from collectors.metrics_bmc_parts import BMC_MEMORY_METRICS, BMC_PORT_METRICS, BMC_PROCESSOR_METRICS
 from collectors.redfish.access import ACCESS_EVENTS
 from collectors.redfish.alerts import EVENTS as ALERT_EVENTS
 from collectors.redfish.changes import PART_EVENTS
@@ -66,6 +67,9 @@ class RedfishCollector:
         *BMC_FAN_METRICS,
         *BMC_PSU_METRICS,
         *BMC_LEAK_METRICS,
+        *BMC_PROCESSOR_METRICS,
+        *BMC_MEMORY_METRICS,
+        *BMC_PORT_METRICS,
         *BMC_READER_METRICS,
     )
     EVENTS: ClassVar[tuple[EventSpec, ...]] = (

@@ -90,6 +90,8 @@ class RedfishConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """The file of the authorities that vouch for BMCs, in PEM."""
     every_seconds: Seconds = 60.0
     """How often sensors, power and temperatures of each BMC are read."""
+    parts_every_seconds: Seconds = 300.0
+    """How often processors, memory and ports are asked for errors, throttling and traffic: each is a request."""
     inventory_every_seconds: Seconds = 3600.0
     """How often is looked at what there is: parts, firmware, which sensors there are."""
     answer_seconds: Seconds = 20.0

@@ -18,6 +18,7 @@ from collectors.redfish.documents import KEPT, survey
 from collectors.redfish.errors import UNREADABLE
 from collectors.redfish.events import filtered, stream_of, subscriptions_of
 from collectors.redfish.naming import bmc_id
+from collectors.redfish.parts import Found, Parts
 from collectors.redfish.readings import Seen
 from collectors.redfish.resource import Resource, kind
 from collectors.redfish.sensors import Sensors
@@ -51,6 +52,9 @@ class Reader:
         self._board: Board | None = None
         self._walk: Walk | None = None
         self._trunk = Trunk()
+        self._found_parts = Found(self._label)
+        self._parts = Parts(client, ())
+        self._parts_due = float("-inf")
         self._walk_due = float("-inf")
         self._unsettled = False
         """Whether the walk began while the BMC may not have had everything yet."""
@@ -92,6 +96,7 @@ class Reader:
             self.client.start_over()
             self._sensors.start_over()
             self._trunk, self._board, self.stream, self.subscriptions = Trunk(), None, "", ""
+            self._found_parts = Found(self._label)
             self._walk, self._unsettled = Walk(self.client, self._take), began < self._settled
         walk = self._walk
         if walk is not None and not walk.framed:
@@ -107,9 +112,17 @@ class Reader:
             self.logs = walk.collections["LogServices"]
         if self._board is not None:
             yield from self._limited(self._board.read(seen, over))
+            yield from self._limited(self._read_parts(began, seen, over))
         yield self._account(len(seen), self._clock() - began)
         if walk is not None and self._board is not None and walk.go_on(over):
             self._finish(walk, began)
+
+    def _read_parts(self, began: float, seen: dict[str, Seen], until: Callable[[], bool]) -> Iterator[Reading]:
+        """Go on with the round over the parts' metrics, or begin one that is due."""
+        if self._parts.idle and began >= self._parts_due:
+            self._parts_due = began + self._config.parts_every_seconds
+            self._parts.begin()
+        yield from self._parts.read(seen, until)
 
     def _limited(self, rows: Iterator[Reading]) -> Iterator[Reading]:
         """Yield rows without those of more series than one BMC may have."""
@@ -135,6 +148,7 @@ class Reader:
         if kind(resource) == "EventService":
             self.stream = filtered(stream_of(resource), resource)
             self.subscriptions = subscriptions_of(resource)
+        self._found_parts.take(resource)
         if kind(resource) in _KEPT and not self._trunk.add(resource):
             self.client.faults.add(UNREADABLE, "more resources than there is room for")
 
@@ -148,6 +162,7 @@ class Reader:
         with _opening:
             self.found, self.near = survey(self._label, self._trunk, own=self.client.bmc.own)
         self._trunk = Trunk()
+        self._parts, self._parts_due = Parts(self.client, self._found_parts.parts.values()), float("-inf")
 
     def _account(self, sensors: int, seconds: float) -> Reading:
         state = "partial" if self.client.denied else "ok"

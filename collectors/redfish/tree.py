@@ -25,6 +25,7 @@ COLLECTIONS: Final[Mapping[str, tuple[str, ...]]] = {
     "ComputerSystem": ("Processors", "Memory", "Storage", "LogServices"),
     "Manager": ("LogServices",),
     "Chassis": ("NetworkAdapters", "PCIeDevices", "Sensors", "LogServices"),
+    "Processor": ("Ports",),
     "PowerSubsystem": ("PowerSupplies",),
     "ThermalSubsystem": ("Fans",),
     "LeakDetection": ("LeakDetectors",),

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -43,7 +44,8 @@ def bmc(simulator: Simulator) -> Bmc:
         if "#PowerSupplyMetrics" in str(found.get("@odata.type")) or "#Fan." in str(found.get("@odata.type")):
             for name, value in found.items():
                 if isinstance(value, dict) and "DataSourceUri" in value:
-                    bmc.change(path, **{name: {k: v for k, v in value.items() if k != "DataSourceUri"}})
+                    plain: Any = {key: told for key, told in value.items() if key != "DataSourceUri"}
+                    bmc.change(path, **{name: plain})
     return bmc
 
 

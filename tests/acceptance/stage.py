@@ -14,6 +14,7 @@ from typing import Any, Final, TypeVar
 import psutil
 
 from collectors.transport import Transport, TransportError
+from tests.acceptance.commands import commands
 from tests.ports import free_port
 
 T = TypeVar("T")
@@ -29,13 +30,15 @@ class FailedError(AssertionError):
 def until(what: str, condition: Callable[[], T | None], seconds: float = PATIENCE) -> T:
     """Wait for something true and give it; fail, naming it, when it does not come."""
     deadline = time.monotonic() + seconds
+    pause = 0.02
     while True:
         found = condition()
         if found:
             return found
         if time.monotonic() >= deadline:
             raise FailedError(f"waited {seconds:g} s in vain for {what}; last seen: {found!r}")
-        time.sleep(0.05)
+        time.sleep(pause)
+        pause = min(1.5 * pause, 0.25)  # who asks all the time takes the processor from what is waited for
 
 
 def say(step: str) -> None:
@@ -113,15 +116,7 @@ class Muster:
 
     def run(self, *arguments: str, env: dict[str, str] | None = None) -> "subprocess.CompletedProcess[str]":
         """Run one command of `muster` to its end."""
-        return subprocess.run(
-            [sys.executable, "-P", "-m", "aggregator.cli", *arguments],
-            env=self.env | (env or {}),
-            capture_output=True,
-            text=True,
-            timeout=90,
-            cwd=self.folder,
-            check=False,
-        )
+        return commands().run(arguments, self.env | (env or {}), self.folder, 90)
 
     def ask(self, *arguments: str) -> Any:
         """Run one command and give its JSON. Fails when the command does."""

@@ -1,4 +1,4 @@
-"""Everything at once over one ledger: claims, facts, replacements, expiry, undo, checks, fences, restarts of nodes."""
+"""Everything at once over one ledger: claims, facts, replacements, expiry, undo, checks, restarts of nodes."""
 
 import asyncio
 import contextlib

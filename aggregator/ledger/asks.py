@@ -11,7 +11,7 @@ import msgspec
 from aggregator.ledger import in_use
 from aggregator.ledger.model import Device, Node, part_key
 from aggregator.ledger.partitions import partitions, placements, slices
-from aggregator.ledger.relations import blocked, blocked_by_group, excludes, shared_whole, together
+from aggregator.ledger.relations import blocked, blocked_by_group, excludes, shared_whole, together, unjoined
 from aggregator.ledger.state import State
 from aggregator.ledger.words import AMOUNTS, CONFLICT, MAX_AMOUNT, Effect, Lifecycle, Mode, Reach
 from schemas.errors import MusterError, did_you_mean, near_ids
@@ -94,9 +94,16 @@ def unschedulable(state: State, device: Device, tolerations: Sequence[str] = ())
         reason, message = f"reach.{reach.value}", f"{device.id} is {reach.value}"
     elif user := in_use.busy(state, device):
         reason, message = "device.in_use", f"{device.id} is {user}"
+    elif unjoined(device):
+        reason, message = f"reach.{Reach.UNVERIFIED.value}", apart(device)
     else:
         return _marked(device, tolerations) or node_closed(state, node, tolerations)
     return Objection(reason, message, device.node, device.id)
+
+
+def apart(device: Device) -> str:
+    """Say of a device that nothing is known of what it is a part of."""
+    return f"{device.id} is a part of {unjoined(device)}, which nobody has described yet"
 
 
 def _marked(device: Device, tolerations: Sequence[str]) -> Objection | None:

@@ -61,6 +61,16 @@ def excludes(state: State, device: Device) -> Iterator[Device]:
             yield part
 
 
+def unjoined(device: Device) -> str:
+    """Give what a device says that it is a part of, as documents name it, while nobody has described that; else "".
+
+    Who has the whole, and what it is used for, is not known then.
+    """
+    if device.parent or device.kind not in WHOLE_OF:
+        return ""
+    return next((view.parent for view in device.views.values() if view.parent), "")
+
+
 def held(device: Device) -> bool:
     """Tell whether a claim holds a device, or held it last and it has not been cleaned since."""
     return device.hold is not None

@@ -13,6 +13,7 @@ from msgspec import Meta
 from aggregator.ledger import in_use, nodes
 from aggregator.ledger.index import Index
 from aggregator.ledger.model import Device, Node, Quota, Tenant
+from aggregator.ledger.relations import unjoined
 from aggregator.ledger.state import State
 from aggregator.ledger.words import LIVE_CLAIMS, ClaimState, Lifecycle, Reach
 from aggregator.placement.request import RequestError, UnknownNameError
@@ -209,6 +210,7 @@ def _add_node(hypothesis: Hypothesis, edit: AddNode) -> None:
             device.taints, device.reach = {}, Reach.LIVE
             if device.lifecycle not in (Lifecycle.HOST, Lifecycle.RETIRED):
                 device.lifecycle, device.hold, device.views = Lifecycle.FREE, None, in_use.unused(device.views)
+            _described(device)
             state.devices[device.id] = device
             node.devices[device.id] = None
             state.index(device)
@@ -255,7 +257,15 @@ def _let_go(state: State, device: Device) -> None:
 
 
 def _seen(hypothesis: Hypothesis, edit: DeviceSeen) -> None:
-    hypothesis.device(edit.device).reach = Reach.LIVE
+    device = hypothesis.device(edit.device)
+    device.reach = Reach.LIVE
+    _described(device)
+
+
+def _described(device: Device) -> None:
+    """Let what a device is a part of be none that nobody has described."""
+    if unjoined(device):
+        device.views = {source: msgspec.structs.replace(view, parent="") for source, view in device.views.items()}
 
 
 def _clean(hypothesis: Hypothesis, edit: Clean) -> None:

@@ -15,8 +15,9 @@ from typing import Final, TypeVar
 import msgspec
 
 from aggregator.ledger import in_use
-from aggregator.ledger.asks import Objection, behind, unshown
+from aggregator.ledger.asks import Objection, apart, behind, unshown
 from aggregator.ledger.model import Device, Node, Taint
+from aggregator.ledger.relations import unjoined
 from aggregator.ledger.state import State
 from aggregator.ledger.words import CONFLICT, Lifecycle, Reach
 from aggregator.placement.choose import Chooser, Solvers
@@ -266,6 +267,9 @@ def _of_device(state: State, device: Device, rules: set[str]) -> Iterator[Blocke
     if device.reach is not Reach.LIVE:
         message = f"{device.id} is {device.reach.value}"
         yield Blocker(f"reach.{device.reach.value}", message, DeviceSeen(device.id), device.node, device.id)
+    elif unjoined(device):
+        reason = f"reach.{Reach.UNVERIFIED.value}"
+        yield Blocker(reason, apart(device), DeviceSeen(device.id), device.node, device.id)
     for taint in _each_rule(device.taints.values(), rules):
         message = f"{device.id} is marked by {taint.rule}: {taint.evidence}"
         edit = RemoveTaint(device.node, taint.rule, device.id)

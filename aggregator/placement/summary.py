@@ -11,7 +11,7 @@ from aggregator.ledger import in_use
 from aggregator.ledger.asks import node_closed, unschedulable
 from aggregator.ledger.model import Device, Node
 from aggregator.ledger.partitions import is_there, slices
-from aggregator.ledger.relations import proved, unproved, whole_or_none
+from aggregator.ledger.relations import proved, unjoined, unproved, whole_or_none
 from aggregator.ledger.state import State
 from aggregator.ledger.words import Lifecycle, Mode, Reach
 from aggregator.placement.layout import Layout, Seat, bits, seated, seats_of
@@ -138,7 +138,7 @@ def _view(
     live = not node_closed(state, node, told)
     for at, device in enumerate(summary.devices):
         idle = device.lifecycle is Lifecycle.FREE and device.reach is Reach.LIVE and not device.taints
-        if live and idle and not in_use.busy(state, device):
+        if live and idle and not in_use.busy(state, device) and not unjoined(device):
             free |= 1 << at
         else:
             objection = unschedulable(state, device, told)

@@ -98,6 +98,82 @@ PORT_METRICS: Final[tuple[MetricSpec, ...]] = (
 )
 """Further columns of the measurement `nic`, which no simulated port has."""
 
+_health = partial(
+    _errors, level=Level.STANDARD, attributes=("reporter",), source="devlink DEVLINK_CMD_HEALTH_REPORTER_GET"
+)
+HEALTH_METRICS: Final[tuple[MetricSpec, ...]] = (
+    _health(
+        name="nic_health.healthy",
+        unit=Unit.NONE,
+        kind=Kind.STATE,
+        type=ValueType.BOOL,
+        meaning="What the driver watches of the card (its firmware, its queues) is as it should be.",
+    ),
+    _health(name="nic_health.errors_total", meaning="Errors that were found."),
+    _health(name="nic_health.recoveries_total", meaning="Times that the driver mended what it had found."),
+)
+"""The columns of `nic_health`: one row for each health reporter of a function, of the card (`fw`) or of one of its
+ports (`tx/1`)."""
+
+_rdma = partial(_count, attributes=("link",), source="/sys/class/infiniband/*/ports/*/counters")
+_rdma_error = partial(_rdma, category=Category.ERROR)
+_hw_error = partial(_rdma_error, source="/sys/class/infiniband/*/ports/*/hw_counters")
+RDMA_METRICS: Final[tuple[MetricSpec, ...]] = (
+    _flag(
+        name="rdma.active",
+        attributes=("link",),
+        meaning="The link can carry traffic.",
+        source="/sys/class/infiniband/*/ports/*/state",
+    ),
+    _metric(
+        name="rdma.physical_state",
+        unit=Unit.NONE,
+        kind=Kind.STATE,
+        type=ValueType.STR,
+        attributes=("link",),
+        meaning="State of the physical link: `LinkUp`, `Polling`, `Disabled`, `LinkErrorRecovery`.",
+        source="/sys/class/infiniband/*/ports/*/phys_state",
+    ),
+    _metric(
+        name="rdma.link_rate_bytes_per_second",
+        unit=Unit.BYTES_PER_SECOND,
+        kind=Kind.STATE,
+        attributes=("link",),
+        meaning="Rate of the link, one way; absent while it is not active.",
+        source="/sys/class/infiniband/*/ports/*/rate",
+    ),
+    _rdma(name="rdma.receive_bytes_total", unit=Unit.BYTES, meaning="Bytes received, headers included."),
+    _rdma(name="rdma.transmit_bytes_total", unit=Unit.BYTES, meaning="Bytes sent, headers included."),
+    _rdma(name="rdma.receive_packets_total", meaning="Packets received."),
+    _rdma(name="rdma.transmit_packets_total", meaning="Packets sent."),
+    _rdma_error(name="rdma.receive_errors_total", meaning="Packets with an error received."),
+    _rdma_error(
+        name="rdma.transmit_dropped_total", meaning="Packets that were dropped because the port is down or congested."
+    ),
+    _rdma(
+        name="rdma.transmit_waits_total",
+        meaning="Ticks in which there was something to send and no room at the other end.",
+    ),
+    _rdma_error(name="rdma.symbol_errors_total", meaning="Minor errors of the physical link."),
+    _rdma_error(name="rdma.integrity_errors_total", meaning="Times that errors of the link went beyond its threshold."),
+    _rdma_error(name="rdma.link_downs_total", meaning="Times that the link went down."),
+    _rdma_error(name="rdma.link_recoveries_total", meaning="Times that the link recovered from an error by itself."),
+    _hw_error(name="rdma.out_of_sequence_total", meaning="Packets that came out of sequence."),
+    _hw_error(name="rdma.sequence_errors_total", meaning="Times that the other end said that packets are missing."),
+    _hw_error(name="rdma.timeouts_total", meaning="Times that no acknowledgement came in time."),
+    _hw_error(name="rdma.retries_exceeded_total", meaning="Connections that were given up after all retries."),
+    _hw_error(name="rdma.not_ready_total", meaning="Times that the other end was not ready to receive."),
+    _hw_error(name="rdma.out_of_buffer_total", meaning="Packets dropped because nobody had posted a receive buffer."),
+    _hw_error(name="rdma.duplicates_total", meaning="Requests that came twice."),
+    _hw_error(name="rdma.send_errors_total", meaning="Packets that could not be sent."),
+    _hw_error(name="rdma.congestion_sent_total", meaning="Notices of congestion that were sent to who sends too fast."),
+    _hw_error(
+        name="rdma.congestion_handled_total", meaning="Notices of congestion upon which this end sent more slowly."
+    ),
+    _hw_error(name="rdma.congestion_marked_total", meaning="Packets that came with a mark of congestion on their way."),
+)
+"""The columns of `rdma`: a row for each RDMA link of a function, `mlx5_0/1`; what a driver does not count is absent."""
+
 VF_METRICS: Final[tuple[MetricSpec, ...]] = (
     _bytes(
         name="vf.receive_bytes_total",

@@ -7,7 +7,8 @@ from typing import Final
 from collectors.contract import Objection
 from collectors.expectation import Expectation, ExpectationError, read_expectations
 from collectors.expectation import compare as compare_expected
-from collectors.sriov.drift import Drift, MacOf, Metadata, Standing, changed, match, standing, with_drift
+from collectors.sriov.drift import MacOf, Metadata, match, standing, with_drift
+from collectors.sriov.standing import METADATA, OPERATOR, Drift, Standing, changed
 from collectors.sriov.survey import Survey
 from collectors.sriov.sysfs import in_cloud
 from collectors.vnics import VnicsError, fetch
@@ -60,11 +61,11 @@ class Checks:
         self._clock = clock
         self._due = float("-inf")
         self._path = Path(expectations) if expectations else None
-        self._expected: list[Expectation] = []
+        self._expected: list[Expectation] | None = None
         self.problem = ""
         """Why the operator's file cannot be read; what it said before stands."""
         self.drift = Drift()
-        """What differed at the last look."""
+        """What differed at the last look, that of an earlier process among it."""
 
     @property
     def wanted(self) -> bool:
@@ -90,9 +91,14 @@ class Checks:
             matched, ports = match(self._metadata.vnics, found, mac_of)
             now |= set(standing(matched, ports))
             vnic_of = matched.vnic_of
+        elif self._metadata is not None:
+            now |= self._still(METADATA)
+            vnic_of = self.drift.vnic_of
         if self._expected:
             unmet = compare_expected(self._expected, documents())
-            now |= {Standing(one.device, one.kind, "", one.message) for one in unmet}
+            now |= {Standing(one.device, one.kind, "", one.message, OPERATOR) for one in unmet}
+        elif self._expected is None and self._path is not None:
+            now |= self._still(OPERATOR)
         after = Drift(frozenset(now), vnic_of)
         events += changed(self.drift, after)
         self.drift = after
@@ -101,6 +107,10 @@ class Checks:
     def marked(self, documents: Iterable[Document]) -> Iterator[Document]:
         """Give documents with the words of their drift."""
         return with_drift(documents, self.drift)
+
+    def _still(self, source: str) -> set[Standing]:
+        """Give what differed from what one has said who cannot be read since this process began."""
+        return {one for one in self.drift.standing if one.source == source}
 
     def _ask(self) -> Iterator[Event]:
         if self._path is not None:

@@ -12,17 +12,23 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Final, Literal
 import msgspec
 from msgspec import Meta
 
+from collectors._untold import Untold
 from collectors.contract import Context, Emit, Objection
 from collectors.isolation import MACHINE
-from collectors.metrics_nic import NIC_METRICS, PORT_METRICS, VF_METRICS
+from collectors.metrics_nic import HEALTH_METRICS, NIC_METRICS, PORT_METRICS, RDMA_METRICS, VF_METRICS
+from collectors.sriov.cards import card_words, function_words, rdma_words
+from collectors.sriov.devlink import PCI, Card, read_cards, read_health
 from collectors.sriov.documents import describe_port, describe_vf, offloads
 from collectors.sriov.drivers import Trust
 from collectors.sriov.ears import Ear, own_ears, wait
 from collectors.sriov.events import EVENTS
+from collectors.sriov.health import health_rows
 from collectors.sriov.keeping import Keep
 from collectors.sriov.kernel import Kernel, kernel_of, read_driver, read_features, read_link
 from collectors.sriov.netlink import NetlinkError, VirtualFunction
+from collectors.sriov.rdma import RdmaLink, owners, read_links, read_row
 from collectors.sriov.readings import Readings
+from collectors.sriov.standing import Drift
 from collectors.sriov.survey import Survey, changes
 from collectors.sriov.survey import survey as look
 from collectors.sriov.sysfs import Port, VirtualPort, duplex, in_cloud, link_rate, read_ports
@@ -30,7 +36,8 @@ from schemas.device import Document, Value
 from schemas.errors import NoDataError, PartialCollectError
 from schemas.events import EventSpec
 from schemas.metrics import MetricSpec
-from schemas.rows import Event, Item
+from schemas.rows import Event, Item, Reading
+from schemas.verbosity import Level
 
 if TYPE_CHECKING:
     from collectors.sriov.checks import Checks
@@ -63,7 +70,13 @@ class SriovCollector:
 
     name: ClassVar[str] = "sriov"
     isolation: ClassVar[str] = MACHINE
-    METRICS: ClassVar[tuple[MetricSpec, ...]] = (*NIC_METRICS, *PORT_METRICS, *VF_METRICS)
+    METRICS: ClassVar[tuple[MetricSpec, ...]] = (
+        *NIC_METRICS,
+        *PORT_METRICS,
+        *VF_METRICS,
+        *HEALTH_METRICS,
+        *RDMA_METRICS,
+    )
     EVENTS: ClassVar[tuple[EventSpec, ...]] = EVENTS
     Config: ClassVar[type[SriovConfig]] = SriovConfig
 
@@ -90,6 +103,7 @@ class SriovCollector:
         self._survey = Survey()
         self._fresh = threading.Event()
         self._checks: Checks | None = None
+        self._untold = Untold(context.state_dir)
         self._slow_due = self._survey_due = float("-inf")
 
     def _make_checks(self) -> "Checks | None":
@@ -120,6 +134,7 @@ class SriovCollector:
         self._kernel = self._make_kernel()
         self._readings = Readings(self._context.root, self._kernel, self._trust)
         self._slow_due = float("-inf")
+        self._untold.load()
         self._checks = self._make_checks()
         self._look(self._kernel)
 
@@ -137,10 +152,28 @@ class SriovCollector:
         namer, level = found.namer(), self._context.level()
         for port in found.ports:
             yield from readings.read(port, namer.port(port), namer.vfs(port), level, slow=slow)
+        yield from self._cards(kernel, found, level)
         failed = [*readings.failed.values(), *([self._checks.problem] if self._checks and self._checks.problem else [])]
         if failed:
             self._fresh.clear()
             raise PartialCollectError("; ".join(failed[:8]), failed=len(failed))
+
+    def _cards(self, kernel: Kernel, found: Survey, level: Level) -> Iterator[Reading]:
+        """Give the rows of what watches cards, and of RDMA links."""
+        if level < Level.STANDARD:
+            return
+        devices = found.devices()
+        health = {address: several for (bus, address), several in read_health(kernel).items() if bus == PCI}
+        yield from health_rows(health, devices)
+        links, mine = self._links(found)
+        for one in links:
+            if one.name in mine:
+                yield read_row(one, mine[one.name])
+
+    def _links(self, found: Survey) -> tuple[list[RdmaLink], dict[str, str]]:
+        """Give the RDMA links of this machine, and by name the devices whose they are."""
+        links = read_links(self._context.root)
+        return links, owners(links, found.devices(), found.interfaces()) if links else {}
 
     def describe(self) -> Iterator[Document]:
         """Give a document for every port and every virtual function."""
@@ -159,17 +192,21 @@ class SriovCollector:
     def watch(self, emit: Emit, stopping: threading.Event) -> None:
         """Hear of changes from the kernel, and look by oneself now and then; emit at once what changed.
 
-        First what changed since an earlier process watched, in this boot.
+        First what an earlier process found and did not tell, and what changed since it watched, in this boot.
         """
         kernel, ears = self._make_kernel(), self._listen()
         readings = Readings(self._context.root, kernel, self._trust)
         try:
-            keep = Keep(self._context.state_dir, self._context.root)
+            keep = Keep(self._context.state_dir, self._context.root, self._untold)
             kept = keep.load()
-            before, due = kept or self._survey, self._clock()
+            before, drift = kept or (self._survey, Drift())
+            due = self._clock()
+            if self._checks is not None:
+                self._checks.drift = drift
             if kept is None:
-                keep.save(before)
+                keep.save(before, drift)
                 due += self._config.rescan_every_seconds
+            self._untold.hand_on(emit)
             while not stopping.is_set():
                 heard = not self._due() and wait(ears, _indexes(before), _LOOK_S, stopping, self._clock)
                 if stopping.is_set() or not (heard or self._clock() >= due or self._due()):
@@ -181,9 +218,9 @@ class SriovCollector:
                 if events:
                     self._fresh.clear()
                 events += self._check(after, kernel, readings)
-                if events:
-                    emit(events)
-                keep.save(after)
+                self._untold.extend(events)
+                keep.save(after, self._checks.drift if self._checks else drift)
+                self._untold.hand_on(emit)
         finally:
             kernel.close()
             for ear in ears:
@@ -222,8 +259,11 @@ class SriovCollector:
 
     def _documents(self, found: Survey, kernel: Kernel, readings: Readings) -> Iterator[Document]:
         namer, root = found.namer(), self._context.root
+        cards = {address: card for (bus, address), card in read_cards(kernel).items() if bus == PCI}
+        links, mine = self._links(found)
         for port in found.ports:
             link = found.links.get(port.address)
+            card = cards.get(port.address, Card())
             facts: dict[str, Value | None] = {}
             driver = read_driver(kernel, port.interface.name if port.interface else "")
             if port.interface is not None:
@@ -234,11 +274,15 @@ class SriovCollector:
             counted = self._trust.counts(port.driver)
             if port.total_vfs:
                 facts["vf_counters"] = "port" if counted else "none"
+            facts |= card_words(card) | rdma_words(one for one in links if mine.get(one.name) == namer.port(port))
             yield describe_port(port, link, namer, facts, driver, wire=readings.symbol_errors(port))
             told = found.told(port)
             for vf in port.vfs:
                 mac = _own_mac(kernel, vf)
-                yield describe_vf(port, vf, told.get(vf.index), namer, {}, counted=counted, own_mac=mac)
+                name = namer.vf(port, vf)
+                more = function_words(card.port_of(vf.index, int(port.address[-1])))
+                more |= rdma_words(one for one in links if mine.get(one.name) == name)
+                yield describe_vf(port, vf, told.get(vf.index), namer, more, counted=counted, own_mac=mac)
 
 
 def _own_mac(kernel: Kernel, vf: VirtualPort) -> str:

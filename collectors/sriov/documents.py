@@ -126,11 +126,12 @@ def describe_vf(
     words: dict[str, Value | None] = {
         "vf_index": vf.index,
         "interface": vf.interface.name if vf.interface else None,
-        "representor": vf.representor.name if vf.representor else None,
         "usable_as": usable_as(has_group=vf.has_group, has_interface=port.interface is not None),
         **(_configured(told) if told else {}),
-        **facts,
+        **{name: value for name, value in facts.items() if value is not None},
     }
+    if vf.representor is not None:
+        words["representor"] = vf.representor.name
     if own_mac and own_mac != words.get("mac"):
         words["interface_mac"] = own_mac
     return Document(

@@ -1,4 +1,4 @@
-"""What tells that network functions changed: uevents of the bus, and the kernel's word on interfaces.
+"""What tells that network functions changed: uevents of the bus, the kernel's word on interfaces, drivers' on health.
 
 The bus says nothing of a virtual function's VLAN or MAC address, and the port nothing of functions taken away.
 Source: linux/rtnetlink.h, RTNLGRP_LINK; lib/kobject_uevent.c.
@@ -12,9 +12,13 @@ from collections.abc import Callable, Iterable
 from typing import Final, Protocol
 
 from collectors._uevents import Uevent, Uevents
+from collectors.sriov.genetlink import GenericNetlink
 
 _LINK_GROUP: Final = 1
 _HEADER: Final = struct.Struct("=IHHIIBxHi")
+_COMMAND_AT: Final = 16
+_HEALTH: Final = 54
+"""Where a message of generic netlink has its command, and DEVLINK_CMD_HEALTH_REPORTER_RECOVER."""
 _LARGEST: Final = 1 << 16
 _BUFFER_BYTES: Final = 1 << 20
 _QUIET_S: Final = 0.2
@@ -86,6 +90,35 @@ class LinkEar:
         return True
 
 
+class CardEar:
+    """What drivers tell of the health of their cards."""
+
+    def __init__(self) -> None:
+        """Begin to listen. Raises OSError: the kernel has no devlink."""
+        self._netlink = GenericNetlink("devlink")
+        self.fileno = self._netlink.fileno
+        self.close = self._netlink.close
+        try:
+            self._netlink.join("config")
+        except OSError:
+            self._netlink.close()
+            raise
+
+    def heard(self, indexes: frozenset[int]) -> bool:  # noqa: ARG002 - a card goes by its address
+        """Take what has come; what is not about health is passed over, and when some was lost, all is looked at."""
+        found = False
+        for _ in range(_LARGEST):
+            try:
+                data = self._netlink.heard()
+            except OSError:  # ENOBUFS: some were lost
+                found = True
+                continue
+            if data is None:
+                return found
+            found = found or len(data) > _COMMAND_AT and data[_COMMAND_AT] == _HEALTH
+        return True
+
+
 def interface_indexes(data: bytes) -> list[int]:
     """Give the indexes of the interfaces that messages are about."""
     found = []
@@ -100,7 +133,7 @@ def interface_indexes(data: bytes) -> list[int]:
 def own_ears() -> list[Ear]:
     """Open this machine's ears; those that the kernel does not allow are left out."""
     opened: list[Ear] = []
-    makers: tuple[Callable[[], Ear], ...] = (BusEar, LinkEar)
+    makers: tuple[Callable[[], Ear], ...] = (BusEar, LinkEar, CardEar)
     for make in makers:
         try:
             opened.append(make())

@@ -24,6 +24,12 @@ EVENTS: Final = (
         _CHANGE,
     ),
     EventSpec(
+        "sriov.health",
+        "What watches the health of a card (a devlink health reporter) found errors, is in error, or is healthy again.",
+        (Severity.ERROR, Severity.WARNING, Severity.NOTICE),
+        ("address", "reporter", "healthy", "errors", "recoveries"),
+    ),
+    EventSpec(
         "sriov.drift",
         "A function is not as the cloud's metadata or the operator's expectations say.",
         (Severity.WARNING,),

@@ -8,6 +8,7 @@ from typing import Protocol, TypeVar
 
 from collectors.sriov import ethtool
 from collectors.sriov.ethtool import Driver, Ethtool, Feature
+from collectors.sriov.genetlink import GenericNetlink, text_attribute
 from collectors.sriov.netlink import (
     WITH_VFS,
     WITHOUT_COUNTERS,
@@ -30,6 +31,9 @@ class Kernel(Protocol):
     def driver(self, interface: str, question: bytes, room: int) -> bytes:
         """Give the ethtool answer for an interface. Raises OSError."""
 
+    def devlink(self, command: int, handle: tuple[str, str] | None) -> bytes:
+        """Give the devlink answer for a card, by bus and address; None: for all. Raises OSError or NetlinkError."""
+
     def close(self) -> None:
         """Close; safe twice."""
 
@@ -40,6 +44,7 @@ class OwnKernel:
     def __init__(self) -> None:
         self._netlink: Rtnetlink | None = None
         self._ethtool: Ethtool | None = None
+        self._devlink: GenericNetlink | None = None
 
     def link(self, index: int, mask: int) -> bytes:
         """Ask over rtnetlink. Raises OSError."""
@@ -58,12 +63,24 @@ class OwnKernel:
             self._ethtool = Ethtool()
         return self._ethtool.ask(interface, question, room)
 
+    def devlink(self, command: int, handle: tuple[str, str] | None) -> bytes:
+        """Ask over generic netlink. Raises OSError or NetlinkError."""
+        if self._devlink is None:
+            self._devlink = GenericNetlink("devlink")
+        body = b"" if handle is None else b"".join(text_attribute(kind, one) for kind, one in enumerate(handle, 1))
+        try:
+            return self._devlink.ask(command, body, dump=handle is None)
+        except TimeoutError:
+            self._devlink.close()  # with what may still come
+            self._devlink = None
+            raise
+
     def close(self) -> None:
         """Close; safe twice."""
-        for one in (self._netlink, self._ethtool):
+        for one in (self._netlink, self._ethtool, self._devlink):
             if one is not None:
                 one.close()
-        self._netlink = self._ethtool = None
+        self._netlink = self._ethtool = self._devlink = None
 
 
 class NoKernel:
@@ -76,6 +93,10 @@ class NoKernel:
     def driver(self, interface: str, question: bytes, room: int) -> bytes:
         """Refuse."""
         raise OSError(errno.EOPNOTSUPP, f"a recorded machine says nothing of {interface} ({len(question)}, {room})")
+
+    def devlink(self, command: int, handle: tuple[str, str] | None) -> bytes:
+        """Refuse."""
+        raise OSError(errno.EOPNOTSUPP, f"a recorded machine says nothing of {handle} ({command})")
 
     def close(self) -> None:
         """Nothing is open."""

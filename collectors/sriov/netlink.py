@@ -225,12 +225,13 @@ def _listed(data: memoryview, count: int, length: int) -> tuple[list[memoryview]
     raise NetlinkError(f"a list of {count} functions, of which {len(found)} can be read")
 
 
-def _attributes(data: memoryview) -> Iterator[tuple[int, memoryview]]:
+def attributes(data: memoryview) -> Iterator[tuple[int, memoryview]]:
+    """Give types and contents of attributes that follow each other. Raises NetlinkError when one is longer than all."""
     at = 0
     while at + 4 <= len(data):
         length, kind = _ATTRIBUTE.unpack_from(data, at)
         if length < 4 or at + length > len(data):
-            raise NetlinkError("an attribute of a virtual function is longer than what it is in")
+            raise NetlinkError("an attribute is longer than what it is in")
         yield kind & _TYPE, data[at + 4 : at + length]
         at += length + 3 & ~3
 
@@ -245,7 +246,7 @@ _UNTOLD: Final = 0xFFFFFFFF
 def _functions(entries: list[memoryview]) -> Iterator[VirtualFunction]:
     for entry in entries:
         facts: dict[str, object] = {}
-        for kind, value in _attributes(entry):
+        for kind, value in attributes(entry):
             if kind == 8:
                 facts["counters"] = _function_counters(value)
             elif kind == 12:
@@ -277,7 +278,7 @@ def _fact(facts: dict[str, object], kind: int, value: memoryview) -> None:
 
 def _vlan(facts: dict[str, object], value: memoryview) -> None:
     """Read the first of a function's VLANs, the outer one; only here its protocol is told."""
-    for kind, one in _attributes(value):
+    for kind, one in attributes(value):
         if kind == 1 and len(one) >= 14:
             _, _, _, protocol = _VLAN.unpack_from(one)
             facts["vlan_protocol"] = _PROTOCOLS.get(socket.ntohs(protocol), "")
@@ -300,7 +301,7 @@ def _function_counters(data: memoryview) -> Counters:
     return Counters(
         **{
             _COUNTED[kind]: _LONG.unpack_from(value)[0]
-            for kind, value in _attributes(data)
+            for kind, value in attributes(data)
             if kind in _COUNTED and len(value) >= 8
         }
     )

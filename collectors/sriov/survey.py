@@ -7,7 +7,9 @@ from typing import Final
 
 import msgspec
 
+from collectors.sriov.devlink import PCI, Reporter, read_health
 from collectors.sriov.documents import Namer
+from collectors.sriov.health import health_changes
 from collectors.sriov.kernel import Kernel, read_link
 from collectors.sriov.netlink import Link, NetlinkError, VirtualFunction
 from collectors.sriov.sysfs import Port, VirtualPort, read_ports
@@ -34,10 +36,24 @@ class Survey(msgspec.Struct, frozen=True):
     """What the kernel says, by address of the port; none for a port without an interface, or that cannot be asked."""
     macs: dict[tuple[str, int], str] = {}
     """MAC addresses of ports, by address and inode: the last that each told: without driver it keeps its name."""
+    health: dict[str, tuple[Reporter, ...]] = {}
+    """What watches the health of each card, by PCI address of the function whose driver tells of it."""
 
     def namer(self) -> Namer:
         """Give what names the devices."""
         return Namer(self.ports, self.macs)
+
+    def devices(self) -> dict[str, str]:
+        """Give the names of all ports and virtual functions, by address."""
+        namer = self.namer()
+        found = {port.address: namer.port(port) for port in self.ports}
+        return found | {address: name for port in self.ports for address, name in namer.vfs(port).items()}
+
+    def interfaces(self) -> dict[str, str]:
+        """Give the names of all ports and virtual functions that have an interface, by that."""
+        devices = self.devices()
+        functions: list[Port | VirtualPort] = [*self.ports, *(vf for port in self.ports for vf in port.vfs)]
+        return {one.interface.name: devices[one.address] for one in functions if one.interface is not None}
 
     def mac(self, port: Port) -> str:
         """Give the MAC address that a port was made with; "" when it never told one."""
@@ -66,7 +82,8 @@ def survey(root: Path, kernel: Kernel, before: Survey = _NOTHING) -> Survey:
     for port in ports:
         key, link = (port.address, port.inode), links.get(port.address)
         macs[key] = (link.permanent_mac or link.mac if link else "") or before.macs.get(key, "")
-    return Survey(ports, links, macs)
+    health = {address: several for (bus, address), several in read_health(kernel).items() if bus == PCI}
+    return Survey(ports, links, macs, health)
 
 
 def changes(before: Survey, after: Survey) -> Iterator[Event]:
@@ -83,6 +100,7 @@ def changes(before: Survey, after: Survey) -> Iterator[Event]:
             yield _port(port, new.port(port), "new")
         else:
             yield from _of_port(before, after, last, port, new)
+    yield from health_changes(before.health, after.health, after.devices())
 
 
 def _port(port: Port, device: str, what: str) -> Event:

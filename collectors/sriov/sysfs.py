@@ -21,8 +21,11 @@ _ADDRESS: Final = re.compile(r"[0-9a-f]{4,8}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]\Z")
 _BETWEEN: Final = re.compile(r"(?:virtio\d+)?\Z")
 """What may stand between a function and its interface: nothing, or virtio. What is on USB, or a subfunction of the
 port (`mlx5_core.sf.2`), is not the function's own."""
-_REPRESENTOR: Final = re.compile(r"(?:c\d+)?pf(?P<port>\d+)vf(?P<vf>\d+)\Z")
-"""Source: Documentation/networking/switchdev.rst, `phys_port_name`."""
+_REPRESENTOR: Final = re.compile(r"pf(?P<port>\d+)vf(?P<vf>\d+)\Z")
+"""With `c1` before it, it stands for a function of another host: that in which this DPU sits.
+
+Source: Documentation/networking/switchdev.rst and devlink-port.rst, `phys_port_name`.
+"""
 _CLOUD: Final = "OracleCloud.com"
 _TAG: Final = "sys/class/dmi/id/chassis_asset_tag"
 """Source: docs.oracle.com, "Getting Instance Metadata"; cloud-init looks at the same."""

@@ -107,6 +107,8 @@ class Answers:
         self.features: dict[str, dict[str, tuple[bool, bool]]] = {}
         """By interface and name: whether it is active, whether it can be switched."""
         self.firmware: dict[str, str] = {}
+        self.cards: dict[tuple[int, tuple[str, str] | None], bytes] = {}
+        """What devlink answers, by command and by whom it is asked of."""
         self.asked: list[tuple[int, int]] = []
         self.closed = 0
 
@@ -138,6 +140,12 @@ class Answers:
                 room, b"\0"
             )
         return self._features(interface, question).ljust(room, b"\0")
+
+    def devlink(self, command: int, handle: tuple[str, str] | None) -> bytes:
+        """Answer."""
+        if (command, handle) not in self.cards:
+            raise OSError(95, "Operation not supported")
+        return self.cards[command, handle]
 
     def _names(self, interface: str, command: int, question: bytes) -> list[str]:
         if command == 0x37:

@@ -1,6 +1,7 @@
 """Functions that are not as the metadata or the operator says are told once, and told when that is over (R000-2, 3)."""
 
 import json
+import logging
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -10,9 +11,11 @@ from typing import Any, Final
 
 import pytest
 
+from collectors.contract import Context
 from collectors.expectation import parse_expectations
 from collectors.sriov.checks import Checks
 from collectors.sriov.collector import SriovCollector, SriovConfig
+from collectors.sriov.standing import METADATA, OPERATOR, Drift, Standing
 from collectors.vnics import HEADERS, PATH
 from schemas.rows import Event
 from tests.collectors.pci.made import write
@@ -255,3 +258,68 @@ def test_example_of_the_documentation_is_read() -> None:
     example = text.partition("```toml\n")[2].partition("```")[0]
     counts = [one.count for one in parse_expectations(example.encode())]
     assert [16, 2] == [count for count in counts if count is not None]
+
+
+class EndedError(Exception):
+    """The process of a collector ends before what it emits is taken."""
+
+
+def _process(root: Path, state: Path, answers: Answers, config: SriovConfig, *, taken: bool) -> list[Event]:
+    """Watch until something is emitted, as one process of an agent does; `taken`: whether the agent has it then."""
+    context = Context(subject="n", log=logging.getLogger("sriov"), root=root, state_dir=state)
+    collector = SriovCollector(config, context, kernel=lambda: answers, listen=list)
+    stopping = threading.Event()
+    found: list[Event] = []
+
+    def emit(items: Iterable[Any]) -> None:
+        if not taken:
+            raise EndedError
+        found.extend(items)
+        stopping.set()
+
+    collector.start()
+    try:
+        collector.watch(emit, stopping)
+    except EndedError:
+        pass
+    finally:
+        collector.stop()
+    return found
+
+
+def test_drift_that_a_process_found_and_did_not_tell_is_told_once_by_the_next(tmp_path: Path) -> None:
+    """What is over meanwhile is told too; and what still stands is not told again."""
+    root, state = tmp_path / "root", tmp_path / "state"
+    state.mkdir()
+    write(root, "proc/sys/kernel/random/boot_id", "b1\n")
+    answers = machine(root)
+    path = tmp_path / "expected.toml"
+    path.write_text('[[expect]]\nkind = "vf"\nmust = {vlan = 1}\n')
+    config = SriovConfig(expectations=str(path), metadata_every_seconds=0.1)
+    assert [] == _process(root, state, answers, config, taken=False)
+    told = _process(root, state, answers, config, taken=True)
+    assert [("sriov.drift", f"vf:{MACS[0]}/1", "wrong-vlan")] == [
+        (one.type, one.device, one.detail["kind"]) for one in told
+    ]
+    assert told[0].source_time_ns is not None, "when it was found"
+    path.write_text('[[expect]]\nkind = "vf"\nmust = {vlan = 2}\n')
+    assert [] == _process(root, state, answers, config, taken=False)
+    now = [(one.type, one.device) for one in _process(root, state, answers, config, taken=True)]
+    assert ("sriov.drift_over", f"vf:{MACS[0]}/1") == now[0]
+    assert [("sriov.drift", f"vf:{MACS[0]}/0"), ("sriov.drift", f"vf:{MACS[1]}/0")] == now[1:]
+
+
+def test_drift_of_an_earlier_process_stands_while_nobody_says_how_it_should_be(tmp_path: Path) -> None:
+    """The metadata service does not answer the new process yet, and the file cannot be read: nothing is over."""
+    machine(tmp_path)
+    path = tmp_path / "expected.toml"
+    path.write_text("[[expect")
+    checks = Checks(tmp_path, "on", "127.0.0.1:9", 60.0, str(path), lambda: 0.0)
+    standing = {
+        Standing("vf:a/0", "wrong-vlan", "v", "it has 9", METADATA),
+        Standing("vf:a/1", "wrong-trust", "", "it is trusted", OPERATOR),
+    }
+    checks.drift = Drift(frozenset(standing), {"vf:a/0": "v"})
+    events = checks.look(collector_of(tmp_path, Answers()).survey, lambda vf, told: "", list)
+    assert ["sriov.metadata.lost"] == [one.type for one in events]
+    assert Drift(frozenset(standing), {"vf:a/0": "v"}) == checks.drift

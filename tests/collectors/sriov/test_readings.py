@@ -103,6 +103,8 @@ def test_representor_tells_the_other_way_round(tmp_path: Path) -> None:
     interface(tmp_path, PORT, "eth0", 5, port_name="pf0vf1", switch="ae41")
     interface(tmp_path, PORT, "eth1", 6, port_name="pf0vf0", switch="ae41")
     interface(tmp_path, PORT, "eth2", 7, port_name="pf1vf0", switch="ae41")
+    # this stands for a function of the machine in which the DPU sits
+    interface(tmp_path, PORT, "eth3", 3, port_name="c1pf0vf0", switch="ae41")
     answers = Answers()
     answers.links[4] = answer(4, "ens1np0", vfs=[vf_entry(0), vf_entry(1)])
     answers.links[5] = answer(5, "eth0", counts=(1, 2, 3, 4, 0, 0, 0, 0, 0))

@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import Any, Final
 
 from collectors._uevents import parse_uevent
+from collectors._untold import Untold
 from collectors.contract import Context
 from collectors.sriov import SriovCollector
 from collectors.sriov.collector import SriovConfig
 from collectors.sriov.ears import Ear, concerns, interface_indexes
 from collectors.sriov.keeping import Keep
+from collectors.sriov.standing import METADATA, Drift, Standing
 from collectors.sriov.survey import survey
 from schemas.rows import Event
 from tests.collectors.pci.made import unplug, write
@@ -141,16 +143,17 @@ def test_what_was_set_while_nobody_watched_is_told_by_the_next_process_once(tmp_
 
 
 def test_survey_is_kept_whole_and_a_damaged_file_is_as_none(tmp_path: Path) -> None:
-    keep = Keep(tmp_path, tmp_path)
+    keep = Keep(tmp_path, tmp_path, Untold(tmp_path))
     assert keep.load() is None
     write(tmp_path, "proc/sys/kernel/random/boot_id", "b1\n")
     root = tmp_path / "root"
     answers = machine(root)
     before = survey(root, answers)
-    Keep(tmp_path, tmp_path).save(before)
-    assert before == Keep(tmp_path, tmp_path).load()
+    drift = Drift(frozenset({Standing("vf:a/0", "wrong-vlan", "v", "it is other", METADATA)}), {"vf:a/0": "v"})
+    Keep(tmp_path, tmp_path, Untold(tmp_path)).save(before, drift)
+    assert (before, drift) == Keep(tmp_path, tmp_path, Untold(tmp_path)).load()
     (tmp_path / "seen.msgpack").write_bytes(b"\x92\xa2b1")
-    assert Keep(tmp_path, tmp_path).load() is None
+    assert Keep(tmp_path, tmp_path, Untold(tmp_path)).load() is None
 
 
 def test_what_changed_of_many_functions_is_told_once(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from aggregator.ledger.claims import claimed, may_be_in_use
 from aggregator.ledger.model import Claim, Device, Held, Node
 from aggregator.ledger.nodes import claims_there
 from aggregator.ledger.outside import Divergence
-from aggregator.ledger.relations import at_odds
+from aggregator.ledger.relations import at_odds, strangers
 from aggregator.ledger.state import State
 from aggregator.ledger.words import CONFLICT, LIVE_CLAIMS, ClaimState, Lifecycle, Mode, Reach
 from schemas.claims import Checkpoint
@@ -27,6 +27,7 @@ KINDS: Final[Mapping[str, str]] = {
     "claim.replaced": "A claim holds a part, and another part is in its slot.",
     "claim.absent": "A claim holds a device, and its node does not see it any more.",
     "claim.related": "Two claims hold what is not given side by side: a whole and its part, or of one IOMMU group.",
+    "claim.group": "A claim holds a device, and in its IOMMU group is one that the host has, or somebody else.",
     "claim.orphaned": "A claim holds something of a node that was decommissioned.",
     "part.twice": "Two devices state the identity of one part.",
     "record.host": "A record says that somebody has a device, and the ledger keeps it for the host, or retired it.",
@@ -122,6 +123,8 @@ def _held(state: State, node: Node, device: Device, claim: Claim, held: Held) ->
         yield diverged("claim.replaced", f"{holds}, which granted {held.part}", f"it is {device.part_key}")
     for beside, seen in _related(state, device, claim, held):
         yield Divergence("claim.related", node.id, device.id, claim.id, holds, seen, beside)
+    for beside, seen in _strangers(state, device, claim, held):
+        yield Divergence("claim.group", node.id, device.id, claim.id, holds, seen, beside)
     if device.lifecycle is Lifecycle.ASSIGNED and device.reach is Reach.LIVE and node.live:
         for kind, ledger, seen in (_driver(device, held), _idle(device, held), _network(device, held)):
             if kind:
@@ -136,7 +139,7 @@ def _related(state: State, device: Device, claim: Claim, held: Held) -> Iterator
 
     A claim that no node was told of cannot be: it is looked at again before one is (`claims.provision`).
     """
-    if claim.state is ClaimState.RESERVED or device.reach is Reach.ABSENT or not claimed(state, device):
+    if not _is_told(state, device, claim):
         return
     for other in at_odds(state, device, claim.tenant, held.mode, claim.id):
         holder = state.claims.get(other.hold.claim) if other.hold else None
@@ -145,6 +148,18 @@ def _related(state: State, device: Device, claim: Claim, held: Held) -> Iterator
         if other.reach is not Reach.ABSENT:
             whose = f"{other.lifecycle.value} for claim {holder.id} of {holder.tenant}"
             yield other.id, f"{other.id}, {whose}, is {_place(device, other)}"
+
+
+def _strangers(state: State, device: Device, claim: Claim, held: Held) -> Iterator[tuple[str, str]]:
+    """Yield what a fact brought into the group of a device that a node was told to give, and is no claim's."""
+    if _is_told(state, device, claim):
+        for other, why in strangers(state, device, held.mode):
+            group = f"IOMMU group {other.group}"
+            yield other.id, f"{other.id} at {other.slot.address or other.slot.path}, in its {group}, is {why}"
+
+
+def _is_told(state: State, device: Device, claim: Claim) -> bool:
+    return claim.state is not ClaimState.RESERVED and device.reach is not Reach.ABSENT and claimed(state, device)
 
 
 def _place(device: Device, other: Device) -> str:

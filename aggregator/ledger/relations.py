@@ -26,6 +26,7 @@ _APART: Final = frozenset({Lifecycle.FOREIGN, Lifecycle.CLEANING})
 PF that the host's driver keeps, say.
 """
 _IDLE: Final = frozenset({Lifecycle.FREE, Lifecycle.RETIRED})
+_UNCLEAN: Final = frozenset({Lifecycle.DIRTY, Lifecycle.CLEANING, Lifecycle.QUARANTINED})
 _SHARED: Final = SHARING | {WHOLE_OF[kind] for kind in SHARING}
 """Kinds of device that have their memory in common with their parts, or with what they are a part of."""
 
@@ -151,6 +152,25 @@ def at_odds_in_group(state: State, device: Device, tenant: str, mode: Mode, clai
                     continue
                 if Mode.PASSTHROUGH in (mode, hold.mode):
                     yield other
+
+
+def strangers(state: State, device: Device, mode: Mode) -> Iterator[tuple[Device, str]]:
+    """Yield what no claim holds, and is not in one IOMMU group with a device held like that; and who has it.
+
+    The host needs it, or it is in use outside Muster: the ledger gives nothing beside such a one, but a fact may bring
+    them together. Who has a device has its group open: what the same program has beside it is no stranger.
+    """
+    for one in (device, *shared_whole(state, device)):
+        own = in_use.seen(one)
+        for member in together(state, one):
+            if held(member) or member.reach is Reach.ABSENT:
+                continue
+            why = _in_the_way(state, member, "", mode)
+            user = in_use.busy(state, member)
+            if why == member.lifecycle.value:  # what waits to be cleaned is nobody's
+                why = f"{why}, and {user}" if user else why if member.lifecycle not in _UNCLEAN else ""
+            if why and not (user and user == f"in use by {own}"):
+                yield member, why
 
 
 def shared_whole(state: State, device: Device | None) -> Iterator[Device]:

@@ -1,5 +1,7 @@
 """Two claims on what is not given side by side: a ledger that was lost, or a fact, may bring them together."""
 
+from typing import Any
+
 import msgspec
 import pytest
 
@@ -157,3 +159,62 @@ def test_a_claim_that_no_node_was_told_of_is_no_divergence(world: World) -> None
     assert [] == world.related()
     changed = world.decide(claims.provision(world.state, promised))
     assert ["relation.together"] == [one.reason for one in changed]
+
+
+STRANGER = "0000:06:00.0"
+
+
+def strange(world: World, *, group: int, **told: Any) -> Device:
+    """See a function that no claim has in a group; `told` says who has it."""
+    found = world.see(document(DeviceKind.GPU, STRANGER, serial="S6", group=group, **told))
+    assert found is not None
+    return found
+
+
+def strangers(world: World) -> list[tuple[str, str, str, str]]:
+    """Give what is told of neighbours of claims that are no claim's: device, claim, the neighbour, and what is seen."""
+    found = list(reconcile.of_node(world.state, world.state.nodes["n1"]))
+    return [(one.device, one.claim, one.about, one.seen) for one in found if one.kind == "claim.group"]
+
+
+@pytest.mark.parametrize(
+    ("told", "mode", "expected"),
+    [
+        ({"host_needs": ["root file system"]}, Mode.PASSTHROUGH, "is host, and the host's, which needs it: root file"),
+        ({"in_use_by": ["qemu 4711"], "vfio_in_use": True}, Mode.PASSTHROUGH, "is foreign, and in use by qemu 4711"),
+        ({"in_use_by": ["qemu 4711"], "vfio_in_use": True}, Mode.DRIVER, "is in a guest's hands (qemu 4711)"),
+        ({"host_needs": ["root file system"]}, Mode.DRIVER, ""),
+        ({}, Mode.PASSTHROUGH, ""),
+    ],
+)
+def test_what_is_no_claims_and_comes_into_the_group_of_a_claim_is_told(
+    world: World, told: dict[str, Any], mode: Mode, expected: str
+) -> None:
+    """With both views: nobody would have been given the one beside the other. What only waits to be cleaned is none."""
+    claim = world.active(world.vf, "t1", mode)
+    stranger = strange(world, group=9, **told)
+    assert [] == strangers(world), "each has a group of its own"
+    strange(world, group=5, **told)
+    found = strangers(world)
+    assert ([(world.vf.id, claim, stranger.id)] if expected else []) == [one[:3] for one in found]
+    assert all(expected in one[3] and f"{stranger.id} at {STRANGER}, in its IOMMU group 5" in one[3] for one in found)
+    strange(world, group=9, **told)
+    assert [] == strangers(world)
+
+
+def test_what_the_program_of_a_claim_has_open_beside_its_device_is_no_stranger(world: World) -> None:
+    """Who opens a group has all of it that is off the host's drivers."""
+    world.active(world.vf, "t1")
+    stranger = strange(world, group=5, in_use_by=["qemu 7"], vfio_in_use=True)
+    assert Lifecycle.FOREIGN is stranger.lifecycle
+    assert 1 == len(strangers(world))
+    serial = f"S{VF}"
+    told: dict[str, Any] = {"in_use_by": ["qemu 7"], "vfio_in_use": True}
+    world.see(document(DeviceKind.VF, VF, serial=serial, parent=f"pci:{PF}", group=5, **told))
+    assert [] == strangers(world)
+
+
+def test_no_node_was_told_of_a_promise_that_a_stranger_joins(world: World) -> None:
+    world.give(world.vf, "t1", told=False)
+    strange(world, group=5, host_needs=["root file system"])
+    assert [] == strangers(world)

@@ -1,5 +1,7 @@
 """A part whose whole nobody has described yet is given to nobody: who has the whole, and what for, is not known."""
 
+from typing import Any
+
 import pytest
 
 from aggregator.ledger import claims
@@ -11,7 +13,7 @@ from aggregator.placement.edits import DeviceSeen
 from aggregator.placement.placing import NotPlacedError, Placer
 from aggregator.placement.request import Need, Request
 from aggregator.placement.whatif import what_if
-from schemas.device import DeviceKind, Document, Part, Value
+from schemas.device import DeviceKind, Document, Part
 from tests.aggregator.ledger.worlds import Book, begin, document
 from tests.aggregator.placement.worlds import asked
 
@@ -27,7 +29,7 @@ def seen(book: Book, told: Document) -> Device:
     return book.state.devices[name]
 
 
-def drive(**more: Value) -> Document:
+def drive(**more: Any) -> Document:
     return document(DeviceKind.NVME, DRIVE, serial="S1", group=7, **more)
 
 

@@ -22,6 +22,7 @@ from aggregator.reloading import Reloader, set_log_level
 from collectors.config import socket_path
 from collectors.lifeline import watch_lifeline
 from collectors.process import EXIT_CONFIG, EXIT_DEFECT, EXIT_FAILED, start_logging
+from collectors.service_notify import say_ready
 from schemas.errors import ConfigError, MusterError
 
 _log = logging.getLogger("muster.aggregator")
@@ -168,6 +169,8 @@ class _Listener:
             tasks = [asyncio.create_task(self._local.serve([local])), asyncio.create_task(self._remote.serve([remote]))]
             host, port = remote.getsockname()[:2]
             tls = bool(section.tls_certificate)
+            loop = asyncio.get_running_loop()
+            say_ready(lambda call: _from_thread(loop, call))
             _log.info("listening address=%s port=%d tls=%s socket=%s", host, port, tls, local_path)
             await asyncio.wait([asyncio.create_task(stop.wait()), *tasks], return_when=asyncio.FIRST_COMPLETED)
             close_streams()

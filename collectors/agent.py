@@ -221,6 +221,7 @@ class Agent:
 
     def _handle_signals(self, options: argparse.Namespace) -> None:
         from collectors.lifeline import watch_lifeline
+        from collectors.service_notify import say_ready
 
         def stop(*_: object) -> None:
             self.scheduler.stop()
@@ -232,6 +233,7 @@ class Agent:
         signal.signal(signal.SIGINT, stop)
         signal.signal(signal.SIGHUP, reload)
         watch_lifeline(self.scheduler.stop, ask=self.scheduler.ask)
+        say_ready(self.scheduler.ask)
 
     def _read_again(self, options: argparse.Namespace) -> None:
         """SIGHUP: take the new configuration of collectors and levels; a bad one changes nothing."""

@@ -1,6 +1,8 @@
 """What is declared of measurements, and the tables that grow into blocks."""
 
+import sys
 from collections.abc import Iterable
+from typing import Any, Final
 
 from schemas.batch import Block
 from schemas.metrics import MetricSpec, ValueType
@@ -8,6 +10,14 @@ from schemas.rows import FieldValue
 from schemas.verbosity import Level
 
 _Column = list[FieldValue]
+_AS_IT_IS: Final[dict[ValueType, tuple[type, Any, Any]]] = {
+    ValueType.FLOAT: (float, -sys.float_info.max, sys.float_info.max),
+    ValueType.INT: (int, -(1 << 63), (1 << 64) - 1),
+    ValueType.BOOL: (bool, False, True),
+    ValueType.STR: (type(None), None, None),  # each is looked into
+}
+"""By the type of a column, the class of nearly all values, and the least and most that it holds as it is."""
+_Declared = tuple[Level, ValueType, type, Any, Any]
 
 
 class Shape:
@@ -17,7 +27,8 @@ class Shape:
 
     def __init__(self, attributes: tuple[str, ...]) -> None:
         self.attributes = attributes
-        self.fields: dict[str, tuple[Level, ValueType]] = {}
+        self.fields: dict[str, _Declared] = {}
+        """By field, its level and type; values of the class that follows, between the last two, need no conversion."""
 
 
 def shapes_of(metrics: Iterable[MetricSpec]) -> dict[str, Shape]:
@@ -25,14 +36,14 @@ def shapes_of(metrics: Iterable[MetricSpec]) -> dict[str, Shape]:
     shapes: dict[str, Shape] = {}
     for spec in metrics:
         shape = shapes.setdefault(spec.measurement, Shape(spec.attributes))
-        shape.fields[spec.field] = (spec.level, spec.type)
+        shape.fields[spec.field] = (spec.level, spec.type, *_AS_IT_IS[spec.type])
     return shapes
 
 
 class Table:
     """A block in the making: one class, level, measurement and subject."""
 
-    __slots__ = ("columns", "end", "keys", "rows", "start", "steps")
+    __slots__ = ("_latest", "_names", "columns", "end", "keys", "rows", "start", "steps")
 
     def __init__(self) -> None:
         self.keys: dict[tuple[str, ...], int] = {}
@@ -41,9 +52,12 @@ class Table:
         self.columns: dict[str, _Column] = {}
         self.start = 0
         self.end = 0
+        self._names: list[str] = []
+        """The fields of the last row, and their columns, which end with that row: the next one has mostly the same."""
+        self._latest: list[_Column] = []
 
-    def add(self, key: tuple[str, ...], stamp: int, cells: list[tuple[str, FieldValue]]) -> None:
-        """Add a row: whose it is, when (ns since 1970, later than the row before), and its fields."""
+    def add(self, key: tuple[str, ...], stamp: int, names: list[str], values: list[FieldValue]) -> None:
+        """Add a row: whose it is, when (ns since 1970, later than the row before), and its fields, each once."""
         count = len(self.rows)
         if count:
             self.steps.append(stamp - self.end)
@@ -52,13 +66,16 @@ class Table:
             self.steps.append(0)
         self.end = stamp
         self.rows.append(self.keys.setdefault(key, len(self.keys)))
-        for name, value in cells:
-            column = self.columns.get(name)
-            if column is None:
-                column = self.columns[name] = [None] * count
-            elif len(column) < count:
-                column.extend([None] * (count - len(column)))
+        if names != self._names:
+            self._names, self._latest = names, [self._column(name, count) for name in names]
+        for column, value in zip(self._latest, values, strict=True):
             column.append(value)
+
+    def _column(self, name: str, count: int) -> _Column:
+        """Give a column, filled up to `count` rows."""
+        column = self.columns.setdefault(name, [])
+        column.extend([None] * (count - len(column)))
+        return column
 
     def block(self, measurement: str, subject: str, shape: Shape) -> Block:
         """Give the block; the table is of no more use."""

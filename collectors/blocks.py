@@ -70,6 +70,8 @@ _EVENT_FIELDS: Final = ("type", "message", "severity", "source_time_ns")
 _LOG_FIELDS: Final = tuple(name for name in _LOG_SHAPE.fields if name in LogRecord.__struct_fields__)
 
 _TableName = tuple[RowClass, Level, str, str]
+_Cells = tuple[list[str], list[FieldValue]]
+"""Names of fields, and the value of each."""
 
 
 class _Wire(msgspec.Struct, array_like=True):
@@ -181,7 +183,7 @@ class Packer:
     def _reading(self, item: Reading) -> None:
         shape = self._shape(RowClass.TELEMETRY, item.measurement)
         key = _key(item.device, item.attributes, shape.attributes)
-        by_level: dict[Level, list[tuple[str, FieldValue]]] = {}
+        by_level: dict[Level, _Cells] = {}
         for name, value in item.fields.items():
             if value is None:
                 continue
@@ -189,9 +191,17 @@ class Packer:
             if declared is None:
                 self.fault("undeclared", f"{item.measurement}.{name}")
                 continue
-            converted = self._value(f"{item.measurement}.{name}", value, declared[1])
-            if converted is not None:
-                by_level.setdefault(declared[0], []).append((name, converted))
+            level, kind, usual, least, most = declared
+            fit: FieldValue | None = value
+            if type(value) is not usual or not least <= value <= most:
+                fit = self._value(f"{item.measurement}.{name}", value, kind)
+                if fit is None:
+                    continue
+            cells = by_level.get(level)
+            if cells is None:
+                cells = by_level[level] = ([], [])
+            cells[0].append(name)
+            cells[1].append(fit)
         if by_level:
             stamp = self._stamp()
             for level, cells in by_level.items():
@@ -209,7 +219,8 @@ class Packer:
             if len(text) > MAX_TEXT:
                 self.fault("too_long", f"the detail of an event {item.type}")
             else:
-                cells.append(("detail", text))
+                cells[0].append("detail")
+                cells[1].append(text)
         key = _key(item.device, {}, ())
         self._put((RowClass.EVENT, Level.ESSENTIAL, EVENT, self._about(item.subject)), key, self._stamp(), cells)
 
@@ -307,14 +318,15 @@ class Packer:
             raise FaultError("undeclared", f"the measurement {measurement!r}")
         return shape
 
-    def _cells(self, item: Event | LogRecord, names: tuple[str, ...], shape: Shape) -> list[tuple[str, FieldValue]]:
-        cells: list[tuple[str, FieldValue]] = []
+    def _cells(self, item: Event | LogRecord, names: tuple[str, ...], shape: Shape) -> _Cells:
+        cells: _Cells = ([], [])
         for name in names:
             value = getattr(item, name)
             if value is not None:
                 converted = self._value(name, value, shape.fields[name][1])
                 if converted is not None:
-                    cells.append((name, converted))
+                    cells[0].append(name)
+                    cells[1].append(converted)
         return cells
 
     def _value(self, name: str, value: object, kind: ValueType) -> FieldValue:
@@ -343,12 +355,12 @@ class Packer:
         self._last_ns = max(self._wall_ns(), self._last_ns + 1)
         return self._last_ns
 
-    def _put(self, name: _TableName, key: tuple[str, ...], stamp: int, cells: list[tuple[str, FieldValue]]) -> None:
+    def _put(self, name: _TableName, key: tuple[str, ...], stamp: int, cells: _Cells) -> None:
         table = self._tables.get(name)
         if table is None:
             table = self._tables[name] = Table()
-        table.add(key, stamp, cells)
-        self._count(1, 8 * len(cells))
+        table.add(key, stamp, *cells)
+        self._count(1, 8 * len(cells[0]))
 
     def _count(self, rows: int, size: int) -> None:
         self.rows += rows

@@ -107,6 +107,25 @@ def test_column_that_appears_late_is_absent_before() -> None:
     assert parcel.block.floats == {"ratio": [None, 0.5, None]}
 
 
+@given(
+    st.lists(
+        st.dictionaries(st.sampled_from(("ratio", "turns", "alarm", "label")), st.integers(0, 1), min_size=1),
+        min_size=1,
+        max_size=12,
+    )
+)
+def test_every_value_is_in_its_row_whatever_rows_have_beside_each_other(rows: list[dict[str, int]]) -> None:
+    kinds: dict[str, Any] = {"ratio": float, "turns": int, "alarm": bool, "label": str}
+    given_rows = [{name: kinds[name](value) for name, value in row.items()} for row in rows]
+    delivery, _ = pack(Reading("fan", row) for row in given_rows)
+    (parcel,) = delivery.parcels
+    block = parcel.block
+    columns: dict[str, list[Any]] = {**block.floats, **block.ints, **block.bools, **block.strings}
+    assert given_rows == [
+        {name: values[at] for name, values in columns.items() if values[at] is not None} for at in range(len(rows))
+    ]
+
+
 def test_row_without_a_value_is_no_row() -> None:
     delivery, packer = pack([Reading("fan", {"ratio": None, "turns": None}), Reading("fan", {})])
     assert (delivery.parcels, packer.rows, packer.faults) == ([], 0, {})

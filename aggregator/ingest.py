@@ -17,7 +17,7 @@ from aggregator.access import RESERVED, Action, Caller, authorise, may
 from aggregator.log import Entry, Log, LogFullError, partition_of, topic_of
 from aggregator.opened import OpenedBatches, opened_bytes
 from collectors.failpoint import failpoint
-from schemas.batch import Batch, Block, Envelope
+from schemas.batch import Batch, Block, Envelope, family
 from schemas.codec import check_batch, decode_batch
 from schemas.errors import AccessError, MusterError, WireError
 from schemas.publish import PublishRequest, Result, Status, decode_request, encode_answer
@@ -166,6 +166,8 @@ class Ingest:
         for subject in {block.subject for block in blocks}:
             if subject in RESERVED or (subject != request.publisher and not may(caller, Action.PUBLISH, subject)):
                 reason = f"access.foreign_subject: {request.publisher!r} may not speak for {subject!r}"
+                if subject not in RESERVED:
+                    reason += _remedy(request.publisher, subject)
                 return await self._set_aside(envelope, request.publisher, data, reason)
         return batch, blocks
 
@@ -197,3 +199,12 @@ class Ingest:
                 self.status.rows += batch.envelope.rows
             else:
                 self.status.heartbeats += 1
+
+
+def _remedy(publisher: str, subject: str) -> str:
+    """Say which right is missing, and how it is given."""
+    scope = f"ingest:{family(subject)}*" if family(subject) != subject else f"ingest:{subject}"
+    return (
+        f"; its token lacks the scope {scope}: make one by `muster token create NAME --scope 'ingest:{publisher}'"
+        f" --scope '{scope}'`, and give the agent its secret as publish.token; batches about others are taken"
+    )

@@ -21,7 +21,7 @@ from collectors.own_rows import document_block, event_parcel
 from collectors.piles import Flush, Piles
 from collectors.spool import Counts, Key, NewBatch, Spool
 from collectors.verbosity import LevelPolicy
-from schemas.batch import Block
+from schemas.batch import Block, family
 from schemas.device import decode_document, documents_hash
 from schemas.errors import SpoolError
 from schemas.rows import Parcel, Severity
@@ -215,7 +215,8 @@ class Intake:
             return None
         self._stamp(key, parcel.block)
         apart = apart and parcel.row_class is RowClass.TELEMETRY
-        self._piles.add(key, grant, parcel.block, self._clock(), apart=apart)
+        whose = "" if parcel.block.subject == self._subject else family(parcel.block.subject)
+        self._piles.add(key, grant, parcel.block, self._clock(), apart=apart, whose=whose)
         self._waiting_rows += rows
         return key
 

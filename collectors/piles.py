@@ -51,8 +51,8 @@ class _Pile:
 
     def __init__(self, now: float) -> None:
         self.blocks: _Tables = {}
-        self.apart: dict[str, _Tables] = {}
-        """By measurement, what travels in batches of its own."""
+        self.apart: dict[tuple[str, str], _Tables] = {}
+        """What travels in batches of its own, by for whom it speaks and by measurement; "" where all may share."""
         self.rows = 0
         self.since = now
 
@@ -84,13 +84,18 @@ class Piles:
         """Whether anything waits."""
         return bool(self._piles or self._tickets)
 
-    def add(self, key: Key, grant: str, block: Block, now: float, *, apart: bool = False) -> None:
-        """Put a block on its pile; `apart`: no other measurement shares its batches."""
+    def add(self, key: Key, grant: str, block: Block, now: float, *, apart: bool = False, whose: str = "") -> None:
+        """Put a block on its pile.
+
+        `apart`: no other measurement shares its batches. `whose`: for whom it speaks, "" for the publisher itself: a
+        batch is refused as a whole, so what needs another right travels in others.
+        """
         pile = self._piles.get((key, grant))
         if pile is None:
             pile = self._piles[key, grant] = _Pile(now)
         rows = len(block.rows)
-        tables = pile.apart.setdefault(block.measurement, {}) if apart else pile.blocks
+        group = (whose, block.measurement if apart else "")
+        tables = pile.apart.setdefault(group, {}) if any(group) else pile.blocks
         blocks = tables.setdefault((block.measurement, block.subject, tuple(block.attributes)), [])
         if not blocks or not merge_block(blocks[-1], block):
             blocks.append(block)

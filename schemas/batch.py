@@ -100,3 +100,9 @@ class Batch(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=
     wire: int
     envelope: Envelope
     body: bytes
+
+
+def family(subject: str) -> str:
+    """Give what subjects that need one right have in common: `bmc:` of `bmc:rack7-u12`; of any other, itself."""
+    kind, colon, _ = subject.partition(":")
+    return kind + colon if colon else subject

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from aggregator.access import LOCAL
+from aggregator.access import LOCAL, Caller, Who
 from aggregator.ingest import MAX_OPENED_BYTES, MAX_WAITING_BYTES, BusyError, Ingest
 from aggregator.log_sqlite import SqliteLog
 from aggregator.opened import OpenedBatches, opened_bytes
@@ -36,10 +36,10 @@ class Rig:
     async def _set_aside(self, envelope: Envelope | None, publisher: str, data: bytes, reason: str) -> None:
         self.aside.append(reason)
 
-    async def publish(self, *batches: bytes, publisher: str = "n1") -> list[Result]:
-        """Hand in batches as the operator of this machine."""
+    async def publish(self, *batches: bytes, publisher: str = "n1", caller: Caller = LOCAL) -> list[Result]:
+        """Hand in batches, as the operator of this machine unless somebody else is named."""
         data = encode_request(publisher, "e1", "boot", [], "n1", list(batches))
-        return decode_answer(await self.ingest.publish(data, LOCAL)).results
+        return decode_answer(await self.ingest.publish(data, caller)).results
 
 
 @pytest.fixture
@@ -86,6 +86,15 @@ async def test_nobody_publishes_about_the_aggregator(rig: Rig) -> None:
     about = [batch(0, 10, subject="aggregator"), batch(0, 10, subject="another")]
     assert [Status.QUARANTINED, Status.ACCEPTED] == [one.status for one in await rig.publish(*about)]
     assert ["access.foreign_subject"] == [reason.partition(":")[0] for reason in rig.aside]
+
+
+async def test_who_lacks_a_right_is_told_which_and_how_it_is_given(rig: Rig) -> None:
+    token = Caller(Who.TOKEN, ("ingest:n1",), "t1")
+    told = await rig.publish(batch(0, 10, subject="bmc:rack7-u12"), batch(1, 10), caller=token)
+
+    assert [Status.QUARANTINED, Status.ACCEPTED] == [one.status for one in told]
+    assert "lacks the scope ingest:bmc:*" in told[0].reason
+    assert "muster token create NAME --scope 'ingest:n1' --scope 'ingest:bmc:*'" in told[0].reason
 
 
 async def test_a_batch_of_a_run_that_the_request_does_not_speak_for_is_set_aside(rig: Rig) -> None:

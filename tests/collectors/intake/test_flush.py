@@ -1,6 +1,7 @@
 """When rows are committed: at once, when there are enough, or after a while."""
 
 from schemas.codec import decode_body
+from schemas.rows import Parcel
 from schemas.verbosity import Level, RowClass
 from tests.collectors.intake.rig import Rig, event, rows
 
@@ -115,3 +116,21 @@ def test_tables_that_nobody_declares_have_batches_of_their_own(rig: Rig) -> None
     bodies = [rig.spool.body(held) for held in rig.spool.pending()]
     found = sorted(sorted({block.measurement for block in decode_body(body)}) for body in bodies if body)
     assert [["cpu"], ["cpu", "disk"], ["shop"], ["till"]] == found
+
+
+def test_what_needs_another_right_shares_no_batch_with_what_the_node_says_of_itself(rig: Rig) -> None:
+    """Else a token without that right has the node's own rows set aside."""
+
+    def about(subject: str, value: int, measurement: str = "cpu") -> Parcel:
+        parcel = rows(value, measurement=measurement)
+        parcel.block.subject = subject
+        return parcel
+
+    rig.skip_first()
+    rig.take(rows(1), about("bmc:a", 2), about("bmc:b", 3), about("switch-7", 4))
+    rig.take(rows(5), about("bmc:a", 6, measurement="disk"))
+    rig.intake.drain()
+    bodies = [rig.spool.body(held) for held in rig.spool.pending()]
+    found = sorted(sorted({block.subject for block in decode_body(body)}) for body in bodies if body)
+    assert [["bmc:a", "bmc:b"], ["node-1"], ["switch-7"]] == found
+    assert [1, 2, 3, 4, 5, 6] == sorted(rig.values())

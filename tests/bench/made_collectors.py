@@ -89,6 +89,9 @@ class _Kernel:
     def driver(self, interface: str, question: bytes, room: int) -> bytes:
         return self._answer(f"driver {interface} {question.hex()}").ljust(room, b"\0")
 
+    def devlink(self, command: int, handle: tuple[str, str] | None) -> bytes:
+        return self._answer(f"devlink {command} {handle}")
+
     def close(self) -> None:
         """Nothing is open."""
 

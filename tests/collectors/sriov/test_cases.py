@@ -10,7 +10,7 @@ from collectors.sriov.drivers import Trust
 from collectors.sriov.netlink import parse_links
 
 CASES = Path(__file__).parents[2] / "cases" / "sriov"
-_NAMES = sorted(path.name for path in CASES.iterdir() if path.is_dir())
+_NAMES = sorted(path.parent.name for path in CASES.glob("*/answer.hex"))
 
 
 def _answer(name: str) -> bytes:
@@ -23,7 +23,7 @@ def test_case_gives_what_its_expected_file_says(name: str) -> None:
     assert [json.loads(line) for line in (CASES / name / "expected.jsonl").read_text().splitlines()] == found
 
 
-@pytest.mark.parametrize("name", _NAMES)
+@pytest.mark.parametrize("name", sorted(path.name for path in CASES.iterdir() if path.is_dir()))
 def test_case_says_where_it_is_from(name: str) -> None:
     assert (CASES / name / "ORIGIN").read_text().strip()
 

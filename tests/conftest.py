@@ -69,10 +69,19 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> object:
-    """Say which tests stay together."""
+    """Keep to that order, and some tests together."""
     from tests.scheduling import Scheduling
 
     return Scheduling(config, log)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Put tests into the order in which several workers are done soonest; one alone keeps to that of the files."""
+    if hasattr(config, "workerinput"):
+        from tests.scheduling import place
+
+        items.sort(key=place)
 
 
 @pytest.hookimpl(wrapper=True)

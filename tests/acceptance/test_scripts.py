@@ -11,7 +11,9 @@ import pytest
 from tests.needs import REPOSITORY
 
 FOLDER = Path(__file__).parent
-MEASURING = {"the_agent"}
+MEASURING = {"in_time"}
+LONG = {"evidence": 200, "redfish": 90, "ledger": 80, "push": 80, "logs": 80, "scenarios": 70, "claims": 70}
+"""Seconds that a script takes where that is more than a minute; the others take about half of one."""
 SECONDS = 300
 """What one script may take on a slow machine that others use too."""
 
@@ -25,13 +27,16 @@ def _defines_script(module: ast.Module) -> bool:
     return any(isinstance(node, ast.FunctionDef) and node.name == "script" for node in module.body)
 
 
-def measured() -> list[Any]:
+def marked() -> list[Any]:
     """Give the same names for `parametrize`; who measures how late others are does it alone."""
-    return [pytest.param(name, marks=pytest.mark.alone) if name in MEASURING else name for name in scripts()]
+    marks = {name: [pytest.mark.slow(LONG.get(name, 30))] for name in scripts()}
+    for name in MEASURING:
+        marks[name].append(pytest.mark.alone)
+    return [pytest.param(name, marks=marks[name]) for name in marks]
 
 
 def test_there_is_a_script_for_each_checkpoint_so_far() -> None:
-    first = {"it_runs", "the_house", "the_words", "the_agent", "the_sources"}
+    first = {"it_runs", "the_house", "the_words", "the_agent", "in_time", "the_sources"}
     assert first | {"log_ingest_control", "store_and_query", "balance_and_operation", "facts"} <= set(scripts())
     assert {"ledger", "claims", "adoption", "expressions", "placement", "feeds", "scenarios", "redfish"} <= set(
         scripts()
@@ -39,8 +44,7 @@ def test_there_is_a_script_for_each_checkpoint_so_far() -> None:
     assert {"nvml", "logs", "nvme", "sriov", "push"} <= set(scripts())
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", measured())
+@pytest.mark.parametrize("name", marked())
 def test_it_shows_what_it_is_named_after(name: str) -> None:
     done = subprocess.run(
         [sys.executable, "-m", f"tests.acceptance.{name}"],

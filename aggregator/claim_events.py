@@ -4,18 +4,21 @@ from collections.abc import Iterator, Sequence
 
 import msgspec
 
+from aggregator.ledger import shrunk
 from aggregator.ledger.entries import (
     ClaimRestored,
     Fenced,
     GenerationBegun,
     LeaseExpired,
     Passed,
+    Tainted,
     Undone,
+    Untainted,
 )
 from aggregator.ledger.journal import Written
 from aggregator.ledger.model import Claim
 from aggregator.ledger.state import State
-from aggregator.ledger.words import ClaimState
+from aggregator.ledger.words import SHRUNK, ClaimState
 from schemas.rows import Event, FieldValue, Severity
 
 
@@ -26,36 +29,38 @@ def events_of(state: State, written: Sequence[Written]) -> list[Event]:
 
 def _events(state: State, written: Written) -> Iterator[Event]:
     match written.entry:
-        case LeaseExpired(claim=name):
-            claim = state.claims.get(name)
-            if claim is not None and claim.began_ns is not None:
-                yield from _told(
-                    claim, Event("claim.suspect", "its lease ran out, and it may be in use", Severity.WARNING)
-                )
-        case Undone(claim=name):
-            claim = state.claims.get(name)
-            if claim is not None and claim.state is ClaimState.FAILED and claim.version == written.sequence:
-                yield from _told(claim, Event("claim.failed", f"was undone: {claim.reason}", Severity.ERROR))
-        case ClaimRestored(claim=name):
-            claim = state.claims.get(name)
+        case LeaseExpired() | Undone() | ClaimRestored() | Fenced() as entry:
+            claim = state.claims.get(entry.claim)
             if claim is not None:
-                yield from _told(
-                    claim, Event("claim.restored", "is known again from its node's checkpoint", Severity.WARNING)
-                )
-        case Fenced(claim=name, evidence=evidence, nodes=nodes):
-            claim = state.claims.get(name)
-            if claim is not None:
-                why = f"its node is taken for dead: {evidence.ground} by {evidence.who}"
-                yield from _told(claim, Event("claim.fenced", why, Severity.WARNING), nodes)
+                yield from _of_claim(claim, entry, written.sequence)
         case Passed(device=name, cause="clean_failed", why=why):
             device = state.devices.get(name)
             if device is not None:
                 told = f"{name} was not cleaned, and nobody gets it: {why}"
                 reason = {"reason": why[:500]}
                 yield Event("device.quarantined", told, Severity.ERROR, name, reason, subject=device.node)
+        case Tainted(node=node, device="", taint=mark) if shrunk.is_own(mark):
+            yield Event("node.overcommit_began", mark.evidence, Severity.WARNING, subject=node)
+        case Untainted(node=node, device="", rule=rule, why=why) if (rule, why) == (SHRUNK, shrunk.FITS):
+            yield Event("node.overcommit_ended", why, subject=node)
         case GenerationBegun(generation=generation, why=why):
             told = f"the ledger began generation {generation}: {why}"
             yield Event("ledger.generation", told, Severity.WARNING, detail={"generation": generation})
+
+
+def _of_claim(claim: Claim, entry: LeaseExpired | Undone | ClaimRestored | Fenced, sequence: int) -> Iterator[Event]:
+    match entry:
+        case LeaseExpired() if claim.began_ns is not None:
+            told = Event("claim.suspect", "its lease ran out, and it may be in use", Severity.WARNING)
+            yield from _told(claim, told)
+        case Undone() if claim.state is ClaimState.FAILED and claim.version == sequence:
+            yield from _told(claim, Event("claim.failed", f"was undone: {claim.reason}", Severity.ERROR))
+        case ClaimRestored():
+            told = Event("claim.restored", "is known again from its node's checkpoint", Severity.WARNING)
+            yield from _told(claim, told)
+        case Fenced(evidence=evidence, nodes=nodes):
+            why = f"its node is taken for dead: {evidence.ground} by {evidence.who}"
+            yield from _told(claim, Event("claim.fenced", why, Severity.WARNING), nodes)
 
 
 def _told(claim: Claim, event: Event, nodes: Sequence[str] = ()) -> Iterator[Event]:

@@ -66,11 +66,11 @@ class Marking:
                 self._ends.pop(node, None)
             else:
                 self._ends[node] = end
-        fit = [node for node in self._touched if shrunk.fits_again(state, node)]
+        off = [node for node in self._touched if shrunk.is_due(state, node)]
         self._touched.clear()
-        self._touched.update(fit)  # looked at again: a decision may fail
-        if fit:
-            await self._ledger.decide(partial(shrunk.end, nodes=fit))
+        self._touched.update(off)  # looked at again: a decision may fail
+        if off:
+            await self._ledger.decide(partial(shrunk.settle, nodes=off))
         now = self._clock()
         due = [node for node, end in self._ends.items() if end <= now]
         if due:

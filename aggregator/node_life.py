@@ -59,6 +59,8 @@ class Life(msgspec.Struct, frozen=True):
     """Consumed against remaining: `vcpus`, `memory_bytes`, `disk_bytes`; what the node does not tell is absent."""
     labels: dict[str, str]
     """What it says of itself: `node.labels` in expressions."""
+    marks: dict[str, str] = {}
+    """Rule -> what was seen, of the marks on the node itself."""
 
 
 class NodeInAnswer(msgspec.Struct, frozen=True):
@@ -173,6 +175,7 @@ def life(state: State, node: str) -> Life | None:
         len(state.claims_on.get(node, ())),
         dict(_amounts(state, found)),
         dict(found.labels),
+        {mark.rule: mark.evidence for mark in found.taints.values()},
     )
 
 

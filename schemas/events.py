@@ -104,6 +104,12 @@ AGGREGATOR_EVENTS: Final = (
     ),
     EventSpec("node.maintenance_ended", "A node's maintenance ended, or its time ran out.", (Severity.NOTICE,)),
     EventSpec(
+        "node.overcommit_began",
+        "Claims hold more of a node than there is to give: it has less than before, or less may be given of it.",
+        (Severity.WARNING,),
+    ),
+    EventSpec("node.overcommit_ended", "What claims hold of a node fits again.", (Severity.NOTICE,)),
+    EventSpec(
         "claim.suspect",
         "A claim's lease ran out after its node was told: its devices may be in use, and nobody else gets them.",
         (Severity.WARNING,),

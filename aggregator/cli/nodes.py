@@ -144,13 +144,14 @@ def room_table(views: list[dict[str, Any]]) -> Table:
 
 
 def state_of(view: dict[str, Any]) -> str:
-    """Give the state of a node, or what was ordered of one that is live."""
+    """Give the state of a node, or what was ordered of one that is live, or what it is marked with."""
     life = view.get("life") or {}
     if view["state"] != "live":
         return str(view["state"])
     if life.get("maintenance_until_ns"):
         return "maintenance"
-    return next((word for name, word in _ORDERS if life.get(name)), "live")
+    marks = ", ".join(sorted(life.get("marks") or ()))
+    return next((word for name, word in _ORDERS if life.get(name)), f"live, {marks}" if marks else "live")
 
 
 def orphans_table(found: list[dict[str, Any]]) -> Table:

@@ -1,5 +1,8 @@
 import json
 
+import pytest
+
+from aggregator.cli.nodes import state_of
 from tests.aggregator.cli.conftest import Run
 from tests.aggregator.cli.stub import NODE, Stub
 
@@ -111,3 +114,16 @@ def test_drain_is_a_command_of_its_own_and_the_same(run: Run, stub: Stub) -> Non
     assert long == run(*words)
     assert asked == stub.asked
     assert "new kernel" in str(asked)
+
+
+@pytest.mark.parametrize(
+    ("life", "expected"),
+    [
+        (None, "live"),
+        ({"marks": {}}, "live"),
+        ({"marks": {"shrunk": "claims hold 60 vcpus", "hot": "95 C"}}, "live, hot, shrunk"),
+        ({"marks": {"hot": "95 C"}, "cordoned": "bad fan"}, "cordoned"),
+    ],
+)
+def test_marks_of_a_node_stand_in_its_state_where_nothing_was_ordered(life: object, expected: str) -> None:
+    assert expected == state_of({"state": "live", "life": life})

@@ -5,14 +5,18 @@ from pathlib import Path
 
 import pytest
 
+from aggregator import claim_events
 from aggregator.ledger import claims, shrunk
 from aggregator.ledger.asks import Ask, objections
 from aggregator.ledger.entries import RatioSet
 from aggregator.ledger.facts import Sighting, observe
+from aggregator.ledger.ledger import Ledger
 from aggregator.ledger.marks import Target, taint
 from aggregator.ledger.model import Taint
 from aggregator.ledger.words import SHRUNK, Effect
 from aggregator.marking import Marking
+from aggregator.node_life import Life, life
+from aggregator.placement import catalog
 from schemas.device import DeviceKind, Document, Part
 from tests.aggregator.ledger.rig import opened
 from tests.aggregator.ledger.worlds import Book, begin
@@ -87,10 +91,53 @@ async def test_the_mark_goes_when_what_is_given_fits_again(tmp_path: Path, by: s
         assert after == ledger.peek().sequence, "once"
 
 
+async def test_a_lower_policy_of_over_commit_marks_the_nodes_that_gave_more(tmp_path: Path) -> None:
+    """Nothing is taken from anybody; nodes where it fits still are left, and the mark goes by itself."""
+    async with opened(tmp_path / "ledger.db") as ledger:
+        book = Book()
+        begin(book)
+        begin(book, "n2")
+        await ledger.decide(lambda _: ([one.entry for one in book.written], None))
+        await ledger.decide(partial(catalog.set_ratio, amount="vcpus", ratio=4.0, who="op"))
+        for number, (node, vcpus) in enumerate((("n1", 40), ("n1", 60), ("n1", 9), ("n2", 40))):
+            ask = Ask("t1", "vm", amounts={node: {"vcpus": vcpus}})
+            await ledger.decide(partial(claims.grant, ask=ask, claim=f"c-{number}"))
+        marking = Marking(ledger)
+        await marking.tick()
+        begun = ledger.peek().sequence
+        await ledger.decide(partial(catalog.set_ratio, amount="vcpus", ratio=1.0, who="op"))
+        await marking.tick()
+        nodes = ledger.peek().nodes
+        assert ["claims hold 109 vcpus, and the node has 48 to give"] == [
+            mark.evidence for mark in nodes["n1"].taints.values()
+        ]
+        assert ({}, 109) == (nodes["n2"].taints, nodes["n1"].used["vcpus"])
+        assert {"shrunk": "claims hold 109 vcpus, and the node has 48 to give"} == life_of(ledger, "n1").marks
+        await ledger.decide(partial(claims.release, claim="c-2"))
+        await marking.tick()
+        await ledger.decide(partial(catalog.set_ratio, amount="vcpus", ratio=1.5, who="op"))
+        await marking.tick()
+        await ledger.decide(partial(claims.release, claim="c-0"))
+        await marking.tick()
+        assert {} == nodes["n1"].taints
+        told = claim_events.events_of(ledger.peek(), await ledger.entries(begun))
+        assert [
+            ("node.overcommit_began", "n1", "claims hold 109 vcpus, and the node has 48 to give"),
+            ("node.overcommit_began", "n1", "claims hold 100 vcpus, and the node has 72 to give"),
+            ("node.overcommit_ended", "n1", "what claims hold fits again"),
+        ] == [(one.type, one.subject, one.message) for one in told]
+
+
+def life_of(ledger: Ledger, node: str) -> Life:
+    found = life(ledger.peek(), node)
+    assert found is not None
+    return found
+
+
 def test_a_persons_mark_of_that_name_is_theirs_to_take_off(book: Book) -> None:
     book.decide(taint(book.state, Target("n1"), Taint(SHRUNK, Effect.DRAIN, "mine", "token:ann", 1)))
     shrink(book, 8)
     assert "mine" == mark(book)
     shrink(book, 48)
     assert "mine" == mark(book)
-    assert not shrunk.fits_again(book.state, "n1")
+    assert not shrunk.is_due(book.state, "n1")

@@ -3,7 +3,7 @@
 What follows from it at the nodes is `claim_carrier`'s.
 """
 
-import secrets
+import os
 import time
 from collections.abc import Callable, Sequence
 from typing import Final, TypeVar
@@ -20,6 +20,7 @@ from collectors.failpoint import failpoint
 from schemas.evidence import PowerReadback
 
 T = TypeVar("T")
+_ID_BYTES: Final = 5
 MOST_WAITING: Final = 4096
 """Requests that wait for the disk at once; more are asked to come again."""
 
@@ -36,6 +37,7 @@ class Claiming:
         self._wake = wake
         self._wall_ns = wall_ns
         self._waiting = 0
+        self._random = b""
 
     async def grant(self, ask: Ask) -> Claim:
         """Grant what is asked for. Raises NotGrantedError, ClaimInvalidError, ClaimError."""
@@ -48,7 +50,7 @@ class Claiming:
         """
         if self._waiting >= MOST_WAITING:
             raise LedgerBusyError("too many requests wait for the disk: try again in a moment")
-        name = f"c-{secrets.token_hex(5)}"
+        name = f"c-{self._chance().hex()}"
 
         def given(state: State) -> tuple[list[Entry], str]:
             entries, found = decision(state, name)
@@ -60,6 +62,13 @@ class Claiming:
             return await self._follow(await self._ledger.decide(given))
         finally:
             self._waiting -= 1
+
+    def _chance(self) -> bytes:
+        """Give what makes an id. Asking the system for it each time hands the interpreter to another thread."""
+        if not self._random:
+            self._random = os.urandom(_ID_BYTES * 256)
+        taken, self._random = self._random[:_ID_BYTES], self._random[_ID_BYTES:]
+        return taken
 
     async def provision(self, claim: str, version: int | None = None) -> Claim:
         """Let the nodes be told; what they confirm makes the claim active. A device that changed gives it all back."""

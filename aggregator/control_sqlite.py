@@ -1,8 +1,9 @@
 """The embedded control database: one SQLite file, one thread that writes it, and a few that read it.
 
-A commit costs one fsync however much is in it, so the writer merges the transactions that wait into one commit, each in
-a savepoint of its own: one that raises is undone alone. Nothing is delayed to fill a commit; while one is under way the
-next fills by itself. Nobody is told a result before the commit that holds it is on disk (WAL, `synchronous=FULL`).
+A commit costs one fsync however much is in it, so the writer merges the transactions that wait into one commit; of
+several, each is in a savepoint of its own: one that raises is undone alone. Nothing is delayed to fill a commit; while
+one is under way the next fills by itself. Nobody is told a result before the commit that holds it is on disk (WAL,
+`synchronous=FULL`).
 
 When SQLite gives up a whole commit (disk full, I/O error), its transactions are tried again one by one, so that the one
 that asked for too much is the only one to fail. The process goes on, and the next transaction may succeed.
@@ -174,12 +175,12 @@ class SqliteControl:
         return [outcome for waiting in batch for outcome in self._commit([waiting])]
 
     def _together(self, batch: list[_Waiting]) -> list[_Outcome]:
-        """Run each in its savepoint, then commit. Raises _GivenUpError when nothing of the batch was kept."""
+        """Run each, then commit. Raises _GivenUpError when nothing of the batch was kept."""
         try:
             with self._writing.connect() as connection:
                 try:
                     connection.begin()
-                    outcomes = [self._one(connection, waiting) for waiting in batch]
+                    outcomes = [self._one(connection, waiting, alone=len(batch) == 1) for waiting in batch]
                     failpoint("control.commit.written")
                     with self._commit_allowed():
                         connection.commit()
@@ -193,20 +194,23 @@ class SqliteControl:
         except BaseException as error:
             raise _GivenUpError(error) from error
 
-    def _one(self, connection: Connection, waiting: _Waiting) -> _Outcome:
-        savepoint = connection.begin_nested()
+    def _one(self, connection: Connection, waiting: _Waiting, *, alone: bool) -> _Outcome:
+        """Run one in a savepoint of its own; `alone`, in the transaction itself: a savepoint takes a third as long."""
+        mine = connection.get_transaction() if alone else connection.begin_nested()
+        assert mine is not None
         try:
             result = waiting.transaction(connection)
-            if connection.get_nested_transaction() is not savepoint:
+            if (connection.get_nested_transaction() or connection.get_transaction()) is not mine:
                 raise ControlError("a transaction must not commit or roll back; it left its savepoint")
         except BaseException as error:  # whatever it is, it belongs to the caller
-            if not (_in_transaction(connection) and savepoint.is_active):
+            if not (_in_transaction(connection) and mine.is_active):
                 raise _GivenUpError(error) from error
-            savepoint.rollback()
+            mine.rollback()
             return _Outcome(waiting, error=self._typed(error))
         if not _in_transaction(connection):  # it caught the very error with which SQLite gave everything up
             raise _GivenUpError(ControlError("the transaction hid an error of the database; nothing was kept"))
-        savepoint.commit()
+        if not alone:
+            mine.commit()
         return _Outcome(waiting, result)
 
     # --- the reader threads -------------------------------------------------------------------------------------------

@@ -19,7 +19,7 @@ from typing import Final
 
 import msgspec
 import zstandard
-from sqlalchemy import Connection, delete, func, insert, or_, select, update
+from sqlalchemy import Connection, bindparam, delete, func, insert, or_, select, update
 
 from aggregator.control import ControlOpenError
 from aggregator.ledger.entries import Entry
@@ -83,6 +83,12 @@ _LEVEL: Final = 9
 _PIECE: Final = 1024
 """Entries that are decoded in one go: a thread keeps the interpreter meanwhile. Part of the form on disk."""
 _MAX_JOINED_BYTES: Final = 1 << 30
+_ADVANCE: Final = (  # built once: what every commit does takes longer to build than to do
+    update(LEDGER_HEAD)
+    .where(LEDGER_HEAD.c.writer == bindparam("mine"), LEDGER_HEAD.c.sequence == bindparam("before"))
+    .values(sequence=bindparam("sequence"))
+)
+_ADD: Final = insert(LEDGER_ENTRIES)
 
 
 def take_lead(connection: Connection, holder: str, *, force: bool = False) -> Lead | None:
@@ -118,12 +124,12 @@ def give_up_lead(connection: Connection, lead: Lead) -> None:
 def append(connection: Connection, lead: Lead, written: Sequence[Written]) -> None:
     """Write entries that follow one another and the head. Raises LeadLostError; then nothing was written."""
     first, last = written[0], written[-1]
-    mine = (LEDGER_HEAD.c.writer == lead.writer) & (LEDGER_HEAD.c.sequence == first.sequence - 1)
-    if not connection.execute(update(LEDGER_HEAD).where(mine).values(sequence=last.sequence)).rowcount:
+    place = {"mine": lead.writer, "before": first.sequence - 1, "sequence": last.sequence}
+    if not connection.execute(_ADVANCE, place).rowcount:
         raise LeadLostError("another instance leads the ledger now")
     body = _encoder.encode([_Row(one.time_ns - first.time_ns, one.entry) for one in written])
     row = {"first": first.sequence, "last": last.sequence, "time_ns": first.time_ns, "body": body}
-    connection.execute(insert(LEDGER_ENTRIES), row)  # not `values`: the first statement's would be kept with it
+    connection.execute(_ADD, row)
 
 
 def read(connection: Connection, after: int, most: int = 1 << 62, *, until: int | None = None) -> Iterator[Written]:

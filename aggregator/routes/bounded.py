@@ -5,11 +5,10 @@ The framework reads a JSON body to its end, without limit, before any dependency
 
 from typing import Final
 
-from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from aggregator.access import ANONYMOUS
-from aggregator.routes.common import is_local, known, problem_of
+from aggregator.routes.common import header, is_local, known, problem_of
 from aggregator.routes.direct import ROUTES
 from collectors.authority import AUTHORITY_PATH
 from schemas.errors import AccessError, TooLargeError
@@ -39,20 +38,20 @@ class Bounded:
         try:
             _admit(scope)
             if scope["method"] != "POST" or scope["path"] not in ROUTES:
-                receive = await self._read(Request(scope, receive), receive)
+                receive = await self._read(scope, receive)
         except (AccessError, TooLargeError) as error:
             await problem_of(error)(scope, receive, send)
             return
         await self._app(scope, receive, send)
 
-    async def _read(self, request: Request, receive: Receive) -> Receive:
+    async def _read(self, scope: Scope, receive: Receive) -> Receive:
         """Read the body; give what gives it again. Raises TooLargeError, by what is stated before anything is read."""
-        path = request.url.path
+        path = scope["path"]
         limit = next((most for begin, most in LARGER if path.startswith(begin)), self._limit)
-        stated = request.headers.get("content-length", "")
+        stated = header(scope, b"content-length")
         if stated.isdigit() and int(stated) > limit:
             raise TooLargeError(f"a body of {stated} bytes exceeds {limit}")
-        if stated in ("", "0") and "transfer-encoding" not in request.headers:
+        if stated in ("", "0") and not any(name == b"transfer-encoding" for name, _ in scope["headers"]):
             return receive
         read: list[Message] = []
         size, more = 0, True

@@ -18,7 +18,7 @@ from aggregator.ledger.claims import ClaimUnknownError, grant
 from aggregator.ledger.model import Claim, Held
 from aggregator.ledger.state import State
 from aggregator.ledger.words import LIVE_CLAIMS, Mode
-from aggregator.routes.common import CallerOf, ServiceOf, answer, informed, known, problem
+from aggregator.routes.common import CallerOf, ServiceOf, answer, header, informed, known, problem
 from schemas.errors import did_you_mean, misfit, near_ids
 
 if TYPE_CHECKING:
@@ -156,7 +156,7 @@ async def claim_devices(request: Request, service: ServiceOf, caller: CallerOf, 
 async def claim(request: Request, service: "Service", caller: Caller) -> Response:
     """Take a request for a claim, of whoever is asking."""
     known(caller)
-    key = request.headers.get("idempotency-key", "")
+    key = header(request.scope, b"idempotency-key")
     if len(key) > MAX_TEXT:
         raise ClaimInvalidError(f"Idempotency-Key: at most {MAX_TEXT} characters")
     wanted = await _body(request, ClaimWanted)
@@ -311,9 +311,7 @@ def _mine(state: State, caller: Caller, claim: str) -> Claim:
 
 def _shown(service: ServiceOf, claim: Claim, status: int = 200) -> Response:
     view = claim_view(service.ledger.peek(), claim, service.claiming.leases.left(claim.id))
-    response = answer(view, status)
-    response.headers["ETag"] = f'"{claim.version}"'
-    return response
+    return answer(view, status, {"ETag": f'"{claim.version}"'})
 
 
 def version_of(header: str) -> int | None:

@@ -1,7 +1,7 @@
 """What every route shares: who is asking, whether they may, and how an error becomes an answer."""
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Annotated, Final
 
 import msgspec
@@ -52,14 +52,22 @@ async def service_of(request: Request) -> "Service":
 
 async def caller_of(request: Request) -> Caller:
     """Tell who is asking: by the local socket, by token, or nobody. Raises AccessError for a token that is no good."""
-    header = request.headers.get("authorization", "")
-    scheme, _, token = header.partition(" ")
-    if header and (scheme.lower() != "bearer" or not token.strip()):
+    text = header(request.scope, b"authorization")
+    scheme, _, token = text.partition(" ")
+    if text and (scheme.lower() != "bearer" or not token.strip()):
         raise AccessError("the header Authorization is not 'Bearer <token>'", authenticated=False)
     if token.strip():
         service: Service = request.app.state.service
         return await service.tokens.authenticate(token.strip())
     return await local_caller(request.scope.get("state")) if is_local(request.scope) else ANONYMOUS
+
+
+def header(scope: Scope, name: bytes) -> str:
+    """Give the first header of a name (in lower case) as it was sent; "" without one.
+
+    For what every request is asked: the framework's own mapping takes ten times as long.
+    """
+    return next((value.decode("latin-1") for one, value in scope["headers"] if one == name), "")
 
 
 def shown(text: str) -> str:
@@ -106,9 +114,9 @@ ServiceOf = Annotated["Service", Depends(service_of)]
 CallerOf = Annotated[Caller, Depends(caller_of)]
 
 
-def answer(value: object, status: int = 200) -> Response:
+def answer(value: object, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
     """Give a value as JSON, past the framework's own encoder."""
-    return Response(msgspec.json.encode(value), status, media_type="application/json")
+    return Response(msgspec.json.encode(value), status, headers, "application/json")
 
 
 def problem(status: int, code: str, detail: str, retry_after: float | None = None, **more: object) -> Response:

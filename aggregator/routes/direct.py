@@ -13,7 +13,7 @@ from starlette.types import Receive, Scope, Send
 
 from aggregator.access import Caller
 from aggregator.routes import claims, publish, verbosity
-from aggregator.routes.common import caller_of, problem_of, shown, unexpected
+from aggregator.routes.common import caller_of, header, problem_of, shown, unexpected
 from schemas.errors import MusterError
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ class Direct:
             response = await handler(request, self._service, caller)
         except MusterError as error:
             if scope["path"] in ROUTES:
-                await self._service.fleet.refused(who or shown(request.headers.get("authorization", "")), error)
+                await self._service.fleet.refused(who or shown(header(scope, b"authorization")), error)
             response = problem_of(error)
         except ClientDisconnect:
             return  # nobody is there to be answered

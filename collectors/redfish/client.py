@@ -140,6 +140,11 @@ class Client(Asking):
         self.denied.clear()
 
     @property
+    def missing(self) -> int:
+        """How many resources it said it has not since it was last started over with."""
+        return len(self._missing)
+
+    @property
     def expands(self) -> bool:
         """Whether the BMC says that it gives members with their collection."""
         query = member(member(self.root, "ProtocolFeaturesSupported"), "ExpandQuery")

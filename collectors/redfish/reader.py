@@ -12,6 +12,7 @@ from functools import partial
 from typing import Final
 
 from collectors.redfish.board import Board
+from collectors.redfish.booting import SETTLE, is_young
 from collectors.redfish.client import Client
 from collectors.redfish.config import RedfishConfig
 from collectors.redfish.documents import KEPT, survey
@@ -31,8 +32,6 @@ from schemas.rows import FieldValue, Reading
 _MEASURED: Final = frozenset({"EnvironmentMetrics", "LeakDetector", "PowerSupplyMetrics", "ThermalMetrics"})
 """Schemas that readings are planned by, beside those of documents."""
 _KEPT: Final = KEPT | _MEASURED
-_SETTLE: Final = 300.0
-"""Seconds after a BMC is back for which what it says it has not may only not be there yet."""
 _SENSORS_SHARE: Final = 0.75
 """Of `sweep_seconds`: sensors, which may be many, leave the rest to the board."""
 _opening = threading.Lock()
@@ -60,6 +59,10 @@ class Reader:
         """Whether the walk began while the BMC may not have had everything yet."""
         self._settled = float("-inf")
         """When it will have, by the clock."""
+        self._managers: list[Resource] = []
+        """What the walk has seen of how long the BMC has run."""
+        self._first = True
+        """Whether no walk has come to its end yet."""
         self.logs: list[str] = []
         """Where its collections of logs are."""
         self.stream = ""
@@ -81,7 +84,7 @@ class Reader:
         """Begin anew with the next reading, and once more when all must be there: the BMC is booting, or has booted."""
         self._walk, self.found = None, None
         self._walk_due = float("-inf")
-        self._settled = self._clock() + _SETTLE
+        self._settled = self._clock() + SETTLE
 
     def read(self) -> Iterator[Reading]:
         """Read once. Raises BmcError; what was yielded before stands."""
@@ -96,7 +99,7 @@ class Reader:
             self.client.start_over()
             self._sensors.start_over()
             self._trunk, self._board, self.stream, self.subscriptions = Trunk(), None, "", ""
-            self._found_parts = Found(self._label)
+            self._found_parts, self._managers = Found(self._label), []
             self._walk, self._unsettled = Walk(self.client, self._take), began < self._settled
         walk = self._walk
         if walk is not None and not walk.framed:
@@ -148,6 +151,9 @@ class Reader:
         if kind(resource) == "EventService":
             self.stream = filtered(stream_of(resource), resource)
             self.subscriptions = subscriptions_of(resource)
+        if kind(resource) == "Manager":
+            names = ("Status", "DateTime", "LastResetTime")
+            self._managers.append({name: resource[name] for name in names if name in resource})
         self._found_parts.take(resource)
         if kind(resource) in _KEPT and not self._trunk.add(resource):
             self.client.faults.add(UNREADABLE, "more resources than there is room for")
@@ -156,6 +162,10 @@ class Reader:
         """Make documents of what was found, and let go of it."""
         self._walk = None
         self._walk_due = began + self._config.inventory_every_seconds
+        young = is_young(self._managers)
+        if young or (self._first and young is None and self.client.missing):
+            self._unsettled, self._settled = True, max(self._settled, began + SETTLE)
+        self._first = False
         if self._unsettled:
             self._walk_due = min(self._walk_due, max(began, self._settled))
         self.complete = walk.gaps == 0 and not self._unsettled

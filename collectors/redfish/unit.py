@@ -110,7 +110,7 @@ class Unit:
         """Logs that were read since all of them were due."""
         self._devices: frozenset[str] = frozenset()
         self._expected = Expected("redfish", config.expectations, EXPECTED)
-        self._described_last = b""
+        self._described_last, self._described_whole = b"", False
         self._words: dict[str, Value] = {}
         self.documents: list[Document] = []
         """Of this machine's own BMC, which are the node's to describe; [] for others."""
@@ -306,11 +306,11 @@ class Unit:
         documents, events = self._expected.check(documents, self.bmc.subject)
         said = blake2b(msgspec.json.encode(documents), digest_size=16).digest()
         self._devices = frozenset(one.device for one in documents) | (frozenset() if whole else self._devices)
-        if said == self._described_last:
+        if said == self._described_last and (self._described_whole or not whole):
             return
         yield from changes(self._known(), documents, whole=whole, subject=self.bmc.subject)
         yield from events
-        self._described_last = said
+        self._described_last, self._described_whole = said, whole
         if self._keeping is not None and whole:
             self._keeping.save_documents(self.bmc, documents)
         if self.bmc.own:

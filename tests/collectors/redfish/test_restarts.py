@@ -1,6 +1,7 @@
 """What a BMC does not have yet while it boots is not gone, and is looked for again."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -80,3 +81,35 @@ def test_what_a_booting_bmc_has_not_yet_is_not_gone_and_is_there_when_it_has_boo
     calm = len(boots.bmc.requests) - asked
     boots.read()
     assert len(boots.bmc.requests) - asked == 2 * calm, "then it is looked at as before, once in an hour"
+
+
+def test_an_agent_that_starts_while_a_bmc_boots_looks_again_soon(boots: Boots) -> None:
+    boots.bmc.faults.add(Status(404), path="/redfish/v1/Chassis/*")
+    first = boots.read()
+    assert sensors(first) == 0
+    assert not any(one.whole for one in described(first)), "what it has not yet is not gone"
+    boots.bmc.faults.clear()
+    later = [boots.read() for _ in range(6)]
+    assert sensors(later[-1]) > 0
+    assert [one for items in later for one in described(items)][-1].whole
+
+
+@pytest.mark.parametrize(
+    ("manager", "soon"),
+    [
+        ({"DateTime": "2026-11-22T10:00:00+00:00", "LastResetTime": "2026-11-20T10:00:00+00:00"}, False),
+        ({"DateTime": "2020-01-01T01:04:00+01:00", "LastResetTime": "2020-01-01T00:00:00Z"}, True),
+        ({"Status": {"State": "Starting"}}, True),
+        ({"DateTime": "1970-01-01T00:00:00", "LastResetTime": 7}, True),
+        ({}, True),
+    ],
+    ids=["runs for days", "runs for minutes", "starts", "does not know", "does not say"],
+)
+def test_what_is_missing_for_good_is_looked_at_again_unless_the_bmc_has_run_for_long(
+    boots: Boots, manager: dict[str, Any], soon: bool
+) -> None:
+    boots.bmc.change("/redfish/v1/Managers/BMC", **({"DateTime": None, "LastResetTime": None} | manager))
+    boots.bmc.faults.add(Status(404), path="/redfish/v1/UpdateService")
+    whole = [bool(one.whole) for _ in range(8) for one in described(boots.read())]
+    assert soon == (not whole[0])
+    assert whole[-1] == (manager.get("Status") is None and not str(manager.get("DateTime")).startswith("2020"))

@@ -13,7 +13,14 @@ import msgspec
 from collectors.http_client import HttpError, Response
 from collectors.redfish.config import Bmc, RedfishConfig
 from collectors.redfish.connection import Answer, Connect, Line, TimedSocket, Trust, connect_tcp
-from collectors.redfish.errors import BmcDeniedError, BmcError, BmcOccupiedError, BmcUnreachableError, Faults
+from collectors.redfish.errors import (
+    BmcDeniedError,
+    BmcError,
+    BmcOccupiedError,
+    BmcUnreachableError,
+    BmcUntrustedError,
+    Faults,
+)
 from collectors.redfish.keeping import Keeping, Kept
 from collectors.redfish.resource import ROOT, Resource, UnreadableError, canonical, decode, link, member, uri
 
@@ -63,18 +70,21 @@ class Asking:
         self._keeping = keeping
         self._keep_due = float("inf")
         self._pace, self._clock, self._sleep = pace, clock, sleep
-        self._kept = keeping.load(bmc) if keeping is not None else Kept()
+        self._kept = Kept()
+        self._unread = ""
+        """Why what was kept of it is not known; "" when it is."""
         self._line = Line(
             bmc.url,
             trust,
             mode=config.tls,
-            fingerprint=bmc.digest or self._kept.fingerprint,
+            fingerprint=bmc.digest,
             clock=clock,
             connect=connect,
             learnt=self._learnt,
         )
         self._basic = not config.sessions
         self._last = float("-inf")
+        self._recall()
         self._given_up = False
 
     def open_stream(self, path: str) -> tuple[Response, TimedSocket]:
@@ -194,6 +204,20 @@ class Asking:
         else:
             self.faults.add("no_session", f"no session: status {answer.status}")
 
+    def _recall(self) -> None:
+        """Read what was kept of it. What cannot be read is told, and no other certificate believed in its place."""
+        self._unread = ""
+        if self._keeping is None:
+            return
+        try:
+            self._kept = self._keeping.load(self.bmc)
+        except OSError as error:
+            self.faults.add("unread", str(error))
+            if self._config.tls == "first" and not self.bmc.digest and self.bmc.url.startswith("https://"):
+                self._unread = str(error)
+        else:
+            self._line.expect(self.bmc.digest or self._kept.fingerprint)
+
     def _learnt(self, fingerprint: str) -> None:
         self._kept = msgspec.structs.replace(self._kept, fingerprint=fingerprint)
         self._keep()
@@ -221,6 +245,13 @@ class Asking:
         """Send one request when it may be sent. Raises BmcUnreachableError, BmcUntrustedError, BmcOccupiedError."""
         if self._given_up:
             raise BmcUnreachableError("it is read no more")
+        if self._unread:
+            self._recall()
+        if self._unread:
+            raise BmcUntrustedError(
+                f"which certificate it showed first cannot be read ({self._unread}): put the file back, set its"
+                " `fingerprint`, or remove the file to believe what it shows next"
+            )
         wait = self._last + self._config.gap_seconds - self._clock()
         if wait > 0:
             self._sleep(wait)

@@ -5,6 +5,7 @@ Source: RFC 9112 (through `collectors.http_client`); RFC 8446 for what TLS shows
 
 import contextlib
 import socket
+import time
 import zlib
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Final
@@ -14,6 +15,7 @@ import msgspec
 
 from collectors.http_client import Connection, HttpError, Response
 from collectors.redfish.errors import BmcUntrustedError
+from collectors.redfish.resolving import Resolver
 
 if TYPE_CHECKING:
     import ssl
@@ -25,11 +27,26 @@ Connect = Callable[[str, int, float], socket.socket]
 """Host, port and seconds to a connected socket. Raises OSError."""
 
 
-def connect_tcp(host: str, port: int, seconds: float) -> socket.socket:
-    """Connect. Raises OSError."""
-    found = socket.create_connection((host, port), seconds)
-    found.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    return found
+_RESOLVER: Final = Resolver()
+
+
+def connect_tcp(host: str, port: int, seconds: float, resolver: Resolver = _RESOLVER) -> socket.socket:
+    """Connect within `seconds` to the first of a host's addresses that answers. Raises OSError."""
+    end = time.monotonic() + seconds
+    addresses = resolver.addresses(host, port, seconds)
+    problem: OSError = OSError(f"{host} has no address")
+    for at, (family, address) in enumerate(addresses):
+        found = socket.socket(family, socket.SOCK_STREAM)
+        try:
+            found.settimeout(max(0.01, (end - time.monotonic()) / (len(addresses) - at)))
+            found.connect(address)
+            found.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        except OSError as error:
+            found.close()
+            problem = error
+        else:
+            return found
+    raise problem
 
 
 class TimedSocket:
@@ -180,6 +197,10 @@ class Line:
         except BaseException:
             connection.close()
             raise
+
+    def expect(self, fingerprint: str) -> None:
+        """Believe this certificate and no other, from the next connection on; "" for none: then `mode` counts."""
+        self._fingerprint = fingerprint
 
     def close(self) -> None:
         """Close the kept connection. Safe twice."""

@@ -41,13 +41,18 @@ class Keeping:
         self._folder = state_dir / _FOLDER
 
     def load(self, bmc: Bmc) -> Kept:
-        """Give what is kept of a BMC; nothing of it when it is another one now, or logs in as somebody else."""
+        """Give what is kept of a BMC; nothing of it when it is another one now, or logs in as somebody else.
+
+        Raises OSError when something is kept that cannot be read: whom to believe is not known then.
+        """
         path = self._path(bmc, "json")
         try:
             with path.open("rb") as file:
                 kept = msgspec.json.decode(file.read(_MOST_BYTES), type=Kept)
-        except (OSError, msgspec.DecodeError):
+        except (FileNotFoundError, NotADirectoryError):
             return Kept()
+        except msgspec.DecodeError as error:
+            raise OSError(f"{path}: {error}") from error
         if kept.url != bmc.url:
             return Kept()
         if kept.user != bmc.user:

@@ -317,6 +317,50 @@ class TestCertificates:
         assert client.get(SYSTEMS) is not None
         assert ("", fingerprint) == (client.unkept, keeping.load(client.bmc).fingerprint)
 
+    @pytest.mark.parametrize("damage", [b"", b"{]", b'{"url": 7}'])
+    def test_where_the_first_one_cannot_be_read_any_more_no_other_is_believed(
+        self, simulator: Simulator, clients: Clients, tmp_path: Path, damage: bytes
+    ) -> None:
+        bmc, _, fingerprint = self.secured(simulator, tmp_path / "one")
+        keeping = Keeping(tmp_path)
+        assert clients(bmc, tls="first", keeping=keeping).get(SYSTEMS) is not None
+        [file] = (tmp_path / "bmcs").glob("*.json")
+        before = file.read_bytes()
+        file.write_bytes(damage)
+        seen, client = len(bmc.requests), clients(bmc, tls="first", keeping=keeping)
+        for _ in range(2):
+            with pytest.raises(BmcUntrustedError, match=file.name):
+                client.get(SYSTEMS)
+        assert (seen, damage) == (len(bmc.requests), file.read_bytes())  # nothing was sent, and nothing written over
+        file.write_bytes(before)
+        assert client.get(SYSTEMS) is not None
+        assert fingerprint == keeping.load(client.bmc).fingerprint
+
+    def test_where_it_may_be_removed_the_next_one_is_believed(
+        self, simulator: Simulator, clients: Clients, tmp_path: Path
+    ) -> None:
+        bmc, _, fingerprint = self.secured(simulator, tmp_path / "one")
+        keeping = Keeping(tmp_path)
+        client = clients(bmc, tls="first", keeping=keeping)
+        client.get(SYSTEMS)
+        [file] = (tmp_path / "bmcs").glob("*.json")
+        file.write_bytes(b"{]")
+        late = clients(bmc, tls="first", keeping=keeping)
+        file.unlink()
+        assert late.get(SYSTEMS) is not None
+        assert fingerprint == keeping.load(client.bmc).fingerprint
+
+    def test_what_else_was_kept_and_cannot_be_read_is_counted(
+        self, simulator: Simulator, clients: Clients, tmp_path: Path
+    ) -> None:
+        bmc, keeping = simulator.add(made("made")), Keeping(tmp_path)
+        clients(bmc, keeping=keeping).get(SYSTEMS)
+        [file] = (tmp_path / "bmcs").glob("*.json")
+        file.write_bytes(b"{]")
+        client = clients(bmc, keeping=keeping)
+        assert client.get(SYSTEMS) is not None
+        assert {"unread": 1} == client.faults.counts
+
     def test_any_where_the_operator_says_so(self, simulator: Simulator, clients: Clients, tmp_path: Path) -> None:
         bmc, _, _ = self.secured(simulator, tmp_path)
         assert clients(bmc, tls="insecure").get(SYSTEMS) is not None

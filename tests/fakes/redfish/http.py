@@ -36,8 +36,11 @@ class Desk:
 class Connection(asyncio.Protocol):
     """One connection to a BMC: one request after another."""
 
-    def __init__(self, bmc: Bmc, desk: Desk, open_now: set["Connection"]) -> None:
-        self._bmc, self._desk, self._open = bmc, desk, open_now
+    def __init__(
+        self, bmc: Bmc, desk: Desk, open_now: set["Connection"], gone: Callable[[], bool] = lambda: False
+    ) -> None:
+        """`gone`: whether the BMC is not there any more, for which a connection was accepted before."""
+        self._bmc, self._desk, self._open, self._gone = bmc, desk, open_now, gone
         self._buffer = bytearray()
         self._busy = False
         self._asked = 0.0
@@ -53,6 +56,8 @@ class Connection(asyncio.Protocol):
         """Begin."""
         self._transport = cast("asyncio.Transport", transport)
         self._open.add(self)
+        if self._gone():
+            self.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget it."""

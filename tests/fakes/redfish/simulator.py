@@ -29,6 +29,7 @@ class Simulator:
         self._thread = threading.Thread(target=self._loop.run_forever, name="BMCs", daemon=True)
         self._servers: dict[Bmc, asyncio.Server] = {}
         self._connections: dict[Bmc, set[Connection]] = {}
+        self._gone: set[Bmc] = set()
         self._silent: list[socket.socket] = []
         self._deliverer = Deliverer(self._loop)
         self._errors: list[object] = []
@@ -106,8 +107,9 @@ class Simulator:
 
     async def _listen(self, bmc: Bmc, host: str, port: int, context: ssl.SSLContext | None) -> int:
         desk, open_now = Desk(bmc), self._connections[bmc]
+        self._gone.discard(bmc)
         server = await self._loop.create_server(
-            lambda: Connection(bmc, desk, open_now), host, port, ssl=context, backlog=256
+            lambda: Connection(bmc, desk, open_now, lambda: bmc in self._gone), host, port, ssl=context, backlog=256
         )
         self._servers[bmc] = server
         number: int = server.sockets[0].getsockname()[1]
@@ -119,6 +121,7 @@ class Simulator:
         await asyncio.sleep(0)
 
     async def _end(self, bmc: Bmc) -> None:
+        self._gone.add(bmc)  # what was accepted just now is not served
         server = self._servers.pop(bmc, None)
         if server is not None:
             server.close()

@@ -46,8 +46,37 @@ NIC_WORDS: Final = (
     Word("link_state", str, "What its port shows it: `auto` (the port's own link), `enable` or `disable`.", own=True),
     Word("node_guid", str, "InfiniBand: GUID that its port gave it, hexadecimal.", own=True),
     Word("port_guid", str, "InfiniBand: GUID of its port, hexadecimal.", own=True),
+    Word("card_controller_serial", str, "Serial number of the network controller, as its driver says it.", own=True),
+    Word("card_board_serial", str, "Serial number of the board, as the driver says it.", own=True),
+    Word("card_versions", list[str], "What cannot be changed of the card, each `<part>=<version>`: `board.id=X1`."),
+    Word("firmware_running", list[str], "Firmware that runs, each `<part>=<version>`: `fw=22.41.1000`.", own=True),
+    Word("firmware_stored", list[str], "Firmware that runs after the next reset, in the same way.", own=True),
+    Word("eswitch_mode", str, "The switch in the card: `legacy`, or `switchdev`, with representors.", own=True),
+    Word("eswitch_inline_mode", str, "Which headers go along with work: `none`, `link`, `network` ...", own=True),
+    Word("eswitch_encapsulation", str, "Whether the switch takes tunnels apart: `none`, `basic`.", own=True),
+    Word("port_flavour", str, "What port of the card's switch it is, or has: `physical`, `pcivf`, `pcipf`.", own=True),
+    Word("port_number", int, "Which port on the outside of the card it is.", own=True),
+    Word("port_index", int, "The devlink index of the port that stands for it.", own=True),
+    Word(
+        "driver_parameters",
+        list[str],
+        "Each `<name>.<when it takes effect>=<value>`: `enable_roce.driverinit=true`.",
+        own=True,
+    ),
+    Word("function_mac", str, "The MAC address that the switch in the card gave the virtual function.", own=True),
+    Word("function_active", bool, "Whether the switch in the card lets the function be used.", own=True),
+    Word("function_attached", bool, "Whether a driver has the function, here or in a virtual machine.", own=True),
+    Word(
+        "rdma_links",
+        list[str],
+        "Its RDMA links, each `<device>/<port>=<Ethernet|InfiniBand>`: `mlx5_0/1=Ethernet`.",
+        own=True,
+    ),
+    Word("rdma_firmware_version", str, "Firmware, as the RDMA driver says it.", own=True),
+    Word("rdma_node_guid", str, "GUID of its RDMA device, hexadecimal.", own=True),
 )  # fmt: skip
-"""Sources: ip-link(8); linux/if_link.h, IFLA_VF_*; Documentation/networking/netdev-features.rst, switchdev.rst."""
+"""Sources: ip-link(8); linux/if_link.h, IFLA_VF_*; Documentation/networking/netdev-features.rst, switchdev.rst;
+devlink-dev(8), devlink-port(8); Documentation/ABI/stable/sysfs-class-infiniband."""
 
 OWN_NIC_WORDS: Final = frozenset(word.name for word in NIC_WORDS if word.own)
 """Names of the words that tell of one function and not of its making."""

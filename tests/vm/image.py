@@ -18,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 import tomllib
+from collections.abc import Iterable, Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from py_compile import PycInvalidationMode
@@ -33,6 +34,8 @@ PACKAGES: Final = (
     *("nvme-cli", "smartmontools"),  # other readers of the same drives
 )
 MODULES: Final = ("virtio_pci", "virtio_blk", "virtio_net", "ext4", "nvme", "vfio-pci", "igb", "igbvf")
+SPARE: Final = ("crc32_generic", "rdma_rxe", "nvme-rdma", "nvmet-rdma", "psample")
+"""Modules that only some tests load, with `load` of `tests.vm.guest.modules`."""
 NEEDLESS: Final = (
     *("usr/share", "var", "lib/modules", "lib/udev", "lib/systemd", "usr/lib/udev", "usr/lib/systemd", "usr/bin/perl"),
     *("usr/lib/x86_64-linux-gnu/gconv", "usr/lib/x86_64-linux-gnu/perl-base"),
@@ -78,7 +81,7 @@ class Image(NamedTuple):
 def image() -> Image:
     """Give the guest's kernel and root file system, built now if need be. Skips the test when that cannot be."""
     sources = [inspect.getsource(part) for part in (_build, _unpacked, _compile, _modules, Archive)]
-    recipe = json.dumps([SUITE, PACKAGES, MODULES, NEEDLESS, INIT, sources])
+    recipe = json.dumps([SUITE, PACKAGES, MODULES, SPARE, NEEDLESS, INIT, sources])
     cache = Path(os.environ.get("MUSTER_CACHE", "~/.cache/muster/vm")).expanduser()
     home = cache / hashlib.sha256(recipe.encode()).hexdigest()[:16]
     made = Image(home / "vmlinux", home / "initramfs.cpio")
@@ -109,8 +112,12 @@ def _build(home: Path) -> None:
         subprocess.run([*command, SUITE, root, mirror], check=True, timeout=300)
         (kernel,) = (root / "boot").glob("vmlinuz-*")
         version = kernel.name.removeprefix("vmlinuz-")
-        modules = _modules(root, version)
-        kept = {name: (root / name).read_bytes() for name in modules}
+        modules = _modules(root, version, MODULES)
+        spare = {name: _modules(root, version, (name,)) for name in SPARE}
+        kept = {
+            name: (root / name).read_bytes()
+            for name in {*modules, *(one for all_of in spare.values() for one in all_of)}
+        }
         ready = Path(place) / "ready"
         ready.mkdir()
         (ready / "vmlinux").write_bytes(_unpacked(kernel.read_bytes()))
@@ -120,9 +127,13 @@ def _build(home: Path) -> None:
         with Archive(ready / "initramfs.cpio") as archive:
             archive.tree(root, "")
             archive.folder("modules")
-            for number, content in enumerate(kept.values()):
-                archive.file(f"modules/{number:02}.ko", content)
-            archive.file("modules.order", "".join(f"/modules/{number:02}.ko\n" for number in range(len(kept))).encode())
+            for name, content in kept.items():
+                archive.file(f"modules/{Path(name).name}", content)
+            for name, paths in {
+                "modules.order": modules,
+                **{f"{name}.order": one for name, one in spare.items()},
+            }.items():
+                archive.file(name, "".join(f"/modules/{Path(path).name}\n" for path in paths).encode())
             archive.file("init", INIT.encode(), 0o755)
         shutil.rmtree(home, ignore_errors=True)
         ready.rename(home)
@@ -140,11 +151,11 @@ def _compile(folder: Path) -> None:
     compileall.compile_dir(folder, quiet=2, invalidation_mode=PycInvalidationMode.UNCHECKED_HASH)
 
 
-def _modules(root: Path, version: str) -> list[str]:
+def _modules(root: Path, version: str, wanted: Iterable[str]) -> list[str]:
     """Give the paths of the kernel modules to load, each after those that it needs."""
     subprocess.run(["depmod", "-b", root, version], check=True)
     paths: dict[str, None] = {}
-    for module in MODULES:
+    for module in wanted:
         command = ["modprobe", "-d", str(root), "-S", version, "--show-depends", module]
         said = subprocess.run(command, check=True, capture_output=True, text=True).stdout
         for line in said.splitlines():
@@ -167,8 +178,8 @@ def _installed(base: Path) -> None:
     (folder / "entry_points.txt").write_text("\n".join(lines))
 
 
-def code(path: Path, command: str) -> None:
-    """Write the second archive: our packages, the libraries that they need, and the command that the guest runs."""
+def code(path: Path, command: str, files: Mapping[str, Path]) -> None:
+    """Write the second archive: our packages, their libraries, the guest's command, `files` by their names there."""
     trees = {name: ROOT / name for name in (*OUR_PACKAGES, "tests/vm/guest", "docs/hooks")}
     for name in LIBRARIES:
         found = find_spec(name)
@@ -185,6 +196,8 @@ def code(path: Path, command: str) -> None:
         shutil.copy(ROOT / "tests/contract/log_appender.py", base / "tests/contract")
         _installed(base)
         (base / "command").write_text(f"{command}\n")
+        for name, source in files.items():
+            shutil.copy(source, base / name)
         _compile(base)
         with Archive(path) as archive:
             archive.tree(base, "muster")

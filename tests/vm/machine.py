@@ -15,7 +15,7 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
@@ -50,11 +50,13 @@ class Machine:
         memory: int = 1024,
         extra: Sequence[str] = (),
         emulator: Sequence[str] = (OWN,),
+        files: Mapping[str, Path] | None = None,
     ) -> None:
         """Prepare a guest that runs `command` (of a shell, in `/muster`) with these disks and `memory` MiB.
 
-        `extra` are further arguments of QEMU, `emulator` the command that is QEMU.
+        `extra` are further arguments of QEMU, `emulator` the command that is QEMU, `files` lie beside the command.
         """
+        self._files = files or {}
         self._emulator = emulator
         self._command = command
         self._disks = disks
@@ -69,7 +71,7 @@ class Machine:
         made = image()
         self._folder = tempfile.TemporaryDirectory(prefix="muster-vm-")
         self._place = Path(self._folder.name)
-        code(self._place / "code.cpio", self._command)
+        code(self._place / "code.cpio", self._command, self._files)
         with (self._place / "initramfs").open("wb") as file:
             for part in (made.initramfs, self._place / "code.cpio"):
                 file.write(part.read_bytes())

@@ -17,17 +17,17 @@ _AS_IT_IS: Final[dict[ValueType, tuple[type, Any, Any]]] = {
     ValueType.STR: (type(None), None, None),  # each is looked into
 }
 """By the type of a column, the class of nearly all values, and the least and most that it holds as it is."""
-_Declared = tuple[Level, ValueType, type, Any, Any]
 
 
 class Shape:
     """What is declared of one measurement."""
 
-    __slots__ = ("attributes", "fields")
+    __slots__ = ("attributes", "fields", "usual")
 
     def __init__(self, attributes: tuple[str, ...]) -> None:
         self.attributes = attributes
-        self.fields: dict[str, _Declared] = {}
+        self.fields: dict[str, tuple[Level, ValueType]] = {}
+        self.usual: dict[str, tuple[Level, ValueType, type, Any, Any]] = {}
         """By field, its level and type; values of the class that follows, between the last two, need no conversion."""
 
 
@@ -36,7 +36,8 @@ def shapes_of(metrics: Iterable[MetricSpec]) -> dict[str, Shape]:
     shapes: dict[str, Shape] = {}
     for spec in metrics:
         shape = shapes.setdefault(spec.measurement, Shape(spec.attributes))
-        shape.fields[spec.field] = (spec.level, spec.type, *_AS_IT_IS[spec.type])
+        shape.fields[spec.field] = (spec.level, spec.type)
+        shape.usual[spec.field] = (spec.level, spec.type, *_AS_IT_IS[spec.type])
     return shapes
 
 

@@ -187,7 +187,7 @@ class Packer:
         for name, value in item.fields.items():
             if value is None:
                 continue
-            declared = shape.fields.get(name)
+            declared = shape.usual.get(name)
             if declared is None:
                 self.fault("undeclared", f"{item.measurement}.{name}")
                 continue

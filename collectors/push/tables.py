@@ -141,7 +141,7 @@ class Tables:
         if not budget.rate.take():
             return series.measurement.level
         self._last_ns = max(self._wall_ns(), self._last_ns + 1)
-        self._table(series, len(text)).add(series.key, self._last_ns, cells)
+        self._table(series, len(text)).add(series.key, self._last_ns, *cells)
         self.rows += 1
         return None
 
@@ -214,8 +214,8 @@ class Tables:
             if len(value) > MAX_TAG or not value.isprintable():
                 raise RefusedError(VALUE, f"the tag {key!r} has more than {MAX_TAG} characters, or unseen ones", column)
 
-    def _cells(self, pusher: str, series: _Series, line: Line, text: str) -> list[tuple[str, FieldValue]]:
-        """Give the fields as cells. A field that is new gets its type when the whole line is sound."""
+    def _cells(self, pusher: str, series: _Series, line: Line, text: str) -> tuple[list[str], list[FieldValue]]:
+        """Give the names and values of the fields. A field that is new gets its type when the whole line is sound."""
         measurement = series.measurement
         types, fresh = measurement.types, dict[str, tuple[Level, ValueType]]()
         for name, value in line.fields:
@@ -231,12 +231,14 @@ class Tables:
             elif known[1] is not kind:
                 spelled, by = _SPELLED[known[1]], measurement.by(name, pusher)
                 raise RefusedError(TYPE, f"the field {name!r} was before{by} {spelled}", _column(text, name))
-        cells: list[tuple[str, FieldValue]] = list(line.fields)
+        names: list[str] = [name for name, _ in line.fields]
+        values: list[FieldValue] = [value for _, value in line.fields]
         if line.time_ns is not None:
             if not _FIRST_NS <= line.time_ns <= _LAST_NS:
                 column = len(text.rstrip(" \r")) - len(str(line.time_ns)) + 1
                 raise RefusedError(VALUE, f"{line.time_ns} is no time of these years: nanoseconds since 1970", column)
-            cells.append((SOURCE_TIME, line.time_ns))
+            names.append(SOURCE_TIME)
+            values.append(line.time_ns)
             if SOURCE_TIME not in types:
                 fresh[SOURCE_TIME] = (measurement.level, ValueType.INT)
         if fresh:
@@ -246,7 +248,7 @@ class Tables:
                 )
             types.update(fresh)
             measurement.first.update(dict.fromkeys(fresh, pusher))
-        return cells
+        return names, values
 
 
 def _parcel(place: _Place, measurement: _Measurement, table: Table) -> Parcel:

@@ -1,7 +1,8 @@
 """Errors that are injected into a running node, and devices that come and go there, as the aggregator is told of them.
 
 One boot for all: the emulator lets the port report PCIe errors, the processor a machine check, takes a drive out of its
-slot and puts it into another, pulls a cable, plugs in a card. Requirements: R001-16, R004-9, R004-1.
+slot and puts it into another, lets one warn, pulls a cable, plugs in a card. Requirements: R001-16, R004-9, R004-1,
+R000-4, R000-6, R001-13.
 """
 
 import json
@@ -12,9 +13,9 @@ from typing import Any, Final
 import pytest
 
 from tests.acceptance.stage import FailedError, Muster, stage, until
-from tests.vm.node import NAME, ROOT_PORT, Node, node
+from tests.vm.node import NAME, ROOT_PORT, SEED_BYTES, Node, node
 
-pytestmark = [pytest.mark.vm, pytest.mark.slow]
+pytestmark = [pytest.mark.vm, pytest.mark.slow(100)]
 
 CARD_MAC: Final = "02:11:22:33:44:66"
 SECONDS: Final = 120.0
@@ -35,6 +36,8 @@ class Told:
         """What the kernel counted of the port's errors, by the name of its file."""
         self.row: dict[str, Any] = {}
         """What the aggregator has of them."""
+        self.health: dict[str, Any] = {}
+        """A row of the seed drive."""
 
     def of(self, kind: str, **detail: object) -> list[dict[str, Any]]:
         """Give the events of a type whose detail has this."""
@@ -54,6 +57,11 @@ class Told:
         """Give the last row of the root port, once it has an error."""
         (row,) = [one for one in self.muster.rows("pci", "--last") if ROOT_PORT in str(one["device"])]
         return row if row["corrected_errors_total"] else None
+
+    def healthy(self) -> dict[str, Any] | None:
+        """Give a row of the seed drive, once there is one with all of its health."""
+        rows = self.muster.rows("nvme", "--where", "device=nvme:SEED")
+        return next((row for row in reversed(rows) if row["critical_warning"] is not None), None)
 
     def devices(self, ready: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
         """Wait until devices are so, and give them."""
@@ -83,7 +91,9 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> Told:
         token = muster.ask("token", "enrol", "--subject", NAME)["secret"]
         with node(folder / "node", muster.port, token) as machine:
             found = Told(muster)
-            found.before = found.devices(lambda now: live("nvme SMALL")(now) and live("nvme SEED")(now))
+            found.before = found.devices(
+                lambda now: live("nvme SMALL")(now) and live("nvme SEED")(now) and "nvme-namespace SEED/1" in now
+            )
             try:
                 break_it(machine, found)
             except FailedError:
@@ -96,6 +106,8 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> Told:
 def break_it(machine: Node, told: Told) -> None:
     """Do all that happens to the node."""
     machine.run("ip link set eth1 up")
+    told.health = until("a row of the seed drive", told.healthy, SECONDS)
+    machine.warn("SEED", 4)
     machine.pull("SMALL")
     machine.pcie_error("rp1", 1 << 6, corrected=True)
     machine.machine_check()
@@ -107,6 +119,7 @@ def break_it(machine: Node, told: Told) -> None:
     machine.plug_port("card", "rp4", CARD_MAC)
     machine.link("port", up=False)
     for kind, detail in (
+        ("nvme.critical_warning", {}),
         ("kernel.pcie.error", {"address": ROOT_PORT}),
         ("kernel.machine_check", {}),
         ("kernel.oom_kill", {}),
@@ -143,6 +156,27 @@ def test_machine_check_is_an_event_with_bank_and_status(told: Told) -> None:
 
 def test_program_that_the_kernel_ends_for_its_memory_is_named(told: Told) -> None:
     assert "python3.11" in [one["detail"].get("process") for one in told.of("kernel.oom_kill")]
+
+
+def test_rows_of_a_drive_are_what_its_controller_answers(told: Told) -> None:
+    assert ("nvme:SEED", 50.0, 0) == tuple(
+        told.health[name] for name in ("device", "temperature_celsius", "critical_warning")
+    )
+
+
+def test_what_the_bus_and_the_drive_say_of_it_is_one_device(told: Told) -> None:
+    words = told.before["nvme SEED"]["capabilities"]
+    assert ("010802", "1.4") == (words["pci_class"], words["nvme_version"])
+    space = told.before["nvme-namespace SEED/1"]["capabilities"]
+    assert (937_684_566, 4096, "4096+0", SEED_BYTES) == tuple(
+        space[name] for name in ("sectors", "sector_bytes", "lba_format", "capacity_bytes")
+    )
+
+
+def test_warning_of_a_drive_is_an_event_that_says_what_of(told: Told) -> None:
+    (one,) = told.of("nvme.critical_warning")
+    assert "unreliable" in one["message"]
+    assert "SEED" in one["message"]
 
 
 def test_drive_that_is_pulled_is_absent_and_keeps_what_it_is(told: Told) -> None:

@@ -2,11 +2,13 @@
 
 In a guest, the embedded log and the agent's spool are written, and every acknowledgement goes out on the serial line.
 The emulator is killed in the middle, the same disk is booted again, and whatever was acknowledged must be there. The
-same with `synchronous=OFF` must lose some of both, or all this would prove nothing.
+same with `synchronous=OFF`, beside it on another disk, must lose some of both, or all this would prove nothing.
 """
 
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Final, NamedTuple
 
 import msgspec
 import pytest
@@ -14,7 +16,7 @@ import pytest
 from schemas.intervals import Intervals
 from tests.vm.machine import Machine, make_disk
 
-pytestmark = [pytest.mark.vm, pytest.mark.slow]
+pytestmark = [pytest.mark.vm, pytest.mark.slow(80)]
 
 
 class Kept(msgspec.Struct):
@@ -54,48 +56,82 @@ class Kept(msgspec.Struct):
         return {name: count for name, count in missing.items() if count > 0}
 
 
-def write_until_power_loss(disk: Path, opener: str, synchronous: str, lines: int, kept: Kept) -> None:
-    """Write log and spool in a guest until each was acknowledged so many times, then cut the power."""
-    log = f"python3.11 -m tests.contract.log_appender tests.vm.guest.logs:{opener} /disk/log.sqlite"
-    spool = f"python3.11 -m tests.vm.guest.spools write /disk/spool.sqlite {synchronous}"
-    heard: Counter[str] = Counter()
-    with Machine(f"{log} & {spool}", [disk]) as machine:
-        for line in machine.lines():
-            heard[kept.take(line)] += 1
-            if min(heard["log"], heard["spool"]) >= lines:
+class Way(NamedTuple):
+    """How log and spool are written, on a disk of their own."""
+
+    name: str
+    synchronous: str
+    folder: str
+    """Where the guest has the disk."""
+
+    @property
+    def writing(self) -> str:
+        """The command that writes both."""
+        log = f"python3.11 -m tests.contract.log_appender tests.vm.guest.logs:{self.name} {self.folder}/log.sqlite"
+        spool = f"python3.11 -m tests.vm.guest.spools write {self.folder}/spool.sqlite {self.synchronous}"
+        return f"{{ {log} & {spool} & }} | {_NAMED.format(self.name)}"
+
+    @property
+    def reading(self) -> str:
+        """The command that reads both out."""
+        log = f"python3.11 -m tests.vm.guest.logs {self.folder}/log.sqlite"
+        spool = f"python3.11 -m tests.vm.guest.spools read {self.folder}/spool.sqlite"
+        return f"{{ {log} && {spool} && echo whole; }} | {_NAMED.format(self.name)}"
+
+
+_NAMED: Final = "busybox awk '{{ print \"{} \" $0; fflush() }}'"
+DURABLE: Final = Way("durable", "FULL", "/disk")
+CARELESS: Final = Way("careless", "OFF", "/careless")
+_SECOND: Final = "busybox mkdir /careless; busybox mount -t ext4 /dev/vdb /careless; "
+
+
+def write_until_power_loss(disks: Sequence[Path], lines: Mapping[Way, int], kept: Mapping[str, Kept]) -> None:
+    """Write logs and spools in a guest until each was acknowledged so many times, then cut the power."""
+    heard: dict[str, Counter[str]] = {way.name: Counter() for way in lines}
+    command = _SECOND * (len(disks) - 1) + " & ".join(way.writing for way in lines) + " & wait"
+    with Machine(command, disks) as machine:
+        for line in machine.lines(240):
+            name, _, what = line.partition(" ")
+            heard[name][kept[name].take(what)] += 1
+            if all(min(heard[way.name]["log"], heard[way.name]["spool"]) >= least for way, least in lines.items()):
                 machine.kill()  # what it says until it is gone is acknowledged as well
         assert machine.exit_status is None, machine.console
 
 
-def read_out(disk: Path) -> Kept:
-    """Boot afresh and give what is on the disk."""
-    log = "python3.11 -m tests.vm.guest.logs /disk/log.sqlite"
-    spool = "python3.11 -m tests.vm.guest.spools read /disk/spool.sqlite"
-    found = Kept()
-    with Machine(f"{log} && {spool}", [disk]) as machine:
+def read_out(disks: Sequence[Path]) -> dict[str, Kept]:
+    """Boot afresh and give what is on the disks."""
+    found = {way.name: Kept() for way in (DURABLE, CARELESS)}
+    whole = []
+    with Machine(f"{_SECOND}{DURABLE.reading}; {CARELESS.reading}", disks) as machine:
         for line in machine.lines():
-            found.take(line)
-        assert machine.exit_status == 0, machine.console
+            name, _, what = line.partition(" ")
+            if what == "whole":
+                whole.append(name)
+            else:
+                found[name].take(what)
+        assert list(found) == whole, machine.console
     return found
 
 
 @pytest.fixture(scope="module")
-def durable(tmp_path_factory: pytest.TempPathFactory) -> tuple[Kept, Kept]:
-    """What was acknowledged before two power cuts, and what was found afterwards."""
-    disk = make_disk(tmp_path_factory.mktemp("durable") / "disk.img")
-    acknowledged = Kept()
-    for lines in (40, 150):
-        write_until_power_loss(disk, "durable", "FULL", lines, acknowledged)
-    return acknowledged, read_out(disk)
+def told(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Kept, Kept]]:
+    """What was acknowledged before the power was cut, twice for the durable ones, and what was found afterwards."""
+    disks = [make_disk(tmp_path_factory.mktemp(name) / "disk.img") for name in ("durable", "careless")]
+    acknowledged = {way.name: Kept() for way in (DURABLE, CARELESS)}
+    write_until_power_loss(disks[:1], {DURABLE: 40}, acknowledged)
+    write_until_power_loss(disks, {DURABLE: 150, CARELESS: 60}, acknowledged)
+    found = read_out(disks)
+    return {name: (acknowledged[name], found[name]) for name in found}
 
 
-@pytest.fixture(scope="module")
-def careless(tmp_path_factory: pytest.TempPathFactory) -> tuple[Kept, Kept]:
-    """The same with `synchronous=OFF`, and one power cut."""
-    disk = make_disk(tmp_path_factory.mktemp("careless") / "disk.img")
-    acknowledged = Kept()
-    write_until_power_loss(disk, "careless", "OFF", 60, acknowledged)
-    return acknowledged, read_out(disk)
+@pytest.fixture
+def durable(told: dict[str, tuple[Kept, Kept]]) -> tuple[Kept, Kept]:
+    return told["durable"]
+
+
+@pytest.fixture
+def careless(told: dict[str, tuple[Kept, Kept]]) -> tuple[Kept, Kept]:
+    return told["careless"]
 
 
 def test_every_record_that_the_log_acknowledged_survives(durable: tuple[Kept, Kept]) -> None:

@@ -29,6 +29,8 @@ _EXITS: Final = """exit status:
 
 EXIT_INTERRUPTED: Final = 130
 """As shells tell SIGINT."""
+_PROGRAMS: Final = ("json", "yaml")
+"""Outputs for programs: they get an object for an error too."""
 _OURS: Final = frozenset(("schemas", "collectors", "aggregator", "dashboards"))
 
 
@@ -91,6 +93,14 @@ def main(argv: Sequence[str] | None = None) -> int:
             parser.print_help()
             return EXIT_USAGE
         return _run(options)
+    except _NotUnderstood as error:
+        sys.stderr.write(f"{error.prog}: {error}\n'{error.prog} --help' has the words and examples\n")
+        if (output := _output_of(arguments)) in _PROGRAMS:
+            from aggregator.cli.render import show_error
+            from aggregator.cli.words import UsageError
+
+            show_error(UsageError(str(error)), output)
+        raise SystemExit(EXIT_USAGE) from None
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
     except ModuleNotFoundError as error:
@@ -139,7 +149,7 @@ def _status(module: ModuleType, options: argparse.Namespace) -> int:
         return int(module.run(options) or 0)
     except MusterError as error:
         sys.stderr.write(f"muster: {error}\n")
-        if getattr(options, "output", "") in ("json", "yaml"):
+        if getattr(options, "output", "") in _PROGRAMS:
             from aggregator.cli.render import show_error
 
             show_error(error, options.output)
@@ -180,7 +190,7 @@ class _Parser(argparse.ArgumentParser):
     """Its words below are of its kind too; a word that is none is answered with the nearest."""
 
     def error(self, message: str) -> NoReturn:
-        """Say what is wrong in one line, and leave."""
+        """Say what is wrong in one line. Raises _NotUnderstood."""
         wrong = re.search(r"invalid choice: '(.*)' \(choose from (.*)\)$", message)
         if wrong is not None:
             from schemas.errors import near_names
@@ -190,7 +200,37 @@ class _Parser(argparse.ArgumentParser):
             told = near if near or len(known) > _FEW else f" There is: {', '.join(known)}."
             place = message[: wrong.start()]
             message = f"{place if '-' in place else ''}there is no {wrong[1]!r}.{told}"
-        self.exit(EXIT_USAGE, f"{self.prog}: {message}\n'{self.prog} --help' has the words and examples\n")
+        raise _NotUnderstood(self.prog, message)
+
+
+class _NotUnderstood(Exception):  # noqa: N818 - an answer to who wrote it, and told as that
+    """The command line is none; `prog` is the command that it was meant for."""
+
+    def __init__(self, prog: str, message: str) -> None:
+        super().__init__(message)
+        self.prog = prog
+
+
+def _output_of(arguments: Sequence[str]) -> str:
+    """Give the output that is asked for in a command line that cannot be understood; "" for none."""
+    found, before = "", ""
+    for word in arguments:
+        if word == "--":
+            break
+        name, equals, value = word.partition("=")
+        if _is_output(before):
+            found = word
+        elif equals and _is_output(name):
+            found = value
+        elif re.match("-o[a-z]", word):
+            found = word[2:]
+        before = word
+    return found
+
+
+def _is_output(word: str) -> bool:
+    """Tell whether a word is the option of output, or the beginning of it, as argparse reads it."""
+    return word == "-o" or (word.startswith("--o") and "--output".startswith(word))
 
 
 class _Version(argparse.Action):

@@ -86,11 +86,48 @@ def said(entry: dict[str, Any]) -> str:
     shown = {name: value for name, value in entry["data"].items() if name not in _ABOUT}
     if entry["claim"]:
         shown = {"claim": entry["claim"], **shown}
-    return " ".join(f"{name}={shorten(_text(value), 80)}" for name, value in shown.items())
+    if isinstance(view := shown.pop("view", None), dict):
+        shown = {**shown, **_of_view(view)}
+    return " ".join(f"{name}={_word(shorten(_text(value), 80))}" for name, value in shown.items())
+
+
+def _of_view(view: dict[str, Any]) -> dict[str, Any]:
+    """Give what a collector's view of a device says, the most telling first: who sees what, where, and how it is."""
+    slot, own = view.get("slot", {}), view.get("own", {})
+    told = {
+        "by": view.get("collector"),
+        "serial": view.get("serial"),
+        "uuid": view.get("uuid"),
+        "at": slot.get("address") or slot.get("location") or slot.get("path"),
+        "part_of": view.get("parent"),
+    }
+    return {**{name: value for name, value in told.items() if value}, **own}
+
+
+def _word(text: str) -> str:
+    """Give a text as it is, or quoted where its end could not be seen."""
+    return json.dumps(text, ensure_ascii=False) if " " in text else text or "-"
 
 
 def _text(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value, separators=(",", ":"))
+    """Give a value as people read it: of what is in it everything that says something, without brackets around it."""
+    match value:
+        case str():
+            return value
+        case bool() | None:
+            return {True: "yes", False: "no", None: "-"}[value]
+        case dict():
+            told = {name: inner for name, inner in value.items() if inner not in ("", [], {})}
+            return ", ".join(f"{name} {_inner(inner)}" for name, inner in told.items()) or "-"
+        case list():
+            return ", ".join(_inner(inner) for inner in value) or "-"
+    return str(value)
+
+
+def _inner(value: Any) -> str:
+    """Give what is in a value; in brackets where its end could not be seen."""
+    text = _text(value)
+    return f"({text})" if isinstance(value, (dict, list)) and ", " in text else text
 
 
 def entries_table(entries: list[dict[str, Any]]) -> Table:

@@ -204,7 +204,9 @@ def result_table(
     """Make the table of a query's answer, nodes by `names`, without the columns that are empty throughout."""
     columns = result["columns"]
     kept = [at for at, values in enumerate(result["data"]) if any(value not in (None, "") for value in values)]
-    table = Table([columns[at]["name"].replace("_time_ns", "_time") for at in kept], empty=empty)
+    shown = [columns[at]["name"].replace("_time_ns", "_time") for at in kept]
+    values = [name for at, name in zip(kept, shown, strict=True) if columns[at]["role"] == "value"]
+    table = Table(shown, empty=empty, spare=values[:0:-1])  # of what is read, one column at least stays
     order = range(result["rows"])
     for row in reversed(order) if newest_last else order:
         table.add(*(_cell(columns[at], result["data"][at][row], names) for at in kept))

@@ -17,6 +17,12 @@ class WordError(MusterError):
     code = "cli.word"
 
 
+class UsageError(MusterError):
+    """The command line cannot be understood."""
+
+    code = "cli.usage"
+
+
 def seconds_of(text: str) -> float:
     """Give the seconds of `90s`, `10m`, `1h30m`, `30d`. Raises WordError for nothing, and above MAX_SECONDS."""
     parts = _PART.findall(text)

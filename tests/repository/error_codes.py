@@ -17,6 +17,7 @@ CODES: dict[str, str] = {
     "BundleError": "cli.bundle",
     "ServerError": "cli.server",
     "SimulationError": "cli.simulation",
+    "UsageError": "cli.usage",
     "WordError": "cli.word",
     "ContractError": "collector.contract",
     "LentError": "collector.lent",

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from aggregator.cli import main
 from tests.aggregator.cli.conftest import Run
 from tests.aggregator.cli.stub import Refusal, Stub
 
@@ -45,3 +46,41 @@ def test_a_web_server_that_answers_everything_with_a_page_is_no_aggregator(run: 
     stub.answers["GET /v1/devices"] = "<html>welcome</html>"
     status, _, err = run("devices")
     assert (1, True) == (status, "is it a Muster aggregator?" in err)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("devices", "--kind", "gup", "-o", "json"), "argument --kind: there is no 'gup'. Did you mean 'gpu'?"),
+        (("-ojson", "devics"), "there is no 'devics'. Did you mean 'devices'?"),
+        (("nodes", "fence", "gpu-17", "--output=json"), "one of the arguments --bmc --statement --power is required"),
+        (("devices", "--out", "json", "gpu-a", "gpu-b"), "gpu-b: nothing takes this."),
+        (("nodes", "drain", "-o", "json"), "the following arguments are required: NODE"),
+    ],
+)
+def test_a_command_line_that_is_none_is_an_object_for_programs(
+    capsys: pytest.CaptureFixture[str], words: tuple[str, ...], message: str
+) -> None:
+    with pytest.raises(SystemExit) as left:
+        main(words)
+    out, err = capsys.readouterr()
+    assert (2, {"error": {"code": "cli.usage", "message": message}}) == (left.value.code, json.loads(out))
+    assert message in err.splitlines()[0]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("devics",),
+        ("devics", "-o", "table"),
+        ("devics", "--", "-o", "json"),
+        ("devices", "-o", "jsno"),
+        ("devices", "a", "b", "-o", "json", "-o", "wide"),
+    ],
+)
+def test_who_reads_it_gets_the_sentence_alone(capsys: pytest.CaptureFixture[str], words: tuple[str, ...]) -> None:
+    with pytest.raises(SystemExit) as left:
+        main(words)
+    out, err = capsys.readouterr()
+    assert (2, "") == (left.value.code, out)
+    assert err.startswith("muster")

@@ -80,7 +80,30 @@ def test_few_rows_stand_upright_only_where_that_fits(run: Run, stub: Stub, monke
         "data": [["x" * 60] * 2 for _ in names],
         "rows": 2,
     }
-    assert 3 == len(run("query", "cpu", "--last")[1].splitlines())
+    lines = run("query", "cpu", "--last")[1].splitlines()
+    assert "field_0" == lines[0]
+    assert max(map(len, lines)) <= 80
+
+
+def test_columns_that_a_terminal_has_no_room_for_are_named(
+    run: Run, stub: Stub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who and when stay, and the fields from the first on; a pipe gets all of them."""
+    names = [f"field_{at:02}" for at in range(40)]
+    columns = [_column("time", "time", "int"), _column("node", "label"), *map(_column, names)]
+    data: list[list[Any]] = [[1_000_000_000] * 9, [NODE] * 9, *([f"value-{name}"] * 9 for name in names)]
+    stub.answers["GET /v1/query?measurement=gpu"] = {"columns": columns, "data": data, "rows": 9}
+    monkeypatch.delenv("COLUMNS", raising=False)
+    assert 42 == len(run("query", "gpu")[1].splitlines()[0].split())
+    for width in (60, 80, 200):
+        monkeypatch.setenv("COLUMNS", str(width))
+        head, *lines = run("query", "gpu")[1].splitlines()
+        assert max(map(len, (head, *lines))) <= width
+        assert ["time", "node", "field_00"] == head.split()[:3]
+        told = " ".join(lines).partition("(")[2]
+        assert all((name in head) is not (name in told) for name in names)
+        assert told.endswith("no room; '-o wide' shows all)")
+        assert 42 < len(run("query", "gpu", "-o", "wide")[1].splitlines()[0].split())
 
 
 def _storm() -> dict[str, Any]:

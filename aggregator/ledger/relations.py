@@ -19,7 +19,7 @@ import msgspec
 from aggregator.ledger import in_use
 from aggregator.ledger.model import Device
 from aggregator.ledger.state import State
-from aggregator.ledger.words import SHARING, WHOLE_OF, Lifecycle, Mode, Reach
+from aggregator.ledger.words import SHARING, WHOLE_OF, Lifecycle, Mode, Reach, is_part
 
 _APART: Final = frozenset({Lifecycle.FOREIGN, Lifecycle.CLEANING})
 """In nobody's hands here, and not to be shared all the same. A whole that is the host's leaves its parts to be given: a
@@ -58,7 +58,7 @@ def excludes(state: State, device: Device) -> Iterator[Device]:
             yield whole
     for name in state.found.parts.get(device.id, ()):
         part = state.devices[name]
-        if WHOLE_OF.get(part.kind) is device.kind:
+        if is_part(part.kind, device.kind):
             yield part
 
 

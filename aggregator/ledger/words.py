@@ -127,7 +127,19 @@ WHOLE_OF: Final[dict[DeviceKind, DeviceKind]] = {
     DeviceKind.GPU_PARTITION: DeviceKind.GPU,
     DeviceKind.NVME_NAMESPACE: DeviceKind.NVME,
 }
-"""A part of a device, and what it is a part of: one is given or the other, never both (`excludes`)."""
+"""A part of a device, and what it is a part of: one is given or the other, never both (`excludes`).
+
+A virtual function is a part of whatever makes it, a port as a rule: see `is_part`.
+"""
+
+
+def is_part(kind: DeviceKind, whole: DeviceKind) -> bool:
+    """Tell whether what says that a device of the kind `whole` is its parent is a part of that.
+
+    A drive, a GPU and a DPU can have virtual functions too.
+    """
+    return WHOLE_OF.get(kind) is whole or kind is DeviceKind.VF
+
 
 BMC_KEY: Final = "bmc:"
 """How the subjects begin under which BMCs are polled, and the merge keys that are a BMC's own."""

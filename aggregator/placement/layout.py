@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 from aggregator.ledger.givable import GIVEN
 from aggregator.ledger.model import Device, view_source
 from aggregator.ledger.state import State
-from aggregator.ledger.words import SHARING, WHOLE_OF, Lifecycle, Reach
+from aggregator.ledger.words import SHARING, WHOLE_OF, Lifecycle, Reach, is_part
 from schemas.device import DeviceKind
 from schemas.mig import WHOLE, read_place
 
@@ -189,7 +189,7 @@ def _families(seats: tuple[Seat, ...]) -> tuple[int, ...]:
     for at, seat in enumerate(seats):
         if seat.parent is not None and WHOLE_OF.get(seat.kind) is not None:
             masks[at] |= 1 << seat.parent
-            if WHOLE_OF[seat.kind] is seats[seat.parent].kind:
+            if is_part(seat.kind, seats[seat.parent].kind):
                 masks[seat.parent] |= 1 << at
     return tuple(masks)
 

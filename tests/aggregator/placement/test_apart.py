@@ -84,3 +84,19 @@ def test_a_part_that_names_no_whole_waits_for_none() -> None:
     begin(book)
     function = seen(book, document(DeviceKind.VF, "0000:01:00.1"))
     book.decide(claims.grant(book.state, Ask("t1", "vm", [Pick(function.id)]), "c1"))
+
+
+@pytest.mark.parametrize("kind", [DeviceKind.NIC, DeviceKind.NVME, DeviceKind.GPU])
+def test_whatever_makes_a_function_is_not_given_whole_while_a_claim_has_that(kind: DeviceKind) -> None:
+    """A drive and a GPU have virtual functions as a port has; the ledger and placement agree."""
+    book = Book()
+    begin(book)
+    whole = seen(book, document(kind, DRIVE, serial="S1", group=7))
+    function = seen(book, document(DeviceKind.VF, "0000:05:00.1", parent=f"pci:{DRIVE}", group=8))
+    book.decide(claims.grant(book.state, Ask("t1", "vm", [Pick(function.id)]), "c1"))
+    with pytest.raises(NotGrantedError) as error:
+        claims.grant(book.state, Ask("t1", "vm", [Pick(whole.id)]), "c2")
+    assert ["relation.excludes"] == [one.reason for one in error.value.objections]
+    need = Need(where=f"device.kind == '{kind.value}'")
+    with pytest.raises(NotPlacedError):
+        Placer().place(book.state, asked(need))

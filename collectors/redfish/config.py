@@ -110,6 +110,9 @@ class RedfishConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """Have the members of a collection in one answer (`$expand`) from BMCs that say they can."""
     events: bool = True
     """Listen to events (SSE) of BMCs that offer them."""
+    stream_reports: bool = False
+    """Have metric reports sent with the events, by BMCs that stream them: what those say comes at once, and is not read
+    again. Such as come without being asked for are read in any case."""
     callback_listen: str = ""
     """Where BMCs that offer no stream of events deliver them, `<host>:<port>`. Empty: nowhere; their logs are read."""
     callback_address: str = ""

@@ -102,8 +102,6 @@ class Stream:
         except UnreadableError:
             self.unreadable += 1
             return None
-        if kind(found) == "MetricReport":
-            return Told(self._id, report=found)
         told = told_of(found, self._id)
         if told is None:
             self.unreadable += 1
@@ -111,7 +109,9 @@ class Stream:
 
 
 def told_of(found: Resource, number: str = "") -> Told | None:
-    """Read an event as it is sent, on a stream or to a subscriber; None for what is none."""
+    """Read an event, or a metric report, as it is sent, on a stream or to a subscriber; None for what is neither."""
+    if kind(found) == "MetricReport":
+        return Told(number, report=found)
     records = found.get("Events")
     if not isinstance(records, list):
         return None

@@ -18,6 +18,7 @@ from collectors.redfish.config import RedfishConfig
 from collectors.redfish.documents import KEPT, survey
 from collectors.redfish.errors import UNREADABLE
 from collectors.redfish.events import filtered, stream_of, subscriptions_of
+from collectors.redfish.heard_reports import HeardReports
 from collectors.redfish.naming import bmc_id
 from collectors.redfish.parts import Found, Parts
 from collectors.redfish.readings import Seen
@@ -46,7 +47,8 @@ class Reader:
         self._label = client.bmc.label
         self._config = config
         self._clock = clock
-        self._sensors = Sensors(client)
+        self._heard = HeardReports(self._label, config.every_seconds, clock)
+        self._sensors = Sensors(client, self._heard)
         self._series = Series()
         self._board: Board | None = None
         self._walk: Walk | None = None
@@ -75,6 +77,10 @@ class Reader:
         """By path of a resource that has no device of its own, the device that it belongs to."""
         self.complete = True
         """Whether that walk could read everything that it came to."""
+
+    def hear(self, report: Resource) -> list[Reading]:
+        """Give the rows of a metric report that the BMC sent by itself. For any thread."""
+        return self._heard.hear(report)
 
     def look_again(self) -> None:
         """Have the next reading look at what there is: something has changed."""
@@ -108,7 +114,9 @@ class Reader:
             yield from self._limited(self._sensors.read(seen, enough))
         elif walk is not None and walk.framed:
             found, reports = walk.collections["Sensors"], walk.collections["MetricReports"]
-            yield from self._limited(self._sensors.survey(found, reports, seen, enough))
+            looked = self._sensors.survey(found, reports, seen, enough)
+            yield from self._limited(self._heard.left(looked, self._heard.now()))
+            self._heard.learn(seen)
             if self._sensors.planned:
                 with _opening:
                     self._board = Board(self.client, self._trunk, self._sensors.names)
@@ -149,7 +157,8 @@ class Reader:
 
     def _take(self, resource: Resource) -> None:
         if kind(resource) == "EventService":
-            self.stream = filtered(stream_of(resource), resource)
+            stream = stream_of(resource)
+            self.stream = stream if self._config.stream_reports else filtered(stream, resource)
             self.subscriptions = subscriptions_of(resource)
         if kind(resource) == "Manager":
             names = ("Status", "DateTime", "LastResetTime")

@@ -13,6 +13,7 @@ import msgspec
 
 from collectors.redfish import reports
 from collectors.redfish.client import Client, is_whole
+from collectors.redfish.heard_reports import HeardReports
 from collectors.redfish.readings import Seen, read_sensor, rows_of, sensor_row
 from collectors.redfish.readings_parts import plain_name
 from collectors.redfish.resource import Resource, text, uri
@@ -50,12 +51,13 @@ class _Survey:
 class Sensors:
     """The sensors of one BMC."""
 
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: Client, heard: HeardReports | None = None) -> None:
+        """`heard`: the reports that the BMC sends by itself."""
         self._client = client
         self._label = client.bmc.label
+        self._heard = heard or HeardReports(client.bmc.label, 0.0)
         self._sources: list[_Source] = []
         self._next = 0
-        self._times: dict[str, str] = {}
         self._survey: _Survey | None = None
         self.names: set[str] = set()
         """What the sensors are called, by `plain_name`, as of the plan; emptied by who needs it no more."""
@@ -130,7 +132,15 @@ class Sensors:
         return True
 
     def read(self, seen: dict[str, Seen], until: Callable[[], bool]) -> Iterator[Reading]:
-        """Read as planned; what is left when `until` says so comes first the next time. Raises BmcError."""
+        """Read as planned; what is left when `until` says so comes first the next time. Raises BmcError.
+
+        Sensors of which was heard just now have no row, and where they are read one by one no request.
+        """
+        heard = self._heard.now()
+        yield from self._heard.left(self._planned(seen, heard, until), heard)
+        self._heard.learn(seen)
+
+    def _planned(self, seen: dict[str, Seen], heard: dict[str, Seen], until: Callable[[], bool]) -> Iterator[Reading]:
         for _ in range(len(self._sources)):
             if until():
                 self._client.faults.add(*_SLOW)
@@ -140,7 +150,10 @@ class Sensors:
                 return
             source = self._sources[self._next % len(self._sources)]
             self._next = (self._next + 1) % len(self._sources)
-            yield from self._read(source, seen)
+            if source.single and source.path in heard:
+                seen[source.path] = heard[source.path]
+            else:
+                yield from self._read(source, seen)
 
     def _read(self, source: _Source, seen: dict[str, Seen]) -> Iterator[Reading]:
         faults = self._client.faults
@@ -158,8 +171,7 @@ class Sensors:
         """Yield the rows of a report's values, but of those that it told before: their time says so."""
         for path, (read, when) in reports.values(report, senses).items():
             value = senses[path].value(read)
-            fresh = not when or self._times.get(path) != when
-            self._times[path] = when
+            fresh = self._heard.is_new(path, when)
             if value is None:
                 self._client.faults.add("impossible", f"{path} reads {read!r:.40} in a report")
             elif fresh and path not in seen:

@@ -183,10 +183,12 @@ class Unit:
             self.client.log_out()
 
     def tell(self, told: Told) -> Iterator[Item]:
-        """Yield what an event tells that it sent; one of parts has them looked at with the next reading.
+        """Yield what an event, or a metric report, tells; one of parts has them looked at with the next reading.
 
         Of a flood only some is told, and the rest is counted: it is not heard, so that the logs may tell it still.
         """
+        for row in self._reader.hear(told.report) if told.report else ():
+            yield self._about(row)
         for alert in told.alerts:
             if is_of_parts(alert) and self._clock() >= self._look_due:
                 self._look_due = self._clock() + _LOOK_SECONDS

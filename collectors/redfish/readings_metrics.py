@@ -24,7 +24,8 @@ _DURATION: Final = re.compile(
 )
 """As DSP0266 9.5.6 writes it."""
 _NO_REASONS: Final = frozenset({"", "na", "n/a", "none", "idle"})
-_MOST_REASON: Final = 64
+_REASON: Final = re.compile(r"[A-Za-z0-9_. /-]{1,64}\Z", re.ASCII)
+_MOST_REASONS: Final = 64
 _CORES: Final = {
     "CorrectableCoreErrorCount": "core_errors_corrected_total",
     "UncorrectableCoreErrorCount": "core_errors_uncorrected_total",
@@ -172,8 +173,8 @@ def _least(found: float | None) -> float | None:
 
 
 def _reasons(said: list[object]) -> str:
-    words = {one.strip()[:_MOST_REASON] for one in said[:_MOST_REASON] if isinstance(one, str)}
-    return ",".join(sorted(one for one in words if one.lower() not in _NO_REASONS)) or "none"
+    words = {one.strip() for one in said[:_MOST_REASONS] if isinstance(one, str)}
+    return ",".join(sorted(one for one in words if _REASON.match(one) and one.lower() not in _NO_REASONS)) or "none"
 
 
 def _nvidia(resource: Resource) -> Resource:

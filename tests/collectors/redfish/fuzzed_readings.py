@@ -9,8 +9,11 @@ import msgspec
 from collectors.http_client import Connection
 from collectors.redfish import reports
 from collectors.redfish.errors import Faults
+from collectors.redfish.heard_reports import HeardReports
 from collectors.redfish.readings import Seen, quotes, quotes_all, read_sensor, rows_of
 from collectors.redfish.readings_board import board_row
+from collectors.redfish.readings_metrics import memory_fields, port_fields, processor_fields
+from collectors.redfish.readings_metrics import rows as rows_of_part
 from collectors.redfish.readings_parts import METRIC_FIELDS, fan_row, old_fans, old_sensors, old_supplies, supply_row
 from collectors.redfish.resource import decode, member, objects, uri
 from collectors.redfish.units import sense_of
@@ -59,6 +62,14 @@ def read_rows(data: bytes) -> object:
     quotes_all(quotes(metrics), METRIC_FIELDS, seen)
     environment, summary = member(told, "environment"), member(told, "summary")
     rows.append(board_row("b", member(told, "system"), environment, summary, member(told, "power"), seen, supplies))
+    processor, memory, port = (member(told, name) for name in ("processor", "memory", "port"))
+    rows += rows_of_part("bmc_processor", processor_fields(processor, environment, seen), "b", "processor", "s/p")
+    rows += rows_of_part("bmc_memory", memory_fields(memory), "b", "module", "s/m")
+    rows += rows_of_part("bmc_port", port_fields(port), "b", "port", "s/p/1")
+    heard = HeardReports("b", 60.0)
+    heard.hear({})
+    heard.learn(seen)
+    rows += heard.hear(member(told, "report"))
     for row in rows:
         _check(row)
     senses = {uri(one): sense_of(one) for one in objects(told, "sensors") if read_sensor(one, faults)}
@@ -99,6 +110,10 @@ MACHINES: Final = (
         "metrics": {"InputPowerWatts": {"Reading": 310.5}, "InputVoltage": {"DataSourceUri": _INLET, "Reading": 230}},
         "environment": {"PowerWatts": {"Reading": 612.5}},
         "summary": {"TemperatureSummaryCelsius": {"Intake": {"Reading": 24.5, "DataSourceUri": _INLET}}},
+        "processor": {"BandwidthPercent": 25, "OperatingSpeedMHz": 345, "PCIeErrors": {"ReplayCount": 4294967295},
+            "ThermalLimitThrottleDuration": "PT0.5S", "Oem": {"Nvidia": {"ThrottleReasons": ["SWPowerCap", "NA"]}}},
+        "memory": {"LifeTime": {"CorrectableECCErrorCount": 3}, "HealthData": {"AlarmTrips": {"Temperature": False}}},
+        "port": {"RXBytes": 2782390205, "Oem": {"Nvidia": {"NVLinkErrors": {"RecoveryCount": 505}}}},
         "system": {"PowerState": "On", "Status": {"HealthRollup": "OK"}},
         "report": {"MetricValues": [
             {"MetricId": "Inlet", "MetricProperty": f"{_INLET}#/Reading", "MetricValue": "24.5", "Timestamp": "2026"},

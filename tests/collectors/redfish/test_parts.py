@@ -102,7 +102,7 @@ def with_metrics(bmc: Bmc) -> None:
             "BandwidthPercent": 25,
             "ThermalLimitThrottleDuration": "P1DT2H3M4.5S",
             "PCIeErrors": {"ReplayCount": 4294967295, "FatalErrorCount": 2},
-            "Oem": {"Nvidia": {"ThrottleReasons": ["SWPowerCap", "HWThermalSlowdown", 7]}},
+            "Oem": {"Nvidia": {"ThrottleReasons": ["SWPowerCap", "HWThermalSlowdown", 7, "\n\u0007"]}},
         },
     )
     port = f"{GPU}/Ports/NVLink_0"

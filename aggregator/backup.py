@@ -18,17 +18,17 @@ import sqlite3
 import tarfile
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
 from aggregator.control_sqlite import SqliteControl
-from aggregator.ledger.entries import GenerationBegun
+from aggregator.ledger import restoring
 from aggregator.ledger.ledger import Ledger
-from aggregator.ledger.state import State
 from aggregator.migrate import LEDGER
 from schemas import __version__
 from schemas.errors import MusterError
@@ -98,11 +98,14 @@ def read_manifest(archive: Path) -> Manifest:
         return _read_manifest(archive, tar)
 
 
-def restore_backup(archive: Path, folder: Path, *, force: bool = False) -> Manifest:
+def restore_backup(
+    archive: Path, folder: Path, *, force: bool = False, wall_ns: Callable[[], int] = time.time_ns
+) -> Manifest:
     """Put what an archive holds in the place of an aggregator's databases, and begin a new generation. Blocks.
 
     The aggregator must not run: the caller holds the folder's lock. With `force` what is there is kept beside it, in
-    `before-restore-<nanoseconds since 1970>`. Raises BackupError; then nothing was changed.
+    `before-restore-<nanoseconds since 1970>`. `wall_ns` names the generation; whatever it says, that is above the one
+    that is replaced. Raises BackupError; then nothing was changed.
     """
     there = [name for name in FILES if (folder / name).exists()]
     if there and not force:
@@ -119,7 +122,7 @@ def restore_backup(archive: Path, folder: Path, *, force: bool = False) -> Manif
                     _unpack(archive, tar, saved, place)
             if (place / LEDGER_FILE).exists():
                 above = _generation_of(folder / LEDGER_FILE)
-                asyncio.run(_begin_generation(place / LEDGER_FILE, above, manifest))
+                asyncio.run(_begin_generation(place / LEDGER_FILE, above, manifest, wall_ns()))
             _put_aside(folder, there)
             for saved in manifest.files:
                 _sync(place / saved.name)
@@ -239,18 +242,14 @@ def _generation_of(path: Path) -> int:
         return 0
 
 
-async def _begin_generation(path: Path, above: int, manifest: Manifest) -> None:
+async def _begin_generation(path: Path, above: int, manifest: Manifest, now_ns: int) -> None:
     database = SqliteControl(path, schema=LEDGER)
     database.open()
     try:
         ledger = Ledger(database, "restore")
         await ledger.open()
         why = f"restored from a backup of sequence {manifest.sequence}"
-
-        def decision(state: State) -> tuple[list[GenerationBegun], None]:
-            return [GenerationBegun(max(state.generation, above) + 1, why)], None
-
-        await ledger.decide(decision)
+        await ledger.decide(partial(restoring.begin_generation, now_ns=now_ns, why=why, known=above))
         await ledger.close()
     finally:
         await database.close()

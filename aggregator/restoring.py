@@ -116,7 +116,7 @@ class Restoring:
 
     async def _was_set_back(self, checkpoint: Checkpoint) -> bool:
         """Begin a generation because a node has seen more than the ledger holds; False when that cannot be believed."""
-        if checkpoint.generation > self._wall_ns() // 10**9 + _FUTURE_SECONDS:
+        if not self._believable(checkpoint.generation):
             _log.error("checkpoint_refused generation=%d: it lies in the future", checkpoint.generation)
             return False
         if self._clock() - self._set_back < SET_BACK_SECONDS:
@@ -126,9 +126,16 @@ class Restoring:
         await self._generation(f"a node has seen epoch {epoch}, which this ledger has not reached: it was set back")
         return not restoring.ahead(self._ledger.peek(), checkpoint)
 
+    def _believable(self, generation: int) -> bool:
+        """Tell whether a ledger may have had a generation: none lies far beyond any clock that is nearly right."""
+        return generation <= self._wall_ns() // 10**9 + _FUTURE_SECONDS
+
     async def _generation(self, why: str) -> None:
         """Begin a generation: nothing is known of any node until it has shown what it keeps."""
-        generation = await self._ledger.decide(lambda state: restoring.begin_generation(state, self._wall_ns(), why))
+        seen = (shown.checkpoint.generation for shown in self._shown.values())
+        known = max((one for one in seen if self._believable(one)), default=0)
+        begin = partial(restoring.begin_generation, now_ns=self._wall_ns(), why=why, known=known)
+        generation = await self._ledger.decide(begin)
         _log.warning("generation_begun generation=%d why=%s", generation, why)
         self._open.update(self._shown)
         for shown in self._shown.values():

@@ -45,9 +45,13 @@ class Restored(msgspec.Struct, frozen=True):
     """Why a device of it cannot be its again, or is beside what another has: both views. People decide."""
 
 
-def begin_generation(state: State, now_ns: int, why: str) -> tuple[list[Entry], int]:
-    """Begin a new generation, named by the time: a ledger made anew after this one is lost has a higher one."""
-    generation = max(state.generation + 1, now_ns // 10**9)
+def begin_generation(state: State, now_ns: int, why: str, *, known: int = 0) -> tuple[list[Entry], int]:
+    """Begin a new generation, named by the time: a ledger made anew after this one is lost has a higher one.
+
+    `known`: the highest that another ledger is known to have had, by what it left or by its nodes. No generation may
+    come twice, and the clock may have been set back since: it is above those, whatever the time.
+    """
+    generation = max(state.generation + 1, known + 1, now_ns // 10**9)
     return [GenerationBegun(generation, why)], generation
 
 

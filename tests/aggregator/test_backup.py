@@ -40,17 +40,18 @@ async def _look(folder: Path) -> tuple[int, int, set[Reach]]:
 def test_restored_ledger_begins_a_generation_with_every_device_unverified(folder: Path, tmp_path: Path) -> None:
     before = asyncio.run(_look(folder))
     made = make_backup(folder, tmp_path / "b.tar")
-    restore_backup(tmp_path / "b.tar", tmp_path / "new")
+    restore_backup(tmp_path / "b.tar", tmp_path / "new", wall_ns=lambda: 7_000_000_000)
     assert ["control.db", "ledger.db"] == sorted(path.name for path in (tmp_path / "new").iterdir())
-    assert (before[0] + 1, 2, {Reach.UNVERIFIED}) == asyncio.run(_look(tmp_path / "new"))
+    assert (before[0] + 1, 7, {Reach.UNVERIFIED}) == asyncio.run(_look(tmp_path / "new"))
     assert before[0] == made.sequence
     assert 0o600 == (tmp_path / "b.tar").stat().st_mode & 0o777
 
 
 def test_same_backup_restored_again_begins_yet_another_generation(folder: Path, tmp_path: Path) -> None:
+    """Above the one before, whatever the clock says; named by the clock, where nothing is left of the one before."""
     make_backup(folder, tmp_path / "b.tar")
-    for generation in (2, 3, 4):
-        restore_backup(tmp_path / "b.tar", folder, force=True)
+    for seconds, generation in ((0, 2), (0, 3), (9, 9), (8, 10), (9, 11)):
+        restore_backup(tmp_path / "b.tar", folder, force=True, wall_ns=lambda now=seconds: now * 10**9)  # type: ignore[misc]
         assert generation == asyncio.run(_look(folder))[1]
     assert list(folder.glob("before-restore-*/ledger.db"))
 

@@ -23,6 +23,7 @@ from aggregator.migrate import LEDGER
 from aggregator.restoring import PENDING_SECONDS
 from schemas.claims import Checkpoint, CheckpointClaim
 from schemas.device import DeviceKind
+from schemas.digest import blake2b
 from tests.aggregator.claims.rig import gpus, world
 from tests.aggregator.ledger.worlds import Book, begin, document
 
@@ -143,6 +144,39 @@ async def test_ledger_that_was_set_back_learns_of_it_and_gives_the_device_to_nob
 def _copy(source: Path, target: Path) -> None:
     with closing(sqlite3.connect(source)) as one, closing(sqlite3.connect(target)) as other:
         one.backup(other)
+
+
+@given(before=st.integers(1, 99), known=st.integers(0, 99), seconds=st.integers(0, 99))
+def test_no_generation_comes_twice_whatever_the_clock_says(before: int, known: int, seconds: int) -> None:
+    """It is above the ledger's own and whatever another is known to have had; the clock names it where it can."""
+    book = Book()
+    book.decide(restoring.begin_generation(book.state, 0, "made by a test", known=before - 1))
+    first = book.state.generation
+    book.decide(restoring.begin_generation(book.state, seconds * 10**9, "set back", known=known))
+    assert max(first + 1, known + 1, seconds) == book.state.generation
+
+
+async def test_a_ledger_made_anew_while_the_clock_was_behind_begins_above_what_its_nodes_have_seen(
+    tmp_path: Path,
+) -> None:
+    """Else its epochs would be refused there, and when the clock has come so far, those of lost grants come again."""
+    async with world(tmp_path / "one") as it:
+        (gpu,) = await it.add("n1", *gpus(1))
+        claim = await it.active(gpu)
+    kept = msgspec.json.decode((tmp_path / "one" / "n1.json").read_bytes().splitlines()[0])
+    kept["generation"] += 3000
+    body = msgspec.json.encode(kept)
+    (tmp_path / "two").mkdir()
+    (tmp_path / "two" / "n1.json").write_bytes(b"%b\n%b\n" % (body, blake2b(body, digest_size=16).hexdigest().encode()))
+    async with world(tmp_path / "two") as it:
+        assert it.ledger.peek().generation < kept["generation"]
+        await it.add_known("n1", *gpus(1))
+        await it.until(lambda: claim.id in it.ledger.peek().claims)
+        assert kept["generation"] + 1 == it.ledger.peek().generation
+        await it.until(lambda: it.ledger.peek().reach(it.device(gpu)) is Reach.LIVE)
+        await it.claiming.release(claim.id, "t")
+        await it.until(lambda: it.lifecycles(gpu) == [FREE])
+        assert (await it.active(gpu)).epoch.generation == kept["generation"] + 1
 
 
 @pytest.mark.parametrize("commit_seconds", [0.0, 0.05])

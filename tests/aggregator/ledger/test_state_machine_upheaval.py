@@ -109,8 +109,8 @@ class UpheavalMachine(LedgerMachine):
     def generation(self) -> None:
         self.book.decide(restoring.begin_generation(self.state, self.state.time_ns, "restored"))
 
-    @rule(left=st.integers(30, 99))
-    def set_back(self, left: int) -> None:
+    @rule(left=st.integers(30, 99), clock=st.sampled_from([-5000, -1, 0, 1, 5000]))
+    def set_back(self, left: int, clock: int) -> None:
         """The last part of the ledger is lost, and its nodes show what they keep: they were told of more than it knows.
 
         What was used meanwhile is not known any more, so nothing there is free.
@@ -124,8 +124,9 @@ class UpheavalMachine(LedgerMachine):
         self.used, self.away = {}, {}
         self.called = [(begun, names) for begun, names in self.called if begun <= cut]
         self.nodes = (self.called[-1][1] if self.called else ["n1", "n2"]).copy()
-        now_ns = (lost[0] + 1) * 10**9  # the wall clock went on meanwhile
-        self.book.decide(restoring.begin_generation(self.state, max(now_ns, self.state.time_ns), "set back"))
+        now_ns = (lost[0] + clock) * 10**9  # maybe it was set back too
+        self.book.decide(restoring.begin_generation(self.state, now_ns, "set back", known=lost[0]))
+        assert lost[0] < self.state.generation
         for node, kept in self.kept:
             if node in self.nodes:
                 self.book.decide(restoring.restore(self.state, node, kept))

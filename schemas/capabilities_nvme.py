@@ -31,8 +31,29 @@ NVME_WORDS: Final = (
     Word("controller_id", int, "Its number among the controllers of its subsystem.", own=True),
     Word("subsystem_nqn", str, "Qualified name of its subsystem, one for all controllers of a drive.", own=True),
     Word("not_permitted", list[str], "What could not be read for lack of rights.", own=True),
+    Word(
+        "secondary_controllers",
+        int,
+        "Controllers of virtual functions that it can have; absent: it has no such.",
+        own=True,
+    ),
+    Word("secondary_controllers_online", int, "Those of them that take commands.", own=True),
+    Word("flexible_queues", int, "Pairs of queues that can be given to whichever of its controllers."),
+    Word("flexible_queues_unassigned", int, "Those of them that no controller has.", own=True),
+    Word("most_queues_per_vf", int, "The most of them that one virtual function can have."),
+    Word("flexible_interrupts", int, "Interrupts that can be given to whichever of its controllers."),
+    Word("flexible_interrupts_unassigned", int, "Those of them that no controller has.", own=True),
+    Word("most_interrupts_per_vf", int, "The most of them that one virtual function can have."),
 )
 """What a drive says of itself, beside what its PCI function tells. Source: NVM Express Base Specification 2.0, 5.17."""
+
+NVME_VF_WORDS: Final = (
+    Word("vf_online", bool, "Whether the controller of the virtual function takes commands.", own=True),
+    Word("vf_queues", int, "Pairs of queues that its drive has given it; without any it cannot go online.", own=True),
+    Word("vf_interrupts", int, "Interrupts that its drive has given it.", own=True),
+)
+"""What a drive says of its virtual functions, beside what these say themselves as drives do. Their capacity is that of
+the name spaces that they have."""
 
 NVME_NAMESPACE_WORDS: Final = (
     Word("capacity_bytes", int, "Its size: sectors by bytes of a sector."),
@@ -58,5 +79,7 @@ NVME_NAMESPACE_WORDS: Final = (
 )
 """What a name space is, and what is on it."""
 
-OWN_NVME_WORDS: Final = frozenset(word.name for word in (*NVME_WORDS, *NVME_NAMESPACE_WORDS) if word.own)
+OWN_NVME_WORDS: Final = frozenset(
+    word.name for word in (*NVME_WORDS, *NVME_VF_WORDS, *NVME_NAMESPACE_WORDS) if word.own
+)
 """Names of the words that tell of one device and not of its making."""

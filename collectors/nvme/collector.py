@@ -29,6 +29,7 @@ from collectors.nvme.events import EVENTS, event
 from collectors.nvme.keeping import Keep
 from collectors.nvme.sysfs import CLASS, read_drives, temperatures
 from collectors.nvme.units import Open, Unit, make_units, namespaces_of
+from collectors.nvme.virtualization import read_division
 from collectors.nvme.watch import Notice, notice_of, parse_async
 from collectors.pci import Ear
 from collectors.pci_names import PciNames
@@ -214,6 +215,8 @@ class NvmeCollector:
             if admin is not None:
                 told = namespaces_of(admin)
                 self._firmware(unit, admin)
+                if unit.controller is not None and unit.controller.can_virtualize and not unit.drive.physical:
+                    unit.division = read_division(admin)
         found = spaces_of(unit, told)
         if told is not None:
             now = {str(one.nsid): (one.sectors or 0, one.format) for one in found if one.told is not None}

@@ -12,7 +12,8 @@ from collectors.nvme import logs, ocp
 from collectors.nvme.content import Content, Mounts, read_content
 from collectors.nvme.identify import Namespace
 from collectors.nvme.sysfs import Block, limits
-from collectors.nvme.units import Unit
+from collectors.nvme.units import Unit, vf_device
+from collectors.nvme.virtualization import primary_words, secondary_words
 from collectors.pci_names import PciNames
 from collectors.pci_sysfs import UnreadableError, place, read_function
 from schemas.device import DeviceKind, Document, Part, Slot, Value
@@ -86,37 +87,85 @@ class Describer:
         """Look up what belongs to several of them."""
         self._root = root
         self._names = names
-        self._units = units
         self._mounts = Mounts(root)
         said = Counter(one for space in spaces for one in space.identities)
         self._spaces: dict[str, list[Space]] = {}
+        self._attached: dict[str, list[Space]] = {}
+        """By device, all that it can reach; in `_spaces` each is there once."""
+        self._by_address = {unit.drive.address: unit for unit in units}
         seen: set[str] = set()
-        for space in spaces:
-            alone = [one for one in space.identities if said[one] == 1 or (space.told and space.told.shared)]
+        for space in sorted(spaces, key=lambda one: one.unit.drive.index is not None):
+            self._attached.setdefault(space.unit.device, []).append(space)
+            shared = space.told is not None and space.told.shared
+            alone = [one for one in space.identities if said[one] == 1 or shared]
+            if shared and space.unit.drive.subsystem:  # there, one number is one name space
+                alone.append(f"{space.unit.drive.subsystem}/{space.nsid}")
             if not seen & set(alone):  # the second way to a name space that several controllers have
                 self._spaces.setdefault(space.unit.device, []).append(space)
             seen |= set(alone)
         self._said = said
 
     def drive(self, unit: Unit) -> Iterator[Document]:
-        """Describe a drive, then its name spaces."""
+        """Describe a drive, or a virtual function of one, then its name spaces; then its functions without driver."""
         vendor = self._vendor(unit)
         spaces = self._spaces.get(unit.device, [])
-        yield self._controller(unit, vendor, spaces)
+        yield self._function(unit, vendor) if unit.drive.physical else self._controller(unit, vendor, spaces)
         for space in spaces:
             yield self._namespace(space, vendor)
+        for address, index in sorted(unit.drive.virtual.items()):
+            if address not in self._by_address:
+                yield self._idle(unit, address, index, vendor)
+
+    def _function(self, unit: Unit, vendor: str) -> Document:
+        """Describe a virtual function that the host's driver has. What is its drive's is told of that alone."""
+        drive = unit.drive
+        whole = self._by_address.get(drive.physical)
+        division = whole.division if whole is not None else None
+        known = [space.capacity_bytes for space in self._attached.get(unit.device, ())]
+        facts: dict[str, Value | None] = {
+            "controller": drive.name,
+            "controller_id": drive.controller_id,
+            "subsystem_nqn": drive.subsystem or None,
+            "namespaces": len(known),
+            "capacity_bytes": sum(size for size in known if size is not None) if known and None not in known else None,
+            "not_permitted": ["identify", "logs"] if unit.denied else None,
+        }
+        if drive.index is not None:
+            facts = secondary_words(drive.index, division.of(drive.index) if division else None) | facts
+        return Document(
+            unit.device,
+            DeviceKind.VF,
+            merge_keys=[f"pci:{drive.address}"],
+            parent=whole.device if whole is not None else "",
+            slot=Slot(address=drive.address),
+            part=Part(vendor=vendor, model=drive.model, firmware=drive.firmware),
+            capabilities=_said(facts),
+            unsupported=self._unsupported(unit),
+        )
+
+    @staticmethod
+    def _idle(unit: Unit, address: str, index: int, vendor: str) -> Document:
+        """Describe a virtual function that the host's driver does not have: given away, or not online."""
+        secondary = unit.division.of(index) if unit.division is not None else None
+        return Document(
+            vf_device(unit.device, index),
+            DeviceKind.VF,
+            merge_keys=[f"pci:{address}"],
+            parent=unit.device,
+            slot=Slot(address=address),
+            part=Part(vendor=vendor, model=unit.drive.model),
+            capabilities=_said(secondary_words(index, secondary)),
+        )
 
     def _controller(self, unit: Unit, vendor: str, spaces: list[Space]) -> Document:
         drive = unit.drive
         keys = [unit.device, f"serial:{unit.serial}" if unit.serial else "", f"pci:{drive.address}"]
-        parents = {one.drive.address: one.device for one in self._units}
         path, _ = place(link(drive.function))
         return Document(
             unit.device,
-            DeviceKind.VF if drive.physical else DeviceKind.NVME,
+            DeviceKind.NVME,
             merge_keys=list(dict.fromkeys(key for key in keys if key and key != f"nvme:{drive.address}")),
-            parent=parents.get(drive.physical, "") if drive.physical else "",
-            slot=Slot(path="" if drive.physical else path, address=drive.address),
+            slot=Slot(path=path, address=drive.address),
             part=Part(vendor=vendor, model=drive.model, serial=unit.serial, firmware=drive.firmware),
             capabilities=_said(self._facts(unit, spaces)),
             unsupported=self._unsupported(unit),
@@ -153,7 +202,7 @@ class Describer:
             facts["firmware_revisions"] = [f"{slot}={words}" for slot, words in firmware.revisions.items()]
             facts["firmware_slot"] = firmware.active or None
             facts["firmware_next_slot"] = firmware.next
-        return facts
+        return facts | primary_words(unit.division)
 
     def _namespace(self, space: Space, vendor: str) -> Document:
         block, told = space.block, space.told

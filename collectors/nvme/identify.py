@@ -44,6 +44,8 @@ class Controller(msgspec.Struct, frozen=True, kw_only=True):
     can_format: bool
     can_self_test: bool
     can_manage_namespaces: bool
+    can_virtualize: bool
+    """It has virtual functions with controllers of their own (virtualization management)."""
     format_crypto_erase: bool
     erase_hits_all: bool
     """Formatting one name space with erase erases all."""
@@ -124,6 +126,7 @@ def parse_controller(data: bytes) -> Controller | None:
         can_format=bool(oacs & 2),
         can_manage_namespaces=bool(oacs & 8),
         can_self_test=bool(oacs & 16),
+        can_virtualize=bool(oacs & 128),
         format_crypto_erase=bool(data[524] & 4),
         erase_hits_all=bool(data[524] & 2),
         sanitize=tuple(sorted(name for name, bit in methods if sanicap & bit)),

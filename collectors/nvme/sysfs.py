@@ -11,7 +11,7 @@ import msgspec
 
 from collectors._procfs import integer, link, names, read_integer, read_text
 from collectors.nvme.identify import celsius, text
-from collectors.pci_sysfs import addresses_in
+from collectors.pci_sysfs import addresses_in, virtual_functions
 
 CLASS: Final = "sys/class/nvme"
 _SUBSYSTEMS: Final = "sys/class/nvme-subsystem"
@@ -67,6 +67,10 @@ class Drive(msgspec.Struct, frozen=True, kw_only=True):
     """Folder of its PCI function."""
     physical: str
     """Address of the physical function, for a virtual one; "" for all others."""
+    index: int | None
+    """Which virtual function it is, from 0; None for a physical one."""
+    virtual: dict[str, int]
+    """Virtual functions of a physical one, by address."""
     state: str
     model: str
     serial: str
@@ -141,14 +145,18 @@ def _drive(root: Path, name: str, subsystems: dict[str, str]) -> Drive | None:
         inode = Path(folder).stat().st_ino
     except OSError:  # it went while we looked
         return None
-    function = f"{root}/sys/bus/pci/devices/{addresses[-1]}"
+    address = addresses[-1]
+    function = f"{root}/sys/bus/pci/devices/{address}"
+    physical = "".join(addresses_in(link(f"{function}/physfn"))[-1:])
     return Drive(
         name=name,
         folder=folder,
         inode=inode,
-        address=addresses[-1],
+        address=address,
         function=function,
-        physical="".join(addresses_in(link(f"{function}/physfn"))[-1:]),
+        physical=physical,
+        index=virtual_functions(root, physical).get(address) if physical else None,
+        virtual={} if physical else virtual_functions(root, address),
         state=read_text(f"{folder}/state"),
         model=_plain(f"{folder}/model"),
         serial=_plain(f"{folder}/serial"),

@@ -24,6 +24,7 @@ from collectors.nvme.identify import (
     parse_uuid,
 )
 from collectors.nvme.sysfs import Drive
+from collectors.nvme.virtualization import Division
 from collectors.pci_sysfs import asleep
 
 Open = Callable[[Path], Admin]
@@ -42,6 +43,8 @@ class Unit(msgspec.Struct):
     controller: Controller | None = None
     """What it said of itself; None as long as it could not be asked."""
     firmware: logs.Firmware | None = None
+    division: Division | None = None
+    """Its secondary controllers; None when it has none, or could not be asked."""
     denied: str = ""
     """Why it may not be asked; "" when it may, or nobody tried."""
     problem: str = ""
@@ -110,6 +113,7 @@ def make_units(drives: list[Drive], known: list[Unit]) -> list[Unit]:
     serials = Counter(_serial(drive) for drive in drives)
     controllers = Counter((_serial(drive), drive.controller_id) for drive in drives)
     found = []
+    owner = {drive.address: _serial(drive) for drive in drives}
     for drive in drives:
         serial = _serial(drive)
         if serial and serials[serial] == 1:
@@ -118,10 +122,19 @@ def make_units(drives: list[Drive], known: list[Unit]) -> list[Unit]:
             device = f"nvme:{serial}.{drive.controller_id}"
         else:
             device = f"nvme:{drive.address}"
+        if drive.index is not None:
+            whole = owner.get(drive.physical, "")
+            whole = whole if serials[whole] == 1 else ""
+            device = vf_device(f"nvme:{whole or drive.physical}", drive.index)
         unit = before.get((drive.name, drive.inode)) or Unit(drive, device, "")
         unit.drive, unit.device, unit.serial = drive, device, serial if serials[serial] == 1 else ""
         found.append(unit)
     return found
+
+
+def vf_device(whole: str, index: int) -> str:
+    """Give the id of a virtual function by its drive's, and its index, which outlive its making."""
+    return f"vf:{whole.partition(':')[2]}/{index}"
 
 
 def namespaces_of(admin: Admin) -> dict[int, tuple[Namespace, str]]:

@@ -178,6 +178,8 @@ class FakeDrive:
     def __init__(self, serial: str = "S64HNE0") -> None:
         self.identity = controller(serial)
         self.spaces: dict[int, bytes] = {1: namespace()}
+        self.division: dict[int, bytes] = {}
+        """What it says of its secondary controllers, by CNS."""
         self.pages: dict[int, bytes] = {
             0x01: error_log((4, 0x002)),
             0x02: smart(),
@@ -209,6 +211,8 @@ class FakeDrive:
             return b"".join(struct.pack("<I", number) for number in sorted(self.spaces)).ljust(4096, b"\0")
         if cns == 0:
             return self.spaces.get(nsid, bytes(4096))
+        if cns in self.division:
+            return self.division[cns]
         raise UnsupportedError("descriptors")
 
     def log_page(self, page: int, size: int, nsid: int = 0xFFFFFFFF) -> bytes:

@@ -115,7 +115,7 @@ class CardEar:
                 continue
             if data is None:
                 return found
-            found = found or len(data) > _COMMAND_AT and data[_COMMAND_AT] == _HEALTH
+            found = found or (len(data) > _COMMAND_AT and data[_COMMAND_AT] == _HEALTH)
         return True
 
 

@@ -183,8 +183,8 @@ def test_every_event_that_is_told_is_declared_with_its_facts(fake_nvml: FakeNvml
     with machine(fake_nvml) as made, watching(made) as watch:
         made.items()
         _listening(fake_nvml, watch)
-        fake_nvml.lose(1)
         fake_nvml.xid(0, 79)
+        fake_nvml.lose(1)
 
         def both() -> bool:
             made.items()  # a look that comes before the news of a loss finds nothing: look again

@@ -125,17 +125,6 @@ void state_leave(int *entered)
         state_unlock();
 }
 
-void state_pause(void)
-{
-    state_unlock();
-    nap(0.002);
-}
-
-void state_resume(void)
-{
-    state_lock();
-}
-
 nvmlReturn_t session_open(const char *function)
 {
     nvmlReturn_t answer = begin(function);

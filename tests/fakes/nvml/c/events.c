@@ -6,6 +6,7 @@
 #include <time.h>
 
 #define MOST_GPUS 64
+#define MOST_WAIT 50 /* milliseconds */
 
 struct nvmlEventSet_st {
     unsigned long long next; /* the number of the next event to look at */
@@ -81,10 +82,12 @@ static long long milliseconds(void)
     return (long long)at.tv_sec * 1000 + at.tv_nsec / 1000000;
 }
 
-/* Wait with the lock given up; an event that was told before an error of the set still comes first. */
+/* Wait with the lock given up; an event that was told before an error of the set still comes first. What has changed
+ * before the lock was taken first may go unseen by the first look, so none waits for long. */
 static nvmlReturn_t wait_for(nvmlEventSet_t set, struct event *event, unsigned int timeout)
 {
     long long until = milliseconds() + timeout;
+    unsigned seen = state_moved();
     if (!set)
         return NVML_ERROR_INVALID_ARGUMENT;
     for (;;) {
@@ -93,10 +96,13 @@ static nvmlReturn_t wait_for(nvmlEventSet_t set, struct event *event, unsigned i
         nvmlReturn_t code = set_condition(set);
         if (code != NVML_SUCCESS)
             return code;
-        if (milliseconds() >= until)
+        long long left = until - milliseconds();
+        if (left <= 0)
             return NVML_ERROR_TIMEOUT;
-        state_pause();
-        state_resume();
+        state_unlock();
+        state_wait(seen, left < MOST_WAIT ? left : MOST_WAIT);
+        seen = state_moved();
+        state_lock();
     }
 }
 

@@ -3,6 +3,7 @@
 
 #include <fcntl.h>
 #include <libgen.h>
+#include <linux/futex.h>
 #include <pthread.h>
 #include <dlfcn.h>
 #include <stdarg.h>
@@ -13,6 +14,8 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
 #define RING 256
@@ -25,6 +28,7 @@ struct control {
     _Atomic uint64_t head;             /* events ever told; the last RING of them are in `ring` */
     struct event ring[RING];
     _Atomic uint64_t counts[COUNTERS]; /* calls, by hash of the function's name */
+    _Atomic uint32_t moved;            /* with each change of sequence or head, after it; a futex */
 };
 
 struct pair {
@@ -240,6 +244,20 @@ unsigned long long state_count(const char *function, unsigned more)
 }
 
 /* ------------------------------------------------------------------------------------------- events */
+
+unsigned state_moved(void)
+{
+    return control ? atomic_load(&control->moved) : 0;
+}
+
+void state_wait(unsigned seen, long long milliseconds)
+{
+    struct timespec span = {milliseconds / 1000, milliseconds % 1000 * 1000000};
+    if (control)
+        syscall(SYS_futex, &control->moved, FUTEX_WAIT, seen, &span, NULL, 0);
+    else
+        nanosleep(&span, NULL);
+}
 
 unsigned long long events_head(void)
 {

@@ -51,9 +51,9 @@ void state_leave(int *entered);
             return answer_;                                                                                            \
     } while (0)
 
-/* Give up and take back the lock in the midst of a call, to wait. The state may be another one afterwards. */
-void state_pause(void);
-void state_resume(void);
+/* How often the script has changed something. Wait, without the lock, until that is no longer `seen`, or so long. */
+unsigned state_moved(void);
+void state_wait(unsigned seen, long long milliseconds);
 
 /* Opening and closing a session: nvmlInit and nvmlShutdown. */
 nvmlReturn_t session_open(const char *function);

@@ -14,6 +14,8 @@ from tests.needs import REPOSITORY
 
 PACKAGES = ("schemas", "collectors", "aggregator", "dashboards")
 """What the wheel installs."""
+SHARED = {"compose/systemd": "share/muster/systemd"}
+"""Folders whose files the wheel puts into the environment, and where."""
 FOLDERS = (*PACKAGES, "tests", "compose", "docs", ".ci")
 """What the sdist holds besides files of the top level."""
 TOP_LEVEL = frozenset(
@@ -49,8 +51,16 @@ def faults_of_wheel(wheel: Path, files: set[str]) -> list[str]:
     with zipfile.ZipFile(wheel) as archive:
         held = {name for name in archive.namelist() if not name.endswith("/")}
     info = {name for name in held if PurePosixPath(name).parts[0].endswith(".dist-info")}
+    data = {name for name in held if PurePosixPath(name).parts[0].endswith(".data")}
     expected = {name for name in files if name.partition("/")[0] in PACKAGES and "/" in name}
-    faults = _difference("wheel", expected, held - info)
+    faults = _difference("wheel", expected, held - info - data)
+    shared = {
+        f"data/{place}/{name.removeprefix(folder + '/')}"
+        for folder, place in SHARED.items()
+        for name in files
+        if name.startswith(folder + "/")
+    }
+    faults += _difference("wheel's data", shared, {name.partition("/")[2] for name in data})
     kept = {PurePosixPath(name).relative_to(PurePosixPath(name).parts[0]).as_posix() for name in info}
     faults += _difference(
         "wheel's metadata", {"METADATA", "RECORD", "WHEEL", "entry_points.txt", "licenses/LICENSE"}, kept

@@ -1,0 +1,1 @@
+"""What is shipped in `compose/`: it is whole, sound, and works."""

@@ -20,7 +20,7 @@ from aggregator import claim_answers, claim_events, usage
 from aggregator.claim_work import unclean, work_of
 from aggregator.leases import Leases
 from aggregator.ledger import claims, cleaning
-from aggregator.ledger.entries import Entry, Forgotten
+from aggregator.ledger.entries import Entry, Forgotten, Provisioned
 from aggregator.ledger.journal import LedgerGoneError
 from aggregator.ledger.ledger import Ledger
 from aggregator.ledger.model import Device
@@ -182,6 +182,7 @@ class ClaimCarrier:
         for publisher in self._told:
             self._tell_anew(publisher, ())
         self._announced = self._ledger.durable
+        self._begin_terms(claim.id for claim in state.live_claims())
         await self._restoring.begin(state)
 
     async def _tick(self, state: State) -> None:
@@ -217,10 +218,6 @@ class ClaimCarrier:
         return ([], None) if self._leases.left(claim) is not None else claims.expire(state, claim)
 
     async def _look_at(self, state: State, name: str) -> None:
-        now = self._clock()
-        for claim in state.claims_on.get(name, ()):
-            if state.claims[claim].state is ClaimState.PROVISIONING:
-                self._provisions.begin(claim, now)
         node = state.nodes.get(name)
         if node is None or not node.publisher:
             return
@@ -249,7 +246,7 @@ class ClaimCarrier:
         if self._tell(node.publisher, [step for steps in told.values() for step in steps or ()]):
             self._told[node.publisher] = told
             for one in (one for step in work if step.step is Step.CLEAN for one in step.devices):
-                self._cleans.begin((one.device, one.clean), now)
+                self._cleans.begin((one.device, one.clean), self._clock())
         elif work:
             self._touched.add(name)  # again, when it is connected
         else:
@@ -264,6 +261,12 @@ class ClaimCarrier:
             self._tell(before, [step for steps in told.values() for step in steps or ()])
 
     # --- what must not last -------------------------------------------------------------------------------------------
+
+    def _begin_terms(self, names: Iterable[str]) -> None:
+        """Let the terms begin of those claims that are being provisioned."""
+        for name in names:
+            if self._is_provisioned(name):
+                self._provisions.begin(name, self._clock())
 
     def _is_provisioned(self, name: str) -> bool:
         claim = self._ledger.peek().claims.get(name)
@@ -285,13 +288,18 @@ class ClaimCarrier:
                 await self._ledger.decide(partial(cleaning.abandon_clean, device=device, clean=clean))
 
     async def _tell_events(self, state: State) -> None:
-        """Tell what happened, once it is on disk. What a crash leaves untold, the ledger's own feed still has."""
+        """Tell what happened, once it is on disk, and let the terms of provisions begin.
+
+        What a crash leaves untold, the ledger's own feed still has.
+        """
         while self._announced < self._ledger.durable:
             try:
                 written = await self._ledger.entries(self._announced)
             except LedgerGoneError:
                 self._announced = self._ledger.durable
+                self._begin_terms(claim.id for claim in state.live_claims())
                 return
+            self._begin_terms(one.entry.claim for one in written if isinstance(one.entry, Provisioned))
             events = claim_events.events_of(state, written)
             self._announced = written[-1].sequence
             if events:

@@ -5,6 +5,7 @@ by UUID) is here, with `nvme` and `ip` that write down what they are told.
 """
 
 import os
+import re
 import subprocess
 from pathlib import Path
 from typing import Final
@@ -25,7 +26,7 @@ esac
 """
 IP: Final = """#!/bin/sh
 echo "ip $*" >> "$TOLD"
-case "$*" in *trust*) exit 2 ;; esac
+case "$*" in *trust* | *"${REFUSED:-trust}") exit 2 ;; esac
 """
 
 
@@ -182,6 +183,16 @@ def test_function_without_an_address_of_its_own_keeps_no_tenants(node: Node) -> 
     node.driver(FUNCTION, "vfio-pci")
     told = node.run("clean", "vf", MUSTER_VLAN="0")[1]
     assert ["vlan 0", "mac 00:00:00:00:00:00"] == [one.removeprefix("ip link set dev ens1 vf 1 ") for one in told[:2]]
+
+
+def test_function_whose_driver_knows_no_address_of_zeros_gets_another_than_its_tenants(node: Node) -> None:
+    node.port()
+    node.driver(FUNCTION, "vfio-pci")
+    for _ in range(2):
+        assert 0 == node.run("clean", "vf", MUSTER_VLAN="0", REFUSED="00:00:00:00:00:00")[0]
+    told = node.run("clean", "vf", MUSTER_VLAN="0", REFUSED="00:00:00:00:00:00")[1]
+    given = [found[1] for one in told if (found := re.search(r" mac (02:(?:[0-9a-f]{2}:){4}[0-9a-f]{2})$", one))]
+    assert 3 == len(set(given))
 
 
 def test_passthrough_asks_for_vfio_for_the_whole_group_and_says_when_it_does_not_come(node: Node) -> None:

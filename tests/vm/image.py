@@ -19,6 +19,7 @@ import sys
 import tempfile
 import tomllib
 from collections.abc import Iterable, Mapping
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from py_compile import PycInvalidationMode
@@ -180,14 +181,26 @@ def _installed(base: Path) -> None:
 
 def code(path: Path, command: str, files: Mapping[str, Path]) -> None:
     """Write the second archive: our packages, their libraries, the guest's command, `files` by their names there."""
+    with Archive(path) as archive:
+        archive.file("muster/command", f"{command}\n".encode())
+        for name, source in files.items():
+            archive.file(f"muster/{name}", source.read_bytes(), source.stat().st_mode & 0o777)
+    own = path.read_bytes()
+    path.write_bytes(_packages() + own)
+
+
+@cache
+def _packages() -> bytes:
+    """Give an archive of our packages and their libraries, compiled: the same for every guest of this process."""
     trees = {name: ROOT / name for name in (*OUR_PACKAGES, "tests/vm/guest", "docs/hooks")}
     for name in LIBRARIES:
         found = find_spec(name)
         assert found is not None
         assert found.origin is not None
         trees[f"lib/{name}"] = Path(found.origin).parent
-    with tempfile.TemporaryDirectory(dir=path.parent) as place:
-        base = Path(place)
+    with tempfile.TemporaryDirectory() as place:
+        base = Path(place) / "muster"
+        base.mkdir()
         for name, source in trees.items():
             shutil.copytree(source, base / name, ignore=shutil.ignore_patterns("__pycache__", "tests"))
         for name in ("tests", "tests/contract", "tests/vm"):
@@ -195,9 +208,8 @@ def code(path: Path, command: str, files: Mapping[str, Path]) -> None:
             (base / name / "__init__.py").touch()
         shutil.copy(ROOT / "tests/contract/log_appender.py", base / "tests/contract")
         _installed(base)
-        (base / "command").write_text(f"{command}\n")
-        for name, source in files.items():
-            shutil.copy(source, base / name)
         _compile(base)
+        path = Path(place) / "packages.cpio"
         with Archive(path) as archive:
             archive.tree(base, "muster")
+        return path.read_bytes()

@@ -1,7 +1,9 @@
 """The units as they are shipped, started by a real systemd: with every restriction in force rows come."""
 
 import json
+import os
 import re
+import socket
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,6 +17,8 @@ from tests.ports import free_port
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(missing() != "", reason=missing())]
 
 AGENT, AGGREGATOR = "muster-agent.service", "muster-aggregator.service"
+ADDRESS = f"127.{os.getpid() >> 16 & 0x7F}.{os.getpid() >> 8 & 0xFF}.{os.getpid() & 0xFF or 1}"
+"""One that no other run of this test has: a port below 1024 cannot be chosen."""
 AGENT_TOML = """
 [agent]
 node_id = "node-17"
@@ -25,7 +29,7 @@ enrolment_token = "file:/etc/muster/enrolment-token"
 interval_seconds = 1
 [collectors.syslog]
 interval_seconds = 1
-udp = "127.0.0.1:514"
+udp = "{address}:514"
 [collectors.push]
 path = "/run/muster/push.sock"
 group = "muster-push"
@@ -57,7 +61,7 @@ def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Booted]:
         token = booted.run(*MUSTER, "token", "enrol", "--subject", "node-17", "-o", "json")
         assert 0 == token.returncode, token.stderr
         booted.write("/etc/muster/enrolment-token", json.loads(token.stdout)["secret"], "600")
-        booted.write("/etc/muster/agent.toml", AGENT_TOML.format(port=port), "600")
+        booted.write("/etc/muster/agent.toml", AGENT_TOML.format(port=port, address=ADDRESS), "600")
         started = booted.systemctl("start", AGENT)
         assert 0 == started.returncode, booted.console
         yield booted
@@ -98,9 +102,10 @@ def test_syslog_comes_in_by_its_own_port_and_the_kernel_log_is_read(machine: Boo
         return {row["listener"]: row["listening"] for row in rows(machine, "syslog", "listening", "--last")}
 
     found = until("the listeners", listening)
-    assert found["udp:127.0.0.1:514"]
+    assert found[f"udp:{ADDRESS}:514"]
     assert found.get("kmsg", True), "where there is one"
-    machine.run("sh", "-c", "exec logger --server 127.0.0.1 --port 514 --udp 'said to port 514'")
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+        sender.sendto(b"<13>app: said to port 514", (ADDRESS, 514))
     until("the line", lambda: rows(machine, "log", "message", "--contains", "said to port 514"))
 
 

@@ -20,10 +20,12 @@ from collectors.log_rules.teller import Teller
 from collectors.log_storm import Storms
 from collectors.nvme import identify, logs
 from collectors.nvme.ocp import parse_ocp
+from collectors.nvme.virtualization import parse_primary, parse_secondary
 from collectors.pci_config import parse_config, parse_vpd
 from collectors.redfish.resource import UnreadableError
 from collectors.sriov import ethtool
 from collectors.sriov.ears import interface_indexes
+from collectors.sriov.genetlink import parse_messages
 from collectors.sriov.netlink import NetlinkError, parse_links
 from collectors.syslog_framing import Framer
 from collectors.syslog_journal_entry import oversized_record, read_record
@@ -46,6 +48,7 @@ from tests.collectors.pci.made import config_space, slot_structure, vital_data
 from tests.collectors.push.made import pushed_lines
 from tests.collectors.redfish import fuzzed as redfish
 from tests.collectors.redfish import fuzzed_readings as readings
+from tests.collectors.sriov import cards as devlink
 from tests.collectors.sriov import made as sriov
 
 
@@ -197,6 +200,16 @@ TARGETS: dict[str, Target] = {
             sriov.answer(5),
         ),
         (NetlinkError, OSError),
+    ),
+    "devlink": Target(
+        lambda data: list(parse_messages(data)),
+        devlink.recorded_bytes(),
+        (NetlinkError,),
+    ),
+    "nvme_division": Target(
+        lambda data: [parse_primary(data), parse_secondary(data)],
+        (nvme.primary(), nvme.secondary((8, 1, 2, 3, 2), (7, 0, 1, 0, 0))),
+        (),
     ),
     "ethtool": Target(
         lambda data: [

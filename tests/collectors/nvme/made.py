@@ -113,6 +113,20 @@ def smart(**changes: int) -> bytes:
     return put(512, {(at, size): changes.get(name, value) for name, (at, size, value) in places.items()})
 
 
+def primary(*, kinds: int = 3) -> bytes:
+    """Give the capabilities of a primary controller."""
+    fields: dict[tuple[int, int], int | bytes] = {(4, 1): kinds}
+    for at, (total, given_away, own, private, most) in ((32, (16, 5, 3, 9, 4)), (64, (8, 2, 0, 9, 2))):
+        fields |= {(at, 4): total, (at + 4, 4): given_away, (at + 8, 2): own, (at + 10, 2): private, (at + 12, 2): most}
+    return put(4096, fields)
+
+
+def secondary(*entries: tuple[int, int, int, int, int]) -> bytes:
+    """Give a list; each is controller, state, number of the function, queues and interrupts."""
+    told = b"".join(struct.pack("<HHB3xHHH18x", one[0], 6, *one[1:]) for one in entries)
+    return (bytes([len(entries)]).ljust(32, b"\0") + told).ljust(4096, b"\0")
+
+
 def error_log(*entries: tuple[int, int], size: int = 64) -> bytes:
     """Give an error log of `size` entries; each is (number, status)."""
     made = [

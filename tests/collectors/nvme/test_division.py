@@ -1,7 +1,6 @@
 """A drive that is divided is one drive: its functions are its parts, by number, whoever has them, whatever they say."""
 
 import shutil
-import struct
 from pathlib import Path
 
 import pytest
@@ -29,20 +28,6 @@ PARENT, FIRST, OTHER = "0000:01:00.0", "0000:01:02.1", "0000:01:00.4"
 _PORT = "pci0000:00/0000:00:01.0"
 
 
-def primary(*, kinds: int = 3) -> bytes:
-    """Give the capabilities of a primary controller."""
-    fields: dict[tuple[int, int], int | bytes] = {(4, 1): kinds}
-    for at, (total, given_away, own, private, most) in ((32, (16, 5, 3, 9, 4)), (64, (8, 2, 0, 9, 2))):
-        fields |= {(at, 4): total, (at + 4, 4): given_away, (at + 8, 2): own, (at + 10, 2): private, (at + 12, 2): most}
-    return made.put(4096, fields)
-
-
-def secondary(*entries: tuple[int, int, int, int, int]) -> bytes:
-    """Give a list; each is controller, state, number of the function, queues and interrupts."""
-    told = b"".join(struct.pack("<HHB3xHHH18x", one[0], 6, *one[1:]) for one in entries)
-    return (bytes([len(entries)]).ljust(32, b"\0") + told).ljust(4096, b"\0")
-
-
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
     """A machine with one drive and two functions of it: the second has the lower address, and vfio has the first."""
@@ -61,16 +46,19 @@ def drives() -> tuple[FakeDrive, FakeDrive]:
     """Give the drive, and its function as it answers: with the drive's own serial number and capacity."""
     one, other = FakeDrive(), FakeDrive()
     one.identity = made.controller(oacs=0x9F)
-    one.division = {PRIMARY: primary(), SECONDARY: secondary((7, 0, 1, 0, 0), (8, 1, 2, 3, 2), (9, 0, 0, 0, 0))}
+    one.division = {
+        PRIMARY: made.primary(),
+        SECONDARY: made.secondary((7, 0, 1, 0, 0), (8, 1, 2, 3, 2), (9, 0, 0, 0, 0)),
+    }
     one.spaces[1] = other.spaces[1] = made.namespace(nmic=1)
     return one, other
 
 
 def test_structures_are_read_byte_for_byte() -> None:
-    assert (Resources(16, 5, 3, 9, 4), Resources(8, 2, 0, 9, 2)) == parse_primary(primary())
-    assert (Resources(0, 0, 0, 0, 0), Resources(8, 2, 0, 9, 2)) == parse_primary(primary(kinds=2))
+    assert (Resources(16, 5, 3, 9, 4), Resources(8, 2, 0, 9, 2)) == parse_primary(made.primary())
+    assert (Resources(0, 0, 0, 0, 0), Resources(8, 2, 0, 9, 2)) == parse_primary(made.primary(kinds=2))
     assert [Secondary(8, 6, True, 2, 3, 2), Secondary(7, 6, False, 1, 0, 0)] == parse_secondary(
-        secondary((8, 1, 2, 3, 2), (7, 0, 1, 0, 0))
+        made.secondary((8, 1, 2, 3, 2), (7, 0, 1, 0, 0))
     )
 
 

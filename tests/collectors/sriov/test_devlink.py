@@ -28,22 +28,12 @@ from collectors.sriov.genetlink import parse_messages
 from collectors.sriov.health import health_changes
 from collectors.sriov.netlink import NetlinkError
 from schemas.rows import Severity
+from tests.collectors.sriov.cards import CARD, CASE, COMMANDS, recorded
 from tests.collectors.sriov.help import collector_of, described, rows
 from tests.collectors.sriov.made import OTHER, PORT, Answers, answer, attribute, interface, port, vf, vf_entry
 from tests.collectors.sriov.test_watch import watching
 
-CASE = Path(__file__).parents[2] / "cases/sriov/netdevsim"
-COMMANDS = {"devices": DEVICES, "ports": PORTS, "switch": SWITCH, "params": PARAMS, "info": INFO, "health": HEALTH}
-CARD = ("netdevsim", "netdevsim1")
 MACS = ("b8:3f:d2:9e:41:6c", "b8:3f:d2:9e:41:6d")
-
-
-def recorded() -> Answers:
-    """Give the kernel of the recorded case."""
-    made = Answers()
-    for name, text in json.loads((CASE / "devlink.json").read_text()).items():
-        made.cards[COMMANDS[name], CARD if name in ("info", "switch") else None] = bytes.fromhex(text)
-    return made
 
 
 def text(kind: int, words: str) -> bytes:

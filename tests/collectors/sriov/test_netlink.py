@@ -83,3 +83,38 @@ def test_whatever_comes_is_read_or_refused(noise: bytes, at: int) -> None:
             parse_links(data)
         except (NetlinkError, OSError):
             continue
+
+
+ENTRIES = st.builds(
+    lambda index, mac, vlan, counts, changed, after: _changed(
+        vf_entry(index, mac=mac, vlan=vlan, counts=counts), changed, after
+    ),
+    st.integers(0, 2),
+    st.sampled_from(("00:00:00:00:00:00", "02:00:00:00:0a:03")),
+    st.integers(0, 1),
+    st.sampled_from((None, (0,) * 8, COUNTS, (1 << 63,) * 8)),
+    st.one_of(st.none(), st.tuples(st.integers(4, 320), st.sampled_from((0, 1, 4, 8, 12, 255)))),
+    st.sampled_from((b"", b"", attribute(10, bytes(8) + b"\1" * 8), attribute(4, b"\0" * 8), attribute(8, b""))),
+)
+
+
+def _changed(entry: bytes, changed: tuple[int, int] | None, after: bytes) -> bytes:
+    """Give a function's entry with more behind its counters, and one byte that is another."""
+    content = bytearray(entry[4:] + after)
+    if changed is not None and changed[0] < len(content):
+        content[changed[0]] = changed[1]
+    return attribute(1, bytes(content))
+
+
+def _read(entries: list[bytes]) -> object:
+    try:
+        return [vf for link in parse_links(answer(4, vfs=entries)) for vf in link.vfs]
+    except NetlinkError:
+        return None
+
+
+@given(st.lists(ENTRIES, min_size=1, max_size=6))
+def test_function_is_read_alike_whichever_were_read_before_it(entries: list[bytes]) -> None:
+    alone = [_read([entry]) for entry in entries]
+    expected = None if None in alone else [vf for found in alone for vf in found]  # type: ignore[attr-defined]
+    assert expected == _read(entries) == _read(entries)

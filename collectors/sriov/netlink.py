@@ -8,6 +8,7 @@ Source: linux/rtnetlink.h, if_link.h, netlink.h; net/core/rtnetlink.c, `rtnl_fil
 import socket
 import struct
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Final
 
 import msgspec
@@ -34,6 +35,9 @@ _VF_COUNT, _VF_LIST, _COUNTERS, _CARRIER = 21, 22, 23, 33
 _SWITCH_ID, _PORT_NAME, _CARRIER_UPS, _CARRIER_DOWNS, _PERMANENT = 36, 38, 47, 48, 54
 _INTEGER: Final = struct.Struct("=I")
 _LONG: Final = struct.Struct("=Q")
+_VF_STATS: Final = 8
+_MOST_KEPT: Final = 1024
+"""Functions of which is kept what they were at the last look."""
 _VLAN: Final = struct.Struct("=IIIH")
 
 
@@ -244,17 +248,68 @@ _UNTOLD: Final = 0xFFFFFFFF
 
 
 def _functions(entries: list[memoryview]) -> Iterator[VirtualFunction]:
+    """Read functions. All but the counters of each is mostly as at the look before, and then it is not read again."""
+    at = -1
     for entry in entries:
-        facts: dict[str, object] = {}
-        for kind, value in attributes(entry):
-            if kind == 8:
-                facts["counters"] = _function_counters(value)
-            elif kind == 12:
-                _vlan(facts, value)
-            elif len(value) >= 8:
-                _fact(facts, kind, value)
-        if "index" in facts:
-            yield VirtualFunction(**facts)  # type: ignore[arg-type]  # each set beside its own type
+        function = _as_before(entry, at)
+        if function is None:
+            function, at = _function(entry), _counters_at(entry)
+        if function is not None:
+            yield function
+
+
+def _as_before(entry: memoryview, at: int) -> VirtualFunction | None:
+    """Give a function whose counters are at `at`, as in the entry before it; None when they are not, or not alone."""
+    if not 0 <= at <= len(entry) - 4:
+        return None
+    length, kind = _ATTRIBUTE.unpack_from(entry, at)
+    if kind & _TYPE != _VF_STATS or length < 4 or at + length > len(entry):
+        return None
+    lasting = _lasting(bytes(entry[:at]), bytes(entry[at + (length + 3 & ~3) :]))
+    if lasting is None:
+        return None
+    return msgspec.structs.replace(lasting, counters=_function_counters(entry[at + 4 : at + length]))
+
+
+@lru_cache(_MOST_KEPT)
+def _lasting(before: bytes, after: bytes) -> VirtualFunction | None:
+    """Give a function by what is before and after its counters; None when that is not so, or tells of no function."""
+    facts: dict[str, object] = {}
+    try:
+        _read(facts, memoryview(before))
+        _read(facts, memoryview(after))
+    except NetlinkError:
+        return None
+    if "index" not in facts or "counters" in facts:
+        return None
+    return VirtualFunction(**facts)  # type: ignore[arg-type]  # each set beside its own type
+
+
+def _function(entry: memoryview) -> VirtualFunction | None:
+    facts: dict[str, object] = {}
+    _read(facts, entry)
+    return VirtualFunction(**facts) if "index" in facts else None  # type: ignore[arg-type]  # as above
+
+
+def _counters_at(entry: memoryview) -> int:
+    """Give where the first counters of an entry that was read are; -1 when it has none."""
+    at = 0
+    while at + 4 <= len(entry):
+        length, kind = _ATTRIBUTE.unpack_from(entry, at)
+        if kind & _TYPE == _VF_STATS:
+            return at
+        at += length + 3 & ~3
+    return -1
+
+
+def _read(facts: dict[str, object], entry: memoryview) -> None:
+    for kind, value in attributes(entry):
+        if kind == _VF_STATS:
+            facts["counters"] = _function_counters(value)
+        elif kind == 12:
+            _vlan(facts, value)
+        elif len(value) >= 8:
+            _fact(facts, kind, value)
 
 
 def _fact(facts: dict[str, object], kind: int, value: memoryview) -> None:
@@ -297,7 +352,14 @@ _COUNTED: Final = {
 }
 
 
+_ALL_COUNTED: Final = struct.Struct(f"={'HHQ' * len(_COUNTED)}")
+
+
 def _function_counters(data: memoryview) -> Counters:
+    if len(data) == _ALL_COUNTED.size:
+        parts = _ALL_COUNTED.unpack(data)
+        if parts[0::3] == (12,) * len(_COUNTED) and parts[1::3] == tuple(_COUNTED):  # nearly always
+            return Counters(*parts[2::3])
     return Counters(
         **{
             _COUNTED[kind]: _LONG.unpack_from(value)[0]

@@ -14,6 +14,7 @@ from collectors.nvme import NvmeCollector, NvmeConfig
 from collectors.nvme.admin import ALL_NAMESPACES, UnsupportedError
 from collectors.sriov import SriovCollector
 from collectors.sriov.collector import SriovConfig
+from collectors.sriov.kernel import NoKernel
 
 ANSWERS: Final = "answers"
 """The file below the made machine's root."""
@@ -77,8 +78,8 @@ class _Drive:
         return self._answers[question]
 
 
-class _Kernel:
-    """rtnetlink and ethtool that answer from the file."""
+class _Kernel(NoKernel):
+    """rtnetlink and ethtool that answer from the file; nothing else answers."""
 
     def __init__(self, answers: dict[str, bytes]) -> None:
         self._answers = answers
@@ -91,9 +92,6 @@ class _Kernel:
 
     def devlink(self, command: int, handle: tuple[str, str] | None) -> bytes:
         return self._answer(f"devlink {command} {handle}")
-
-    def close(self) -> None:
-        """Nothing is open."""
 
     def _answer(self, question: str) -> bytes:
         if question not in self._answers:

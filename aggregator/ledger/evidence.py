@@ -8,6 +8,7 @@ or the BMC's word.
 """
 
 from collections.abc import Iterator
+from typing import Final
 
 import msgspec
 
@@ -108,12 +109,18 @@ def expected(device: Device) -> dict[str, str]:
     return {name: str(device.capabilities[name]) for name in ("mac", "vlan") if name in device.capabilities}
 
 
+_NVME: Final = "0108"
+"""Class and subclass of NVMe controllers. Source: PCI Code and ID Assignment Specification 1.15."""
+
+
 def _vf(device: Device, readback: VfReadback) -> Iterator[str]:
     found = {"mac": readback.mac.lower(), "vlan": "" if readback.vlan is None else str(readback.vlan)}
     wanted = expected(device)
     for name, value in wanted.items():
         if found[name] != value.lower():
             yield f"its {name} is {found[name] or 'not read'}, and should be {value}"
+    if str(device.get("pci_class")).startswith(_NVME) or "vf_online" in device.capabilities:
+        yield "it is a function of a drive, and nothing read what is on its name spaces: format or sanitize the drive"
     if "mac" not in wanted and found["mac"] and readback.mac_before.lower() in ("", found["mac"]):
         yield f"its mac is {found['mac']}, and nothing says that it is not the last tenant's: it had none of its own"
 

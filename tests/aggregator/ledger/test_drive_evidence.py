@@ -58,3 +58,13 @@ def test_name_space_is_clean_by_its_own_format_alone() -> None:
     check(device, readback(device, **NEVER | {"namespaces": [2], "formatted": [2]}))
     with pytest.raises(EvidenceError, match="the one name space"):
         check(device, readback(device, **NEVER | {"formatted": [1, 2]}))
+
+
+@pytest.mark.parametrize("capabilities", [{"pci_class": "010802"}, {"vf_online": True, "vf_index": 0}])
+def test_function_of_a_drive_is_not_clean_by_a_reset(capabilities: dict[str, Any]) -> None:
+    """Its name spaces keep what its tenant wrote. A function of a port has none."""
+    device = _device(DeviceKind.VF)
+    check(device, readback(device))
+    device.capabilities = capabilities
+    with pytest.raises(EvidenceError, match="a function of a drive"):
+        check(device, readback(device))

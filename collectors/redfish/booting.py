@@ -11,6 +11,8 @@ from collectors.redfish.resource import Resource, member, text
 
 SETTLE: Final = 300.0
 """Seconds after a BMC is back for which what it says it has not may only not be there yet."""
+YOUNG_LOOKS: Final = 3
+"""Walks in a row for which a BMC is believed that it has only just begun: some say so for ever."""
 
 
 def is_young(managers: Iterable[Resource]) -> bool | None:

@@ -12,7 +12,7 @@ from functools import partial
 from typing import Final
 
 from collectors.redfish.board import Board
-from collectors.redfish.booting import SETTLE, is_young
+from collectors.redfish.booting import SETTLE, YOUNG_LOOKS, is_young
 from collectors.redfish.client import Client
 from collectors.redfish.config import RedfishConfig
 from collectors.redfish.documents import KEPT, survey
@@ -63,6 +63,8 @@ class Reader:
         """When it will have, by the clock."""
         self._managers: list[Resource] = []
         """What the walk has seen of how long the BMC has run."""
+        self._young = 0
+        """Walks in a row of which the BMC said that it had run for minutes only."""
         self._first = True
         """Whether no walk has come to its end yet."""
         self.logs: list[str] = []
@@ -172,7 +174,8 @@ class Reader:
         self._walk = None
         self._walk_due = began + self._config.inventory_every_seconds
         young = is_young(self._managers)
-        if young or (self._first and young is None and self.client.missing):
+        self._young = self._young + 1 if young else 0
+        if 0 < self._young <= YOUNG_LOOKS or (self._first and young is None and self.client.missing):
             self._unsettled, self._settled = True, max(self._settled, began + SETTLE)
         self._first = False
         if self._unsettled:

@@ -113,3 +113,15 @@ def test_what_is_missing_for_good_is_looked_at_again_unless_the_bmc_has_run_for_
     whole = [bool(one.whole) for _ in range(8) for one in described(boots.read())]
     assert soon == (not whole[0])
     assert whole[-1] == (manager.get("Status") is None and not str(manager.get("DateTime")).startswith("2020"))
+
+
+def test_a_bmc_that_says_for_ever_that_it_starts_is_not_believed_for_ever(boots: Boots) -> None:
+    boots.bmc.change("/redfish/v1/Managers/BMC", Status={"State": "Starting"})
+    whole = [one.whole for _ in range(20) for one in described(boots.read())]
+    assert [False, True] == [whole[0], whole[-1]]
+    asked = len(boots.bmc.requests)
+    boots.read()
+    calm = len(boots.bmc.requests) - asked
+    for _ in range(8):
+        boots.read()
+    assert len(boots.bmc.requests) - asked <= 10 * calm, "and walked over no more than once in an hour"

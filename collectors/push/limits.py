@@ -5,6 +5,7 @@ from collections.abc import Callable, Hashable
 from typing import Final
 
 from collectors.push.refusal import CARDINALITY, RefusedError
+from collectors.ration import Ration
 
 BURST_SECONDS: Final = 10.0
 """So many seconds' worth may come at once: a script that runs every minute is no flood."""
@@ -12,35 +13,9 @@ FORGET_SECONDS: Final = 3600.0
 """What was not pushed for so long does not count any more."""
 
 
-class Rate:
-    """Rows a second of one pusher: a bucket that fills all the time."""
-
-    __slots__ = ("_at", "_clock", "_left", "_per_second")
-
-    def __init__(self, per_second: float, clock: Callable[[], float]) -> None:
-        self._per_second = per_second
-        self._clock = clock
-        self._at = clock()
-        self._left = per_second * BURST_SECONDS
-
-    def take(self) -> bool:
-        """Take one row; False when it is one too many."""
-        if not self.ready():
-            return False
-        self._left -= 1
-        return True
-
-    def owe(self) -> None:
-        """Take one row though it may be one too many: as many later ones have to wait."""
-        self._left -= 1
-
-    def ready(self) -> bool:
-        """Tell whether one more may be taken."""
-        if self._left < 1:
-            now = self._clock()
-            self._left = min(self._left + (now - self._at) * self._per_second, self._per_second * BURST_SECONDS)
-            self._at = now
-        return self._left >= 1
+def ration(per_second: float, clock: Callable[[], float]) -> Ration:
+    """Give how much one pusher may hand in: `BURST_SECONDS` of it at once."""
+    return Ration(per_second, per_second * BURST_SECONDS, clock)
 
 
 class Seen:

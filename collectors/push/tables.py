@@ -6,7 +6,7 @@ from typing import Final
 
 from collectors._tables import Shape, Table
 from collectors.push.devices import Devices
-from collectors.push.limits import Rate, Seen
+from collectors.push.limits import Seen, ration
 from collectors.push.line_protocol import Line, Tags, parse_head, parse_line
 from collectors.push.names import SOURCE_TIME, Names, check_column
 from collectors.push.refusal import CARDINALITY, TYPE, VALUE, RefusedError
@@ -88,9 +88,9 @@ class Budget:
     def __init__(
         self, rows_per_second: float, events_per_second: float, most_series: int, clock: Callable[[], float]
     ) -> None:
-        self.rate = Rate(rows_per_second, clock)
-        self.events = Rate(events_per_second, clock)
-        self.patience = Rate(LOST_LINES_PER_SECOND, clock)
+        self.rate = ration(rows_per_second, clock)
+        self.events = ration(events_per_second, clock)
+        self.patience = ration(LOST_LINES_PER_SECOND, clock)
         """For lines that are refused or left out: they cost a thread that others share."""
         self.series = Seen(most_series, "series of this pusher", clock)
         self.measurements = Seen(MAX_MEASUREMENTS, "measurements of this pusher", clock)

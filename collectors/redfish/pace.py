@@ -1,4 +1,4 @@
-"""How fast all BMCs together are asked, and how much one of them may tell by itself."""
+"""How fast all BMCs together are asked."""
 
 import threading
 import time
@@ -28,24 +28,3 @@ class Pace:
             self._next = turn + self._each
         if turn > now:
             self._sleep(turn - now)
-
-
-class Ration:
-    """How many may come: some at once, and from then on so many a second. For many threads."""
-
-    def __init__(self, per_second: float, at_once: int, clock: Callable[[], float] = time.monotonic) -> None:
-        """`at_once`: as many as have been saved up after a while without any."""
-        self._per_second, self._at_once, self._clock = per_second, float(at_once), clock
-        self._lock = threading.Lock()
-        self._left, self._at = self._at_once, clock()
-
-    def take(self) -> bool:
-        """Take one; False when it is one too many."""
-        with self._lock:
-            now = self._clock()
-            self._left = min(self._left + (now - self._at) * self._per_second, self._at_once)
-            self._at = now
-            if self._left < 1:
-                return False
-            self._left -= 1
-            return True

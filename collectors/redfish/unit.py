@@ -11,6 +11,7 @@ from collectors._names import NameFilter
 from collectors.expected import Expected
 from collectors.http_client import Response
 from collectors.metrics_bmc import BMC_FAN_METRICS, BMC_METRICS, BMC_PSU_METRICS
+from collectors.ration import Ration
 from collectors.redfish.access import Access, word
 from collectors.redfish.alerts import Alert, event_of
 from collectors.redfish.changes import changes
@@ -22,7 +23,6 @@ from collectors.redfish.events import Heard, Told, is_of_parts
 from collectors.redfish.keeping import Keeping
 from collectors.redfish.logs import LogReader, log_of
 from collectors.redfish.naming import bmc_id, part_id
-from collectors.redfish.pace import Ration
 from collectors.redfish.power import PowerWatch
 from collectors.redfish.reader import Reader
 from collectors.redfish.resource import Resource, canonical

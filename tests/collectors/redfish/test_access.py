@@ -8,7 +8,7 @@ from collectors.redfish.errors import (
     BmcUnreachableError,
     BmcUntrustedError,
 )
-from collectors.redfish.pace import Pace, Ration
+from collectors.redfish.pace import Pace
 
 GONE = BmcUnreachableError("no answer")
 
@@ -96,17 +96,3 @@ def test_requests_are_spread_over_the_seconds() -> None:
     slept.clear()
     pace()
     assert [] == slept
-
-
-def test_a_ration_is_saved_up_to_what_may_come_at_once() -> None:
-    now = [100.0]
-    ration = Ration(2.0, 3, clock=lambda: now[0])
-
-    def taken() -> int:
-        return sum(ration.take() for _ in range(10))
-
-    assert (3, 0) == (taken(), taken())
-    now[0] += 1.0
-    assert 2 == taken()
-    now[0] += 1000.0
-    assert 3 == taken()

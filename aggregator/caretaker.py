@@ -242,30 +242,44 @@ class Caretaker:
 
 def should_leave(state: State, node: str) -> Iterator[tuple[Claim, str]]:
     """Yield the claims on a node whose consumers should leave, and why: a drain, or a mark that says so."""
-    found = state.nodes.get(node)
-    for claim in nodes.claims_there(state, node):
-        why = leave(state, claim)
-        if found is not None and why:
-            yield claim, why
+    known: dict[str, str] = {}
+    there = (state.claims[name] for name in state.claims_on.get(node, ()))
+    found = [(claim, why) for claim in there if (why := leave(state, claim, known))]
+    if node in state.nodes:
+        yield from sorted(found, key=lambda one: (one[0].created_ns, one[0].id))
 
 
-def leave(state: State, claim: Claim) -> str:
-    """Say why a claim's consumer should leave; "" when it need not."""
+def leave(state: State, claim: Claim, known: dict[str, str] | None = None) -> str:
+    """Say why a claim's consumer should leave; "" when it need not.
+
+    `known` is what was found of nodes: kept by who asks about many claims, for a node may have thousands.
+    """
     if claim.state not in LIVE_CLAIMS:
         return ""
+    known = {} if known is None else known
     for name in dict.fromkeys((*(held.node for held in claim.devices), *claim.shares)):
-        node = state.nodes.get(name)
-        if node is None:
-            continue
-        if node.draining:
-            return f"node {node.name or name} is draining: {node.draining}"
-        for taint in node.taints.values():
-            if taint.effect is Effect.DRAIN:
-                return f"node {node.name or name} is marked by {taint.rule}: {taint.evidence}"
+        why = known.get(name)
+        if why is None:
+            why = known[name] = _leave_node(state, name)
+        if why:
+            return why
     for held in claim.devices:
         for taint in state.devices[held.device].taints.values() if held.device in state.devices else ():
             if taint.effect is Effect.DRAIN:
                 return f"{held.device} is marked by {taint.rule}: {taint.evidence}"
+    return ""
+
+
+def _leave_node(state: State, name: str) -> str:
+    """Say why everybody should leave a node; "" when nobody need."""
+    node = state.nodes.get(name)
+    if node is None:
+        return ""
+    if node.draining:
+        return f"node {node.name or name} is draining: {node.draining}"
+    for taint in node.taints.values():
+        if taint.effect is Effect.DRAIN:
+            return f"node {node.name or name} is marked by {taint.rule}: {taint.evidence}"
     return ""
 
 

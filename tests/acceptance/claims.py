@@ -29,10 +29,11 @@ def script(folder: Path) -> None:
         ids = adopted(muster)
         life(muster, ids)
         gang(muster, ids)
+        doomed = dying_node(muster, ids)
         evidence(muster, ids)
-        dead_node(muster, ids)
         tenants(muster, ids)
         writes(muster, ids)
+        dead_node(muster, ids, doomed)
         muster.stop()
     reader = Reader().read(folder / "data" / "aggregator" / "ledger.db")
     check(reader.grants >= 5 and reader.problems == [], f"an independent reader of {reader.grants} grants: none twice")
@@ -72,8 +73,7 @@ def adopted(muster: Muster) -> dict[str, list[str]]:
     first = [found[name][0] for name in sorted(found)]
     check({lifecycle(muster, one) for one in first} == {"dirty"}, "what is first seen is nobody's, and not free")
     for names in found.values():
-        for one in names[:4]:
-            muster.ask("clean", one, "--attest", "--statement", "new from the factory")
+        muster.ask("clean", *names[:4], "--attest", "--statement", "new from the factory")
     check({lifecycle(muster, one) for one in first} == {"free"}, "an operator's recorded word makes it free")
     return found
 
@@ -125,8 +125,8 @@ def evidence(muster: Muster, ids: dict[str, list[str]]) -> None:
         check(True, f"{lie}: quarantined; cleaned again with true evidence, it is free")
 
 
-def dead_node(muster: Muster, ids: dict[str, list[str]]) -> None:
-    """A dead node: force frees nothing; its BMC's word ends the claim, and what it had is cleaned first."""
+def dying_node(muster: Muster, ids: dict[str, list[str]]) -> str:
+    """A node falls silent, and force frees nothing. Gives the claim: it takes a while until the node counts as dead."""
     gpu = ids["sim-0002/gpu"][2]
     claim = muster.ask("claims", "create", gpu, "--tenant", "blue", "--for", "doomed")
     muster.ask("claims", "provision", claim["id"])
@@ -134,9 +134,16 @@ def dead_node(muster: Muster, ids: dict[str, list[str]]) -> None:
     fault(muster, "sim-0002", "node_silent")
     muster.ask("claims", "release", claim["id"], "--yes")
     check(state(muster, claim["id"]) == "releasing", "a release without the node's word frees nothing")
+    return str(claim["id"])
+
+
+def dead_node(muster: Muster, ids: dict[str, list[str]], claim: str) -> None:
+    """A dead node: its BMC's word ends the claim, and what it had is cleaned first."""
+    gpu = ids["sim-0002/gpu"][2]
+    check(state(muster, claim) == "releasing", "nor does it after a while")
     until("a stale node", lambda: call(muster, "GET", f"/v1/devices/{gpu}")[1]["device"]["reach"] == "stale")
     muster.ask("nodes", "fence", "sim-0002", "--power", "Off", "--yes")
-    check((state(muster, claim["id"]), lifecycle(muster, gpu)) == ("released", "dirty"), "powered off: over, and dirty")
+    check((state(muster, claim), lifecycle(muster, gpu)) == ("released", "dirty"), "powered off: over, and dirty")
     fault(muster, "sim-0002", "node_silent", "--clear")
     until("the clean of the node that is back", lambda: lifecycle(muster, gpu) == "free")
     check(True, "the node is back, and cleaned what it had")
@@ -158,7 +165,7 @@ def tenants(muster: Muster, ids: dict[str, list[str]]) -> None:
 
 def writes(muster: Muster, ids: dict[str, list[str]]) -> None:
     """Repetitions, conditional writes, leases, quotas and amounts."""
-    gpu = ids["sim-0002/gpu"][3]
+    gpu = ids["sim-0001/gpu"][1]
     body = {"tenant": "green", "consumer": "job", "devices": [{"device": gpu}], "lease_seconds": 60.0}
     first = sent(muster, "POST", "/v1/claims", body, {"Idempotency-Key": "k-1"})
     again = sent(muster, "POST", "/v1/claims", body, {"Idempotency-Key": "k-1"})

@@ -116,7 +116,7 @@ class Muster:
 
     def run(self, *arguments: str, env: dict[str, str] | None = None) -> "subprocess.CompletedProcess[str]":
         """Run one command of `muster` to its end."""
-        return commands().run(arguments, self.env | (env or {}), self.folder, 90)
+        return commands().run(arguments, self.env | (env or {}), self.folder, 180)
 
     def ask(self, *arguments: str) -> Any:
         """Run one command and give its JSON. Fails when the command does."""

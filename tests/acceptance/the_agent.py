@@ -81,7 +81,8 @@ def tried_out(muster: Muster) -> None:
     until("both runs' rows", lambda: len(muster.rows("acme", "read_ns")) >= 2)
     rows = muster.rows("acme", "read_ns")
     check(len(rows) == 2, "the rows of both runs are there, each once")
-    check(muster.balance(wait=PATIENCE)["closed"], "the balance closes over both runs")
+    until("what became of all rows", lambda: muster.balance()["closed"])
+    say("the balance closes over both runs")
 
 
 def levels(muster: Muster) -> None:

@@ -90,7 +90,7 @@ def script(folder: Path) -> None:
         muster.start("aggregator")
         muster.ready()
         token = muster.ask("token", "enrol", "--subject", NAME)["secret"]
-        with node(folder / "node", muster.port, token, hook=PLACE) as machine:
+        with node(folder / "node", muster.port, token, hook=PLACE, every=12) as machine:
             scene = Scene(muster, machine, folder / "node")
             try:
                 sight(scene)

@@ -34,20 +34,20 @@ _AGENT: Final = """
 [agent]
 node_id = "{name}"
 only = {only}
-describe_every_seconds = 5
+describe_every_seconds = {every}
 [publish]
 aggregators = ["http://10.0.2.2:{port}"]
 enrolment_token = "{token}"
 insecure = "tokens and data travel unencrypted"
 [collectors.pci]
-interval_seconds = 5
+interval_seconds = {every}
 timeout_seconds = 20
 [collectors.nvme]
-interval_seconds = 2
+interval_seconds = {every}
 timeout_seconds = 20
-health_every_seconds = 2
+health_every_seconds = {every}
 [collectors.sriov]
-interval_seconds = 2
+interval_seconds = {every}
 timeout_seconds = 20
 [claims.hooks.any]
 prepare = {{run = ["{hook}"], timeout_seconds = 300}}
@@ -178,13 +178,16 @@ def devices(folder: Path) -> list[str]:
 
 
 @contextmanager
-def node(folder: Path, port: int, token: str, *, hook: str = HOOK, only: Sequence[str] = COLLECTORS) -> Iterator[Node]:
+def node(
+    folder: Path, port: int, token: str, *, hook: str = HOOK, only: Sequence[str] = COLLECTORS, every: int = 5
+) -> Iterator[Node]:
     """Boot a node whose agent reports to this port of this machine; entered once that runs. Cut off at the end.
 
-    `folder` keeps the drives; `hook`, on the node, does the steps of claims; `only` these collectors run.
+    `folder` keeps the drives; `hook`, on the node, does the steps of claims; `only` these collectors run,
+    `every` so many seconds: emulated, a reading takes a good part of one.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    config = _AGENT.format(name=NAME, port=port, token=token, hook=hook, only=json.dumps(only))
+    config = _AGENT.format(name=NAME, port=port, token=token, hook=hook, only=json.dumps(only), every=every)
     command = _COMMAND.format(name=NAME, config=config)
     with Machine(command, memory=1024, extra=devices(folder), emulator=emulator("igb")) as machine:
         yield Node(machine)

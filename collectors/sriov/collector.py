@@ -1,6 +1,7 @@
 """Network ports and their virtual functions: what they carry, how they are set, and whether that is as it should be.
 
-All of it can be read without privilege. A port that vfio has is told by the bus alone: it has no interface to ask.
+All of it can be read without privilege, but for the mode of a card's switch (`eswitch_mode`: CAP_NET_ADMIN). A port
+that vfio has is told by the bus alone: it has no interface to ask.
 """
 
 import threading

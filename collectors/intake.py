@@ -266,8 +266,7 @@ class Intake:
                 after[found[-1].device] = text
             except (msgspec.MsgspecError, RecursionError) as error:  # a helper's word is not to be relied on
                 _log.warning("document_refused collector=%s error=%s", collector, error)
-        if not subject:
-            self._joining.described(collector, found)
+        self._joining.described(collector, found, subject, whole=whole)
         self._documents[collector, subject] = after
         if subject and not after:
             del self._documents[collector, subject]

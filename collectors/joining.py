@@ -3,6 +3,10 @@
 NVML and the kernel log both tell Xids and lost GPUs, within milliseconds: whoever is first is heard, at once, and what
 the other then tells of the same is folded. What only one of them can see goes through. An event of the kernel log names
 a PCI address; once NVML has described the GPU that sits there, it is the GPU's event.
+
+A baseboard's BMC tells Xids too, later and with less. What it tells of a GPU that NVML describes as well is folded when
+the driver's own word of it was taken before; the driver's word is always heard. Only one agent's collectors are joined
+here: a BMC that another polls is told of by a publisher of its own.
 """
 
 from collections import OrderedDict
@@ -20,8 +24,14 @@ WINDOW_NS: Final = {
     "nvml.xid": 10_000_000_000,
     "nvml.gpu.lost": 60_000_000_000,
     "nvml.gpu.reset_required": 60_000_000_000,
+    "redfish.xid": 120_000_000_000,
 }
-"""By type, how far apart two collectors may tell of one happening: NVML notices a loss with its next reading."""
+"""By type, how far apart two collectors may tell of one happening: NVML notices a loss with its next reading, and a
+BMC's log is read now and then, by a clock of its own.
+"""
+_OF_BMC: Final = "redfish.xid"
+_OF_DRIVER: Final = "nvml.xid"
+_PLACE: Final = "pci:"
 _MOST: Final = 1024
 _Cell = TypeVar("_Cell")
 _Facts = dict[str, Any]
@@ -35,15 +45,28 @@ class Joining:
     def __init__(self) -> None:
         self._told: OrderedDict[tuple[str, str, object], tuple[str, int]] = OrderedDict()
         self._gpus: dict[str, dict[str, tuple[str, str]]] = {}
+        self._keys: dict[tuple[str, str], dict[str, list[str]]] = {}
+        """Collector and subject -> GPU -> its merge keys."""
 
-    def described(self, collector: str, documents: Iterable[Document]) -> None:
-        """Take all that a collector describes now: by PCI address, which GPU sits there."""
+    def described(
+        self, collector: str, documents: Iterable[Document], subject: str = "", *, whole: bool = True
+    ) -> None:
+        """Take all that a collector describes now, or with `whole` false some of it.
+
+        By PCI address, which GPU sits there; and what each GPU is called. `subject`: "" for the node itself.
+        """
+        told = [document for document in documents if document.kind is DeviceKind.GPU]
+        keys = {} if whole else self._keys.get((collector, subject), {})
+        keys |= {document.device: document.merge_keys for document in told}
+        if keys or (collector, subject) in self._keys:
+            self._keys[collector, subject] = keys
+        if subject:
+            return
         gpus = {
             key: (document.device, document.part.uuid)
-            for document in documents
-            if document.kind is DeviceKind.GPU
+            for document in told
             for key in document.merge_keys
-            if key.startswith("pci:") and key != document.device
+            if key.startswith(_PLACE) and key != document.device
         }
         if gpus or collector in self._gpus:
             self._gpus[collector] = gpus
@@ -69,11 +92,13 @@ class Joining:
     def _is_known(self, collector: str, block: Block, row: int, type_: str, stamp: int) -> bool:
         """Tell whether another collector has told it; otherwise take note of it, and name the GPU."""
         facts = _facts(block, row)
+        when = _cell(block.ints.get("source_time_ns"), row) or stamp
+        if type_ == _OF_BMC:
+            return self._is_drivers(collector, block.keys[block.rows[row]][0], facts, when)
         address = facts.get("address")
         if not isinstance(address, str) or not address:
             return False
-        self._name(block, row, f"pci:{address}", facts)
-        when = _cell(block.ints.get("source_time_ns"), row) or stamp
+        self._name(block, row, f"{_PLACE}{address}", facts)
         name = (type_, address, facts.get("xid"))
         who, since = self._told.get(name, (collector, 0))
         if who != collector and abs(when - since) <= WINDOW_NS[type_]:
@@ -83,6 +108,32 @@ class Joining:
         if len(self._told) > _MOST:
             self._told.popitem(last=False)
         return False
+
+    def _is_drivers(self, collector: str, device: str, facts: _Facts, when: int) -> bool:
+        """Tell whether the driver itself has told an Xid that a BMC tells of one of its GPUs."""
+        if "cause" not in facts:  # an NVSwitch's numbers are others
+            return False
+        _, since = self._told.get((_OF_DRIVER, self._address(collector, device), facts.get("xid")), ("", 0))
+        return abs(when - since) <= WINDOW_NS[_OF_BMC]
+
+    def _address(self, collector: str, device: str) -> str:
+        """Give the PCI address of a GPU by what another collector of this node calls the same part; "" for none."""
+        own = {
+            key
+            for (who, _), gpus in self._keys.items()
+            if who == collector
+            for key in (device, *gpus.get(device, ()))
+            if not key.startswith(_PLACE)
+        }
+        places = {
+            tuple(key for key in keys if key.startswith(_PLACE))
+            for (who, subject), gpus in self._keys.items()
+            if who != collector and not subject
+            for keys in gpus.values()
+            if not own.isdisjoint(keys)
+        }
+        at = places.pop() if len(places) == 1 else ()
+        return at[0].removeprefix(_PLACE) if len(at) == 1 else ""
 
     def _name(self, block: Block, row: int, place: str, facts: _Facts) -> None:
         key = block.keys[block.rows[row]]

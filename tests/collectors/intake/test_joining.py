@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from collectors.blocks import Packer
@@ -16,7 +17,7 @@ from collectors.received import open_delivery
 from collectors.syslog_kmsg import KernelLog, RecordedReader
 from collectors.syslog_listener import METRICS, Counts
 from collectors.syslog_rows import Rows
-from schemas.device import encode_document
+from schemas.device import DeviceKind, Document, Part, encode_document
 from schemas.rows import Event, Item, Severity, Tally
 from schemas.verbosity import Level, RowClass
 from tests.collectors.intake.rig import Rig
@@ -114,6 +115,69 @@ def test_what_one_collector_tells_again_goes_through(rig: Rig) -> None:
 def test_other_number_gpu_or_unknown_place_is_another_happening(rig: Rig, other: Event) -> None:
     deliver(rig, "nvml", [xid()])
     deliver(rig, "syslog", [other])
+    assert 2 == len(told(rig))
+
+
+GPU = "gpu:GPU-1"
+
+
+def gpu(device: str, *keys: str) -> str:
+    return encode_document(Document(device, DeviceKind.GPU, [*keys], part=Part(uuid="GPU-1")))
+
+
+def of_bmc(device: str = "bmc:b1/gpu/GPU_SXM_1", code: int = 79, seconds: float = 0.0, **more: Any) -> Event:
+    """What a baseboard's BMC tells, `seconds` ago by its clock."""
+    when = time.time_ns() - int(seconds * 1e9)
+    return Event(
+        "redfish.xid", f"XID {code}", Severity.CRITICAL, device, {"xid": code, "cause": "hardware", **more}, when
+    )
+
+
+def describe(rig: Rig, by_nvml: tuple[str, ...] = (GPU, "pci:0000:3b:00.0"), by_bmc: tuple[str, ...] = (GPU,)) -> None:
+    deliver(rig, "nvml", [], [gpu(GPU, *by_nvml)])
+    deliver(rig, "redfish", [], [gpu("bmc:b1/gpu/GPU_SXM_1", *by_bmc)])
+
+
+def test_what_a_bmc_tells_of_an_xid_that_the_driver_told_is_folded(rig: Rig) -> None:
+    describe(rig)
+    deliver(rig, "nvml", [xid()])
+    deliver(rig, "redfish", [of_bmc(seconds=-30.0), of_bmc(seconds=60.0)])
+    assert ["nvml.xid"] == [event["type"] for event in told(rig)]
+    assert 2 == folded(rig)
+
+
+def test_the_drivers_own_word_is_heard_after_the_bmcs(rig: Rig) -> None:
+    """Rules go by it, and it knows more."""
+    describe(rig)
+    deliver(rig, "redfish", [of_bmc()])
+    deliver(rig, "nvml", [xid()])
+    assert ["redfish.xid", "nvml.xid"] == [event["type"] for event in told(rig)]
+
+
+@pytest.mark.parametrize(
+    ("other", "names"),
+    [
+        (of_bmc(code=48), {}),
+        (of_bmc("bmc:b1/gpu/GPU_SXM_2"), {}),
+        (of_bmc(seconds=600.0), {}),
+        (of_bmc(), {"by_bmc": ("gpu:GPU-2", "serial:1")}),
+        (of_bmc(), {"by_bmc": ()}),
+        (of_bmc(), {"by_nvml": (GPU,)}),
+    ],
+)
+def test_what_may_be_another_happening_or_gpu_is_told(
+    rig: Rig, other: Event, names: dict[str, tuple[str, ...]]
+) -> None:
+    describe(rig, **names)
+    deliver(rig, "nvml", [xid()])
+    deliver(rig, "redfish", [other])
+    assert ["nvml.xid", "redfish.xid"] == [event["type"] for event in told(rig)]
+
+
+def test_a_number_of_an_nvswitch_is_no_gpus(rig: Rig) -> None:
+    describe(rig)
+    deliver(rig, "nvml", [xid()])
+    deliver(rig, "redfish", [msgspec.structs.replace(of_bmc(), detail={"xid": 79})])
     assert 2 == len(told(rig))
 
 

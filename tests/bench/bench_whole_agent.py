@@ -12,6 +12,7 @@ sink. `--breakdown` shows each process.
 
 import argparse
 import socket
+import statistics
 import tempfile
 import threading
 import time
@@ -22,7 +23,7 @@ from pathlib import Path
 from tests.acceptance.stage import stage
 from tests.bench.bench_agent import Cost, show_members
 from tests.bench.made_machine import make_distribution, make_machine
-from tests.bench.measuring import Line, Sink, node_python, show, sink
+from tests.bench.measuring import Line, Sink, cpu_seconds, node_python, show, sink
 from tests.fakes.nvml import FakeNvml
 from tests.ports import free_port
 
@@ -112,17 +113,18 @@ def messages(port: int) -> Iterator[None]:
         thread.join()
 
 
-def start_seconds(node: Node) -> float:
-    """Give the seconds from exec to the first rows at the sink, the median of several starts."""
-    taken = []
+def start_seconds(node: Node) -> tuple[float, float]:
+    """Give the seconds from exec to the first rows at the sink, and of CPU until then: medians of several starts."""
+    taken, spent = [], []
     for _ in range(STARTS):
         with sink() as where:
             began = time.monotonic_ns()
-            with node.agent(where):
+            with node.agent(where) as (pid, _):
                 while not (first := where.counts()["first_ns"]):
                     time.sleep(0.02)
+                spent.append(cpu_seconds(pid))
             taken.append((first - began) / 1e9)
-    return sorted(taken)[STARTS // 2]
+    return statistics.median(taken), statistics.median(spent)
 
 
 def lines(seconds: float = 60.0, *, breakdown: bool = False) -> list[Line]:
@@ -130,7 +132,7 @@ def lines(seconds: float = 60.0, *, breakdown: bool = False) -> list[Line]:
     with tempfile.TemporaryDirectory(prefix="muster-bench-") as name, node_python() as python:
         node = Node(Path(name), python)
         with node.fake:
-            start = start_seconds(node)
+            start, start_cpu = start_seconds(node)
             with sink() as where, node.agent(where) as (pid, port):
                 time.sleep(WARM_UP_SECONDS)
                 cost = Cost(pid, where)
@@ -147,6 +149,7 @@ def lines(seconds: float = 60.0, *, breakdown: bool = False) -> list[Line]:
         Line("whole agent, growth", cost.pss - cost.first_pss, "MB", 1.0, note=f"over {seconds:.0f} s"),
         Line("whole agent, cost", cost.percent, "% of a core", 1.0, note=f"{cost.rate:.0f} values/s"),
         Line("whole agent, start to the first rows", start, "s", 1.0, note=f"median of {STARTS}"),
+        Line("the same, CPU of all processes until then", start_cpu, "s"),
     ]
 
 

@@ -23,7 +23,7 @@ clean/vf) exec ip link set eth1 vf 0 vlan 77 ;;
 esac
 exec {HOOK}
 """
-SECONDS: Final = 120.0
+SECONDS: Final = 240.0
 """To wait for what takes the emulated machine a while."""
 
 

@@ -9,12 +9,12 @@ from schemas.metrics import NAME as FORM
 from schemas.metrics import RESERVED, MetricSpec
 
 _OWN: Final = """
-agent aggregator alert bmc bmc_fan bmc_leak bmc_psu bmc_reader bmc_sensor bmc_temperature capability claim clock
-collector cpu cpu_core device disk
-divergence dpu dpu_resource event file_system gpu gpu_ecc gpu_fan gpu_process gpu_xid host inventory kernel ledger load
-log memory memory_controller memory_module muster network nic node nvlink nvme nvme_ocp nvme_sensor nvml oracle pci
-placement pressure processes publisher push push_refused quarantine redfish rows service simulated spool sriov store
-swap syslog system systemd vf vnic
+agent aggregator alert bmc bmc_fan bmc_leak bmc_memory bmc_port bmc_processor bmc_psu bmc_reader bmc_sensor
+bmc_temperature capability claim clock collector cpu cpu_core device disk divergence dpu dpu_resource event
+file_system gpu gpu_ecc gpu_fan gpu_process gpu_xid host inventory kernel ledger load log memory memory_controller
+memory_module muster network nic nic_health node nvlink nvme nvme_ocp nvme_sensor nvml oracle pci placement pressure
+processes publisher push push_refused quarantine rdma redfish rows service simulated spool sriov store swap syslog
+system systemd vf vnic
 """
 TAKEN: Final = frozenset(_OWN.split())
 """Muster's own measurements, and the first words of its own events. The tests hold it against all declarations."""

@@ -23,9 +23,12 @@ UNITS: Final = REPOSITORY / "compose" / "systemd"
 PATIENCE: Final = 90.0
 _PROGRAM: Final = Path("/lib/systemd/systemd")
 _PROGRAMS: Final = Path(sys.executable).parent
-_PATHS: Final = (str(REPOSITORY), sysconfig.get_path("purelib"))
-"""Where Muster's packages are, and what they need."""
-_HIDDEN: Final = ("/home/", "/root/", "/tmp/", "/var/tmp/", "/opt/", "/run/")
+_BORROWED: Final = {
+    "muster-source": REPOSITORY,
+    "muster-needs": Path(sysconfig.get_path("purelib")),
+    "python": Path(sys.base_prefix),
+}
+"""What is seen in `/opt`, by services too, from which units hide other folders: Muster, what it needs, this Python."""
 _CGROUPS: Final = Path("/sys/fs/cgroup")
 _TARGETS: Final = ("default", "sysinit", "basic", "network-online", "multi-user", "shutdown", "umount", "exit", "final")
 """Empty ones: nothing else of the machine is started."""
@@ -35,12 +38,18 @@ mount --make-rprivate /
 mount -t tmpfs tmpfs {layers}
 mkdir {layers}/upper {layers}/work
 mount -t overlay overlay -o lowerdir=/etc,upperdir={layers}/upper,workdir={layers}/work /etc
-for folder in /run /var/lib /opt; do mount -t tmpfs -o mode=755 tmpfs $folder; done
-mkdir -p /run/systemd/system
-{python} -m venv --without-pip /opt/muster
-printf '%s\\n' {paths} > "$(echo /opt/muster/lib/python3*/site-packages)/borrowed.pth"
+mkdir {layers}/opt {layers}/programs
+cp {programs}/muster {programs}/muster-agent {layers}/programs
+mount -t tmpfs -o mode=755 tmpfs {layers}/opt
+{borrow}
+mount --rbind {layers}/opt /opt
+for folder in /run /var/lib; do mount -t tmpfs -o mode=755 tmpfs $folder; done
+mkdir -p /run/systemd/system /run/systemd/system.conf.d
+printf '[Manager]\\nDefaultEnvironment=LD_LIBRARY_PATH=/opt/python/lib\\n' > /run/systemd/system.conf.d/python.conf
+/opt/python/bin/python{version} -m venv --without-pip /opt/muster
+printf '/opt/%s\\n' muster-source muster-needs > "$(echo /opt/muster/lib/python3*/site-packages)/borrowed.pth"
 for name in muster muster-agent; do
-    {{ echo '#!/opt/muster/bin/python'; tail -n +2 {programs}/$name; }} > /opt/muster/bin/$name
+    {{ echo '#!/opt/muster/bin/python'; tail -n +2 {layers}/programs/$name; }} > /opt/muster/bin/$name
     chmod 755 /opt/muster/bin/$name
 done
 exec env -i container=test PATH="$PATH" SYSTEMD_UNIT_PATH=/etc/systemd/system:{units} {systemd} \
@@ -57,24 +66,8 @@ def missing() -> str:
     words = ["unshare", "--mount", "--pid", "--cgroup", "--fork", "true"]
     if subprocess.run(words, capture_output=True, check=False).returncode != 0:
         return "namespaces are not allowed here"
-    if not all(map(_is_seen, _PATHS)):
-        return f"services of others than root cannot read {' or '.join(_PATHS)}"
-    return "" if _interpreter() else "services cannot see a Python like this one"
-
-
-def _interpreter() -> str:
-    """Give a Python of this version that services see; "" when there is none."""
-    own = Path(sys.executable).resolve()
-    for path in (own, Path(f"/usr/bin/python{sys.version_info.major}.{sys.version_info.minor}")):
-        if path.is_file() and _is_seen(path):
-            return str(path)
-    return ""
-
-
-def _is_seen(path: str | Path) -> bool:
-    """Tell whether a service that runs as somebody else than root can read a path: units hide some folders."""
-    words = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "test", "-r", str(path)]
-    return not str(path).startswith(_HIDDEN) and subprocess.run(words, capture_output=True, check=False).returncode == 0
+    closed = [str(path) for path in _BORROWED.values() if path.stat().st_mode & 0o005 != 0o005]
+    return f"services of others than root cannot read {' or '.join(closed)}" if closed else ""
 
 
 class Booted:
@@ -93,10 +86,15 @@ class Booted:
 
     def __enter__(self) -> Self:
         self._before = _slices()
+        layers = self._folder / "layers"
+        borrow = [
+            f"mkdir {layers}/opt/{name} && mount --bind {shlex.quote(str(path))} {layers}/opt/{name}"
+            for name, path in _BORROWED.items()
+        ]
         script = _BEGIN.format(
-            layers=self._folder / "layers",
-            python=_interpreter(),
-            paths=" ".join(map(shlex.quote, _PATHS)),
+            layers=layers,
+            borrow="\n".join(borrow),
+            version=f"{sys.version_info.major}.{sys.version_info.minor}",
             programs=_PROGRAMS,
             units=self._targets,
             systemd=_PROGRAM,

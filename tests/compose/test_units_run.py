@@ -12,9 +12,10 @@ from typing import Any
 import pytest
 
 from tests.compose.booted import PATIENCE, UNITS, Booted, missing
+from tests.needs import unmet
 from tests.ports import free_port
 
-pytestmark = [pytest.mark.slow, pytest.mark.skipif(missing() != "", reason=missing())]
+pytestmark = pytest.mark.slow
 
 AGENT, AGGREGATOR = "muster-agent.service", "muster-aggregator.service"
 ADDRESS = f"127.{os.getpid() >> 16 & 0x7F}.{os.getpid() >> 8 & 0xFF}.{os.getpid() & 0xFF or 1}"
@@ -48,6 +49,8 @@ def until(what: str, look: Callable[[], Any]) -> Any:
 @pytest.fixture(scope="module")
 def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Booted]:
     """Installed as docs/install.md says, on one machine: aggregator, then an agent that enrols."""
+    if reason := missing():
+        unmet(reason)
     with Booted(tmp_path_factory.mktemp("booted")) as booted:
         for name in (AGENT, AGGREGATOR):
             booted.write(f"/etc/systemd/system/{name}", (UNITS / name).read_text())

@@ -4,10 +4,11 @@ A wait that fails comes back at once, again and again, and is paused after: else
 Source: NVML API reference, Event Handling Methods.
 """
 
+import contextlib
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 from collectors._untold import Untold
@@ -50,6 +51,9 @@ class Watch:
         self._by_handle: dict[object, Gpu] = {}
         self._pause = 0.0
         self._counts: Counter[tuple[str, int]] = Counter()
+        self._failing = False
+        self._twice: Counter[tuple[object, ...]] = Counter()
+        """What the set before told while this one was made: this one may have it too."""
 
     def run(self, emit: Emit, stopping: threading.Event) -> None:
         """Wait and emit until `stopping`. Raises NewProcessError when the driver is gone."""
@@ -61,7 +65,7 @@ class Watch:
                     stopping.wait(self._pause)
                     if stopping.is_set():
                         break
-                if not self._ready():
+                if not self._ready(emit):
                     stopping.wait(_WAIT_MS / 1000)
                     continue
                 self._wait(emit, stopping)
@@ -69,15 +73,34 @@ class Watch:
         finally:
             self._free()
 
-    def _ready(self) -> bool:
+    def _ready(self, emit: Emit) -> bool:
         """Have a set of all GPUs that answer; false when the driver tells nothing of any."""
         gpus = [gpu for gpu in self._gpus() if not gpu.lost]
         wanted = tuple(gpu.identity.uuid for gpu in gpus)
-        if self._set is None or wanted != self._registered:
-            self._free()
-            self._registered = wanted
-            self._register(gpus)
+        if self._set is None or self._failing or wanted != self._registered:
+            self._registered, self._failing = wanted, False
+            self._renew(gpus, emit)
         return bool(self._by_handle)
+
+    def _renew(self, gpus: list[Gpu], emit: Emit) -> None:
+        """Make a set in the place of one, which is heard to its end: what comes meanwhile, one of them has, or both."""
+        before, known = self._set, self._by_handle
+        for data in self._waiting(before):
+            self._take(data, known, emit)
+        self._set, self._by_handle = None, {}
+        self._register(gpus)
+        for data in self._waiting(before):
+            self._take(data, known, emit)
+            self._twice[_same(data)] += 1
+        self._let_go(before)
+
+    def _waiting(self, events: Any) -> Iterator[Any]:
+        """Yield what a set has, without waiting."""
+        while events is not None:
+            try:
+                yield self._nvml.nvmlEventSetWait_v2(events, 0)
+            except self._nvml.NVMLError:
+                return
 
     def _register(self, gpus: list[Gpu]) -> None:
         nvml = self._nvml
@@ -109,14 +132,21 @@ class Watch:
             self._failed(error, time.monotonic() - began)
             return
         self._pause = 0.0
-        gpu = self._by_handle.get(_key(data.device))
+        if self._twice[_same(data)] > 0:
+            self._twice[_same(data)] -= 1
+        elif not stopping.is_set():
+            self._take(data, self._by_handle, emit)
+
+    def _take(self, data: Any, known: dict[object, Gpu], emit: Emit) -> None:
+        gpu = known.get(_key(data.device))
         if gpu is None:  # a partition's handle, or one of a library that gives others each time
             gpu = self._named(data.device)
-        if gpu is not None and not stopping.is_set():
+        if gpu is not None:
             gpu.urgent = True
             emit(self._items(gpu, data))
 
     def _failed(self, error: Any, took: float) -> None:
+        self._twice.clear()
         if error.value == TIMEOUT:
             self._pause = 0.0 if took > _SOON_S else _PAUSE_S
             return
@@ -124,7 +154,7 @@ class Watch:
         self._pause = min(_MOST_PAUSE_S, max(_PAUSE_S, 2 * self._pause))
         for gpu in self._by_handle.values():  # the next reading finds out which one it is
             gpu.urgent = True
-        self._free()
+        self._failing = True  # what it has of other GPUs is heard when another set is in its place
 
     def _named(self, handle: object) -> Gpu | None:
         try:
@@ -145,11 +175,17 @@ class Watch:
     def _free(self) -> None:
         events, self._set = self._set, None
         self._by_handle = {}
+        self._let_go(events)
+
+    def _let_go(self, events: Any) -> None:
         if events is not None:
-            try:
+            with contextlib.suppress(self._nvml.NVMLError):
                 self._nvml.nvmlEventSetFree(events)
-            except self._nvml.NVMLError:
-                pass
+
+
+def _same(data: Any) -> tuple[object, ...]:
+    """Give what makes two events of two sets one."""
+    return _key(data.device), data.eventType, data.eventData, data.gpuInstanceId, data.computeInstanceId
 
 
 def _event(gpu: Gpu, kind: int) -> Event:

@@ -107,7 +107,7 @@ def test_wait_that_fails_at_once_does_not_become_a_busy_loop(fake_nvml: FakeNvml
         _listening(fake_nvml, watch)
         before = time.process_time()
         time.sleep(1.6)
-        assert fake_nvml.calls("nvmlEventSetWait_v2") <= 3
+        assert fake_nvml.calls("nvmlEventSetWait_v2") <= 9  # each time one, and two to hear a set to its end
         assert time.process_time() - before < 0.5
         fake_nvml.heal("nvmlEventSetWait_v2")
         _listening(fake_nvml, watch, fake_nvml.calls("nvmlEventSetWait_v2") + 1)
@@ -120,7 +120,7 @@ def test_time_out_that_comes_at_once_does_not_become_a_busy_loop(fake_nvml: Fake
     with machine(fake_nvml) as made, watching(made) as watch:
         _listening(fake_nvml, watch)
         time.sleep(1.2)
-        assert fake_nvml.calls("nvmlEventSetWait_v2") <= 3
+        assert fake_nvml.calls("nvmlEventSetWait_v2") <= 9  # each time one, and two to hear a set to its end
 
 
 def test_others_are_listened_to_after_one_is_lost(fake_nvml: FakeNvml) -> None:
@@ -197,6 +197,24 @@ def test_every_event_that_is_told_is_declared_with_its_facts(fake_nvml: FakeNvml
             assert event.severity in declared[event.type].severities
 
 
+def test_what_comes_while_the_set_is_made_anew_is_told_once(fake_nvml: FakeNvml) -> None:
+    """A GPU that is lost ends every wait: what others have to say before there is a set without it is not lost."""
+    with machine(fake_nvml) as made, watching(made) as watch:
+        made.items()
+        _listening(fake_nvml, watch)
+        fake_nvml.lose(1)
+        _until(lambda: made.collector._gpus[0].urgent)  # the wait failed, and is paused after
+        for code in (79, 48):
+            fake_nvml.xid(0, code)
+        made.items()
+        sets = fake_nvml.calls("nvmlEventSetCreate")
+        _until(lambda: fake_nvml.calls("nvmlEventSetCreate") > sets)
+        fake_nvml.xid(0, 31)
+        _until(lambda: 31 in [event.detail["xid"] for event in watch.events if event.type == "nvml.xid"])
+        told = [event.detail["xid"] for event in watch.events if event.type == "nvml.xid"]
+        assert [79, 48, 31] == told
+
+
 def test_catalogue_calls_mistakes_of_programs_notices() -> None:
     assert {Severity.NOTICE} == {xid.severity for xid in XIDS.values() if xid.cause is Cause.PROGRAM}
     assert {13, 31, 43, 45, 68, 109} <= {code for code, xid in XIDS.items() if xid.cause is Cause.PROGRAM}
@@ -211,7 +229,7 @@ def test_gpu_that_hung_is_not_registered_for_events_either(fake_nvml: FakeNvml, 
     (tmp_path / "asked").write_text(uuid)
     with machine(fake_nvml, root=tmp_path / "root", state_dir=tmp_path) as made:
         watch = Watch(made.collector._nvml, lambda: made.collector._gpus, Untold(None), lambda: None)
-        assert watch._ready()
+        assert watch._ready(lambda _items: None)
         registered = watch._registered
         watch._free()
         assert (7, False) == (len(registered), uuid in registered)

@@ -30,15 +30,23 @@ TOLD = {ClaimState.PROVISIONING, ClaimState.ACTIVE, ClaimState.SUSPECT, ClaimSta
 class NotedBook(Book):
     """A ledger whose usage is noted, as the real one's is."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.ends: list[int] = []
+        """How much was written at the end of each decision: what one decides is on disk as a whole, or not at all."""
+
     def write(self, entries: Any) -> None:
         """See `Book`."""
         for entry in entries:
             super().write([entry])
             usage.note(self.state, self.written[-1])
+        self.ends.append(len(self.written))
 
 
 class UpheavalMachine(LedgerMachine):
     """Users, nodes and time at their worst, and the fleet in upheaval."""
+
+    book: NotedBook
 
     def __init__(self) -> None:
         super().__init__()
@@ -115,12 +123,14 @@ class UpheavalMachine(LedgerMachine):
 
         What was used meanwhile is not known any more, so nothing there is free.
         """
-        cut = len(self.book.written) * left // 100
+        ends = [end for end in self.book.ends if end <= len(self.book.written) * left // 100]
         lost = (self.state.generation, self.state.sequence)
+        cut = ends[-1] if ends else 0
         if cut <= self.least:
             return
         written, self.book = self.book.written[:cut], NotedBook()
         self.book.write([one.entry for one in written])
+        self.book.ends = ends
         self.used, self.away = {}, {}
         self.called = [(begun, names) for begun, names in self.called if begun <= cut]
         self.nodes = (self.called[-1][1] if self.called else ["n1", "n2"]).copy()

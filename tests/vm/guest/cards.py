@@ -118,6 +118,9 @@ def rdma() -> None:
     (interface,) = (port.parent / "net").iterdir()
     run("ip", "link", "set", interface.name, "up")
     run("ip", "address", "add", f"{ADDRESS}/24", "dev", interface.name)
+    until = time.monotonic() + SECONDS
+    while (interface / "carrier").read_text().strip() != "1" and time.monotonic() < until:
+        time.sleep(0.1)  # the link is active once its port has a carrier
     run("rdma", "link", "add", "rxe0", "type", "rxe", "netdev", interface.name)
     context = Context(subject="guest", log=logging.getLogger("sriov"))
     collector = SriovCollector(SriovCollector.Config(), context)

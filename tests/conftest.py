@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import tempfile
 from collections.abc import Generator, Iterator
 from contextlib import nullcontext
@@ -55,6 +56,15 @@ settings.register_profile(
     suppress_health_check=_slow_machines,
 )
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "small"))
+
+
+@pytest.fixture
+def hangs_up() -> Iterator[None]:
+    """Let SIGHUP do what it does as a rule: under `nohup` it is ignored, and so it is by all that tests start."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
 
 TURNS = pytest.StashKey[Turns]()
 

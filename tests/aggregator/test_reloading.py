@@ -182,6 +182,7 @@ def test_an_aggregator_shows_its_renewed_certificate_after_sighup(tmp_path: Path
         assert process.poll() is None
 
 
+@pytest.mark.usefixtures("hangs_up")
 def test_muster_up_hands_sighup_to_its_children_and_lives(tmp_path: Path) -> None:
     with stage(tmp_path, "[agent]\nonly = ['host']\n") as muster:
         up = muster.start("up")

@@ -8,7 +8,11 @@ import subprocess
 import sys
 import termios
 
+import pytest
+
 from tests.needs import REPOSITORY
+
+pytestmark = pytest.mark.usefixtures("hangs_up")
 
 STOPPED, RELOADED, NEITHER = 3, 4, 5
 PROGRAM = f"""

@@ -107,10 +107,15 @@ class Journald:
         )  # fmt: skip
 
     def _send(self, name: str, datagrams: "list[bytes] | tuple[bytes, ...]") -> None:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
-            sock.connect(str(self._socket(name)))
-            for datagram in datagrams:
-                sock.sendall(datagram)
+        path = self._socket(name)
+        folder = os.open(path.parent, os.O_PATH)
+        try:
+            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
+                sock.connect(f"/proc/self/fd/{folder}/{path.name}")  # the path itself may be longer than sockets take
+                for datagram in datagrams:
+                    sock.sendall(datagram)
+        finally:
+            os.close(folder)
 
     def rotate(self) -> None:
         """Have journald begin a new file, and wait until it has."""

@@ -76,13 +76,17 @@ class Fake:
         return Running(SyslogConfig(**({"kmsg": False, "journald": True} | options)), self.root, positions)
 
 
+PROGRAMS = ("journalctl", "sleep", "sh")
+"""What our fake is, one after the other; other tests may have left children of theirs to this process."""
+
+
 def follower_of(running: Running) -> psutil.Process:
     """Give our fake once it has said what it says and follows."""
     found: list[psutil.Process] = []
 
     def follows() -> bool:
-        found[:] = psutil.Process().children()
         try:
+            found[:] = [one for one in psutil.Process().children() if one.name() in PROGRAMS]
             return [one.name() for one in found] == ["sleep"]
         except psutil.NoSuchProcess:  # the one before it, which has just ended
             return False
@@ -94,7 +98,7 @@ def follower_of(running: Running) -> psutil.Process:
 @pytest.fixture(autouse=True)
 def _nothing_is_left() -> Any:
     yield
-    assert [] == [one for one in psutil.Process().children() if one.name() in ("journalctl", "sleep", "sh")]
+    assert [] == [one for one in psutil.Process().children() if one.name() in PROGRAMS]
 
 
 # -- a record --

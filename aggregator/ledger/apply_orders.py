@@ -97,14 +97,14 @@ def _node_replaced(state: State, entry: NodeReplaced) -> None:
         new.devices[device.id] = None
         state.index(device)
         state.touch(device)
-    for name, twin in twins.items():
-        _absorb(state, state.devices[name], state.devices[twin])
     old.devices = {}
     old.retired = True
     for claim in claims:
         claim.rename(old.id, new.id, add=entry.add)
         claim.version = state.sequence
         state.hold(claim)
+    for name, twin in twins.items():  # claims are counted again: what becomes of a device's profiles counts with them
+        _absorb(state, state.devices[name], state.devices[twin])
     state.touch_node(old.id)
     state.touch_node(new.id)
 

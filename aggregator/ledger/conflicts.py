@@ -7,13 +7,13 @@ It is looked at whenever a device says who it is, and when a node that was silen
 there, and one of a silent node that a claim may have in use; the mark goes with the last of the others.
 """
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 import msgspec
 
 from aggregator.ledger.claims import may_be_in_use
 from aggregator.ledger.entries import Entry, Tainted, Untainted
-from aggregator.ledger.merge import merge_part, same_kind
+from aggregator.ledger.merge import merge_part, merged_kind, same_kind
 from aggregator.ledger.model import Device, Profile, Taint, View, weaker_key
 from aggregator.ledger.state import State
 from aggregator.ledger.words import BMC_KEY, CONFLICT, Effect, Reach
@@ -46,22 +46,26 @@ def of_view(
     if device is None:
         stated = _Stated(name, node, profile.kind, merge_part(Part(), profile.part, view), view.slot)
     else:
-        stated = _stated_by(device, view, profile)
+        others = [one for source, one in device.views.items() if source != view.source]
+        stated = _stated_by(state, device, others, view, profile)
     yield from _marks(state, stated, _Marked(state, before), [node])
 
 
 def of_views_left(state: State, device: Device, gone: Collection[str]) -> Iterator[Entry]:
     """Yield the marks that follow when some views of a device are gone: the others may tell another kind or place."""
     marked = _Marked(state)
-    for source, view in sorted(device.views.items()):
-        if source not in gone:
-            stated = _stated_by(device, view, state.profiles[view.profile])
-            yield from _marks(state, stated, marked, [device.node])
+    left = [view for source, view in sorted(device.views.items()) if source not in gone]
+    for view in left:
+        others = [one for one in left if one is not view]
+        stated = _stated_by(state, device, others, view, state.profiles[view.profile])
+        yield from _marks(state, stated, marked, [device.node])
 
 
-def _stated_by(device: Device, view: View, profile: Profile) -> _Stated:
+def _stated_by(state: State, device: Device, others: Sequence[View], view: View, profile: Profile) -> _Stated:
+    """Give what a device is by a view and all `others`: of its kind the strongest word counts, whoever spoke last."""
     part = merge_part(device.part, profile.part, view)
-    kind = device.kind if profile.kind is DeviceKind.PCI_FUNCTION else profile.kind  # what another collector told
+    told = [(one, state.profiles[one.profile].kind) for one in others]
+    kind = merged_kind([*told, (view, profile.kind)], device.kind)
     return _Stated(device.id, device.node, kind, part, merged(device.slot, view.slot))
 
 
@@ -78,6 +82,18 @@ def of_nodes(state: State, nodes: Collection[str]) -> Iterator[Entry]:
     marked = _Marked(state)
     for device in (one for node in nodes for one in state.devices_of(node) if one.reach is Reach.LIVE):
         yield from _marks(state, _stated(device), marked, nodes)
+
+
+def of_twins(state: State, twins: Mapping[str, str], node: str) -> Iterator[Entry]:
+    """Yield the marks of devices that go on with what was told of their twins on `node`: those contradict them now."""
+    for name, twin in twins.items():
+        told = msgspec.structs.replace(_stated(state.devices[twin]), device=name)
+        known = CONFLICT in state.devices[name].taints
+        for other, key in _rivals(state, told):
+            if not known and other.id != twin and state.reach(other) is not Reach.ABSENT and CONFLICT in other.taints:
+                evidence = f"{key} is seen at {node} {told.slot.path} as {name}, and as {other.id}"
+                yield Tainted(node, name, Taint(CONFLICT, Effect.NO_SCHEDULE, evidence, "ledger", state.time_ns))
+                known = True
 
 
 def _stated(device: Device) -> _Stated:

@@ -73,6 +73,15 @@ def merge_capabilities(device: Device, profiles: list[Profile], sharing: Sharing
     return views
 
 
+def merged_kind(told: Iterable[tuple[View, DeviceKind]], known: DeviceKind) -> DeviceKind:
+    """Give the kind as views tell it; `known` where none knows better than that it is a function of the bus."""
+    kind = known
+    for _, one in sorted(told, key=lambda one: _rank(one[0])):
+        if one is not DeviceKind.PCI_FUNCTION:
+            kind = one
+    return kind
+
+
 def merged_part(views: Iterable[View], profiles: list[Profile]) -> tuple[Part, Slot]:
     """Give part and slot as views tell them, and nothing that was known before."""
     part, slot = Part(), Slot()

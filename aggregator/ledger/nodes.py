@@ -9,7 +9,7 @@ from typing import Final
 
 import msgspec
 
-from aggregator.ledger import cleaning
+from aggregator.ledger import cleaning, conflicts
 from aggregator.ledger.asks import ClaimInvalidError
 from aggregator.ledger.entries import Entry, NodeOrdered, NodeReplaced, NodeRetired, NodeSeen
 from aggregator.ledger.model import Claim, Node
@@ -163,7 +163,8 @@ def replace(state: State, node: str, successor: str, who: str) -> tuple[list[Ent
     for device in (state.devices[name] for name in twins):
         if device.reach is Reach.ABSENT and not (device.part.uuid or device.part.serial):
             entries += cleaning.doubt(device, "it was away, and does not say who it is")
-    return [*entries, NodeReplaced(node, successor, who, add=True, twins=twins)], claims_there(state, node)
+    entries.append(NodeReplaced(node, successor, who, add=True, twins=twins))
+    return [*entries, *conflicts.of_twins(state, twins, successor)], claims_there(state, node)
 
 
 def claims_there(state: State, node: str) -> list[Claim]:

@@ -228,3 +228,12 @@ def test_mark_stays_while_another_collector_still_sees_the_part(book: Book) -> N
     assert [True, True] == marked(one, other)
     book.write(withdraw(book.state, "n1", sources[1], "unplugged"))
     assert [False, False] == marked(one, other)
+
+
+def test_kind_that_the_strongest_word_tells_is_compared_whoever_spoke_last(book: Book) -> None:
+    """The bus takes for a function of a port what a driver knows to be a drive: its number is a drive's."""
+    drive = see(book, document(DeviceKind.NVME, FIRST, serial="D1"))
+    other = see(book, document(DeviceKind.NVME, SECOND), "n2", collector="driver")
+    see(book, document(DeviceKind.VF, SECOND, serial="D1"), "n2")
+    assert (DeviceKind.NVME, "D1") == (other.kind, other.part.serial)
+    assert [True, True] == marked(drive, other)

@@ -263,6 +263,34 @@ def test_of_what_both_ids_know_of_a_device_the_worse_holds(book: Book, told: dic
     assert {gpu.id} == {one.id for one in book.state.devices.values() if one.part.serial}
 
 
+def test_tenants_count_stays_right_when_the_new_id_tells_a_claimed_device_otherwise(book: Book) -> None:
+    """It was counted while the claim itself was not: with a tenant's only claim there was nothing to count in."""
+    gpu = describe(book)[0]
+    claimed(book, gpu)
+    book.write([NodeReached("n1", live=False)])
+    begin(book, "n2")
+    book.see(msgspec.structs.replace(documents()[0], capabilities={"memory_bytes": 1 << 30}), "n2")
+    book.decide(nodes.replace(book.state, "n1", "n2", "op"))
+    assert {gpu.profiles: 1} == dict(book.state.tenants["t1"].profiles)
+    book.decide(claims.release(book.state, "c-1", who="t1"))
+    book.decide(claims.undone(book.state, "c-1", book.state.claims["c-1"].epoch, [gpu.id]))
+    assert "t1" not in book.state.tenants
+
+
+def test_who_contradicts_a_device_under_its_new_id_contradicts_it_under_the_old_one_too(book: Book) -> None:
+    """A machine showed its GPU under another id, and a third one says that it has it: nobody knows who is right."""
+    gpu = describe(book)[0]
+    book.write([NodeReached("n1", live=False)])
+    for node in ("n2", "n3"):
+        begin(book, node)
+    shown, other = describe(book, "n2")[0], describe(book, "n3")[0]
+    assert [CONFLICT in one.taints for one in (gpu, shown, other)] == [False, True, True]
+    book.decide(nodes.replace(book.state, "n1", "n2", "op"))
+    assert shown.id not in book.state.devices
+    assert f"taint.{CONFLICT}" == refused(book, gpu)
+    assert all(word in gpu.taints[CONFLICT].evidence for word in ("n2", gpu.id, other.id))
+
+
 @pytest.mark.parametrize("retired", [False, True])
 def test_use_under_the_new_id_is_not_forgotten(book: Book, retired: bool) -> None:
     """It was foreign there and let go: nobody said that it is clean since, whatever the old id knew."""

@@ -117,7 +117,7 @@ def sight(scene: Scene) -> None:
         if None in three or "vlan" not in three[0]["capabilities"] or "driver" not in three[1]["capabilities"]:  # type: ignore[index]
             return False
         scene.vf, scene.drive, scene.space = (str(one["id"]) for one in three if one)
-        return True
+        return all(one["reach"] == "live" for one in three if one)  # nobody cleans what is not known to be there
 
     until("the node's devices", found, SECONDS)
     check(scene.lifecycles() == ("dirty",) * 3, "a function, a drive and a name space: seen, and free to nobody")

@@ -243,7 +243,7 @@ class ClaimCarrier:
             return  # it was read from disk again, and may lack what was decided: `run` looks at that anew
         failpoint("claiming.tell")
         told = {**told, name: work}
-        if self._tell(node.publisher, [step for steps in told.values() for step in steps or ()]):
+        if self._tell(node.publisher, _steps(told)):
             self._told[node.publisher] = told
             for one in (one for step in work if step.step is Step.CLEAN for one in step.devices):
                 self._cleans.begin((one.device, one.clean), self._clock())
@@ -258,7 +258,7 @@ class ClaimCarrier:
         self._spoke[name] = publisher
         if before != publisher and name in (told := self._told.get(before, {})):
             del told[name]
-            self._tell(before, [step for steps in told.values() for step in steps or ()])
+            self._tell(before, _steps(told))
 
     # --- what must not last -------------------------------------------------------------------------------------------
 
@@ -324,6 +324,11 @@ class ClaimCarrier:
             return usage.forget(connection, keep)
 
         await self._ledger.database.write(sweep)
+
+
+def _steps(told: dict[str, list[ClaimStep] | None]) -> list[ClaimStep]:
+    """Give the work of all nodes of a publisher as one."""
+    return [step for steps in told.values() for step in steps or ()]
 
 
 async def _all(these: Iterable[Coroutine[Any, Any, object]]) -> list[BaseException]:

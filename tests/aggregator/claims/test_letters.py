@@ -76,21 +76,27 @@ def preparing(it: Post, node: str, claim: str) -> Callable[[], bool]:
     )
 
 
+async def waits(it: Post, node: str) -> str:
+    """Give a claim on a node's GPU for which it is to prepare, whenever it asks."""
+    (gpu,) = await it.add(node, *gpus(1))
+    await it.ask(node, "e1", begins=True)
+    claim = await it.claim(gpu)
+    await it.claiming.provision(claim.id)
+    await it.until(preparing(it, node, claim.id))
+    return claim.id
+
+
 async def test_a_fenced_claim_is_prepared_by_no_later_run(tmp_path: Path) -> None:
     """The node was silent when it was to prepare, was fenced, and began a run before anybody had looked again."""
     async with post(tmp_path) as it:
-        (gpu,) = await it.add("n1", *gpus(1))
-        await it.ask("n1", "e1", begins=True)
-        claim = await it.claim(gpu)
-        await it.claiming.provision(claim.id)
-        await it.until(preparing(it, "n1", claim.id))
+        claim = await waits(it, "n1")
         await it.silence("n1")
         word = partial(cleaning.fence, node="n1", who="op", now_ns=1, statement="the cord is pulled")
         await it.ledger.decide(word)
-        assert it.claim_of(claim.id).state is ClaimState.RELEASED
+        assert it.claim_of(claim).state is ClaimState.RELEASED
         assert await it.ask("n1", "e2", begins=True) is None
         await it.ledger.decide(lambda _: ([NodeRun("n1", "n1", "e2", "b2")], None))
-        assert (Step.PREPARE, claim.id) not in await it.told("n1", "e2")
+        assert (Step.PREPARE, claim) not in await it.told("n1", "e2")
 
 
 async def test_a_run_is_told_that_there_is_nothing_to_do(tmp_path: Path) -> None:
@@ -104,11 +110,7 @@ async def test_a_run_is_told_that_there_is_nothing_to_do(tmp_path: Path) -> None
 async def test_what_another_publisher_was_told_is_taken_back(tmp_path: Path) -> None:
     """A node that another publisher speaks for: the one before prepares nothing more for it."""
     async with post(tmp_path) as it:
-        (gpu,) = await it.add("n1", *gpus(1))
-        await it.ask("n1", "e1", begins=True)
-        claim = await it.claim(gpu)
-        await it.claiming.provision(claim.id)
-        await it.until(preparing(it, "n1", claim.id))
+        await waits(it, "n1")
         await it.ledger.decide(lambda _: ([NodeRun("n1", "other", "e1", "b1")], None))
         it.put.clear()
         it.carrier.wake()
